@@ -1,0 +1,38 @@
+# Every target sets up its own .venv first; only Python 3.11 or later is needed beforehand.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# More options for installing torch, for example an index that has CPU-only builds.
+TORCH_PIP_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.stamp
+PIP := $(BIN)/python -m pip install --quiet -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench
+
+help:  ## Show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
+
+# The stamp is written last, so an interrupted installation is taken up again next time.
+$(STAMP): setup.cfg constraints.txt
+	@echo "Setting up $(VENV) with $(PYTHON) (a few minutes the first time)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) $(TORCH_PIP_ARGS) torch
+	@$(PIP) -e '.[dev,plot,report]'
+	@touch $@
+
+demo: $(STAMP)  ## Train an autoencoder on real heartbeats, explain it, write report.html
+	$(BIN)/python -m sklexplain report --out report.html
+
+# One thread a worker: the two workers share the cores, and oversubscribed threads are slower.
+test: $(STAMP)  ## Run all tests and the examples in docstrings
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+lint: $(STAMP)  ## Check style, imports, docstrings and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+bench: $(STAMP)  ## Run the speed benchmarks
+	@set -e; for script in $(sort $(wildcard benchmarks/speed/*.py)); do \
+		echo "$$script"; $(BIN)/python "$$script"; done

@@ -1,0 +1,6 @@
+"""Real data that ships with the package, and generators whose ground truth is known."""
+
+from ._ecg5000 import load_ecg5000
+from ._generators import make_motif_series, make_relevant_columns
+
+__all__ = ["load_ecg5000", "make_motif_series", "make_relevant_columns"]

@@ -1,0 +1,188 @@
+"""Generated data of which it is known where the structure is."""
+
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, validate_params
+
+
+@validate_params(
+    {
+        "n_samples": [Interval(Integral, 1, None, closed="left")],
+        "n_relevant": [Interval(Integral, 1, None, closed="left")],
+        "n_irrelevant": [Interval(Integral, 0, None, closed="left")],
+        "n_factors": [Interval(Integral, 1, None, closed="left")],
+        "noise": [Interval(Real, 0, None, closed="left")],
+        "random_state": ["random_state"],
+    },
+    prefer_skip_nested_validation=True,
+)
+def make_relevant_columns(
+    n_samples=200, n_relevant=6, n_irrelevant=4, *, n_factors=2, noise=0.1, random_state=None
+):
+    """Generate a table in which some columns share hidden factors and the others are noise.
+
+    A relevant column is a random mixture of ``n_factors`` independent standard normal factors plus
+    noise; an irrelevant column is noise alone. All columns have the same expected variance, so an
+    encoder with ``n_factors`` components keeps most of the variance only by looking at the relevant
+    columns. They stand in a random order.
+
+    Parameters
+    ----------
+    n_samples : int, default=200
+        Number of rows.
+
+    n_relevant : int, default=6
+        Number of columns that carry the factors; at least ``n_factors``.
+
+    n_irrelevant : int, default=4
+        Number of columns of independent standard normal noise.
+
+    n_factors : int, default=2
+        Number of hidden factors.
+
+    noise : float, default=0.1
+        Standard deviation of the noise in relevant columns, before scaling to variance 1.
+
+    random_state : int, RandomState instance or None, default=None
+        Determines the data.
+
+    Returns
+    -------
+    X : ndarray of shape (n_samples, n_relevant + n_irrelevant)
+        The table.
+
+    y : ndarray of shape (n_samples,)
+        0 or 1: whether the first factor is positive.
+
+    relevant : ndarray of bool of shape (n_relevant + n_irrelevant,)
+        True where a column carries the factors.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer relevant columns than factors.
+
+    Examples
+    --------
+    >>> from sklexplain.datasets import make_relevant_columns
+    >>> X, y, relevant = make_relevant_columns(n_relevant=3, n_irrelevant=2, random_state=0)
+    >>> X.shape, int(relevant.sum())
+    ((200, 5), 3)
+    """
+    if n_relevant < n_factors:
+        raise ValueError(
+            f"n_relevant={n_relevant} columns cannot carry n_factors={n_factors} independent "
+            "factors: n_relevant must be at least n_factors."
+        )
+    rng = check_random_state(random_state)
+    factors = rng.standard_normal((n_samples, n_factors))
+    weights = rng.standard_normal((n_factors, n_relevant))
+    weights /= np.linalg.norm(weights, axis=0)  # every mixture has variance 1
+    mixtures = factors @ weights + noise * rng.standard_normal((n_samples, n_relevant))
+    X = np.hstack(
+        [mixtures / np.sqrt(1 + noise**2), rng.standard_normal((n_samples, n_irrelevant))]
+    )
+    order = rng.permutation(n_relevant + n_irrelevant)
+    return X[:, order], (factors[:, 0] > 0).astype(int), order < n_relevant
+
+
+@validate_params(
+    {
+        "n_samples": [Interval(Integral, 1, None, closed="left")],
+        "n_timesteps": [Interval(Integral, 4, None, closed="left")],
+        "motif_length": [Interval(Integral, 4, None, closed="left")],
+        "n_classes": [Interval(Integral, 1, None, closed="left")],
+        "n_channels": [Interval(Integral, 1, None, closed="left")],
+        "noise": [Interval(Real, 0, None, closed="left")],
+        "random_state": ["random_state"],
+    },
+    prefer_skip_nested_validation=True,
+)
+def make_motif_series(
+    n_samples=200,
+    n_timesteps=60,
+    motif_length=16,
+    n_classes=2,
+    *,
+    n_channels=1,
+    noise=0.1,
+    random_state=None,
+):
+    """Generate series of noise with one short motif each, whose shape depends on the class.
+
+    The motif of class k (0, 1, ...) is k + 1 periods of a sine in a Hann window, with height about
+    2. It starts at a random time step and appears in every channel, with a sign of its own in each,
+    the same for all samples.
+
+    Parameters
+    ----------
+    n_samples : int, default=200
+        Number of series.
+
+    n_timesteps : int, default=60
+        Length of the series.
+
+    motif_length : int, default=16
+        Length of the motif, in time steps; at most `n_timesteps`.
+
+    n_classes : int, default=2
+        Number of motifs. The motifs of many classes in few time steps cannot be told apart:
+        at most ``motif_length // 4``.
+
+    n_channels : int, default=1
+        Number of channels.
+
+    noise : float, default=0.1
+        Standard deviation of the noise.
+
+    random_state : int, RandomState instance or None, default=None
+        Determines the data.
+
+    Returns
+    -------
+    X : ndarray of shape (n_samples, n_channels, n_timesteps)
+        The series.
+
+    y : ndarray of shape (n_samples,)
+        The class, 0 to ``n_classes - 1``.
+
+    motif : ndarray of bool of shape (n_samples, n_timesteps)
+        True where the motif is.
+
+    Raises
+    ------
+    ValueError
+        If the motif is longer than the series, or too short for the number of classes.
+
+    Examples
+    --------
+    >>> from sklexplain.datasets import make_motif_series
+    >>> X, y, motif = make_motif_series(n_samples=3, motif_length=10, random_state=0)
+    >>> X.shape, motif.sum(axis=1)
+    ((3, 1, 60), array([10, 10, 10]))
+    """
+    if motif_length > n_timesteps:
+        raise ValueError(
+            f"motif_length={motif_length} is more than n_timesteps={n_timesteps}: the motif must "
+            "fit into the series."
+        )
+    if n_classes > motif_length // 4:
+        raise ValueError(
+            f"n_classes={n_classes} motifs cannot be told apart in motif_length={motif_length} "
+            f"time steps: n_classes must be at most motif_length // 4 = {motif_length // 4}."
+        )
+    rng = check_random_state(random_state)
+    y = rng.randint(n_classes, size=n_samples)
+    start = rng.randint(n_timesteps - motif_length + 1, size=n_samples)
+    signs = rng.choice([-1.0, 1.0], size=n_channels)
+    phase = (np.arange(motif_length) + 0.5) / motif_length
+    window = 2 * np.sin(np.pi * phase) ** 2
+    shapes = window * np.sin(2 * np.pi * np.arange(1, n_classes + 1)[:, None] * phase)
+    X = noise * rng.standard_normal((n_samples, n_channels, n_timesteps))
+    positions = start[:, None] + np.arange(motif_length)  # (n_samples, motif_length)
+    motif = np.zeros((n_samples, n_timesteps), dtype=bool)
+    np.put_along_axis(motif, positions, True, axis=1)
+    X[np.arange(n_samples)[:, None], :, positions] += shapes[y][:, :, None] * signs
+    return X, y, motif

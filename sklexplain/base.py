@@ -1,0 +1,162 @@
+"""The base of every explainer."""
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from .representation import (
+    Representation,
+    fitted_estimator,
+    shared_or_cloned,
+    takes_raw_columns,
+)
+from .utils._validation import as_array_like, cast_checked, check_positive_int, validate_X
+
+
+class BaseExplainer(TransformerMixin, BaseEstimator):
+    """Base class of all explainers: resolves the estimator and validates X, once for all.
+
+    A subclass stores its parameters in ``__init__`` (among them ``estimator``, ``layer``,
+    ``batch_size``, ``device``, ``random_state`` and ``verbose``) and implements ``_fit(inputs, y)``
+    and ``transform``; in both, ``self._representation`` maps inputs to representations.
+
+    Attributes
+    ----------
+    estimator_ : nn.Module or estimator
+        The fitted estimator that is explained.
+    n_features_in_ : int
+        Size of axis 1 of X.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Column names, if X was a DataFrame with names.
+    input_shape_ : tuple of int
+        Shape of one sample.
+    seed_ : int
+        Seed of everything random, derived from ``random_state`` in ``fit``.
+    """
+
+    def fit(self, X, y=None):
+        """Resolve the estimator, fitting a clone of it if it is unfitted, and learn from X.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or tensor of shape (n_samples, ...)
+            Training samples, in raw units.
+        y : array-like of shape (n_samples,), default=None
+            Targets, handed to the estimator if it has to be fitted.
+
+        Returns
+        -------
+        self : object
+            The fitted explainer.
+
+        Raises
+        ------
+        TypeError
+            If ``estimator`` is no model.
+        NotFittedError
+            If ``estimator`` is partly fitted.
+        ValueError
+            If X has missing values, another shape than the network takes, or is empty.
+        """
+        self._check_params()
+        X = as_array_like(X)
+        # First, so that what is no model is refused as such, whatever X is.
+        raw = not isinstance(self.estimator, type) and takes_raw_columns(self.estimator)
+        checked = validate_X(self, X, reset=True, raw=raw)
+        self.estimator_ = fitted_estimator(self.estimator, checked if not raw else X, y)
+        self.seed_ = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        self._raw = raw
+        self._representation = Representation(
+            self.estimator_,
+            self.n_features_in_,
+            layer=self.layer,
+            device=self.device,
+            seed=self.seed_,
+        )
+        inputs = self._representation.inputs(checked)
+        self._representation.probe(inputs)
+        self._fit(self._cast(inputs), y)
+        return self
+
+    def _check_params(self):
+        """Validate parameters; subclasses extend it."""
+        check_positive_int("batch_size", self.batch_size)
+
+    def _fit(self, inputs, y):
+        """Learn from validated inputs; the hook of subclasses."""
+
+    def _inputs(self, X):
+        """Validate X against what was seen in fit, and return the representation's inputs."""
+        check_is_fitted(self)
+        X = validate_X(self, X, reset=False, raw=self._raw)
+        return self._cast(self._representation.inputs(X))
+
+    def _cast(self, inputs):
+        """Check that the network's dtype can hold the inputs."""
+        dtype = np.dtype(str(self._representation.input_dtype).removeprefix("torch."))
+        return cast_checked(inputs, dtype, getattr(self, "feature_names_in_", None))
+
+    def _output(self, values):
+        """Return explanations as they are, or with flat columns where a DataFrame is asked for."""
+        if values.ndim > 2 and self._container() != "default":
+            return values.reshape(len(values), -1)
+        return values
+
+    def _container(self):
+        from sklearn import get_config
+
+        config = getattr(self, "_sklearn_output_config", {})
+        return config.get("transform", get_config()["transform_output"])
+
+    def __sklearn_clone__(self):
+        """Clone the explainer; a fitted estimator or module is kept, not reset."""
+        params = self.get_params(deep=False)
+        estimator = shared_or_cloned(params.pop("estimator"))
+        fresh = type(self)(estimator, **{k: clone(v, safe=False) for k, v in params.items()})
+        for name in ("_metadata_request", "_sklearn_output_config"):
+            if hasattr(self, name):
+                setattr(fresh, name, clone(getattr(self, name), safe=False))
+        return fresh
+
+    def __sklearn_tags__(self):
+        """Say what the explainer takes: what its estimator takes."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = True
+        tags.input_tags.three_d_array = True
+        tags.transformer_tags.preserves_dtype = []
+        if takes_raw_columns(self.estimator):
+            tags.input_tags.allow_nan = True
+        return tags
+
+
+def sample_feature_names(explainer, channel_axis=None):
+    """Name the entries of one flattened sample.
+
+    Parameters
+    ----------
+    explainer : BaseExplainer
+        Fitted, for its shape and column names.
+    channel_axis : int or None, default=None
+        Axis of a sample's array that holds channels.
+
+    Returns
+    -------
+    names : ndarray of str
+        The column names, ``x0``, … without them; ``ch0_t12`` for series, ``ch0_y3_x5`` for images,
+        ``f0_12`` where nothing tells which axis is which.
+    """
+    shape = explainer.input_shape_
+    if len(shape) == 1:
+        names = getattr(explainer, "feature_names_in_", [f"x{i}" for i in range(shape[0])])
+        return np.asarray(names, dtype=object)
+    letters = {2: "t", 3: "yx"}.get(len(shape))
+    if channel_axis is None or letters is None:
+        names = ["f" + "_".join(map(str, index)) for index in np.ndindex(*shape)]
+        return np.asarray(names, dtype=object)
+    names = []
+    for index in np.ndindex(*shape):
+        rest = [i for axis, i in enumerate(index) if axis != channel_axis]
+        parts = [f"{letter}{i}" for letter, i in zip(letters, rest, strict=True)]
+        names.append("_".join([f"ch{index[channel_axis]}", *parts]))
+    return np.asarray(names, dtype=object)

@@ -1,0 +1,127 @@
+"""Run a network up to a named layer."""
+
+import difflib
+import re
+
+import torch
+
+_PATH = re.compile(r"^(?P<name>[^\[\]]*)(?P<items>(\[-?\d+\])*)$")
+
+
+class _LayerReached(Exception):
+    """Ends a forward pass once the wanted activations are there."""
+
+
+def parse_path(path):
+    """Split ``"rnn[1][0]"`` into the submodule's name and the items of its output.
+
+    Parameters
+    ----------
+    path : str
+        A name as in ``named_modules()``, followed by any number of ``[integer]``.
+
+    Returns
+    -------
+    name : str
+    items : tuple of int
+
+    Raises
+    ------
+    ValueError
+        If the path does not have that form.
+
+    Examples
+    --------
+    >>> parse_path("rnn[1][0]")
+    ('rnn', (1, 0))
+    """
+    match = _PATH.match(path)
+    if match is None:
+        raise ValueError(
+            f"layer={path!r} is not a layer path; write a submodule's name as in "
+            "named_modules(), and pick from a tuple by its position: 'rnn[1][0]'."
+        )
+    items = tuple(int(i) for i in re.findall(r"-?\d+", match["items"]))
+    return match["name"], items
+
+
+def unknown_layer(name, known):
+    """Build the error for a layer name that does not exist, with the nearest ones that do."""
+    known = [k for k in known if k]
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    listed = ", ".join(map(repr, known[:20])) + (", …" if len(known) > 20 else "")
+    return ValueError(f"layer={name!r} is not a submodule of the network.{hint} Layers: {listed}.")
+
+
+def pick(output, items, where):
+    """Take one tensor out of a module's (possibly nested) output.
+
+    Parameters
+    ----------
+    output : tensor or nested tuple, list or dict of tensors
+        What the module returned.
+    items : tuple of int
+        Positions, outermost first.
+    where : str
+        The layer's name, for the error message.
+
+    Returns
+    -------
+    tensor : torch.Tensor
+
+    Raises
+    ------
+    ValueError
+        If a position does not exist or what is left is no single tensor.
+    """
+    for item in items:
+        if isinstance(output, torch.Tensor) or item >= len(output):
+            raise ValueError(f"the output of layer {where!r} has no item [{item}].")
+        output = list(output.values())[item] if isinstance(output, dict) else output[item]
+    if not isinstance(output, torch.Tensor):
+        size = len(output) if isinstance(output, (tuple, list, dict)) else type(output).__name__
+        raise ValueError(
+            f"the output of layer {where!r} is not one tensor but {type(output).__name__} "
+            f"({size}); name the part to explain: layer='{where}[0]', layer='{where}[1]', …"
+        )
+    return output
+
+
+def run_to(call, module, x, n_calls=1):
+    """Output of a submodule during ``call(x)``, going no further than needed.
+
+    Parameters
+    ----------
+    call : callable
+        Runs the network on ``x``.
+    module : torch.nn.Module
+        The submodule looked at. It may be called several times; its last call counts.
+    x : torch.Tensor
+        The network's input.
+    n_calls : int or None, default=1
+        Number of times ``module`` is called in one pass; the pass ends there. None runs to the
+        end and counts.
+
+    Returns
+    -------
+    output : object
+        What the submodule returned in that call, None if it was not called.
+    count : int
+        Number of calls seen.
+    """
+    seen = []
+
+    def keep(_module, _inputs, output):
+        seen[:] = [output, seen[1] + 1 if seen else 1]
+        if seen[1] == n_calls:
+            raise _LayerReached
+
+    handle = module.register_forward_hook(keep)
+    try:
+        call(x)
+    except _LayerReached:
+        pass
+    finally:
+        handle.remove()
+    return (seen[0], seen[1]) if seen else (None, 0)

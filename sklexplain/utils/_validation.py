@@ -1,0 +1,243 @@
+"""Validation of X with any number of axes, shared by explainers and nets."""
+
+import difflib
+import numbers
+import warnings
+
+import numpy as np
+import torch
+from sklearn.exceptions import DataConversionWarning
+from sklearn.utils import check_array
+from sklearn.utils.validation import validate_data
+
+
+def as_array_like(X):
+    """Torch tensors become numpy arrays; anything else is returned as it is.
+
+    Parameters
+    ----------
+    X : array-like, DataFrame or torch.Tensor
+        Samples.
+
+    Returns
+    -------
+    X : array-like or DataFrame
+    """
+    return X.detach().cpu().numpy() if isinstance(X, torch.Tensor) else X
+
+
+def validate_X(estimator, X, *, reset, raw=False):
+    """Validate samples with two or more axes, and record or check their shape and names.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Gets ``n_features_in_``, ``feature_names_in_`` (DataFrames) and ``input_shape_`` if
+        ``reset``; its ``input_shape_`` is checked against otherwise.
+    X : array-like, DataFrame or torch.Tensor of shape (n, ...)
+        Samples.
+    reset : bool
+        Whether this is ``fit``.
+    raw : bool, default=False
+        Leave missing values, categories and the container as they are, for a Pipeline that takes
+        them.
+
+    Returns
+    -------
+    X : ndarray or DataFrame
+        Numbers of the dtype they came in (float16, bool and numbers in object arrays: float64).
+
+    Raises
+    ------
+    ValueError
+        If there are NaN, infinite or non-numeric values, no samples, fewer than two axes, or
+        another shape or other columns than in ``fit``.
+    TypeError
+        If X is sparse.
+    """
+    X = as_array_like(X)
+    if raw:
+        X = X if hasattr(X, "columns") else np.asarray(X)
+        options = {"dtype": None, "ensure_all_finite": False}
+        validate_data(estimator, X, reset=reset, skip_check_array=True)
+        check_array(X, estimator=estimator, input_name="X", **options)
+    else:
+        _check_columns_numeric(X)
+        options = {"dtype": "numeric", "allow_nd": True, "ensure_all_finite": False}
+        X = validate_data(estimator, X, reset=reset, **options)
+        X = X.astype(np.float64) if X.dtype.kind == "b" or X.dtype == np.float16 else X
+        check_finite(X, getattr(estimator, "feature_names_in_", None), estimator)
+    if reset:
+        estimator.input_shape_ = tuple(X.shape[1:])
+    elif tuple(X.shape[1:]) != estimator.input_shape_:
+        raise ValueError(
+            f"X has shape {_n_shape(X.shape[1:])}, but {type(estimator).__name__} was fitted on "
+            f"{_n_shape(estimator.input_shape_)}; axes are never added, dropped or swapped."
+        )
+    return X
+
+
+def _n_shape(shape):
+    return f"({', '.join(['n', *map(str, shape)])})"
+
+
+def _check_columns_numeric(X):
+    """Name the first column of a DataFrame that holds no numbers."""
+    if not hasattr(X, "columns") or not hasattr(X, "shape"):
+        return
+    for name in X.columns:
+        column = np.asarray(X[name])
+        if column.dtype.kind in "biuf":
+            continue
+        try:
+            column.astype(np.float64)
+        except (TypeError, ValueError):
+            example = next((v for v in column if isinstance(v, str)), column[0])
+            raise ValueError(
+                f"column {str(name)!r} is not numeric (dtype {X[name].dtype}, for example "
+                f"{example!r}); drop it, or encode it in a Pipeline around the estimator "
+                "(OneHotEncoder, OrdinalEncoder in a ColumnTransformer)."
+            ) from None
+
+
+def check_finite(X, names, estimator):
+    """Raise a ValueError that locates the first NaN or infinite value.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, ...)
+        Numbers.
+    names : array-like of str or None
+        Column names, for two-dimensional X.
+    estimator : estimator
+        Named in the message.
+
+    Raises
+    ------
+    ValueError
+        If a value is NaN or infinite.
+    """
+    if X.dtype.kind != "f" or np.isfinite(np.sum(X)) or np.isfinite(X).all():
+        return
+    row, *rest = np.argwhere(~np.isfinite(X))[0].tolist()
+    kind = "NaN" if np.isnan(X[(row, *rest)]) else "infinity"
+    if X.ndim == 2:
+        where = f"column {rest[0]}" if names is None else f"column {str(names[rest[0]])!r}"
+    else:
+        where = f"position {tuple(rest)} of the sample (axes 1 to {X.ndim - 1} of X)"
+    fix = (
+        "impute it, in a Pipeline around the estimator (SimpleImputer) or before"
+        if kind == "NaN"
+        else "clip or remove it"
+    )
+    raise ValueError(
+        f"Input X contains {kind}: {where}, row {row}. {type(estimator).__name__} does not accept "
+        f"missing values encoded as NaN, nor infinity; {fix}."
+    )
+
+
+def cast_checked(X, dtype, names=None):
+    """Cast numbers, refusing overflow and warning where a column loses its variation.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, ...)
+        Numbers.
+    dtype : dtype
+        What the network takes.
+    names : array-like of str or None, default=None
+        Column names, for messages.
+
+    Returns
+    -------
+    X : ndarray of shape (n, ...)
+
+    Raises
+    ------
+    ValueError
+        If a finite value overflows.
+
+    Warns
+    -----
+    DataConversionWarning
+        If rounding errors exceed 1 % of a column's standard deviation.
+    """
+    if X.dtype == dtype or np.dtype(dtype).kind != "f":
+        return X.astype(dtype, copy=False)
+    with np.errstate(over="ignore"):
+        cast = X.astype(dtype)
+    if not np.isfinite(cast).all():
+        raise ValueError(
+            f"X holds values up to {np.abs(X).max():.3g}, too large for the network's "
+            f"{np.dtype(dtype).name}; put a scaler in a Pipeline in front of it."
+        )
+    if X.dtype.itemsize > np.dtype(dtype).itemsize or X.dtype.kind != "f":
+        error = np.abs(cast.astype(np.float64) - X).max(axis=0)
+        lost = np.ravel(error > 0.01 * np.std(X, axis=0, dtype=np.float64))
+        lost &= np.ravel(error > 0)
+        if lost.any():
+            i = np.flatnonzero(lost)[0]
+            where = i if names is None or X.ndim > 2 else repr(str(names[i]))
+            warnings.warn(
+                f"Column {where} varies too little for its size to be told apart in "
+                f"{np.dtype(dtype).name}, which the network takes; put a StandardScaler in a "
+                "Pipeline in front of it.",
+                DataConversionWarning,
+                stacklevel=3,
+            )
+    return cast
+
+
+def check_choice(name, value, choices):
+    """Raise a ValueError that names the nearest choices.
+
+    Parameters
+    ----------
+    name : str
+        The parameter.
+    value : object
+        What was given.
+    choices : iterable of str
+        What may be given.
+
+    Raises
+    ------
+    ValueError
+        If ``value`` is none of them.
+    """
+    choices = list(choices)
+    if value in choices:
+        return
+    near = difflib.get_close_matches(str(value), choices, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"{name}={value!r} is unknown.{hint} Choose from {choices}.")
+
+
+def check_positive_int(name, value, *, minimum=1):
+    """Raise if a parameter is no integer of at least ``minimum``.
+
+    Parameters
+    ----------
+    name : str
+        The parameter.
+    value : object
+        What was given.
+    minimum : int, default=1
+        The smallest allowed value.
+
+    Returns
+    -------
+    value : int
+
+    Raises
+    ------
+    TypeError
+        If it is no integer.
+    ValueError
+        If it is too small.
+    """
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool):
+        raise TypeError(f"{name}={value!r} must be an integer.")
+    if value < minimum:
+        raise ValueError(f"{name}={value} must be at least {minimum}.")
+    return int(value)

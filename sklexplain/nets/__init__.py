@@ -1,0 +1,12 @@
+"""Networks that learn representations, as scikit-learn estimators and as torch modules."""
+
+from ._autoencoder import Autoencoder
+from ._modules import AutoencoderModule, Conv1dAutoencoder, LSTMAutoencoder, MLPAutoencoder
+
+__all__ = [
+    "Autoencoder",
+    "AutoencoderModule",
+    "Conv1dAutoencoder",
+    "LSTMAutoencoder",
+    "MLPAutoencoder",
+]

@@ -1,0 +1,434 @@
+"""The torch modules of autoencoders: an encoder, a decoder, and what holds them together.
+
+The encoders and decoders are plain `torch.nn.Sequential` wherever that is possible, with one module
+per activation: explanation methods that rewrite or hook modules then need to know nothing about
+them, and every step has a name (``"encoder.conv0"``, ``"encoder.code"``).
+"""
+
+import difflib
+import inspect
+from collections import OrderedDict
+from itertools import pairwise
+from math import prod
+
+import torch
+from torch import nn
+
+
+class AutoencoderModule(nn.Module):
+    """Hold an encoder, a decoder and, if there is one, a linear class head on the code.
+
+    Parameters
+    ----------
+    encoder : torch.nn.Module
+        Turns inputs of shape (n, ...) into codes of shape (n, n_components).
+
+    decoder : torch.nn.Module
+        Turns codes back into inputs.
+
+    classifier : torch.nn.Module or None, default=None
+        Turns codes into class scores (logits) of shape (n, n_classes).
+    """
+
+    def __init__(self, encoder, decoder, classifier=None):
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+        self.classifier = classifier
+
+    def encode(self, x):
+        """Return the codes.
+
+        Parameters
+        ----------
+        x : torch.Tensor of shape (n, ...)
+            The inputs.
+
+        Returns
+        -------
+        code : torch.Tensor of shape (n, n_components)
+            The codes.
+        """
+        return self.encoder(x)
+
+    def decode(self, code):
+        """Return what the codes stand for.
+
+        Parameters
+        ----------
+        code : torch.Tensor of shape (n, n_components)
+            The codes.
+
+        Returns
+        -------
+        x : torch.Tensor of shape (n, ...)
+            The reconstructed inputs.
+        """
+        return self.decoder(code)
+
+    def forward(self, x):
+        """Return the reconstructions.
+
+        Parameters
+        ----------
+        x : torch.Tensor of shape (n, ...)
+            The inputs.
+
+        Returns
+        -------
+        reconstruction : torch.Tensor of shape (n, ...)
+            The inputs, encoded and decoded.
+        """
+        return self.decode(self.encode(x))
+
+    def classify(self, x):
+        """Return the class scores.
+
+        Parameters
+        ----------
+        x : torch.Tensor of shape (n, ...)
+            The inputs.
+
+        Returns
+        -------
+        logits : torch.Tensor of shape (n, n_classes)
+            The class scores, before the softmax.
+        """
+        return self.classifier(self.encode(x))
+
+
+class MLPAutoencoder(nn.Module):
+    """Fully connected encoder and its mirror image, ReLU between layers, a linear code.
+
+    Inputs with more than one axis are flattened first and restored at the end.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        Shape of one sample.
+
+    n_components : int, default=8
+        Length of the code.
+
+    hidden_layer_sizes : sequence of int, default=(128, 64)
+        Widths of the encoder's hidden layers; the decoder has them in reverse.
+
+    Attributes
+    ----------
+    encoder : torch.nn.Sequential
+        (n, ...) to (n, n_components).
+
+    decoder : torch.nn.Sequential
+        (n, n_components) to (n, ...).
+    """
+
+    def __init__(self, input_shape, n_components=8, hidden_layer_sizes=(128, 64)):
+        super().__init__()
+        sizes = (prod(input_shape), *hidden_layer_sizes, n_components)
+        self.encoder = nn.Sequential(
+            OrderedDict(flatten=nn.Flatten(), **_linear_stack(sizes, last="code"))
+        )
+        self.decoder = nn.Sequential(
+            OrderedDict(
+                **_linear_stack(sizes[::-1], last="output"),
+                unflatten=nn.Unflatten(1, tuple(input_shape)),
+            )
+        )
+
+
+class Conv1dAutoencoder(nn.Module):
+    """Strided convolutions over time and their mirror image, for series.
+
+    Every convolution (kernel 5, stride 2, ReLU) halves the number of time steps; a linear layer on
+    all that is left gives the code. The decoder's transposed convolutions give back exactly as many
+    time steps as there were, whatever their number.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        (time,) for series of one channel, or (channels, time).
+
+    n_components : int, default=8
+        Length of the code.
+
+    hidden_layer_sizes : sequence of int, default=(128, 64)
+        Numbers of channels after each convolution; the decoder has them in reverse.
+
+    Attributes
+    ----------
+    encoder : torch.nn.Sequential
+        (n, ...) to (n, n_components).
+
+    decoder : torch.nn.Sequential
+        (n, n_components) to (n, ...).
+    """
+
+    def __init__(self, input_shape, n_components=8, hidden_layer_sizes=(128, 64)):
+        super().__init__()
+        n_channels, n_steps = _series_shape("conv1d", input_shape, "(n, channels, time)")
+        channels = (n_channels, *hidden_layer_sizes)
+        lengths = [n_steps]
+        encoder, upwards = OrderedDict(), []
+        if len(input_shape) == 1:
+            encoder["channel"] = nn.Unflatten(1, (1, n_steps))
+        for i, (n_in, n_out) in enumerate(pairwise(channels)):
+            encoder[f"conv{i}"] = nn.Conv1d(n_in, n_out, 5, stride=2, padding=2)
+            encoder[f"relu{i}"] = nn.ReLU()
+            # 2 * ceil(length / 2) - 1 steps come back by themselves: one is missing if even.
+            missing = 1 - lengths[-1] % 2
+            upwards.append(nn.ConvTranspose1d(n_out, n_in, 5, 2, 2, output_padding=missing))
+            lengths.append((lengths[-1] + 1) // 2)
+        encoder["flatten"] = nn.Flatten()
+        encoder["code"] = nn.Linear(channels[-1] * lengths[-1], n_components)
+        self.encoder = nn.Sequential(encoder)
+
+        decoder = OrderedDict(
+            expand=nn.Linear(n_components, channels[-1] * lengths[-1]),
+            unflatten=nn.Unflatten(1, (channels[-1], lengths[-1])),
+        )
+        for i, conv in enumerate(reversed(upwards)):
+            decoder[f"relu{i}"] = nn.ReLU()
+            decoder[f"conv{i}"] = conv
+        if len(input_shape) == 1:
+            decoder["channel"] = nn.Flatten()
+        self.decoder = nn.Sequential(decoder)
+
+
+class LSTMAutoencoder(nn.Module):
+    """Two LSTM layers and their mirror image, the ECG5000 network of [1]_ (its appendix).
+
+    With d components and c channels, the encoder is LSTM(c, 2d), LSTM(2d, d), of which the last
+    hidden state is the code. The decoder repeats the code at every time step and is LSTM(d, d),
+    LSTM(d, 2d), Linear(2d, c).
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        (time,) for series of one channel, or (time, channels).
+
+    n_components : int, default=8
+        Length of the code.
+
+    Attributes
+    ----------
+    encoder : torch.nn.Module
+        (n, ...) to (n, n_components).
+
+    decoder : torch.nn.Module
+        (n, n_components) to (n, ...).
+
+    References
+    ----------
+    .. [1] J. Crabbé and M. van der Schaar, "Label-Free Explainability for Unsupervised Models",
+       ICML 2022.
+    """
+
+    def __init__(self, input_shape, n_components=8):
+        super().__init__()
+        n_steps, n_channels = _series_shape("lstm", input_shape, "(n, time, channels)")
+        one_channel = len(input_shape) == 1
+        self.encoder = _LSTMEncoder(n_channels, n_components, one_channel)
+        self.decoder = _LSTMDecoder(n_channels, n_components, n_steps, one_channel)
+
+
+class _LSTMEncoder(nn.Module):
+    def __init__(self, n_channels, n_components, one_channel):
+        super().__init__()
+        self.one_channel = one_channel
+        self.lstm0 = nn.LSTM(n_channels, 2 * n_components, batch_first=True)
+        self.lstm1 = nn.LSTM(2 * n_components, n_components, batch_first=True)
+
+    def forward(self, x):
+        if self.one_channel:
+            x = x.unsqueeze(-1)  # (n, time, 1)
+        hidden, _ = self.lstm0(x)
+        _, (last, _) = self.lstm1(hidden)
+        return last[0]  # (n, n_components)
+
+
+class _LSTMDecoder(nn.Module):
+    def __init__(self, n_channels, n_components, n_steps, one_channel):
+        super().__init__()
+        self.n_steps = n_steps
+        self.one_channel = one_channel
+        self.lstm0 = nn.LSTM(n_components, n_components, batch_first=True)
+        self.lstm1 = nn.LSTM(n_components, 2 * n_components, batch_first=True)
+        self.output = nn.Linear(2 * n_components, n_channels)
+
+    def forward(self, code):
+        hidden, _ = self.lstm0(code.unsqueeze(1).expand(-1, self.n_steps, -1))
+        hidden, _ = self.lstm1(hidden)
+        x = self.output(hidden)  # (n, time, channels)
+        return x.squeeze(-1) if self.one_channel else x
+
+
+MODULES = {"mlp": MLPAutoencoder, "conv1d": Conv1dAutoencoder, "lstm": LSTMAutoencoder}
+
+
+def find_module_class(module):
+    """Return the class that the parameter `module` of an autoencoder stands for.
+
+    Parameters
+    ----------
+    module : str or type
+        A name in `MODULES`, or a subclass of `torch.nn.Module`.
+
+    Returns
+    -------
+    module_class : type
+        The class.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown.
+    TypeError
+        If it is neither a name nor a class of modules.
+    """
+    if isinstance(module, str):
+        if module not in MODULES:
+            near = difflib.get_close_matches(module.lower(), MODULES, n=1, cutoff=0.4)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ValueError(
+                f"module={module!r} is unknown.{hint} Known are {', '.join(map(repr, MODULES))}, "
+                "or pass a class with an encoder and a decoder."
+            )
+        return MODULES[module]
+    if isinstance(module, type) and issubclass(module, nn.Module):
+        return module
+    if isinstance(module, nn.Module):
+        raise TypeError(
+            f"module={type(module).__name__}(...) is an instance: pass the class "
+            f"{type(module).__name__} itself, so that every fit starts from new weights, and its "
+            "arguments as net_params={'module__<argument>': ...}."
+        )
+    raise TypeError(
+        f"module={module!r} must be one of {', '.join(map(repr, MODULES))} or a subclass of "
+        "torch.nn.Module with an encoder and a decoder."
+    )
+
+
+def build_autoencoder(
+    module_class, *, input_shape, n_components, hidden_layer_sizes, n_classes=None, **params
+):
+    """Build an `AutoencoderModule` from a class that makes an encoder and a decoder.
+
+    Parameters
+    ----------
+    module_class : type
+        Class with the attributes encoder and decoder. It is given `input_shape`, `n_components` and
+        `hidden_layer_sizes` where its constructor has parameters of these names.
+
+    input_shape : tuple of int
+        Shape of one sample.
+
+    n_components : int
+        Length of the code.
+
+    hidden_layer_sizes : sequence of int
+        Sizes of the hidden layers.
+
+    n_classes : int or None, default=None
+        Number of outputs of a linear class head on the code; no head if None.
+
+    **params : dict
+        More arguments of the class.
+
+    Returns
+    -------
+    module : AutoencoderModule
+        The new module.
+
+    Raises
+    ------
+    TypeError
+        If the class does not take one of `params`, or makes no encoder or no decoder.
+    """
+    name = module_class.__name__
+    accepted = inspect.signature(module_class).parameters
+    takes_all = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
+    for param in params:
+        if param not in accepted and not takes_all:
+            near = difflib.get_close_matches(param, accepted, n=1)
+            hint = f" Did you mean 'module__{near[0]}'?" if near else ""
+            raise TypeError(
+                f"net_params has 'module__{param}', but {name} has no parameter {param!r}.{hint} "
+                f"It has {', '.join(accepted) or 'none'}."
+            )
+    ours = {
+        "input_shape": tuple(input_shape),
+        "n_components": n_components,
+        "hidden_layer_sizes": tuple(hidden_layer_sizes),
+    }
+    made = module_class(**{k: v for k, v in ours.items() if k in accepted} | params)
+    for part in ("encoder", "decoder"):
+        if not isinstance(getattr(made, part, None), nn.Module):
+            raise TypeError(
+                f"{name} has no {part}: after construction, its attribute {part!r} must be a "
+                "torch.nn.Module."
+            )
+    classifier = None if n_classes is None else nn.Linear(n_components, n_classes)
+    return AutoencoderModule(made.encoder, made.decoder, classifier)
+
+
+def check_module_shapes(module, x, n_components):
+    """Check that codes and reconstructions have the shapes that they should have.
+
+    Parameters
+    ----------
+    module : AutoencoderModule
+        The module, in eval mode.
+
+    x : torch.Tensor of shape (n, ...)
+        A few inputs.
+
+    n_components : int
+        The expected length of the code.
+
+    Raises
+    ------
+    ValueError
+        If a shape is another one.
+    """
+    with torch.no_grad():
+        code = module.encode(x)
+        if code.shape != (len(x), n_components):
+            raise ValueError(
+                f"The encoder made codes of shape {_shape(code.shape[1:])} from X of shape "
+                f"{_shape(x.shape[1:])}: with n_components={n_components} the codes must be "
+                f"{_shape((n_components,))}."
+            )
+        output = module.decode(code)
+    if output.shape != x.shape:
+        raise ValueError(
+            f"The decoder made reconstructions of shape {_shape(output.shape[1:])} of X of shape "
+            f"{_shape(x.shape[1:])}: both must be the same."
+        )
+
+
+def _linear_stack(sizes, last):
+    """Name Linear layers with ReLU between them: linear0, relu0, ..., and the last one."""
+    layers = {}
+    for i, (n_in, n_out) in enumerate(pairwise(sizes)):
+        if i == len(sizes) - 2:
+            layers[last] = nn.Linear(n_in, n_out)
+        else:
+            layers[f"linear{i}"] = nn.Linear(n_in, n_out)
+            layers[f"relu{i}"] = nn.ReLU()
+    return layers
+
+
+def _series_shape(module, input_shape, layout):
+    """Return the shape of one series with both axes, the channel axis of length 1 if not there."""
+    if len(input_shape) == 2:
+        return tuple(input_shape)
+    if len(input_shape) == 1:
+        return (1, *input_shape) if module == "conv1d" else (*input_shape, 1)
+    raise ValueError(
+        f"module={module!r} takes series of shape (n, time) or {layout}, but X has shape "
+        f"{_shape(input_shape)}: for other shapes use module='mlp' or a class of your own."
+    )
+
+
+def _shape(sample_shape):
+    return f"({', '.join(['n', *map(str, sample_shape)])})"

@@ -8,6 +8,7 @@ import torch
 from sklearn.utils import check_random_state
 from skorch import NeuralNet
 from skorch.dataset import unpack_data
+from skorch.utils import get_map_location
 from torch.utils.data import Subset
 
 
@@ -156,9 +157,41 @@ class PretextNet(NeuralNet):
         return outputs, self.get_loss(outputs, y, X=X, training=training)
 
     def __getstate__(self):
-        state = super().__getstate__()
+        """Return parameters and plain arrays: no module, and no pickle inside the pickle.
+
+        So a file that skops wrote can be checked before it is loaded, and modules that cannot be
+        pickled can be saved. The optimizer's state is not kept.
+        """
+        state = vars(self).copy()
         state.pop("_run", None)  # generators cannot be pickled, and belong to one fit only
+        if self.initialized_:
+            for name in self._optimizers:
+                del state[f"{name}_"]
+            state["_weights"] = {
+                name: {key: value.cpu().numpy() for key, value in part.state_dict().items()}
+                for name in self._modules + self._criteria
+                if isinstance(part := state.pop(f"{name}_"), torch.nn.Module)
+            }
         return state
+
+    def __setstate__(self, state):
+        state = state.copy()
+        weights = state.pop("_weights", None)
+        device = get_map_location(state["device"])  # the CPU, with a warning, if there is no GPU
+        state["device"] = self._check_device(state["device"], device)
+        vars(self).update(state)
+        if weights is None:
+            return
+        self.initialized_ = False  # else skorch would report that it initialises again
+        with seeded(0, self.device):
+            self._initialize_module()
+            self._initialize_criterion()
+            self._initialize_optimizer()
+        for name, arrays in weights.items():
+            tensors = {key: torch.from_numpy(np.array(value)) for key, value in arrays.items()}
+            getattr(self, f"{name}_").load_state_dict(tensors)
+        self._set_training(False)
+        self.initialized_ = True
 
 
 def corrupt(x, pretext, noise_std=0.3, mask_rate=0.2, generator=None):

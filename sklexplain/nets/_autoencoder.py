@@ -1,5 +1,6 @@
 """The autoencoder as a scikit-learn estimator."""
 
+import inspect
 import warnings
 from numbers import Integral, Real
 
@@ -14,11 +15,18 @@ from sklearn.base import (
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.preprocessing import LabelEncoder
-from sklearn.utils import ClassifierTags, check_array, check_consistent_length, column_or_1d
+from sklearn.utils import (
+    ClassifierTags,
+    assert_all_finite,
+    check_array,
+    check_consistent_length,
+    column_or_1d,
+)
 from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
+from skorch import NeuralNet
 from skorch.callbacks import EarlyStopping
 
 from ..utils._validation import cast_checked, check_choice, validate_X
@@ -534,6 +542,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             )
         y = column_or_1d(y, warn=True)
         check_consistent_length(X, y)
+        assert_all_finite(y, input_name="y")
         check_classification_targets(y)
         encoder = LabelEncoder().fit(y)
         self.classes_ = encoder.classes_
@@ -542,22 +551,12 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def _make_net(self, module_class):
         """Return the skorch net, not initialised."""
         extra = dict(self.net_params or {})
-        for name in _RESERVED.keys() & extra.keys():
-            home = _RESERVED[name]
-            instead = (
-                f"set {type(self).__name__}({home}=...) instead" if home else "fit starts anew"
-            )
-            raise ValueError(f"net_params may not have {name!r}: {instead}.")
+        self._check_net_params(extra)
         callbacks = extra.pop("callbacks", None) or []
-        if isinstance(callbacks, str):
-            raise ValueError(
-                f"net_params may not have callbacks={callbacks!r}, which would turn off the "
-                "recording of losses too: set validation_split=None to train without early "
-                "stopping, and verbose=0 to print nothing."
-            )
         if self.validation_split is not None:
             stopping = EarlyStopping(patience=self.patience, load_best=True)
-            callbacks = [("early_stopping", stopping), *callbacks]
+            # Last, because those after it would not be told of the epoch that it stops at.
+            callbacks = [*callbacks, ("early_stopping", stopping)]
         params = {
             "criterion": _LOSSES[self.loss],
             "optimizer": torch.optim.Adam,
@@ -585,6 +584,25 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             lambda_class=self.lambda_class,
             **(params | extra),
         )
+
+    def _check_net_params(self, extra):
+        """Raise where a parameter of the net is unknown, or is set elsewhere."""
+        known = inspect.signature(NeuralNet).parameters
+        for name in extra:
+            if name in _RESERVED:
+                home = _RESERVED[name]
+                instead = "fit starts anew"
+                if home is not None:
+                    instead = f"set {type(self).__name__}({home}=...) instead"
+                raise ValueError(f"net_params may not have {name!r}: {instead}.")
+            if "__" not in name:  # skorch checks the others
+                check_choice("A name in net_params", name, [*known][:-1])
+        if isinstance(extra.get("callbacks"), str):
+            raise ValueError(
+                f"net_params may not have callbacks={extra['callbacks']!r}, which would turn off "
+                "the recording of losses too: set validation_split=None to train without early "
+                "stopping, and verbose=0 to print nothing."
+            )
 
     def _check_finite_weights(self):
         for weights in self.net_.module_.parameters():

@@ -52,7 +52,7 @@ class PretextNet(NeuralNet):
         self.lambda_class = lambda_class
 
     def fit_split(self, X, y, train, valid, seed):
-        """Fit on some rows of (X, y), watching the loss on others.
+        """Train, from the weights there are, on some rows of (X, y); watch the loss on others.
 
         Parameters
         ----------
@@ -79,7 +79,7 @@ class PretextNet(NeuralNet):
         self._run = {"split": (train, valid), "seed": seed}
         self._run["train"] = torch.Generator().manual_seed(seed)
         try:
-            self.fit(X, y)
+            self.partial_fit(X, y)
         finally:
             del self._run
         self._set_training(False)

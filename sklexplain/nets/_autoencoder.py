@@ -1,6 +1,5 @@
 """The autoencoder as a scikit-learn estimator."""
 
-import inspect
 import warnings
 from numbers import Integral, Real
 
@@ -26,28 +25,13 @@ from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
-from skorch import NeuralNet
-from skorch.callbacks import EarlyStopping
 
 from ..utils._validation import cast_checked, check_choice, validate_X
-from ._modules import build_autoencoder, check_module_shapes, find_module_class
-from ._training import PretextNet, draw_seed, evaluating, seeded, split_validation
+from ._modules import check_module_shapes, find_module_class
+from ._net import LOSSES, make_net
+from ._training import draw_seed, evaluating, seeded, split_validation
 
-_LOSSES = {"squared_error": torch.nn.MSELoss, "absolute_error": torch.nn.L1Loss}
 _PRETEXTS = ("reconstruction", "denoising", "inpainting")
-
-# What net_params may not have, because something here depends on it, and where it is set instead.
-_RESERVED = {
-    "module": "module",
-    "train_split": "validation_split",
-    "pretext": "pretext",
-    "noise_std": "noise_std",
-    "mask_rate": "mask_rate",
-    "lambda_class": "lambda_class",
-    "device": "device",
-    "max_epochs": "max_epochs",
-    "warm_start": None,
-}
 
 
 def _has_class_head(estimator):
@@ -515,7 +499,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def _prepare(self, X, y):
         """Validate everything and build the net; return X, the class indices and the seed."""
         check_choice("pretext", self.pretext, _PRETEXTS)
-        check_choice("loss", self.loss, _LOSSES)
+        check_choice("loss", self.loss, LOSSES)
         module_class = find_module_class(self.module)
         X = validate_X(self, X, reset=True)
         X = cast_checked(X, np.float32, getattr(self, "feature_names_in_", None))
@@ -524,7 +508,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         for name in ("n_epochs_", "loss_curve_", "validation_loss_curve_"):
             vars(self).pop(name, None)  # untrained from here on, also if something goes wrong
         with seeded(seed, self.device):
-            self.net_ = self._make_net(module_class).initialize()
+            self.net_ = make_net(self, module_class).initialize()
             self.net_.module_.eval()
             probe = torch.from_numpy(X[:2]).to(self.device)
             check_module_shapes(self.net_.module_, probe, self.n_components)
@@ -547,62 +531,6 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         encoder = LabelEncoder().fit(y)
         self.classes_ = encoder.classes_
         return encoder.transform(y).astype(np.int64)
-
-    def _make_net(self, module_class):
-        """Return the skorch net, not initialised."""
-        extra = dict(self.net_params or {})
-        self._check_net_params(extra)
-        callbacks = extra.pop("callbacks", None) or []
-        if self.validation_split is not None:
-            stopping = EarlyStopping(patience=self.patience, load_best=True)
-            # Last, because those after it would not be told of the epoch that it stops at.
-            callbacks = [*callbacks, ("early_stopping", stopping)]
-        params = {
-            "criterion": _LOSSES[self.loss],
-            "optimizer": torch.optim.Adam,
-            "lr": self.lr,
-            "batch_size": self.batch_size,
-            "iterator_train__shuffle": True,
-            "verbose": self.verbose,
-        }
-        if self.weight_decay > 0:  # not every optimizer that may be given takes it
-            params["optimizer__weight_decay"] = self.weight_decay
-        return PretextNet(
-            build_autoencoder,
-            module__module_class=module_class,
-            module__input_shape=self.input_shape_,
-            module__n_components=self.n_components,
-            module__hidden_layer_sizes=self.hidden_layer_sizes,
-            module__n_classes=len(self.classes_) if self.lambda_class > 0 else None,
-            callbacks=callbacks,
-            train_split=None,
-            max_epochs=self.max_epochs,
-            device=self.device,
-            pretext=self.pretext,
-            noise_std=self.noise_std,
-            mask_rate=self.mask_rate,
-            lambda_class=self.lambda_class,
-            **(params | extra),
-        )
-
-    def _check_net_params(self, extra):
-        """Raise where a parameter of the net is unknown, or is set elsewhere."""
-        known = inspect.signature(NeuralNet).parameters
-        for name in extra:
-            if name in _RESERVED:
-                home = _RESERVED[name]
-                instead = "fit starts anew"
-                if home is not None:
-                    instead = f"set {type(self).__name__}({home}=...) instead"
-                raise ValueError(f"net_params may not have {name!r}: {instead}.")
-            if "__" not in name:  # skorch checks the others
-                check_choice("A name in net_params", name, [*known][:-1])
-        if isinstance(extra.get("callbacks"), str):
-            raise ValueError(
-                f"net_params may not have callbacks={extra['callbacks']!r}, which would turn off "
-                "the recording of losses too: set validation_split=None to train without early "
-                "stopping, and verbose=0 to print nothing."
-            )
 
     def _check_finite_weights(self):
         for weights in self.net_.module_.parameters():

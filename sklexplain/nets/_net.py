@@ -1,0 +1,103 @@
+"""From the parameters of an estimator to a skorch net."""
+
+import inspect
+
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import EarlyStopping
+
+from ..utils._validation import check_choice
+from ._modules import build_autoencoder
+from ._training import PretextNet
+
+LOSSES = {"squared_error": torch.nn.MSELoss, "absolute_error": torch.nn.L1Loss}
+
+# What net_params may not have, because something here depends on it, and where it is set instead.
+_RESERVED = {
+    "module": "module",
+    "train_split": "validation_split",
+    "pretext": "pretext",
+    "noise_std": "noise_std",
+    "mask_rate": "mask_rate",
+    "lambda_class": "lambda_class",
+    "device": "device",
+    "max_epochs": "max_epochs",
+    "warm_start": None,
+}
+
+
+def make_net(estimator, module_class):
+    """Make the skorch net of an autoencoder, not initialised.
+
+    Parameters
+    ----------
+    estimator : Autoencoder
+        Its parameters are used, and `input_shape_` and, with a class head, `classes_`.
+
+    module_class : type
+        The class that makes the encoder and the decoder.
+
+    Returns
+    -------
+    net : PretextNet
+        The net.
+
+    Raises
+    ------
+    ValueError
+        If `net_params` has a name that is unknown, or that is set elsewhere.
+    """
+    extra = dict(estimator.net_params or {})
+    _check_net_params(extra, type(estimator).__name__)
+    callbacks = extra.pop("callbacks", None) or []
+    if estimator.validation_split is not None:
+        stopping = EarlyStopping(patience=estimator.patience, load_best=True)
+        # Last, because those after it would not be told of the epoch that it stops at.
+        callbacks = [*callbacks, ("early_stopping", stopping)]
+    params = {
+        "criterion": LOSSES[estimator.loss],
+        "optimizer": torch.optim.Adam,
+        "lr": estimator.lr,
+        "batch_size": estimator.batch_size,
+        "iterator_train__shuffle": True,
+        "verbose": estimator.verbose,
+    }
+    if estimator.weight_decay > 0:  # not every optimizer that may be given takes it
+        params["optimizer__weight_decay"] = estimator.weight_decay
+    return PretextNet(
+        build_autoencoder,
+        module__module_class=module_class,
+        module__input_shape=estimator.input_shape_,
+        module__n_components=estimator.n_components,
+        module__hidden_layer_sizes=estimator.hidden_layer_sizes,
+        module__n_classes=len(estimator.classes_) if estimator.lambda_class > 0 else None,
+        callbacks=callbacks,
+        train_split=None,
+        max_epochs=estimator.max_epochs,
+        device=estimator.device,
+        pretext=estimator.pretext,
+        noise_std=estimator.noise_std,
+        mask_rate=estimator.mask_rate,
+        lambda_class=estimator.lambda_class,
+        **(params | extra),
+    )
+
+
+def _check_net_params(extra, owner):
+    """Raise where a parameter of the net is unknown, or is set elsewhere."""
+    known = inspect.signature(NeuralNet).parameters
+    for name in extra:
+        if name in _RESERVED:
+            home = _RESERVED[name]
+            instead = "fit starts anew"
+            if home is not None:
+                instead = f"set {owner}({home}=...) instead"
+            raise ValueError(f"net_params may not have {name!r}: {instead}.")
+        if "__" not in name:  # skorch checks the others
+            check_choice("A name in net_params", name, [*known][:-1])
+    if isinstance(extra.get("callbacks"), str):
+        raise ValueError(
+            f"net_params may not have callbacks={extra['callbacks']!r}, which would turn off "
+            "the recording of losses too: set validation_split=None to train without early "
+            "stopping, and verbose=0 to print nothing."
+        )

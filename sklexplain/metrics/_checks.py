@@ -1,0 +1,94 @@
+"""Validation shared by the metrics."""
+
+import numpy as np
+
+
+def check_numbers(name, values, *, min_ndim=1):
+    """Return an array of finite numbers.
+
+    Parameters
+    ----------
+    name : str
+        The parameter.
+    values : array-like
+        What was given.
+    min_ndim : int, default=1
+        Fewest axes.
+
+    Returns
+    -------
+    values : ndarray
+
+    Raises
+    ------
+    ValueError
+        If there are no values, too few axes, or NaN or infinite values.
+    TypeError
+        If they are no numbers.
+    """
+    values = np.asarray(values)
+    if values.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must hold numbers, but has dtype {values.dtype}.")
+    if values.ndim < min_ndim:
+        raise ValueError(
+            f"{name} must have at least {min_ndim} axes, samples first, but has shape "
+            f"{values.shape}; a single sample is x[None]."
+        )
+    if values.size == 0:
+        raise ValueError(f"{name} is empty: shape {values.shape}.")
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        where = tuple(np.argwhere(~np.isfinite(values))[0].tolist())
+        raise ValueError(f"{name} contains NaN or infinity, first at {where}.")
+    return values
+
+
+def check_encode(encode):
+    """Raise a TypeError if ``encode`` cannot be called.
+
+    Parameters
+    ----------
+    encode : object
+        What was given.
+
+    Raises
+    ------
+    TypeError
+        Naming the method to pass instead, where there is one.
+    """
+    if not callable(encode):
+        hint = (
+            "pass its method: encode=estimator.transform"
+            if hasattr(encode, "transform")
+            else ("pass a function from samples (n, ...) to representations (n, n_units)")
+        )
+        raise TypeError(f"encode={encode!r} is not callable; {hint}.")
+
+
+def encoded(encode, X):
+    """Representations of a batch, flat and in float64.
+
+    Parameters
+    ----------
+    encode : callable
+        From samples (n, ...) to representations (n, n_units).
+    X : ndarray of shape (n, ...)
+        Samples.
+
+    Returns
+    -------
+    z : ndarray of shape (n, n_units) of float64
+
+    Raises
+    ------
+    ValueError
+        If it does not return one finite row per sample.
+    """
+    z = np.asarray(encode(X), dtype=np.float64)
+    if z.ndim == 0 or len(z) != len(X):
+        raise ValueError(
+            f"encode returned shape {z.shape} for {len(X)} samples; it must return one row per "
+            "sample."
+        )
+    if not np.isfinite(z).all():
+        raise ValueError("encode returned NaN or infinity.")
+    return z.reshape(len(z), -1)

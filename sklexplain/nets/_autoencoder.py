@@ -117,7 +117,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         Largest number of passes over the training samples.
 
     batch_size : int, default=64
-        Samples in a batch, in training and afterwards. The last, smaller batch is used too.
+        Samples in a batch, in training and afterwards. The last, smaller batch is used too; torch's
+        BatchNorm, in a module class of your own, refuses to train on a last batch of one sample.
 
     net_params : dict or None, default=None
         Parameters of the skorch net, which override ours: for example
@@ -412,10 +413,10 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         """
         check_is_fitted(self)
         Z = check_array(Z, dtype=np.float32, input_name="Z", estimator=self)
-        if Z.shape[1] != self.n_components:
+        if Z.shape[1] != self._n_features_out:
             raise ValueError(
                 f"Z has shape (n, {Z.shape[1]}), but the codes of this {type(self).__name__} have "
-                f"n_components={self.n_components} entries."
+                f"n_components={self._n_features_out} entries."
             )
         return self._apply("decode", Z)
 
@@ -488,10 +489,6 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             r2_score(X.reshape(flat), reconstruction.reshape(flat), multioutput="variance_weighted")
         )
 
-    @property
-    def _n_features_out(self):
-        return self.n_components
-
     def _torch_form(self):
         """Return the module that computes what `transform` gives, and the name of its method."""
         return self.net_.module_, "encode"
@@ -505,6 +502,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         X = cast_checked(X, np.float32, getattr(self, "feature_names_in_", None))
         target = self._encode_target(X, y)
         seed = draw_seed(self.random_state)
+        self._n_features_out = self.n_components  # of the net, whatever is set later
         for name in ("n_epochs_", "loss_curve_", "validation_loss_curve_"):
             vars(self).pop(name, None)  # untrained from here on, also if something goes wrong
         with seeded(seed, self.device):

@@ -215,6 +215,24 @@ def test_batches_are_all_used():
     assert [batch["train_batch_size"] for batch in history[0, "batches"]] == [16, 16, 16, 12]
 
 
+def test_samples_are_shuffled_by_random_state():
+    orders = []
+
+    class Record(Callback):
+        def on_batch_begin(self, net, batch, training, **kwargs):
+            orders[-1].append(batch[0].numpy())
+
+    for random_state in (0, 0, 1):
+        orders.append([])
+        params = {"callbacks": [Record()]}
+        quick(max_epochs=2, batch_size=60, random_state=random_state, net_params=params).fit(X)
+    (first, second), again, other = orders
+    np.testing.assert_array_equal(np.sort(first, axis=0), np.sort(X.astype(np.float32), axis=0))
+    assert not np.array_equal(first, X.astype(np.float32))
+    assert not np.array_equal(first, second) and not np.array_equal(first, other[0])
+    np.testing.assert_array_equal(first, again[0])
+
+
 def test_verbose_prints_a_line_per_epoch(capsys):
     quick(max_epochs=3).fit(X)
     assert capsys.readouterr().out == ""

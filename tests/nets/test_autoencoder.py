@@ -355,6 +355,36 @@ def test_net_is_left_in_eval_mode():
     assert not stopped.net_.module_.training
 
 
+def test_transform_is_in_eval_mode_whatever_the_mode_is():
+    images = np.random.RandomState(0).rand(20, 1, 4, 4)
+    estimator = quick(ImageAutoencoder).fit(images)
+    expected = estimator.transform(images)
+    module = estimator.net_.module_.train()
+    module.encoder[2].eval()
+    buffers = copy.deepcopy(dict(module.named_buffers()))
+    np.testing.assert_array_equal(estimator.transform(images), expected)
+    assert module.training and module.encoder[1].training and not module.encoder[2].training
+    for name, buffer in module.named_buffers():
+        assert torch.equal(buffer, buffers[name])
+
+
+def test_device_reaches_the_net():
+    device = torch.device("cpu", 0)
+    assert quick(device=device).fit(X).net_.device is device
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu():
+    state = torch.cuda.get_rng_state()
+    on_gpu = quick("lstm", device="cuda", max_epochs=1).fit(X)
+    assert next(on_gpu.net_.module_.parameters()).device.type == "cuda"
+    assert torch.equal(torch.cuda.get_rng_state(), state)
+    on_cpu = quick("lstm", max_epochs=1).fit(X)
+    np.testing.assert_allclose(on_gpu.transform(X), on_cpu.transform(X), atol=1e-3)
+    loaded = pickle.loads(pickle.dumps(on_gpu))
+    np.testing.assert_array_equal(loaded.transform(X), on_gpu.transform(X))
+
+
 def test_motifs_are_learned_by_convolutions():
     series, y, _ = make_motif_series(300, 32, 12, random_state=0)
     estimator = quick(

@@ -4,6 +4,14 @@ from torch import nn
 
 from sklexplain.nets import AutoencoderModule, Conv1dAutoencoder, LSTMAutoencoder, MLPAutoencoder
 from sklexplain.nets._modules import build_autoencoder, check_module_shapes, find_module_class
+from sklexplain.nets._training import seeded
+
+
+@pytest.fixture(autouse=True)
+def _same_weights_every_time():
+    with seeded(0):
+        yield
+
 
 SHAPES = [
     *[(MLPAutoencoder, shape) for shape in [(7,), (3, 7), (2, 5, 6)]],
@@ -29,7 +37,7 @@ def test_codes_and_reconstructions_have_their_shapes(module_class, shape):
 
 def test_every_parameter_gets_a_gradient():
     for module_class, shape in [(MLPAutoencoder, (7,)), (Conv1dAutoencoder, (2, 9))]:
-        module = module_class(shape, 3, (6, 5))
+        module = module_class(shape, 3, (16, 12))
         module.decoder(module.encoder(torch.randn(50, *shape))).square().sum().backward()
         for name, parameter in module.named_parameters():
             assert parameter.grad.abs().sum() > 0, name

@@ -1,0 +1,6 @@
+"""Which training examples a representation likens a sample to."""
+
+from ._base import BaseExampleImportance
+from ._dknn import DKNNImportance
+
+__all__ = ["BaseExampleImportance", "DKNNImportance"]

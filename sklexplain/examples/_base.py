@@ -1,0 +1,372 @@
+"""What all estimators of example importance share."""
+
+import warnings
+
+import numpy as np
+from scipy import sparse
+from sklearn.utils import check_consistent_length
+from sklearn.utils.validation import check_is_fitted
+from tqdm import tqdm
+
+from ..base import BaseExplainer
+from ..metrics import similarity_rate
+from ..utils._validation import as_array_like, check_positive_int
+from ._distances import first_of_rows, largest
+
+_BLOCK = 2**22  # entries of the matrix held at once besides the output
+_N_TOP = 10
+
+
+class BaseExampleImportance(BaseExplainer):
+    """Base class of estimators that say how important each training example is for a sample.
+
+    A subclass implements ``_fit_corpus(inputs)`` and ``_blocks(inputs, exclude_self)``, which
+    yields (rows, importance) for a few samples at a time: an ndarray of shape (b, n_train), or a
+    CSR matrix if ``_sparse_output`` is true. Larger is more important.
+
+    Attributes
+    ----------
+    corpus_index_ : ndarray of shape (n_train,)
+        Labels of the training examples: the index of a pandas DataFrame, else positions.
+    """
+
+    _sparse_output = False
+
+    def fit(self, X, y=None):
+        """Learn the corpus: the examples whose importance is asked for.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or tensor of shape (n_train, ...)
+            Training examples, in raw units.
+        y : array-like of shape (n_train,), default=None
+            Labels. Used to fit the estimator if it has to be, and remembered for `score`; they
+            never change an importance.
+
+        Returns
+        -------
+        self : object
+            The fitted explainer.
+
+        Raises
+        ------
+        TypeError
+            If ``estimator`` is no model.
+        NotFittedError
+            If ``estimator`` is partly fitted.
+        ValueError
+            If X has missing values or another shape than the network takes, or the corpus is too
+            small for the parameters.
+        """
+        if y is not None:
+            y = np.asarray(as_array_like(y))
+            check_consistent_length(X, y)
+        super().fit(X, y)
+        self._labelled = hasattr(X, "iloc")
+        n_train = len(self._corpus)
+        self.corpus_index_ = X.index.to_numpy() if self._labelled else np.arange(n_train)
+        self._y = y
+        return self
+
+    def _check_params(self):
+        super()._check_params()
+        check_positive_int("max_bytes", self.max_bytes)
+
+    def _fit(self, inputs, y):
+        self._corpus = inputs
+        self._fit_corpus(inputs)
+
+    def transform(self, X):
+        """Return the importance of every training example for every sample.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or tensor of shape (n_query, ...)
+            Samples, in raw units.
+
+        Returns
+        -------
+        importance : ndarray or CSR matrix of shape (n_query, n_train)
+            Larger is more important; what a sparse matrix does not store is 0.
+
+        Raises
+        ------
+        ValueError
+            If a dense matrix would be larger than ``max_bytes``, or X has missing values or another
+            shape than in ``fit``.
+        """
+        return self._matrix(self._inputs(X))
+
+    def fit_transform(self, X, y=None):
+        """Fit, and return the importance of every training example for every other one.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or tensor of shape (n_train, ...)
+            Training examples, in raw units.
+        y : array-like of shape (n_train,), default=None
+            Labels, see `fit`.
+
+        Returns
+        -------
+        importance : ndarray or CSR matrix of shape (n_train, n_train)
+            Every example is left out of its own corpus: 0 on the diagonal of a dense matrix, not
+            stored in a sparse one. Duplicates of it elsewhere are not left out.
+        """
+        self.fit(X, y)
+        return self._matrix(self._corpus, exclude_self=True)
+
+    def _matrix(self, inputs, exclude_self=False):
+        if self._sparse_output:
+            blocks = [block for _, block in self._shown_blocks(inputs, exclude_self)]
+            return sparse.vstack(blocks, format="csr")
+        self._check_bytes(len(inputs))
+        out = np.empty((len(inputs), len(self._corpus)), dtype=self._dtype)
+        for rows, block in self._shown_blocks(inputs, exclude_self):
+            out[rows] = block
+        if exclude_self:
+            np.fill_diagonal(out, 0)
+        return out
+
+    @property
+    def _dtype(self):
+        """The network's dtype, but float32 at least."""
+        dtype = np.dtype(str(self._representation.output_dtype).removeprefix("torch."))
+        return np.result_type(dtype, np.float32)
+
+    def _check_bytes(self, n_query):
+        n_train = len(self._corpus)
+        needed = n_query * n_train * self._dtype.itemsize
+        if needed <= self.max_bytes:
+            return
+        sparser = ", set n_neighbors for a sparse one" if hasattr(self, "n_neighbors") else ""
+        raise ValueError(
+            f"the importance of {n_train} training examples for {n_query} samples is a matrix of "
+            f"{needed:,} bytes, more than max_bytes={self.max_bytes:,}{sparser}, call "
+            "top_examples(X, k) for the k most important examples only, or raise max_bytes."
+        )
+
+    def _row_blocks(self, n):
+        """Slices of n samples, so short that blocks of the matrix stay small."""
+        step = max(1, _BLOCK // len(self._corpus))
+        return [slice(i, min(i + step, n)) for i in range(0, n, step)]
+
+    def _shown_blocks(self, inputs, exclude_self=False):
+        with tqdm(total=len(inputs), disable=not self.verbose) as bar:
+            for rows, block in self._blocks(inputs, exclude_self):
+                yield rows, block
+                bar.update(rows.stop - rows.start)
+
+    def top_examples(self, X, k, *, exclude_self=False):
+        """Return the most important training examples of every sample.
+
+        Needs no matrix of all samples and examples.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or tensor of shape (n_query, ...)
+            Samples, in raw units.
+        k : int
+            How many examples.
+        exclude_self : bool, default=False
+            X is the training set of ``fit``, in its order, and every example is left out of its own
+            corpus.
+
+        Returns
+        -------
+        importance : ndarray of shape (n_query, k)
+            Most important first; examples that tie stand in the order of the corpus.
+        index : ndarray of shape (n_query, k)
+            Which examples: labels of the DataFrame's index if ``fit`` was given a pandas one, else
+            positions.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer than k examples, or X is not as long as the corpus though
+            ``exclude_self`` says that it is the corpus.
+        """
+        inputs = self._inputs(X)
+        check_positive_int("k", k)
+        n_train = len(self._corpus)
+        if exclude_self and len(inputs) != n_train:
+            raise ValueError(
+                f"exclude_self=True takes X to be the {n_train} training examples, but X has "
+                f"{len(inputs)} samples."
+            )
+        if k > n_train - exclude_self:
+            others = " others" if exclude_self else ""
+            raise ValueError(
+                f"k={k} is larger than the corpus of {n_train - exclude_self}{others} training "
+                "examples."
+            )
+        importance = np.empty((len(inputs), k), dtype=self._dtype)
+        positions = np.empty((len(inputs), k), dtype=np.intp)
+        for rows, block in self._shown_blocks(inputs, exclude_self):
+            if exclude_self and not sparse.issparse(block):
+                block[np.arange(len(block)), np.arange(rows.start, rows.stop)] = -np.inf
+            importance[rows], positions[rows] = self._top_of_block(block, k)
+        return importance, self.corpus_index_[positions]
+
+    def _top_of_block(self, block, k):
+        if not sparse.issparse(block):
+            columns = largest(block, k)
+            return np.take_along_axis(block, columns, axis=1), columns
+        stored = np.diff(block.indptr)
+        if stored.min() < k:
+            raise ValueError(
+                f"k={k} is larger than the {stored.min()} examples that have an importance; raise "
+                "n_neighbors, or set it to None to give every training example one."
+            )
+        entries = self._top_entries(block, k)
+        return block.data[entries], block.indices[entries]
+
+    @staticmethod
+    def _top_entries(block, k):
+        row = np.repeat(np.arange(block.shape[0]), np.diff(block.indptr))
+        return first_of_rows(row, block.indices, -block.data, block.shape[0], k)
+
+    def score(self, X, y=None):
+        r"""Score how alike samples and their most important examples are.
+
+        With y, the share :math:`s` of the M = 10 most important examples that have the sample's
+        label, corrected for the share :math:`p` that random examples would have:
+
+        .. math:: (s - p) / (1 - p)
+
+        Without y, how much closer they are than all examples are, in the space of the inputs:
+
+        .. math:: 1 - \frac{\mathrm{mean} \|x - x_{\mathrm{top}\,M}\|^2}
+                  {\mathrm{mean} \|x - x_{\mathrm{all}}\|^2}
+
+        Both are 0 for random examples and at most 1. X should be held-out samples: a training
+        example would find itself.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or tensor of shape (n_query, ...)
+            Samples, in raw units.
+        y : array-like of shape (n_query,), default=None
+            Labels.
+
+        Returns
+        -------
+        score : float
+            Larger is better. Ties, and places among the M to which no example has an importance,
+            count at their expected value.
+
+        Raises
+        ------
+        ValueError
+            If y is given but ``fit`` was given none, or labels are continuous.
+
+        Warns
+        -----
+        UserWarning
+            If all labels, or all inputs, are equal; the score is then 0.
+        """
+        inputs = self._inputs(X)
+        if y is None:
+            score = self._input_score(inputs)
+        else:
+            score = self._label_score(inputs, np.asarray(as_array_like(y)))
+        if np.isnan(score):
+            what = "inputs" if y is None else "labels"
+            warnings.warn(
+                f"all {what} are equal, so no example is closer than others; the score is set to "
+                "0, which is chance.",
+                UserWarning,
+                stacklevel=2,
+            )
+            return 0.0
+        return float(score)
+
+    def _label_score(self, inputs, y):
+        check_consistent_length(inputs, y)
+        if self._y is None:
+            raise ValueError(
+                "score was given y, but fit was not, so the labels of the training examples are "
+                "unknown; call fit(X, y), or score(X) to compare inputs instead."
+            )
+        y_train, y = np.squeeze(self._y), np.atleast_1d(np.squeeze(y))
+        y_train = np.atleast_1d(y_train)
+        continuous = y_train.dtype.kind == "f" and (y_train % 1 != 0).any()
+        if y_train.ndim != 1 or y.ndim != 1 or continuous:
+            raise ValueError(
+                "score needs one discrete label per sample, but y is continuous or has several "
+                "columns; bin it, or call score(X) to compare inputs instead."
+            )
+        m = min(_N_TOP, len(y_train))
+        hits = prior = 0.0
+        for rows, block in self._shown_blocks(inputs):
+            n = rows.stop - rows.start
+            if sparse.issparse(block):
+                # Those with an importance come first, also where it is negative (cosine) or zero.
+                block.data = 1 + block.data.astype(np.float64) - block.data.min()
+            hits += n * similarity_rate(block, y[rows], y_train, n_top=m)
+            prior += (y[rows, None] == y_train).mean(axis=1).sum()
+        rate, prior = hits / len(y), prior / len(y)
+        return (rate - prior) / (1 - prior) if prior < 1 else np.nan
+
+    def _input_score(self, inputs):
+        n_train = len(self._corpus)
+        m = min(_N_TOP, n_train)
+        corpus = self._corpus.reshape(n_train, -1).astype(np.float64)
+        center = corpus.mean(axis=0)
+        corpus -= center
+        lengths = np.einsum("ij,ij->i", corpus, corpus)
+        top = everything = 0.0
+        for rows, block in self._shown_blocks(inputs):
+            x = inputs[rows].reshape(rows.stop - rows.start, -1).astype(np.float64) - center
+            # The corpus is centred, so the mean over all of it needs no distances.
+            to_all = np.einsum("ij,ij->i", x, x) + lengths.mean()
+            everything += to_all.sum()
+            top += self._top_sum(block, x, corpus, to_all, m) / m
+        return 1 - top / everything if everything > 0 else np.nan
+
+    def _top_sum(self, block, x, corpus, to_all, m):
+        """Sum of squared distances to the m most important, of all rows."""
+        if not sparse.issparse(block):
+            columns = largest(block, m)
+            return sum(((x - corpus[c]) ** 2).sum() for c in columns.T)
+        total = 0.0
+        for i, row_sum in enumerate(to_all * len(corpus)):
+            entries = slice(block.indptr[i], block.indptr[i + 1])
+            columns = block.indices[entries][np.argsort(-block.data[entries], kind="stable")]
+            squares = ((x[i] - corpus[columns]) ** 2).sum(axis=1)
+            total += squares[:m].sum()
+            if len(columns) < m:  # the places left go to any of the others
+                rest = (row_sum - squares.sum()) / (len(corpus) - len(columns))
+                total += (m - len(columns)) * rest
+        return total
+
+    def get_feature_names_out(self, input_features=None):
+        """Name the columns of `transform`: one a training example.
+
+        Parameters
+        ----------
+        input_features : array-like of str or None, default=None
+            Checked against the names seen in ``fit``, else ignored.
+
+        Returns
+        -------
+        names : ndarray of str
+            The labels of the DataFrame given to ``fit``, else the class's name and the position.
+
+        Raises
+        ------
+        ValueError
+            If ``input_features`` are not those of ``fit``.
+        """
+        check_is_fitted(self)
+        if input_features is not None:
+            seen = getattr(self, "feature_names_in_", None)
+            if seen is not None and not np.array_equal(seen, input_features):
+                raise ValueError("input_features is not equal to feature_names_in_")
+            if len(input_features) != self.n_features_in_:
+                raise ValueError(
+                    "input_features should have length equal to number of features "
+                    f"({self.n_features_in_}), got {len(input_features)}"
+                )
+        prefix = "" if self._labelled else type(self).__name__.lower()
+        return np.array([f"{prefix}{label}" for label in self.corpus_index_], dtype=object)

@@ -1,0 +1,264 @@
+"""Example importance by nearest neighbours in latent space."""
+
+import numpy as np
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.utils import check_random_state
+
+from ..utils._validation import check_choice, check_positive_int
+from ._base import BaseExampleImportance
+from ._distances import METRICS, distances, first_of_rows, median_distance, nearest, pair_distances
+
+_KERNELS = ("inverse_distance", "rbf", "cosine")
+_EPSILON = 1e-6  # of the corpus's median distance
+
+
+class DKNNImportance(BaseExampleImportance):
+    r"""Importance of training examples by their distance in latent space.
+
+    The importance of example n for a sample x is a kernel of the two representations, for the K
+    nearest examples ([1]_, section 3.2, after [2]_):
+
+    .. math:: c_n(x) = \mathbf 1[n \in \mathrm{KNN}(x)] \; \kappa(f(x_n), f(x))
+
+    Parameters
+    ----------
+    estimator : nn.Module or estimator
+        What is explained: a torch module, a skorch net, a scikit-learn estimator or a Pipeline. An
+        unfitted estimator is cloned and fitted in ``fit``.
+    layer : str or None, default=None
+        Submodule whose output is the representation, as in ``named_modules()``. None: what the
+        estimator offers: ``transform``, else ``predict_proba``, else ``predict``; a module's
+        ``forward``.
+    n_neighbors : int or None, default=None
+        K. None gives every training example an importance, in a dense matrix; an integer gives a
+        sparse matrix with exactly K entries a row.
+    kernel : {"inverse_distance", "rbf", "cosine"} or callable, default="inverse_distance"
+        - ``"inverse_distance"``: :math:`1 / (\delta + \varepsilon)`, where :math:`\varepsilon` is a
+          millionth of the corpus's median distance: finite on duplicates;
+        - ``"rbf"``: :math:`\exp(-\delta^2 / (2 m^2))`, m the corpus's median distance;
+        - ``"cosine"``: cosine similarity, which may be negative;
+        - a callable from an array of distances to an array of weights, elementwise.
+    metric : str or callable, default="euclidean"
+        The distance :math:`\delta`, which picks the neighbours: ``"euclidean"``, ``"cosine"``,
+        ``"manhattan"`` or another of scikit-learn's for real vectors, or a function of two vectors.
+    neighbors : transformer or None, default=None
+        Finds the neighbours instead: any transformer from representations to sparse graphs of
+        distances, such as :class:`~sklearn.neighbors.KNeighborsTransformer` or one around an
+        approximate index. It is cloned, and its ``n_neighbors`` set if it has that parameter and
+        ``n_neighbors`` is given; else its own counts.
+    max_bytes : int, default=2**31
+        Largest dense matrix that `transform` returns.
+    batch_size : int, default=1024
+        Most samples in the network at once.
+    device : str, torch.device or None, default=None
+        Where the network runs; None: where it is.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the draw of 2000 examples whose pairs give the median distance of a larger corpus.
+    verbose : int, default=0
+        Whether to show progress.
+
+    Attributes
+    ----------
+    estimator_ : nn.Module or estimator
+        The fitted estimator that is explained.
+    embedding_ : ndarray of shape (n_train, n_units)
+        Representations of the training examples, in float64.
+    median_distance_ : float
+        Median distance between two training examples.
+    neighbors_ : transformer or None
+        The fitted ``neighbors``.
+    corpus_index_ : ndarray of shape (n_train,)
+        Labels of the training examples: the index of a pandas DataFrame, else positions.
+    n_features_in_ : int
+        Size of axis 1 of X.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Column names, if X was a DataFrame with names.
+    input_shape_ : tuple of int
+        Shape of one sample.
+    seed_ : int
+        Seed of everything random, derived from ``random_state``.
+
+    See Also
+    --------
+    sklexplain.metrics.similarity_rate : Share of important examples that have the same label.
+
+    Notes
+    -----
+    With ``"euclidean"`` and ``"cosine"`` nothing changes if representations are rotated or
+    reflected. Distances are computed in float64 and are exactly 0 between equal representations.
+
+    References
+    ----------
+    .. [1] J. Crabbé and M. van der Schaar, "Label-Free Explainability for Unsupervised Models",
+       ICML 2022.
+    .. [2] N. Papernot and P. McDaniel, "Deep k-Nearest Neighbors: Towards Confident, Interpretable
+       and Robust Deep Learning", 2018.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.decomposition import PCA
+    >>> from sklexplain.examples import DKNNImportance
+    >>> X, y = load_iris(return_X_y=True)
+    >>> dknn = DKNNImportance(PCA(n_components=2)).fit(X[::2], y[::2])
+    >>> dknn.transform(X[1::2]).shape
+    (75, 75)
+    >>> importance, index = dknn.top_examples(X[1::2], k=3)
+    >>> y[::2][index[0]]
+    array([0, 0, 0])
+    >>> round(dknn.score(X[1::2], y[1::2]), 2)
+    0.88
+    """
+
+    def __init__(
+        self,
+        estimator,
+        *,
+        layer=None,
+        n_neighbors=None,
+        kernel="inverse_distance",
+        metric="euclidean",
+        neighbors=None,
+        max_bytes=2**31,
+        batch_size=1024,
+        device=None,
+        random_state=None,
+        verbose=0,
+    ):
+        self.estimator = estimator
+        self.layer = layer
+        self.n_neighbors = n_neighbors
+        self.kernel = kernel
+        self.metric = metric
+        self.neighbors = neighbors
+        self.max_bytes = max_bytes
+        self.batch_size = batch_size
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _check_params(self):
+        super()._check_params()
+        if self.n_neighbors is not None:
+            check_positive_int("n_neighbors", self.n_neighbors)
+        if not callable(self.kernel):
+            check_choice("kernel", self.kernel, _KERNELS)
+        if not callable(self.metric):
+            check_choice("metric", self.metric, METRICS)
+        if self.neighbors is None:
+            return
+        if isinstance(self.neighbors, type) or not hasattr(self.neighbors, "transform"):
+            raise TypeError(
+                f"neighbors={self.neighbors!r} is no transformer; pass an instance of one that "
+                "gives sparse graphs of distances, such as KNeighborsTransformer()."
+            )
+        if getattr(self.neighbors, "mode", "distance") != "distance":
+            raise ValueError(
+                f"neighbors has mode={self.neighbors.mode!r}, but its distances are needed; set "
+                "mode='distance'."
+            )
+
+    def _fit_corpus(self, inputs):
+        z = self._representation.activations(inputs, self.batch_size).astype(np.float64)
+        self._check_corpus(len(z), 0)
+        rng = check_random_state(self.seed_)
+        self.median_distance_ = median_distance(z, self._scale_metric(), rng)
+        self.embedding_ = z
+        self.neighbors_ = None
+        if self.neighbors is not None:
+            self.neighbors_ = clone(self.neighbors)
+            if self.n_neighbors is not None and "n_neighbors" in self.neighbors_.get_params():
+                self.neighbors_.set_params(n_neighbors=self.n_neighbors)
+            self.neighbors_.fit(z)
+
+    def _check_corpus(self, n_train, excluded):
+        if self.n_neighbors is not None and self.n_neighbors > n_train - excluded:
+            left_out = ", each left out of its own corpus" if excluded else ""
+            raise ValueError(
+                f"n_neighbors={self.n_neighbors} is larger than the corpus allows: n_samples = "
+                f"{n_train}{left_out}; at most n_neighbors={n_train - excluded}."
+            )
+
+    def _scale_metric(self):
+        """Return the metric of the distances given to the kernel."""
+        theirs = getattr(self.neighbors, "metric", None)
+        if theirs == "minkowski":
+            theirs = {1: "manhattan", 2: "euclidean"}.get(getattr(self.neighbors, "p", 2))
+        return theirs if callable(theirs) or theirs in METRICS else self.metric
+
+    @property
+    def _sparse_output(self):
+        return self.n_neighbors is not None or self.neighbors is not None
+
+    def _blocks(self, inputs, exclude_self=False):
+        self._check_corpus(len(self.embedding_), int(exclude_self))
+        for start in range(0, len(inputs), self.batch_size):
+            batch = inputs[start : start + self.batch_size]
+            z = self._representation.activations(batch, self.batch_size).astype(np.float64)
+            for part in self._row_blocks(len(z)):
+                rows = slice(start + part.start, start + part.stop)
+                own = np.arange(rows.start, rows.stop) if exclude_self else None
+                if self._sparse_output:
+                    yield rows, self._sparse_block(z[part], own)
+                else:
+                    yield rows, self._dense_block(z[part])
+
+    def _dense_block(self, z):
+        if self.kernel == "cosine":
+            return 1 - distances(z, self.embedding_, "cosine")
+        return self._weights(distances(z, self.embedding_, self.metric))
+
+    def _sparse_block(self, z, own):
+        """Return the importance of the nearest, as a CSR matrix whose zeros are stored."""
+        if self.neighbors_ is None:
+            k = self.n_neighbors
+            d, columns = nearest(z, self.embedding_, k, self.metric, exclude=own)
+            d, columns, counts = d.ravel(), columns.ravel(), np.full(len(z), k)
+        else:
+            d, columns, counts = self._their_neighbors(z, own)
+        if self.kernel == "cosine":
+            row = np.repeat(np.arange(len(z)), counts)
+            data = 1 - pair_distances(z, self.embedding_, row, columns, "cosine")
+        else:
+            data = self._weights(d)
+        indptr = np.concatenate([[0], np.cumsum(counts)])
+        shape = (len(z), len(self.embedding_))
+        block = sparse.csr_matrix((data.astype(self._dtype), columns, indptr), shape=shape)
+        block.sort_indices()
+        return block
+
+    def _their_neighbors(self, z, own):
+        graph = sparse.csr_matrix(self.neighbors_.transform(z))
+        row = np.repeat(np.arange(len(z)), np.diff(graph.indptr))
+        d, columns = graph.data.astype(np.float64), graph.indices
+        if own is not None:
+            others = columns != own[row]
+            row, d, columns = row[others], d[others], columns[others]
+        counts = np.bincount(row, minlength=len(z))
+        k = self.n_neighbors
+        if k is None:
+            k = getattr(self.neighbors_, "n_neighbors", None)
+        if k is None:  # neighbours within a radius: as many as there are
+            return d, columns, counts
+        if counts.min() < k:
+            raise ValueError(
+                f"neighbors found {counts.min()} examples for sample {int(counts.argmin())}, but "
+                f"n_neighbors={k} are needed; have {type(self.neighbors_).__name__} look for more."
+            )
+        chosen = first_of_rows(row, columns, d, len(z), k).ravel()
+        return d[chosen], columns[chosen], np.full(len(z), k)
+
+    def _weights(self, d):
+        if self.kernel == "inverse_distance":
+            return 1 / (d + _EPSILON * self.median_distance_)
+        if self.kernel == "rbf":
+            return np.exp(-0.5 * (d / self.median_distance_) ** 2)
+        weights = np.asarray(self.kernel(d), dtype=np.float64)
+        if weights.shape != d.shape or not np.isfinite(weights).all():
+            raise ValueError(
+                f"kernel={self.kernel!r} must return one finite weight per distance; for "
+                f"distances of shape {d.shape} it returned shape {weights.shape}"
+                f"{'' if np.isfinite(weights).all() else ' with NaN or infinity'}."
+            )
+        return weights

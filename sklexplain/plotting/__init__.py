@@ -1,0 +1,7 @@
+"""Drawings of explanations, as scikit-learn displays."""
+
+from ._attribution import AttributionDisplay
+from ._examples import ExampleDisplay
+from ._latent_shift import LatentShiftDisplay
+
+__all__ = ["AttributionDisplay", "ExampleDisplay", "LatentShiftDisplay"]

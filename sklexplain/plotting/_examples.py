@@ -1,0 +1,217 @@
+"""Display of a sample with the training examples that matter most for it."""
+
+import numpy as np
+
+from ._samples import (
+    as_channels,
+    column_names,
+    draw_image,
+    draw_series,
+    format_value,
+    kind_of_explainer,
+    resolve_kind,
+    rows_of,
+)
+from ._style import BLUE, INK, get_axes, split_axes
+
+
+class ExampleDisplay:
+    """A sample and the training examples that are most important for its representation.
+
+    Parameters
+    ----------
+    sample : array-like
+        The sample; shapes as in `AttributionDisplay`.
+    examples : array-like of shape (n_examples, *sample.shape)
+        The training examples, most important first.
+    importance : array-like of shape (n_examples,) or None, default=None
+        Importance of each; shown as a share of the first.
+    titles : sequence of str or None, default=None
+        A title for each example; None: its rank, and its importance if known.
+    sample_title : str, default="sample"
+        The sample's title.
+    kind : {"table", "series", "image"} or None, default=None
+        How to draw, as in `AttributionDisplay`.
+    channel_axis : int or None, default=None
+        The sample's axis that holds channels.
+    feature_names : array-like of str or None, default=None
+        Column names, for tables.
+    n_columns : int, default=3
+        Number of panels beside each other, for series and images.
+    n_top : int, default=10
+        Number of columns to show, for tables: the first ones, or those in `columns`.
+    columns : array-like of int or None, default=None
+        Which columns to show, for tables.
+
+    Attributes
+    ----------
+    ax_ : matplotlib.axes.Axes
+        Where it was drawn; an empty frame around `axes_`.
+    axes_ : ndarray of matplotlib.axes.Axes
+        The sample's axes and the examples', or the one of a table.
+    figure_ : matplotlib.figure.Figure
+        The figure.
+
+    See Also
+    --------
+    sklexplain.DKNNImportance : What computes example importance.
+
+    Examples
+    --------
+    >>> from sklexplain.datasets import make_motif_series
+    >>> from sklexplain.plotting import ExampleDisplay
+    >>> X, _, _ = make_motif_series(n_samples=6, random_state=0)
+    >>> display = ExampleDisplay(X[0], X[1:], channel_axis=0).plot()
+    >>> len(display.axes_)
+    6
+    """
+
+    def __init__(
+        self,
+        sample,
+        examples,
+        *,
+        importance=None,
+        titles=None,
+        sample_title="sample",
+        kind=None,
+        channel_axis=None,
+        feature_names=None,
+        n_columns=3,
+        n_top=10,
+        columns=None,
+    ):
+        self.sample = sample
+        self.examples = examples
+        self.importance = importance
+        self.titles = titles
+        self.sample_title = sample_title
+        self.kind = kind
+        self.channel_axis = channel_axis
+        self.feature_names = feature_names
+        self.n_columns = n_columns
+        self.n_top = n_top
+        self.columns = columns
+
+    @classmethod
+    def from_estimator(
+        cls, estimator, X, *, X_train, index=0, n_examples=5, kind=None, ax=None, **kw
+    ):
+        """Find and draw the top training examples of one sample.
+
+        Parameters
+        ----------
+        estimator : DKNNImportance
+            Fitted on X_train; any explainer with ``top_examples`` will do.
+        X : array-like or DataFrame of shape (n_samples, ...)
+            Samples.
+        X_train : array-like or DataFrame of shape (n_train, ...)
+            What the explainer was fitted on.
+        index : int, default=0
+            Position of the sample in X.
+        n_examples : int, default=5
+            Number of training examples.
+        kind : {"table", "series", "image"} or None, default=None
+            How to draw; None: what the network's layers tell.
+        ax : matplotlib.axes.Axes or None, default=None
+            Where to draw; None for a new figure.
+        **kw : object
+            Other parameters of the constructor.
+
+        Returns
+        -------
+        display : ExampleDisplay
+        """
+        own_kind, own_axis = kind_of_explainer(estimator)
+        index = range(len(X))[index]
+        one = X[index : index + 1] if not hasattr(X, "iloc") else X.iloc[index : index + 1]
+        importance, labels = estimator.top_examples(one, n_examples)
+        if hasattr(X_train, "loc"):
+            examples = X_train.loc[labels[0]].to_numpy()
+        else:
+            examples = rows_of(X_train, labels[0])
+        kw.setdefault("feature_names", getattr(estimator, "feature_names_in_", None))
+        kw.setdefault("channel_axis", own_axis)
+        kw.setdefault("titles", [f"training example {label}" for label in labels[0]])
+        kind = own_kind if kind is None else kind
+        display = cls(rows_of(X, index), examples, importance=importance[0], kind=kind, **kw)
+        return display.plot(ax=ax)
+
+    def plot(self, ax=None):
+        """Draw the sample and its examples.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes or None, default=None
+            Where to draw; None for a new figure.
+
+        Returns
+        -------
+        display : ExampleDisplay
+            Itself, with ``ax_``, ``axes_`` and ``figure_``.
+
+        Raises
+        ------
+        ValueError
+            If shapes do not fit together.
+        """
+        sample, examples = np.asarray(self.sample), np.asarray(self.examples)
+        if examples.shape[1:] != sample.shape or len(examples) == 0:
+            raise ValueError(
+                f"examples of shape {examples.shape} do not fit to a sample of shape "
+                f"{sample.shape}: (n_examples, *sample.shape) is needed, with an example or more."
+            )
+        kind = resolve_kind(self.kind, sample.shape, self.channel_axis)
+        if kind == "table":
+            self._table(ax, sample, examples)
+        else:
+            self._panels(ax, kind, [sample, *examples])
+        return self
+
+    def _titles(self, n):
+        if self.titles is not None:
+            return list(self.titles)
+        if self.importance is None:
+            return [f"example {i + 1}" for i in range(n)]
+        share = np.asarray(self.importance) / self.importance[0]
+        return [f"example {i + 1} ({s:.0%})" for i, s in enumerate(share)]
+
+    def _panels(self, ax, kind, samples):
+        n_columns = min(self.n_columns, len(samples))
+        n_rows = -(-len(samples) // n_columns)
+        self.figure_, self.ax_ = get_axes(ax, (5.0, 0.2 + 1.35 * n_rows))
+        is_series = kind == "series"
+        grid = split_axes(self.ax_, n_rows, n_columns, sharex=is_series, sharey=is_series).ravel()
+        self.axes_, spare = grid[: len(samples)], grid[len(samples) :]
+        for unused in spare:
+            unused.set_visible(False)
+        titles = [self.sample_title, *self._titles(len(samples) - 1)]
+        for i, (panel, values, title) in enumerate(zip(self.axes_, samples, titles, strict=True)):
+            panel.set_title(title, fontsize=9, color=INK if i == 0 else BLUE, parse_math=False)
+            values = as_channels(values, kind, self.channel_axis)
+            if is_series:
+                draw_series(panel, values, color=INK if i == 0 else BLUE)
+                panel.spines[["top", "right", "bottom", "left"]].set_visible(False)
+                panel.set(xticks=[], yticks=[])
+            else:
+                draw_image(panel, values)
+
+    def _table(self, ax, sample, examples):
+        names = column_names(self.feature_names, len(sample))
+        shown = np.arange(len(names)) if self.columns is None else np.asarray(self.columns)
+        shown = shown[: self.n_top]
+        self.figure_, self.ax_ = get_axes(ax, (1.5 + 1.0 * len(examples), 0.6 + 0.27 * len(shown)))
+        self.axes_ = np.array([self.ax_])
+        self.ax_.set_axis_off()
+        cells = [[format_value(row[i]) for row in [sample, *examples]] for i in shown]
+        table = self.ax_.table(
+            cells,
+            rowLabels=[names[i] for i in shown],
+            colLabels=[self.sample_title, *self._titles(len(examples))],
+            loc="center",
+        )
+        table.auto_set_font_size(False)
+        table.set_fontsize(8)
+        for cell in table.get_celld().values():
+            cell.set_edgecolor("#cccccc")
+            cell.get_text().set_parse_math(False)

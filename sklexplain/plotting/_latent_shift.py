@@ -1,0 +1,142 @@
+"""Display of latent-shift curves."""
+
+import numpy as np
+
+from ._style import BLUE, MUTED, ORANGE, get_axes, plain_axes
+
+
+class LatentShiftDisplay:
+    """How far masking features moves the representation: most and least important, and random.
+
+    An explanation is better than chance if masking what it calls important moves the representation
+    further than masking as many features at random, and masking what it calls unimportant less far.
+
+    Parameters
+    ----------
+    fractions : array-like of shape (n_points,)
+        Share of the features that is masked.
+    most, least, random : array-like of shape (n_points,)
+        Mean shift when the most important, the least important, or random features are masked.
+    random_std : array-like of shape (n_points,) or None, default=None
+        Standard deviation of ``random`` between the random orders.
+    area_ratio : float or None, default=None
+        Area under ``most`` over that under ``random``.
+
+    Attributes
+    ----------
+    ax_ : matplotlib.axes.Axes
+        Where it was drawn.
+    figure_ : matplotlib.figure.Figure
+        The figure.
+    lines_ : list of matplotlib.lines.Line2D
+        The three curves.
+
+    See Also
+    --------
+    sklexplain.metrics.latent_shift_curve : What computes the curves.
+
+    Examples
+    --------
+    >>> from sklearn.decomposition import PCA
+    >>> from sklexplain import LabelFreeAttributor
+    >>> from sklexplain.datasets import make_relevant_columns
+    >>> from sklexplain.plotting import LatentShiftDisplay
+    >>> X, _, _ = make_relevant_columns(random_state=0)
+    >>> attributor = LabelFreeAttributor(PCA(n_components=2), random_state=0).fit(X)
+    >>> display = LatentShiftDisplay.from_estimator(attributor, X)
+    >>> len(display.lines_)
+    3
+    """
+
+    def __init__(self, fractions, most, least, random, *, random_std=None, area_ratio=None):
+        self.fractions = fractions
+        self.most = most
+        self.least = least
+        self.random = random
+        self.random_std = random_std
+        self.area_ratio = area_ratio
+
+    @classmethod
+    def from_estimator(cls, estimator, X, *, n_random=10, ax=None):
+        """Compute and draw the curves of a fitted attributor.
+
+        Parameters
+        ----------
+        estimator : LabelFreeAttributor
+            Fitted.
+        X : array-like, DataFrame or tensor of shape (n_samples, ...)
+            Samples, best held out.
+        n_random : int, default=10
+            Number of random orders.
+        ax : matplotlib.axes.Axes or None, default=None
+            Where to draw; None for a new figure.
+
+        Returns
+        -------
+        display : LatentShiftDisplay
+        """
+        return cls.from_curve(estimator.latent_shift(X, n_random=n_random), ax=ax)
+
+    @classmethod
+    def from_curve(cls, curve, *, ax=None):
+        """Draw what `sklexplain.metrics.latent_shift_curve` returned.
+
+        Parameters
+        ----------
+        curve : Bunch
+            The curves.
+        ax : matplotlib.axes.Axes or None, default=None
+            Where to draw; None for a new figure.
+
+        Returns
+        -------
+        display : LatentShiftDisplay
+        """
+        display = cls(
+            curve.fractions,
+            curve.most,
+            curve.least,
+            curve.random,
+            random_std=curve.random_std,
+            area_ratio=curve.area_ratio,
+        )
+        return display.plot(ax=ax)
+
+    def plot(self, ax=None):
+        """Draw the curves.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes or None, default=None
+            Where to draw; None for a new figure.
+
+        Returns
+        -------
+        display : LatentShiftDisplay
+            Itself, with ``ax_`` and ``figure_``.
+        """
+        self.figure_, self.ax_ = get_axes(ax, (5.0, 3.3))
+        percent = 100 * np.asarray(self.fractions)
+        curves = [
+            # Marker and dash tell the lines apart where colours do not.
+            (self.most, "most important first", {"color": ORANGE, "marker": "o"}),
+            (self.random, "random", {"color": MUTED, "linestyle": "--"}),
+            (self.least, "least important first", {"color": BLUE, "marker": "s"}),
+        ]
+        self.lines_ = [
+            self.ax_.plot(percent, values, label=label, markersize=4.5, **style)[0]
+            for values, label, style in curves
+        ]
+        if self.random_std is not None:
+            middle, spread = np.asarray(self.random), 2 * np.asarray(self.random_std)
+            self.ax_.fill_between(
+                percent, middle - spread, middle + spread, color=MUTED, alpha=0.25, linewidth=0
+            )
+        self.ax_.set(xlabel="features masked (%)", ylabel="shift of the representation")
+        if self.area_ratio is not None:
+            self.ax_.set_title(f"{self.area_ratio:.2f} × random masking (1 = chance)", fontsize=10)
+        self.ax_.set_xlim(0, 101)
+        self.ax_.set_ylim(bottom=0)
+        self.ax_.legend(frameon=False, fontsize=9)
+        plain_axes(self.ax_)
+        return self

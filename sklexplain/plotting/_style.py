@@ -1,0 +1,111 @@
+"""Colours and axes that the displays share; matplotlib is imported only when something is drawn."""
+
+import numpy as np
+
+# Distinguishable with every common colour blindness (Okabe and Ito's palette), and in grey.
+INK = "#222222"
+MUTED = "#767676"
+BLUE = "#0072B2"
+ORANGE = "#D55E00"
+
+# Blue to red with a grey middle: white would vanish on white paper.
+_DIVERGING = ("#2166ac", "#74add1", "#d5d5d5", "#f4976c", "#b2182b")
+
+
+def import_pyplot():
+    """Import matplotlib.pyplot, or say how to get it.
+
+    Returns
+    -------
+    pyplot : module
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not installed.
+    """
+    try:
+        from matplotlib import pyplot
+    except ImportError as error:
+        raise ImportError(
+            "Drawing needs matplotlib, which is not installed: pip install sklexplain[plot]"
+        ) from error
+    return pyplot
+
+
+def diverging_colormap():
+    """Return the colour map of attributions: blue below 0, grey at 0, red above."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("attribution", _DIVERGING)
+
+
+def centred_norm(values, limit=None):
+    """Return a norm with 0 in the middle.
+
+    Parameters
+    ----------
+    values : ndarray
+        What is coloured.
+    limit : float or None, default=None
+        The value of the strongest colour; None for the largest absolute value.
+
+    Returns
+    -------
+    norm : matplotlib.colors.Normalize
+    """
+    from matplotlib.colors import Normalize
+
+    largest = np.abs(values).max(initial=0.0) if limit is None else limit
+    # Zero everywhere must be drawn in the colour of 0.
+    largest = float(largest) or 1.0
+    return Normalize(-largest, largest)
+
+
+def get_axes(ax, figsize):
+    """Return (figure, ax), made if ``ax`` is None.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes or None
+        Where to draw.
+    figsize : tuple of float
+        Width and height of a new figure, in inches.
+
+    Returns
+    -------
+    figure : matplotlib.figure.Figure
+    ax : matplotlib.axes.Axes
+    """
+    pyplot = import_pyplot()
+    if ax is None:
+        _, ax = pyplot.subplots(figsize=figsize, layout="constrained")
+    return ax.figure, ax
+
+
+def split_axes(ax, n_rows, n_columns, **kwargs):
+    """Turn one axes into a grid; the axes itself stays as an empty frame around it.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+        Whose place is used.
+    n_rows, n_columns : int
+        Size of the grid.
+    **kwargs : object
+        For `matplotlib.gridspec.SubplotSpec.subgridspec` and, with ``sharex`` and ``sharey``, the
+        axes.
+
+    Returns
+    -------
+    axes : ndarray of matplotlib.axes.Axes of shape (n_rows, n_columns)
+    """
+    share = {name: kwargs.pop(name) for name in ("sharex", "sharey") if name in kwargs}
+    ax.set_axis_off()
+    grid = ax.get_subplotspec().subgridspec(n_rows, n_columns, **kwargs)
+    return grid.subplots(squeeze=False, **share)
+
+
+def plain_axes(ax):
+    """Remove the frame's upper and right line."""
+    ax.spines[["top", "right"]].set_visible(False)

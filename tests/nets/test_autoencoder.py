@@ -21,6 +21,7 @@ from sklearn.model_selection import (
 )
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
 from skorch.callbacks import Callback
 from torch import nn
@@ -65,6 +66,10 @@ def test_sklearn_checks(estimator, check):
 def test_no_check_is_left_out(estimator, least):
     checks = list(estimator_checks_generator(estimator, legacy=True))
     assert len(checks) >= least
+    tags = get_tags(estimator)
+    assert tags.input_tags.two_d_array and tags.input_tags.three_d_array
+    assert tags.transformer_tags.preserves_dtype == ["float32"]
+    assert (tags.estimator_type == "classifier") == (estimator.lambda_class > 0)
 
 
 # -- training is what it says

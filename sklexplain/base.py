@@ -2,7 +2,6 @@
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin, clone
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from .representation import (
@@ -11,6 +10,7 @@ from .representation import (
     shared_or_cloned,
     takes_raw_columns,
 )
+from .utils._random import draw_seed
 from .utils._validation import as_array_like, cast_checked, check_positive_int, validate_X
 
 
@@ -64,8 +64,10 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         # First, so that what is no model is refused as such, whatever X is.
         raw = not isinstance(self.estimator, type) and takes_raw_columns(self.estimator)
         checked = validate_X(self, X, reset=True, raw=raw)
-        self.estimator_ = fitted_estimator(self.estimator, checked if not raw else X, y)
-        self.seed_ = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        # A DataFrame goes on as it is: a ColumnTransformer may need its names.
+        given = X if raw or hasattr(X, "columns") else checked
+        self.estimator_ = fitted_estimator(self.estimator, given, y)
+        self.seed_ = draw_seed(self.random_state)
         self._raw = raw
         self._representation = Representation(
             self.estimator_,

@@ -26,10 +26,11 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
+from ..utils._random import draw_seed
 from ..utils._validation import cast_checked, check_choice, validate_X
 from ._modules import check_module_shapes, find_module_class
 from ._net import LOSSES, make_net
-from ._training import draw_seed, evaluating, seeded, split_validation
+from ._training import evaluating, seeded, split_validation
 
 _PRETEXTS = ("reconstruction", "denoising", "inpainting")
 

@@ -5,7 +5,6 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from sklearn.utils import check_random_state
 from skorch import NeuralNet
 from skorch.dataset import unpack_data
 from skorch.utils import get_map_location
@@ -287,24 +286,6 @@ def split_validation(validation_split, X, y, groups, seed):
         )
     order = np.random.RandomState(seed).permutation(n)
     return np.sort(order[n_valid:]), np.sort(order[:n_valid])
-
-
-def draw_seed(random_state):
-    """Draw a seed without touching numpy's global generator.
-
-    Parameters
-    ----------
-    random_state : int, RandomState instance or None
-        None gives another seed every time; an instance moves on by one draw.
-
-    Returns
-    -------
-    seed : int
-        Between 0 and 2**31 - 2.
-    """
-    if random_state is None:
-        return int(np.random.default_rng().integers(2**31 - 1))
-    return int(check_random_state(random_state).randint(2**31 - 1))
 
 
 @contextmanager

@@ -458,5 +458,3 @@ def shared_or_cloned(estimator):
         # Partly fitted: share it, so that fit can say so.
         return FrozenEstimator(estimator)
     return FrozenEstimator(estimator) if fitted else clone(estimator)
-
-

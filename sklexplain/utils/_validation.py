@@ -174,7 +174,8 @@ def cast_checked(X, dtype, names=None):
     if X.dtype.itemsize > np.dtype(dtype).itemsize or X.dtype.kind != "f":
         error = np.abs(cast.astype(np.float64) - X).max(axis=0)
         lost = np.ravel(error > 0.01 * np.std(X, axis=0, dtype=np.float64))
-        lost &= np.ravel(error > 0)
+        # A constant column has no variation to lose, however it is rounded.
+        lost &= np.ravel(np.ptp(X, axis=0) > 0)
         if lost.any():
             i = np.flatnonzero(lost)[0]
             where = i if names is None or X.ndim > 2 else repr(str(names[i]))

@@ -10,7 +10,8 @@ from sklearn.model_selection import (
 )
 from torch import nn
 
-from sklexplain.nets._training import corrupt, draw_seed, evaluating, seeded, split_validation
+from sklexplain.nets._training import corrupt, evaluating, seeded, split_validation
+from sklexplain.utils._random import draw_seed
 
 X = np.arange(40, dtype=np.float32).reshape(20, 2)
 

@@ -1,0 +1,221 @@
+"""Perturbation attributions as one sum: fixed coefficients times values at masked samples.
+
+Feature ablation, occlusion, Shapley sampling, KernelSHAP and LIME with a ridge all evaluate the
+explained function v(S) where the players in S keep their value and the others take the baseline's,
+and all are linear in these values:
+
+    a_p = sum_s C[p, s] * v(S_s).
+
+The coalitions S_s and coefficients C depend on the method and the seed only, so they are common to
+all samples and all units. A *player* is a feature, a group of features or a raw column.
+"""
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+
+@dataclass
+class Design:
+    """Coalitions and coefficients, given a block at a time.
+
+    Attributes
+    ----------
+    n_coalitions : int
+        S, the number of evaluations a sample (and baseline row) costs.
+    n_outputs : int
+        Number of attributions.
+    block : callable
+        ``block(start, stop)`` returns a boolean array (stop - start, n_players), True where a
+        player keeps its value, and the float64 coefficients (n_outputs, stop - start).
+    """
+
+    n_coalitions: int
+    n_outputs: int
+    block: Callable
+
+
+def _design(coalitions, coefficients):
+    return Design(
+        len(coalitions),
+        len(coefficients),
+        lambda i, j: (coalitions[i:j], coefficients[:, i:j]),
+    )
+
+
+def feature_ablation_design(n_players):
+    """v(all) - v(all but p)."""
+
+    def block(start, stop):
+        index = np.arange(start, stop)
+        coalitions = index[:, None] - 1 != np.arange(n_players)
+        coefficients = np.where(coalitions.T, 0.0, -1.0)
+        if start == 0:
+            coefficients[:, 0] = 1.0
+        return coalitions, coefficients
+
+    return Design(n_players + 1, n_players, block)
+
+
+def occlusion_design(shape, window, stride):
+    """v(all) - v(all but a window), averaged over the windows that cover a feature."""
+    starts = []
+    for size, width, step in zip(shape, window, stride, strict=True):
+        last = size - width
+        starts.append(sorted({*range(0, last + 1, step), last}))
+    corners = list(itertools.product(*starts))
+    covered = np.zeros(shape)
+    slices = [
+        tuple(slice(c, c + w) for c, w in zip(corner, window, strict=True)) for corner in corners
+    ]
+    for where in slices:
+        covered[where] += 1
+    covered = covered.ravel()
+
+    def block(start, stop):
+        coalitions = np.ones((stop - start, *shape), dtype=bool)
+        for row, index in enumerate(range(start, stop)):
+            if index > 0:
+                coalitions[(row, *slices[index - 1])] = False
+        coalitions = coalitions.reshape(stop - start, -1)
+        coefficients = np.where(coalitions.T, 0.0, -1.0 / covered[:, None])
+        if start == 0:
+            coefficients[:, 0] = 1.0
+        return coalitions, coefficients
+
+    return Design(len(corners) + 1, covered.size, block)
+
+
+def shapley_sampling_design(n_players, n_permutations, rng):
+    """Mean marginal contribution along random orders, each used forwards and backwards."""
+    orders = [rng.permutation(n_players) for _ in range((n_permutations + 1) // 2)]
+    orders = [o for order in orders for o in (order, order[::-1])][:n_permutations]
+    n_each = n_players + 1
+
+    def block(start, stop):
+        coalitions = np.zeros((stop - start, n_players), dtype=bool)
+        coefficients = np.zeros((n_players, stop - start))
+        for row, index in enumerate(range(start, stop)):
+            order, size = orders[index // n_each], index % n_each
+            coalitions[row, order[:size]] = True
+            if size > 0:
+                coefficients[order[size - 1], row] += 1.0 / n_permutations
+            if size < n_players:
+                coefficients[order[size], row] -= 1.0 / n_permutations
+        return coalitions, coefficients
+
+    return Design(n_each * n_permutations, n_players, block)
+
+
+def kernel_shap_design(n_players, n_samples, rng):
+    """Least squares with the Shapley kernel, under the constraint that attributions are complete.
+
+    With A = Z'WZ and B = Z'W over the sampled coalitions z, the solution of
+    min_a sum_z w(z) (v(z) - v(0) - z'a)^2 subject to 1'a = v(1) - v(0) is linear in v.
+    All coalitions are used, exactly, where there are no more than ``n_samples``.
+    """
+    if n_players == 1:
+        return _design(np.array([[False], [True]]), np.array([[-1.0, 1.0]]))
+    coalitions, weights = _shapley_coalitions(n_players, n_samples, rng)
+    Z = coalitions.astype(np.float64)
+    B = Z.T * weights
+    A = B @ Z
+    inverse = np.linalg.pinv(A, hermitian=True)
+    rank = np.linalg.matrix_rank(A, hermitian=True)
+    if rank < n_players:
+        raise ValueError(
+            f"kernel_shap with n_samples={n_samples} coalitions cannot tell {n_players} features "
+            f"apart (rank {rank}); raise n_samples to {2 * n_players} or more, or set groups."
+        )
+    ones = np.ones(n_players)
+    direction = inverse @ ones / (ones @ inverse @ ones)
+    inner = inverse @ B
+    inner -= np.outer(direction, ones @ inner)
+    # Columns: the coalitions, nobody, everybody.
+    empty = -inner.sum(axis=1) - direction
+    coefficients = np.column_stack([inner, empty, direction])
+    ends = np.vstack([np.zeros(n_players, dtype=bool), np.ones(n_players, dtype=bool)])
+    return _design(np.vstack([coalitions, ends]), coefficients)
+
+
+def _shapley_coalitions(n_players, n_samples, rng):
+    if n_players < 31 and 2**n_players - 2 <= n_samples:
+        coalitions = np.array(list(itertools.product([False, True], repeat=n_players)))[1:-1]
+        sizes = coalitions.sum(axis=1)
+        counts = np.array([math.comb(n_players, s) for s in range(n_players + 1)])
+        weights = (n_players - 1) / (counts[sizes] * sizes * (n_players - sizes))
+        return coalitions, weights
+    # Sizes are drawn from the kernel, so all draws weigh the same; complements come in pairs.
+    sizes = np.arange(1, n_players)
+    p = 1.0 / (sizes * (n_players - sizes))
+    drawn = rng.choice(sizes, size=(n_samples + 1) // 2, p=p / p.sum())
+    order = np.argsort(rng.uniform(size=(len(drawn), n_players)), axis=1)
+    first = np.argsort(order, axis=1) < drawn[:, None]
+    coalitions = np.stack([first, ~first], axis=1).reshape(-1, n_players)[:n_samples]
+    return coalitions, np.ones(len(coalitions))
+
+
+def lime_design(n_players, n_samples, kernel_width, alpha, rng):
+    """Ridge regression on random coalitions, weighted by their closeness to the whole sample.
+
+    A ridge, not a lasso: a lasso's solution is not linear in the explained function, and then
+    the label-free form of the method would not be defined.
+    """
+    Z = rng.uniform(size=(n_samples, n_players)) < 0.5
+    Z[0] = True
+    distance = 1 - np.sqrt(Z.mean(axis=1))  # cosine distance to the vector of ones
+    weights = np.exp(-((distance / kernel_width) ** 2))
+    weights /= weights.sum()
+    centred = Z - weights @ Z
+    weighted = centred.T * weights
+    gram = weighted @ centred + (alpha / n_samples) * np.eye(n_players)
+    return _design(Z, np.linalg.solve(gram, weighted))
+
+
+def masked_attributions(encode, x, references, cotangents, players, design, block_rows):
+    """Attributions of several scalar functions <c_j, encode(.)> of each sample.
+
+    Parameters
+    ----------
+    encode : callable
+        (b, ...) to (b, N).
+    x : tensor of shape (n, ...)
+        Samples.
+    references : tensor of shape (n or 1, K, ...)
+        Reference rows; values are averaged over them.
+    cotangents : tensor of shape (n, k, N)
+        c_j.
+    players : tensor of shape (...) of int64
+        Which player each entry of a sample belongs to.
+    design : Design
+        Coalitions and coefficients.
+    block_rows : int
+        Most rows in the network at once.
+
+    Returns
+    -------
+    attributions : tensor of shape (n, k, n_outputs), float64
+    """
+    n_references = references.shape[1]
+    coalitions_at_once = max(1, min(design.n_coalitions, block_rows // n_references))
+    samples_at_once = max(1, block_rows // (coalitions_at_once * n_references))
+    shape = (len(x), cotangents.shape[1], design.n_outputs)
+    out = torch.zeros(shape, dtype=torch.float64, device=x.device)
+    for j in range(0, design.n_coalitions, coalitions_at_once):
+        kept, coefficients = design.block(j, min(j + coalitions_at_once, design.n_coalitions))
+        kept = torch.from_numpy(kept).to(x.device)[:, players.to(x.device)][None, :, None]
+        coefficients = torch.from_numpy(np.ascontiguousarray(coefficients.T)).to(x.device)
+        for i in range(0, len(x), samples_at_once):
+            block = slice(i, i + samples_at_once)
+            own = references if len(references) == 1 else references[block]
+            # (b, coalitions, K, ...)
+            rows = torch.where(kept, x[block, None, None], own[:, None])
+            z = encode(rows.flatten(0, 2)).to(torch.float64)
+            z = z.view(*rows.shape[:3], -1).mean(dim=2)
+            values = torch.einsum("bsn,bkn->bks", z, cotangents[block].to(z))
+            out[block] += values @ coefficients
+    return out

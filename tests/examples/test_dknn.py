@@ -1,0 +1,559 @@
+import copy
+import pickle
+
+import joblib
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import torch
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.datasets import load_iris
+from sklearn.decomposition import PCA
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import GridSearchCV
+from sklearn.neighbors import KNeighborsTransformer, RadiusNeighborsTransformer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
+from skorch import NeuralNetRegressor
+from torch import nn
+
+from sklexplain.examples import DKNNImportance, _base
+
+IRIS, LABELS = load_iris(return_X_y=True)
+TRAIN, QUERY = IRIS[::2], IRIS[1::2]
+Y_TRAIN, Y_QUERY = LABELS[::2], LABELS[1::2]
+RNG = np.random.default_rng(0)
+
+
+def small_net(seed=0):
+    """Make a float64 network with batch normalisation and dropout, left in train mode."""
+    torch.manual_seed(seed)
+    net = nn.Sequential(
+        nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Tanh(), nn.Dropout(), nn.Linear(6, 3)
+    )
+    return net.double().train()
+
+
+def embed(net, X):
+    net = copy.deepcopy(net).eval()
+    with torch.no_grad():
+        return net(torch.as_tensor(X)).numpy()
+
+
+def reference(z_query, z_train, kernel):
+    """Importance one pair at a time."""
+    pairs = [np.linalg.norm(a - b) for i, a in enumerate(z_train) for b in z_train[:i]]
+    median = np.median(pairs)
+    weights = {
+        "inverse_distance": lambda a, b: 1 / (np.linalg.norm(a - b) + 1e-6 * median),
+        "rbf": lambda a, b: np.exp(-(np.linalg.norm(a - b) ** 2) / (2 * median**2)),
+        "cosine": lambda a, b: a @ b / np.linalg.norm(a) / np.linalg.norm(b),
+    }
+    return np.array([[weights[kernel](a, b) for b in z_train] for a in z_query])
+
+
+# -- scikit-learn's checks
+
+ESTIMATORS = [
+    DKNNImportance(PCA(n_components=1), random_state=0),
+    DKNNImportance(PCA(n_components=1), n_neighbors=1, kernel="rbf", random_state=0),
+]
+_SELF = "fit_transform leaves every example out of its own corpus, transform does not"
+EXPECTED_FAILURES = {
+    "check_transformer_general": _SELF,
+    "check_transformer_data_not_an_array": _SELF,
+}
+
+
+@parametrize_with_checks(ESTIMATORS, expected_failed_checks=lambda _: EXPECTED_FAILURES)
+def test_sklearn_checks(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_no_check_is_left_out(estimator):
+    assert len(list(estimator_checks_generator(estimator, legacy=True))) >= 45
+
+
+# -- values
+
+
+@pytest.mark.parametrize("kernel", ["inverse_distance", "rbf", "cosine"])
+def test_dense_against_loops(kernel):
+    net = small_net()
+    dknn = DKNNImportance(net, kernel=kernel).fit(TRAIN)
+    expected = reference(embed(net, QUERY), embed(net, TRAIN), kernel)
+    importance = dknn.transform(QUERY)
+    assert importance.shape == (75, 75)
+    assert importance.dtype == np.float64
+    np.testing.assert_allclose(importance, expected, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("kernel", ["inverse_distance", "rbf", "cosine"])
+def test_sparse_keeps_the_k_nearest_of_the_dense(kernel):
+    net = small_net()
+    dense = DKNNImportance(net, kernel=kernel).fit(TRAIN).transform(QUERY)
+    importance = DKNNImportance(net, kernel=kernel, n_neighbors=5).fit(TRAIN).transform(QUERY)
+    assert sparse.issparse(importance)
+    assert importance.format == "csr"
+    assert np.diff(importance.indptr).tolist() == [5] * 75
+    z_query, z_train = embed(net, QUERY), embed(net, TRAIN)
+    for i in range(75):
+        near = np.argsort(np.linalg.norm(z_query[i] - z_train, axis=1), kind="stable")[:5]
+        assert set(importance.indices[5 * i : 5 * i + 5]) == set(near)
+        np.testing.assert_allclose(importance[[i]].toarray()[0, near], dense[i, near], rtol=1e-8)
+
+
+def test_callable_kernel_and_metric():
+    params = {"kernel": lambda d: -d, "metric": lambda a, b: np.abs(a - b).max()}
+    dense = DKNNImportance(small_net(), **params).fit(TRAIN).transform(QUERY)
+    builtin = DKNNImportance(small_net(), kernel=np.negative, metric="chebyshev").fit(TRAIN)
+    np.testing.assert_allclose(dense, builtin.transform(QUERY))
+    few = DKNNImportance(small_net(), n_neighbors=3, **params).fit(TRAIN).transform(QUERY)
+    np.testing.assert_allclose(few.data.reshape(75, 3).max(axis=1), dense.max(axis=1))
+
+
+@pytest.mark.parametrize("params", [{}, {"n_neighbors": 4}, {"n_neighbors": 4, "metric": "cosine"}])
+def test_batch_equals_one_by_one(params, monkeypatch):
+    queries = np.vstack([QUERY, TRAIN[:5]])  # 80, and duplicates of the corpus
+    whole = DKNNImportance(small_net(), **params).fit(TRAIN).transform(queries)
+    whole = whole.toarray() if params else whole
+    dknn = DKNNImportance(small_net(), batch_size=7, **params).fit(TRAIN)
+    monkeypatch.setattr(_base, "_BLOCK", 200)  # blocks of two rows
+    parts = dknn.transform(queries)
+    np.testing.assert_allclose(parts.toarray() if params else parts, whole, rtol=1e-4)
+    single = [dknn.transform(q[None]) for q in queries]
+    single = sparse.vstack(single).toarray() if params else np.vstack(single)
+    np.testing.assert_allclose(single, whole, rtol=1e-4)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("n_neighbors", [None, 6])
+def test_orthogonal_invariance(metric, n_neighbors):
+    rotation = np.linalg.qr(RNG.normal(size=(3, 3)))[0]
+    net = small_net()
+    turn = nn.Linear(3, 3, bias=False).double()
+    turn.weight.data = torch.from_numpy(rotation)
+    maps = []
+    for model in (net, nn.Sequential(net, turn)):
+        dknn = DKNNImportance(model, metric=metric, n_neighbors=n_neighbors).fit(TRAIN)
+        maps.append(dknn.transform(QUERY))
+    a, b = (m if n_neighbors is None else m.toarray() for m in maps)
+    np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+def test_duplicates_are_finite_and_do_not_level_the_rest():
+    X = np.vstack([TRAIN, TRAIN[:1], TRAIN[:1]])
+    net = small_net().float()
+    dknn = DKNNImportance(net, n_neighbors=None).fit(X.astype(np.float32))
+    row = dknn.fit_transform(X.astype(np.float32))[0]
+    assert row[0] == 0
+    assert np.isfinite(row).all()
+    np.testing.assert_allclose(row[[75, 76]], 1e6 / dknn.median_distance_, rtol=1e-3)
+    assert len(np.unique(np.delete(row, [0, 75, 76]))) > 60
+
+
+def test_a_corpus_of_equal_examples_is_finite():
+    same = np.ones((5, 4))
+    for params in ({}, {"kernel": "rbf"}, {"n_neighbors": 2}, {"kernel": "cosine"}):
+        importance = DKNNImportance(small_net(), **params).fit_transform(same)
+        assert np.isfinite(importance.data if params.get("n_neighbors") else importance).all()
+
+
+# -- leaving out
+
+
+def test_fit_transform_leaves_each_example_out():
+    X = np.vstack([TRAIN, TRAIN[:2]])
+    dense = DKNNImportance(small_net()).fit_transform(X)
+    full = DKNNImportance(small_net()).fit(X).transform(X)
+    assert not dense.diagonal().any()
+    off = ~np.eye(77, dtype=bool)
+    np.testing.assert_allclose(dense[off], full[off], rtol=1e-6)
+    few = DKNNImportance(small_net(), n_neighbors=3).fit_transform(X)
+    assert np.diff(few.indptr).tolist() == [3] * 77
+    assert not few.diagonal().any()
+    assert few[0, 75] > 0  # a duplicate elsewhere is not left out
+    for i in range(77):
+        expected = np.sort(dense[i])[-3:]
+        np.testing.assert_allclose(np.sort(few[[i]].toarray()[0])[-3:], expected, rtol=1e-6)
+
+
+def test_all_others_may_be_asked_for_but_not_more():
+    few = DKNNImportance(small_net(), n_neighbors=74).fit_transform(TRAIN)
+    assert np.diff(few.indptr).tolist() == [74] * 75
+    with pytest.raises(
+        ValueError, match=r"n_neighbors=75 .* n_samples = 75.*at most n_neighbors=74"
+    ):
+        DKNNImportance(small_net(), n_neighbors=75).fit_transform(TRAIN)
+    assert DKNNImportance(small_net(), n_neighbors=75).fit(TRAIN).transform(QUERY).nnz == 75 * 75
+
+
+# -- the most important
+
+
+@pytest.mark.parametrize("n_neighbors", [None, 6])
+def test_top_examples_are_the_largest_of_the_matrix(n_neighbors, monkeypatch):
+    dknn = DKNNImportance(small_net(), n_neighbors=n_neighbors).fit(TRAIN)
+    dense = dknn.transform(QUERY)
+    dense = dense if n_neighbors is None else dense.toarray()
+    monkeypatch.setattr(_base, "_BLOCK", 200)
+    importance, index = dknn.top_examples(QUERY, 6)
+    expected = np.argsort(-dense, axis=1, kind="stable")[:, :6]
+    np.testing.assert_array_equal(index, expected)
+    np.testing.assert_allclose(importance, np.take_along_axis(dense, expected, axis=1), rtol=1e-9)
+
+
+@pytest.mark.parametrize("n_neighbors", [None, 6])
+def test_top_examples_of_the_training_set(n_neighbors):
+    dknn = DKNNImportance(small_net(), n_neighbors=n_neighbors)
+    matrix = dknn.fit_transform(TRAIN)
+    matrix = matrix if n_neighbors is None else matrix.toarray()
+    importance, index = dknn.top_examples(TRAIN, 6, exclude_self=True)
+    assert not (index == np.arange(75)[:, None]).any()
+    np.testing.assert_allclose(importance, -np.sort(-matrix, axis=1)[:, :6], rtol=1e-6)
+    with pytest.raises(ValueError, match="75 training examples, but X has 74"):
+        dknn.top_examples(TRAIN[1:], 2, exclude_self=True)
+    with pytest.raises(ValueError, match="k=75 is larger than the corpus of 74 others"):
+        dknn.top_examples(TRAIN, 75, exclude_self=True)
+
+
+def test_top_examples_are_named_by_the_index():
+    names = [f"patient {i}" for i in range(75)]
+    frame = pd.DataFrame(TRAIN, index=names, columns=list("abcd"))
+    dknn = DKNNImportance(PCA(2)).fit(frame)
+    positions = DKNNImportance(PCA(2)).fit(TRAIN).top_examples(QUERY, 3)[1]
+    labels = dknn.top_examples(pd.DataFrame(QUERY, columns=list("abcd")), 3)[1]
+    assert labels.tolist() == [[names[i] for i in row] for row in positions]
+    assert dknn.get_feature_names_out().tolist() == names
+    numbered = DKNNImportance(PCA(2)).fit(frame.set_axis(range(100, 175)))
+    labels = numbered.top_examples(frame, 1)[1]
+    assert labels.ravel().tolist() == list(range(100, 175))
+    from_polars = DKNNImportance(PCA(2)).fit(pl.DataFrame(TRAIN, schema=list("abcd")))
+    queries = pl.DataFrame(QUERY, schema=list("abcd"))
+    np.testing.assert_array_equal(from_polars.top_examples(queries, 3)[1], positions)
+
+
+def test_set_output():
+    frame = pd.DataFrame(TRAIN, index=[f"p{i}" for i in range(75)], columns=list("abcd"))
+    query = pd.DataFrame(QUERY, index=[f"q{i}" for i in range(75)], columns=list("abcd"))
+    out = DKNNImportance(PCA(2)).set_output(transform="pandas").fit(frame).transform(query)
+    assert out.columns.tolist() == frame.index.tolist()
+    assert out.index.tolist() == query.index.tolist()
+    out = DKNNImportance(PCA(2)).set_output(transform="polars").fit(TRAIN).transform(QUERY)
+    assert out.columns[:2] == ["dknnimportance0", "dknnimportance1"]
+    with pytest.raises(ValueError, match="sparse"):
+        DKNNImportance(PCA(2), n_neighbors=2).set_output(transform="pandas").fit_transform(frame)
+
+
+# -- neighbours of one's own
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "manhattan", "cosine"])
+@pytest.mark.parametrize("n_neighbors", [None, 5])
+def test_a_neighbours_transformer_finds_the_same(metric, n_neighbors):
+    theirs = KNeighborsTransformer(n_neighbors=5 if n_neighbors is None else 9, metric=metric)
+    ours = DKNNImportance(small_net(), n_neighbors=5, metric=metric)
+    plugged = DKNNImportance(small_net(), n_neighbors=n_neighbors, neighbors=theirs)
+    np.testing.assert_allclose(
+        plugged.fit(TRAIN).transform(QUERY).toarray(),
+        ours.fit(TRAIN).transform(QUERY).toarray(),
+        rtol=1e-5,
+    )
+    assert plugged.median_distance_ == ours.median_distance_
+    assert theirs.n_neighbors == (5 if n_neighbors is None else 9)  # a clone was fitted
+    left_out = plugged.fit_transform(TRAIN)
+    assert np.diff(left_out.indptr).tolist() == [5] * 75
+    assert not left_out.diagonal().any()
+
+
+def test_neighbours_at_distance_zero_are_kept():
+    X = np.vstack([TRAIN, TRAIN])
+    dknn = DKNNImportance(
+        PCA(2), neighbors=KNeighborsTransformer(n_neighbors=2, algorithm="kd_tree")
+    )
+    importance = dknn.fit(X).transform(TRAIN)
+    assert np.diff(importance.indptr).tolist() == [2] * 75
+    assert importance.data.min() > 1e5
+
+
+def test_neighbours_within_a_radius():
+    dknn = DKNNImportance(PCA(2), neighbors=RadiusNeighborsTransformer(radius=1.0))
+    importance = dknn.fit(TRAIN, Y_TRAIN).transform(QUERY)
+    z = PCA(2).fit(TRAIN)
+    gaps = np.linalg.norm(z.transform(QUERY)[:, None] - z.transform(TRAIN), axis=2)
+    np.testing.assert_array_equal(np.diff(importance.indptr), (gaps <= 1).sum(axis=1))
+    assert 0.5 < dknn.score(QUERY, Y_QUERY) < 1
+    few = DKNNImportance(
+        PCA(2), n_neighbors=40, neighbors=RadiusNeighborsTransformer(radius=1.0)
+    ).fit(TRAIN)
+    with pytest.raises(ValueError, match="neighbors found .* n_neighbors=40 are needed"):
+        few.transform(QUERY)
+
+
+def test_neighbours_of_no_use():
+    with pytest.raises(ValueError, match="mode='distance'"):
+        DKNNImportance(PCA(2), neighbors=KNeighborsTransformer(mode="connectivity")).fit(TRAIN)
+    for bad in (3, KNeighborsTransformer):
+        with pytest.raises(TypeError, match="no transformer"):
+            DKNNImportance(PCA(2), neighbors=bad).fit(TRAIN)
+
+
+# -- score
+
+
+def test_label_score_against_loops():
+    dknn = DKNNImportance(small_net()).fit(TRAIN, Y_TRAIN)
+    index = dknn.top_examples(QUERY, 10)[1]
+    rate = np.mean([np.mean(Y_TRAIN[i] == y) for i, y in zip(index, Y_QUERY, strict=True)])
+    prior = np.mean([np.mean(Y_TRAIN == y) for y in Y_QUERY])
+    assert dknn.score(QUERY, Y_QUERY) == pytest.approx((rate - prior) / (1 - prior))
+    few = DKNNImportance(small_net(), n_neighbors=10).fit(TRAIN, Y_TRAIN)
+    assert few.score(QUERY, Y_QUERY) == pytest.approx(dknn.score(QUERY, Y_QUERY))
+    names = np.array(["setosa", "versicolor", "virginica"], dtype=object)
+    named = DKNNImportance(small_net()).fit(TRAIN, pd.Series(names[Y_TRAIN]))
+    assert named.score(QUERY, names[Y_QUERY]) == dknn.score(QUERY, Y_QUERY)
+
+
+def test_input_score_against_loops():
+    dknn = DKNNImportance(small_net()).fit(TRAIN)
+    index = dknn.top_examples(QUERY, 10)[1]
+    top = np.mean([((x - TRAIN[i]) ** 2).sum(axis=1) for x, i in zip(QUERY, index, strict=True)])
+    everything = np.mean([((x - TRAIN) ** 2).sum(axis=1) for x in QUERY])
+    assert dknn.score(QUERY) == pytest.approx(1 - top / everything)
+    few = DKNNImportance(small_net(), n_neighbors=10).fit(TRAIN)
+    assert few.score(QUERY) == pytest.approx(dknn.score(QUERY))
+
+
+@pytest.mark.parametrize("params", [{}, {"n_neighbors": 10}])
+def test_random_examples_score_nothing(params):
+    X = RNG.normal(size=(400, 4))
+    y = RNG.integers(0, 3, size=400)
+    # A kernel that likes the far as much as the near.
+    noise = DKNNImportance(FrozenEstimator(PCA(1).fit(RNG.normal(size=(50, 4)) * 1e-9)), **params)
+    noise.fit(X[:200], y[:200])
+    assert abs(noise.score(X[200:], y[200:])) < 0.1
+    constant = DKNNImportance(PCA(2), kernel=np.ones_like).fit(X[:200], y[:200])
+    assert abs(constant.score(X[200:], y[200:])) < 0.02
+
+
+def test_missing_places_count_at_chance():
+    few = DKNNImportance(small_net(), n_neighbors=5).fit(TRAIN, Y_TRAIN)
+    all_ten = DKNNImportance(small_net(), n_neighbors=10).fit(TRAIN, Y_TRAIN)
+    assert 0 < few.score(QUERY, Y_QUERY) < all_ten.score(QUERY, Y_QUERY)
+    assert 0 < few.score(QUERY) < all_ten.score(QUERY)
+
+
+def test_labels_are_used_for_nothing_but_the_score():
+    with_y = DKNNImportance(small_net()).fit(TRAIN, Y_TRAIN)
+    np.testing.assert_array_equal(
+        with_y.transform(QUERY), DKNNImportance(small_net()).fit(TRAIN).transform(QUERY)
+    )
+
+
+def test_scores_without_meaning():
+    dknn = DKNNImportance(small_net()).fit(TRAIN)
+    with pytest.raises(ValueError, match="fit was not"):
+        dknn.score(QUERY, Y_QUERY)
+    with pytest.raises(ValueError, match="continuous"):
+        DKNNImportance(small_net()).fit(TRAIN, Y_TRAIN + 0.5).score(QUERY, Y_QUERY + 0.5)
+    with pytest.warns(UserWarning, match="all labels are equal"):
+        assert dknn.fit(TRAIN, np.ones(75)).score(QUERY, np.ones(75)) == 0
+    with pytest.warns(UserWarning, match="all inputs are equal"):
+        assert dknn.fit(np.ones((4, 4))).score(np.ones((2, 4))) == 0
+
+
+# -- as a citizen of scikit-learn
+
+
+@pytest.mark.parametrize("wrap", ["fitted", "frozen", "unfitted", "module"])
+def test_grid_search(wrap):
+    pca = PCA(2).fit(TRAIN)
+    model = {
+        "fitted": pca,
+        "frozen": FrozenEstimator(pca),
+        "unfitted": PCA(2),
+        "module": small_net(),
+    }
+    grid = {"n_neighbors": [1, 10], "kernel": ["inverse_distance", "rbf"]}
+    search = GridSearchCV(DKNNImportance(model[wrap]), grid, cv=3, n_jobs=2, error_score="raise")
+    order = RNG.permutation(150)  # folds are contiguous
+    search.fit(IRIS[order], LABELS[order])
+    assert search.best_params_["n_neighbors"] == 10
+    assert search.best_score_ > 0.7
+    components = getattr(search.best_estimator_.estimator_, "components_", None)
+    if wrap == "frozen" or wrap == "fitted":
+        np.testing.assert_array_equal(components, pca.components_)
+    unlabelled = GridSearchCV(DKNNImportance(model[wrap]), {"n_neighbors": [1, 10]}, cv=3)
+    unlabelled.fit(IRIS[order])
+    assert unlabelled.best_score_ > 0.5
+
+
+def test_an_unfitted_estimator_is_fitted_on_each_corpus():
+    dknn = DKNNImportance(PCA(2)).fit(TRAIN)
+    assert not hasattr(dknn.estimator, "components_")
+    np.testing.assert_array_equal(dknn.estimator_.components_, PCA(2).fit(TRAIN).components_)
+
+
+@pytest.mark.parametrize("params", [{}, {"n_neighbors": 3}])
+def test_round_trips(params, tmp_path):
+    dknn = DKNNImportance(small_net(), **params).fit(TRAIN, Y_TRAIN)
+    joblib.dump(dknn, tmp_path / "dknn.joblib")
+    copies = [pickle.loads(pickle.dumps(dknn)), joblib.load(tmp_path / "dknn.joblib")]
+    copies.append(clone(dknn).fit(TRAIN, Y_TRAIN))
+    for other in copies:
+        assert other.score(QUERY, Y_QUERY) == dknn.score(QUERY, Y_QUERY)
+        assert abs(other.transform(QUERY) - dknn.transform(QUERY)).max() == 0
+    changed = clone(dknn).set_params(n_neighbors=7, kernel="rbf").fit(TRAIN)
+    assert changed.transform(QUERY).nnz == 7 * 75
+
+
+def test_an_outer_random_state_repeats(monkeypatch):
+    monkeypatch.setattr("sklexplain.examples._distances._MEDIAN_ROWS", 20)
+    medians = [
+        DKNNImportance(PCA(2), random_state=s).fit(TRAIN).median_distance_ for s in (0, 0, 1)
+    ]
+    assert medians[0] == medians[1] != medians[2]
+
+
+# -- networks
+
+
+class LastState(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.rnn = kind(2, 5, batch_first=True)
+
+    def forward(self, x):
+        return self.rnn(x)[0][:, -1]
+
+
+NETS = {
+    "mlp": (nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Dropout()), (6,)),
+    "lstm": (LastState(nn.LSTM), (7, 2)),
+    "gru": (LastState(nn.GRU), (7, 2)),
+    "conv1d": (nn.Sequential(nn.Conv1d(2, 3, 3), nn.BatchNorm1d(3), nn.Flatten()), (2, 8)),
+    "conv2d": (nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU()), (1, 6, 6)),
+    "transformer": (nn.TransformerEncoderLayer(4, 2, 8, batch_first=True), (5, 4)),
+}
+
+
+@pytest.mark.parametrize("kind", NETS)
+@pytest.mark.parametrize("params", [{}, {"n_neighbors": 4}])
+def test_networks_of_any_kind_come_back_untouched(kind, params):
+    net, shape = NETS[kind]
+    net.train()
+    net.register_forward_hook(lambda *_: None)
+    X = RNG.normal(size=(23, *shape)).astype(np.float32)
+    before = copy.deepcopy(net.state_dict())
+    modes = [m.training for m in net.modules()]
+    hooks = [len(m._forward_hooks) for m in net.modules()]
+    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
+    dknn = DKNNImportance(net, batch_size=5, **params).fit(X[:15])
+    importance = dknn.transform(X[15:])
+    dknn.top_examples(X[15:], 3)
+    score = dknn.score(X[15:])
+    assert importance.shape == (8, 15)
+    assert importance.dtype == np.float32
+    assert np.isfinite(score)
+    for name, value in net.state_dict().items():
+        assert torch.equal(value, before[name])
+    assert [m.training for m in net.modules()] == modes
+    assert [len(m._forward_hooks) for m in net.modules()] == hooks
+    assert all(p.requires_grad and p.grad is None for p in net.parameters())
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    assert np.array_equal(np.random.get_state()[1], numpy_state)
+    one = [dknn.transform(x[None]) for x in X[15:]]
+    together = importance.toarray() if params else importance
+    apart = sparse.vstack(one).toarray() if params else np.vstack(one)
+    np.testing.assert_allclose(apart, together, rtol=1e-4)
+
+
+def test_layer():
+    net = small_net()
+    dknn = DKNNImportance(net, layer="2").fit(TRAIN)
+    np.testing.assert_allclose(dknn.embedding_, embed(net[:3], TRAIN))
+    with pytest.raises(ValueError, match="'5' is not a submodule"):
+        DKNNImportance(net, layer="5").fit(TRAIN)
+
+
+def test_memory_is_refused_with_a_hint():
+    dknn = DKNNImportance(small_net(), max_bytes=1000).fit(TRAIN)
+    with pytest.raises(ValueError, match=r"45,000 bytes.*n_neighbors.*top_examples\(X, k\)"):
+        dknn.transform(QUERY)
+    assert dknn.top_examples(QUERY, 2)[0].shape == (75, 2)
+    assert dknn.transform(QUERY[:1]).shape == (1, 75)
+
+
+def test_verbose_shows_progress(capsys):
+    DKNNImportance(small_net(), verbose=1).fit(TRAIN).transform(QUERY)
+    assert "75/75" in capsys.readouterr().err
+
+
+# -- errors that teach
+
+
+@pytest.mark.parametrize(
+    ("params", "error", "match"),
+    [
+        ({"kernel": "rfb"}, ValueError, "kernel='rfb'.*Did you mean 'rbf'"),
+        ({"metric": "euclidian"}, ValueError, "metric='euclidian'.*Did you mean 'euclidean'"),
+        ({"metric": "precomputed"}, ValueError, "metric='precomputed' is unknown"),
+        ({"n_neighbors": 0}, ValueError, "n_neighbors=0 must be at least 1"),
+        ({"n_neighbors": 2.0}, TypeError, "n_neighbors=2.0 must be an integer"),
+        ({"n_neighbors": 76}, ValueError, "n_neighbors=76 .*75"),
+        ({"max_bytes": 0}, ValueError, "max_bytes=0"),
+        ({"batch_size": 0}, ValueError, "batch_size=0"),
+    ],
+)
+def test_parameters_in_error(params, error, match):
+    with pytest.raises(error, match=match):
+        DKNNImportance(small_net(), **params).fit(TRAIN)
+
+
+def test_kernels_in_error():
+    with pytest.raises(ValueError, match="one finite weight per distance"):
+        DKNNImportance(small_net(), kernel=np.sum).fit(TRAIN).transform(QUERY)
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        DKNNImportance(small_net(), kernel=lambda d: d * np.nan).fit(TRAIN).transform(QUERY)
+
+
+def test_samples_in_error():
+    dknn = DKNNImportance(small_net())
+    with pytest.raises(NotFittedError):
+        dknn.transform(QUERY)
+    with pytest.raises(NotFittedError):
+        dknn.top_examples(QUERY, 2)
+    with pytest.raises(NotFittedError):
+        dknn.get_feature_names_out()
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        dknn.fit(TRAIN, Y_TRAIN[1:])
+    dknn.fit(TRAIN)
+    holes = QUERY.copy()
+    holes[3, 1] = np.nan
+    with pytest.raises(ValueError, match="NaN: column 1, row 3"):
+        dknn.transform(holes)
+    with pytest.raises(ValueError, match="features"):
+        dknn.transform(QUERY[:, :3])
+    with pytest.raises(ValueError, match="k=76 is larger than the corpus of 75"):
+        dknn.top_examples(QUERY, 76)
+    with pytest.raises(TypeError, match="k=2.5"):
+        dknn.top_examples(QUERY, 2.5)
+    with pytest.raises(ValueError, match="k=4 is larger than the 3 .* raise n_neighbors"):
+        DKNNImportance(small_net(), n_neighbors=3).fit(TRAIN).top_examples(QUERY, 4)
+
+
+def test_estimators_in_error():
+    half = make_pipeline(StandardScaler().fit(TRAIN), PCA(2))
+    with pytest.raises(NotFittedError, match="step 'pca' is not fitted"):
+        DKNNImportance(half).fit(TRAIN)
+    untrained = NeuralNetRegressor(nn.Linear, module__in_features=4, module__out_features=1)
+    with pytest.raises(NotFittedError, match="never trained"):
+        DKNNImportance(untrained.initialize()).fit(TRAIN)
+    for bad in ("net", PCA):
+        with pytest.raises(TypeError, match="estimator"):
+            DKNNImportance(bad).fit(TRAIN)

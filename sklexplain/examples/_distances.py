@@ -6,11 +6,17 @@ queries nor on the size of blocks; ties go to the example that comes first.
 
 import numpy as np
 from sklearn.metrics import pairwise_distances
+from sklearn.neighbors import NearestNeighbors
 
 # Below this share of the squared lengths, a difference of squares has lost six digits.
 _CANCELLED = 1e-6
 _BLOCK = 2**22  # numbers held at once
 _MEDIAN_ROWS = 2000
+_BY_PRODUCT = ("euclidean", "l2", "cosine")
+# scikit-learn's search pays off from here on; it finds a few more than asked for, to see ties.
+_MIN_SEARCH = 1000
+_SPARE = 4
+_ROUNDING = 1e-12
 
 METRICS = (
     *("braycurtis", "canberra", "chebyshev", "cityblock", "correlation", "cosine", "euclidean"),
@@ -118,13 +124,50 @@ def nearest(queries, corpus, k, metric, exclude=None):
     index : ndarray of shape (b, k) of int
         Positions in the corpus; equal distances in their order there.
     """
+    exclude = np.full(len(queries), -1) if exclude is None else exclude
+    d, index = np.empty((len(queries), k)), np.empty((len(queries), k), dtype=np.intp)
+    left = np.arange(len(queries))
+    zeros = metric == "cosine" and not (queries.any(axis=1).all() and corpus.any(axis=1).all())
+    if metric in _BY_PRODUCT and len(corpus) > _MIN_SEARCH and not zeros:
+        d, index, sure = _search(queries, corpus, k, metric, exclude)
+        left = np.flatnonzero(~sure)
+    step = max(1, _BLOCK // len(corpus))
+    for i in range(0, len(left), step):
+        rows = left[i : i + step]
+        d[rows], index[rows] = _compare_all(queries[rows], corpus, k, metric, exclude[rows])
+    return d, index
+
+
+def _search(queries, corpus, k, metric, exclude):
+    """Find the nearest with scikit-learn, and tell for which queries that settles ties too."""
+    # Squared distances of unit vectors are twice the cosine's; around the center less cancels.
+    unit = metric == "cosine"
+    points, base = (_unit(queries), _unit(corpus)) if unit else (queries, corpus)
+    center = base.mean(axis=0)
+    points, base = points - center, base - center
+    n_found = min(k + 1 + _SPARE, len(corpus))
+    search = NearestNeighbors(n_neighbors=n_found, algorithm="brute").fit(base)
+    found, columns = search.kneighbors(points)
+    rows, columns = np.repeat(np.arange(len(queries)), n_found), columns.ravel()
+    values = pair_distances(queries, corpus, rows, columns, metric)
+    values[columns == exclude[rows]] = np.inf
+    order = first_of_rows(rows, columns, values, len(queries), k)
+    d, index = values[order], columns[order]
+    # What was not found is at least as far as the last that was, up to rounding.
+    squared = 2 * d[:, -1] if unit else d[:, -1] ** 2
+    rounding = _ROUNDING * (_squares(points) + _squares(base).max())
+    return d, index, (squared + rounding < found[:, -1] ** 2) | (n_found == len(corpus))
+
+
+def _compare_all(queries, corpus, k, metric, exclude):
+    """Find the nearest by their distances to all of the corpus."""
     d = distances(queries, corpus, metric)
-    if exclude is not None:
-        d[np.arange(len(d)), exclude] = np.inf
+    some = np.flatnonzero(exclude >= 0)
+    d[some, exclude[some]] = np.inf
     kth = np.partition(d, k - 1, axis=1)[:, k - 1, None]
     # Distances that tie are rounded apart by matrix products: candidates are looked at again.
     rows, columns = np.nonzero(d <= kth * (1 + 1e-8))
-    if metric in ("euclidean", "l2", "cosine"):
+    if metric in _BY_PRODUCT:
         values = pair_distances(queries, corpus, rows, columns, metric)
     else:
         values = d[rows, columns]

@@ -196,7 +196,8 @@ class DKNNImportance(BaseExampleImportance):
         for start in range(0, len(inputs), self.batch_size):
             batch = inputs[start : start + self.batch_size]
             z = self._representation.activations(batch, self.batch_size).astype(np.float64)
-            for part in self._row_blocks(len(z)):
+            parts = [slice(0, len(z))] if self._sparse_output else self._row_blocks(len(z))
+            for part in parts:
                 rows = slice(start + part.start, start + part.stop)
                 own = np.arange(rows.start, rows.stop) if exclude_self else None
                 if self._sparse_output:

@@ -11,6 +11,12 @@ CORPUS = RNG.normal(size=(12, 5))
 NAMES = {"l1": "cityblock", "manhattan": "cityblock", "l2": "euclidean"}
 
 
+@pytest.fixture(params=["search", "compare"])
+def both_ways(request, monkeypatch):
+    monkeypatch.setattr(_distances, "_MIN_SEARCH", 0 if request.param == "search" else 10**9)
+
+
+@pytest.mark.usefixtures("both_ways")
 @pytest.mark.parametrize("metric", METRICS)
 def test_every_metric_against_scipy(metric):
     expected = distance.cdist(QUERIES, CORPUS, NAMES.get(metric, metric))
@@ -37,12 +43,14 @@ def test_close_pairs_keep_their_digits_far_from_the_origin(metric):
         assert abs(d[i, i] - exact) <= {"euclidean": 1e-6, "cosine": 1e-2}[metric] * exact
 
 
+@pytest.mark.usefixtures("both_ways")
 def test_cosine_of_zero_vectors_is_one():
     zero = np.zeros((1, 5))
     assert distances(zero, np.vstack([zero, CORPUS[:1]]), "cosine").tolist() == [[1.0, 1.0]]
     assert nearest(zero, CORPUS, 2, "cosine")[0].tolist() == [[1.0, 1.0]]
 
 
+@pytest.mark.usefixtures("both_ways")
 @pytest.mark.parametrize("metric", ["euclidean", "cosine", "manhattan"])
 def test_ties_go_to_the_first_whatever_the_batch(metric):
     # Corners of a cube: distances that tie, which matrix products round apart.
@@ -63,6 +71,7 @@ def test_blocks_of_pairs_change_nothing(monkeypatch):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.usefixtures("both_ways")
 def test_exclude_leaves_one_out():
     corpus = np.vstack([CORPUS, CORPUS[:1]])
     d, index = nearest(corpus, corpus, 12, "euclidean", exclude=np.arange(13))
@@ -87,3 +96,15 @@ def test_median_distance(monkeypatch):
     draws = {median_distance(large, "euclidean", np.random.RandomState(s)) for s in (0, 0, 1)}
     assert len(draws) == 2
     assert max(draws) / min(draws) < 1.05
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("exclude", [None, np.arange(300)])
+def test_a_search_with_many_ties_is_the_full_comparison(metric, exclude, monkeypatch):
+    corpus = np.vstack([RNG.integers(-2, 3, size=(400, 3)), np.full((30, 3), 2)]) + 0.5
+    monkeypatch.setattr(_distances, "_MIN_SEARCH", 0)
+    searched = nearest(corpus[:300], corpus, 6, metric, exclude)
+    monkeypatch.setattr(_distances, "_MIN_SEARCH", 10**9)
+    compared = nearest(corpus[:300], corpus, 6, metric, exclude)
+    np.testing.assert_array_equal(searched[1], compared[1])
+    np.testing.assert_allclose(searched[0], compared[0], rtol=1e-9, atol=1e-15)

@@ -11,6 +11,7 @@ from ._distances import METRICS, distances, first_of_rows, median_distance, near
 
 _KERNELS = ("inverse_distance", "rbf", "cosine")
 _EPSILON = 1e-6  # of the corpus's median distance
+_NORMS = ("chebyshev", "cityblock", "euclidean", "l1", "l2", "manhattan", "minkowski")
 
 
 class DKNNImportance(BaseExampleImportance):
@@ -87,6 +88,10 @@ class DKNNImportance(BaseExampleImportance):
     -----
     With ``"euclidean"`` and ``"cosine"`` nothing changes if representations are rotated or
     reflected. Distances are computed in float64 and are exactly 0 between equal representations.
+    A float32 network, however, rounds one sample differently in batches of different sizes, by
+    about a millionth. So the inverse distance takes distances below that for 0 (32 machine epsilons
+    of the network's dtype times the median length of a representation, at most 1e-4 of the median
+    distance): a duplicate has the same importance whatever batch it came in.
 
     References
     ----------
@@ -165,6 +170,7 @@ class DKNNImportance(BaseExampleImportance):
         rng = check_random_state(self.seed_)
         self.median_distance_ = median_distance(z, self._scale_metric(), rng)
         self.embedding_ = z
+        self._resolution = self._rounding(z)
         self.neighbors_ = None
         if self.neighbors is not None:
             self.neighbors_ = clone(self.neighbors)
@@ -186,6 +192,15 @@ class DKNNImportance(BaseExampleImportance):
         if theirs == "minkowski":
             theirs = {1: "manhattan", 2: "euclidean"}.get(getattr(self.neighbors, "p", 2))
         return theirs if callable(theirs) or theirs in METRICS else self.metric
+
+    def _rounding(self, z):
+        """Return the distance below which two representations may be the same, rounded apart."""
+        metric = self._scale_metric()
+        if metric not in _NORMS:
+            return 0.0
+        dtype = np.dtype(str(self._representation.output_dtype).removeprefix("torch."))
+        length = np.median(distances(z, np.zeros((1, z.shape[1])), metric))
+        return min(32 * np.finfo(dtype).eps * length, 1e-4 * self.median_distance_)
 
     @property
     def _sparse_output(self):
@@ -252,6 +267,7 @@ class DKNNImportance(BaseExampleImportance):
 
     def _weights(self, d):
         if self.kernel == "inverse_distance":
+            d = np.where(d <= self._resolution, 0.0, d)
             return 1 / (d + _EPSILON * self.median_distance_)
         if self.kernel == "rbf":
             return np.exp(-0.5 * (d / self.median_distance_) ** 2)

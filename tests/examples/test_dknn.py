@@ -131,6 +131,29 @@ def test_batch_equals_one_by_one(params, monkeypatch):
     np.testing.assert_allclose(single, whole, rtol=1e-4)
 
 
+@pytest.mark.parametrize("metric", ["euclidean", "manhattan", "cosine"])
+@pytest.mark.parametrize("n_neighbors", [None, 4])
+def test_a_float32_network_finds_a_duplicate_in_any_batch(metric, n_neighbors):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(140, 256), nn.ReLU(), nn.Linear(256, 64), nn.ReLU())
+    X = RNG.normal(size=(60, 140)).astype(np.float32)
+    dknn = DKNNImportance(net, metric=metric, n_neighbors=n_neighbors).fit(X)
+    together, apart = dknn.transform(X), [dknn.transform(x[None]) for x in X]
+    if n_neighbors is not None:
+        together, apart = together.toarray(), [a.toarray() for a in apart]
+    np.testing.assert_allclose(np.vstack(apart), together, rtol=1e-4)
+    assert (together.argmax(axis=1) == np.arange(60)).all()
+
+
+def test_resolution_never_hides_what_a_network_tells_apart():
+    X = np.linspace(0, 1e-3, 30)[:, None].astype(np.float32)
+    net = nn.Linear(1, 1)
+    net.weight.data.fill_(1.0)
+    net.bias.data.fill_(10.0)  # far from the origin: float32 has three digits left
+    row = DKNNImportance(net).fit(X).transform(X[:1])[0]
+    assert (np.diff(row) < 0).all()
+
+
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 @pytest.mark.parametrize("n_neighbors", [None, 6])
 def test_orthogonal_invariance(metric, n_neighbors):

@@ -1,0 +1,247 @@
+"""Command line: ``python -m sklexplain report``."""
+
+import argparse
+import sys
+import time
+import warnings
+from pathlib import Path
+
+from sklearn.exceptions import NotFittedError
+
+from . import __version__
+
+_DESCRIPTION = """\
+Write one HTML file that shows what a model has learned to represent: which time steps or columns
+build the representation, which known samples are most similar, and how far to trust all that.
+
+Without --data, an autoencoder is trained on heartbeats that come with the package. With --data, one
+is trained on your samples; with --model, your own fitted model is explained instead.
+"""
+
+_EXAMPLES = """\
+examples:
+  python -m sklexplain report
+  python -m sklexplain report --data patients.csv --target diagnosis --out patients.html
+  python -m sklexplain report --data beats.npz --layout channels-first
+  python -m sklexplain report --data patients.csv --model pipeline.skops
+"""
+
+
+def build_parser():
+    """Return the parser of the command line.
+
+    Returns
+    -------
+    parser : argparse.ArgumentParser
+    """
+    from .attribution._label_free import METHODS
+    from .report._data import LAYOUTS
+
+    parser = argparse.ArgumentParser(
+        prog="python -m sklexplain", description="Explain what a model has learned to represent."
+    )
+    parser.add_argument("--version", action="version", version=f"sklexplain {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="command", required=True)
+    report = commands.add_parser(
+        "report",
+        help="write an HTML report on a model",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = report.add_argument
+    add(
+        "--data",
+        type=Path,
+        metavar="FILE",
+        help=".npz (X, or X_train and X_test; y), .csv or "
+        ".parquet; default: the bundled heartbeats",
+    )
+    add(
+        "--layout",
+        choices=LAYOUTS,
+        help="what X is: table and series have 2 axes, channels-first "
+        "is (samples, channels, time), channels-last (samples, time, channels), images (samples, "
+        "channels, height, width); default for 2 axes: table",
+    )
+    add(
+        "--target",
+        metavar="COLUMN",
+        help="column of labels in csv or parquet: left out of the "
+        "samples and used only to grade the explanations",
+    )
+    add(
+        "--model",
+        type=Path,
+        metavar="FILE",
+        help="fitted estimator to explain: .skops, or a pickle with --allow-pickle",
+    )
+    add(
+        "--trust",
+        action="append",
+        default=[],
+        metavar="TYPE",
+        help="type in a .skops file that you trust; may be repeated",
+    )
+    add(
+        "--allow-pickle",
+        action="store_true",
+        help="load a pickled --model. A pickle can run any "
+        "code: only do this with files whose origin you trust",
+    )
+    add(
+        "--method",
+        choices=sorted(METHODS),
+        default="integrated_gradients",
+        metavar="METHOD",
+        help=f"how features are attributed: {', '.join(METHODS)} (default: %(default)s)",
+    )
+    add(
+        "--out",
+        type=Path,
+        default=Path("report.html"),
+        metavar="FILE",
+        help="file to write (default: %(default)s)",
+    )
+    add(
+        "--seed",
+        type=_natural(0),
+        default=0,
+        metavar="N",
+        help="seed of everything random (default: %(default)s)",
+    )
+    add("--max-epochs", type=_natural(1), metavar="N", help="train at most N epochs")
+    add("--quiet", action="store_true", help="print nothing but errors")
+    return parser
+
+
+def _natural(least):
+    """Return a function that reads an integer of at least ``least``."""
+
+    def integer(text):
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
+        if not least <= value < 2**32:
+            raise argparse.ArgumentTypeError(f"{value} must be from {least} to {2**32 - 1}")
+        return value
+
+    return integer
+
+
+def main(argv=None):
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv : list of str or None, default=None
+        Arguments; None for those of the process.
+
+    Returns
+    -------
+    status : int
+        0, or 2 if what the user gave cannot be used.
+    """
+    args = build_parser().parse_args(argv)
+    say = _silent if args.quiet else _say
+    with warnings.catch_warnings():
+        if not args.quiet:
+            warnings.showwarning = _show_warning
+        try:
+            _report(args, say)
+        except (ValueError, TypeError, NotFittedError, OSError, ImportError) as error:
+            # Errors of the library teach; a traceback would hide what they say.
+            print(f"sklexplain: error: {error}", file=sys.stderr)
+            return 2
+    return 0
+
+
+def _report(args, say):
+    from .report import RepresentationReport
+    from .report._data import InputError
+
+    start = time.perf_counter()
+    if not args.out.parent.is_dir():
+        raise InputError(f"--out: there is no folder {args.out.parent}.")
+    if args.out.is_dir():
+        raise InputError(f"--out {args.out} is a folder; give a file.")
+    _check_drawing()
+    recipe = _recipe(args)
+    say(f"sklexplain {__version__}: {recipe.sentence}")
+    report = RepresentationReport(
+        recipe.estimator,
+        method=args.method,
+        random_state=args.seed,
+        verbose=0 if args.quiet else 1,
+        **recipe.options,
+    )
+    report.fit(**recipe.fit)
+    path = report.to_html(args.out)
+    _summarise(report, path, time.perf_counter() - start, say)
+
+
+def _recipe(args):
+    from .report import _recipes
+    from .report._data import InputError, read_data
+    from .report._models import load_model
+
+    if args.data is None and (args.target or args.layout):
+        raise InputError("--target and --layout say something about --data; give it too.")
+    if args.model is None and (args.allow_pickle or args.trust):
+        raise InputError("--allow-pickle and --trust say something about --model; give it too.")
+    if args.model is not None and args.max_epochs is not None:
+        raise InputError("--max-epochs is for training; the model from --model is not trained.")
+    training = {"max_epochs": args.max_epochs, "progress": not args.quiet}
+    if args.model is None and args.data is None:
+        return _recipes.heartbeats(args.seed, **training)
+    if args.model is not None and args.data is None:
+        raise InputError("--model needs --data: samples like those that the model was fitted on.")
+    data = read_data(args.data, layout=args.layout, target=args.target)
+    if args.model is None:
+        return _recipes.own_data(data, args.data.name, args.seed, **training)
+    model = load_model(args.model, trust=args.trust, allow_pickle=args.allow_pickle)
+    return _recipes.own_model(model, data, args.model.name, args.seed)
+
+
+def _check_drawing():
+    """Say now, and not after minutes of training, if nothing can be drawn."""
+    from .plotting._style import import_pyplot
+
+    import_pyplot()
+
+
+def _summarise(report, path, seconds, say):
+    from .report._words import verdict
+
+    curve, agreement = report.latent_shift_, report.label_agreement_
+    judged = verdict(curve)
+    say(f"\n{judged.heading}: shift ratio {curve.area_ratio:.2f} (1 is chance).")
+    if agreement is not None:
+        say(
+            f"{agreement.most:.0%} of the {agreement.n_top} most similar known samples share the "
+            f"sample's label (chance: {agreement.chance:.0%})."
+        )
+    rebuilt = report.reconstruction_
+    if rebuilt is not None and None not in (rebuilt.train, rebuilt.explained):
+        say(
+            f"R² of reconstruction: {rebuilt.train:.2f} on training samples, "
+            f"{rebuilt.explained:.2f} on explained ones."
+        )
+    say(f"\nWrote {path} ({path.stat().st_size / 1e6:.1f} MB) in {seconds:.0f} s.")
+
+
+def _say(text):
+    print(text, flush=True)
+
+
+def _silent(text):
+    pass
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None):
+    print(f"sklexplain: warning: {message}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,286 @@
+"""The report's figures, each as a data URI."""
+
+import base64
+import io
+
+import numpy as np
+
+from ..plotting import AttributionDisplay, ExampleDisplay, LatentShiftDisplay
+from ..plotting._samples import as_channels, column_names, draw_image, draw_series
+from ..plotting._style import BLUE, INK, MUTED, ORANGE, import_pyplot, plain_axes, split_axes
+from ._words import half_window, label_name, over_time
+
+# Narrow enough that letters stay readable on a telephone.
+_WIDTH = 5.0
+_N_BARS = 15
+
+
+def _new_axes(height):
+    import_pyplot()
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+    return figure.subplots()
+
+
+def data_uri(figure):
+    """Return a figure as a data URI.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        What was drawn.
+
+    Returns
+    -------
+    uri : str
+    """
+    from matplotlib import rc_context
+
+    buffer = io.BytesIO()
+    # A fixed salt and no date: the same report gives the same bytes.
+    with rc_context({"svg.hashsalt": "sklexplain", "svg.fonttype": "path"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def latent_shift_figure(report):
+    """Draw how far masking moves the representation.
+
+    Parameters
+    ----------
+    report : RepresentationReport
+        Fitted.
+
+    Returns
+    -------
+    uri : str
+    """
+    display = LatentShiftDisplay.from_curve(report.latent_shift_, ax=_new_axes(3.4))
+    return data_uri(display.figure_)
+
+
+def sample_figure(report, i):
+    """Draw one shown sample with its attributions.
+
+    Parameters
+    ----------
+    report : RepresentationReport
+        Fitted.
+    i : int
+        Which of the shown samples.
+
+    Returns
+    -------
+    uri : str
+    """
+    shown, kind = report._shown, report._kind
+    sample = rows(shown.samples)[i]
+    heights = {"table": 0.8 + 0.28 * min(10, sample.size), "image": 2.4}
+    n_channels = 1 if sample.ndim == 1 else sample.shape[report._channel_axis or 0]
+    height = heights.get(kind, 1.1 + 1.4 * n_channels)
+    display = AttributionDisplay(
+        sample,
+        shown.attributions[i],
+        kind=kind,
+        channel_axis=report._channel_axis,
+        baseline=baseline_series(report),
+        feature_names=getattr(report.attributor_, "feature_names_in_", None),
+    ).plot(ax=_new_axes(height))
+    reconstructions = shown.get("reconstructions")
+    if kind == "series" and reconstructions is not None:
+        rebuilt = as_channels(reconstructions[i], "series", report._channel_axis)
+        for ax, channel in zip(display.axes_, rebuilt, strict=True):
+            draw_series(ax, channel[None], color=BLUE, linestyle="--", linewidth=1)
+    return data_uri(display.figure_)
+
+
+def neighbours_figure(report, i):
+    """Draw one shown series or image with the known samples most similar to it.
+
+    Parameters
+    ----------
+    report : RepresentationReport
+        Fitted.
+    i : int
+        Which of the shown samples.
+
+    Returns
+    -------
+    uri : str
+    """
+    shown, names = report._shown, report.target_names
+    k = shown.importance.shape[1]
+    n_rows = -(-(k + 1) // 3)
+    if shown.neighbour_labels is None:
+        titles = [f"{j + 1}. known sample" for j in range(k)]
+    else:
+        labels = shown.neighbour_labels[i]
+        titles = [f"{j + 1}. {label_name(label, names)}" for j, label in enumerate(labels)]
+    own = "this sample" if shown.labels is None else f"this: {label_name(shown.labels[i], names)}"
+    display = ExampleDisplay(
+        rows(shown.samples)[i],
+        rows(shown.neighbours)[i * k : (i + 1) * k],
+        titles=[_short(title) for title in titles],
+        sample_title=_short(own),
+        kind=report._kind,
+        channel_axis=report._channel_axis,
+    ).plot(ax=_new_axes(0.2 + 1.35 * n_rows))
+    return data_uri(display.figure_)
+
+
+def overall_figure(report):
+    """Draw which features matter over all explained samples.
+
+    Parameters
+    ----------
+    report : RepresentationReport
+        Fitted.
+
+    Returns
+    -------
+    uri : str
+    """
+    importance = report.feature_importances_
+    if report._kind == "table":
+        names = feature_names(report)
+        order = np.argsort(-importance, kind="stable")[:_N_BARS]
+        ax = _new_axes(0.8 + 0.28 * len(order))
+        place = np.arange(len(order))
+        ax.barh(place, importance[order], color=ORANGE)
+        labels = [_short(names[i], 30) for i in order]
+        ax.set_yticks(place, labels, fontsize=9, parse_math=False)
+        ax.invert_yaxis()
+        ax.set_xlabel("mean |attribution|")
+        plain_axes(ax)
+    elif report._kind == "series":
+        ax = _overall_series(report, over_time(importance, report._channel_axis))
+    else:
+        ax = _overall_image(report, importance)
+    return data_uri(ax.figure)
+
+
+def _overall_series(report, importance):
+    ax = _new_axes(3.8)
+    upper, lower = split_axes(ax, 2, 1, sharex=True, height_ratios=(3, 2))[:, 0]
+    means, axis = report._means, report._channel_axis
+    first, last = half_window(importance)
+    for panel in (upper, lower):
+        panel.axvspan(first - 0.5, last + 0.5, color=ORANGE, alpha=0.13, linewidth=0)
+        plain_axes(panel)
+    draw_series(upper, as_channels(means.train, "series", axis), color=MUTED, linestyle=":")
+    draw_series(upper, as_channels(means.explained, "series", axis), color=INK, linewidth=1.6)
+    upper.plot([], [], color=INK, linewidth=1.6, label="mean of explained samples")
+    upper.plot([], [], color=MUTED, linestyle=":", label="mean of training samples")
+    upper.legend(frameon=False, fontsize=8)
+    upper.set_ylabel("value")
+    lower.bar(np.arange(len(importance)), importance, width=1.0, color=ORANGE)
+    lower.set(xlabel="time step", ylabel="mean\n|attribution|")
+    lower.margins(x=0.01)
+    return ax
+
+
+def _overall_image(report, importance):
+    ax = _new_axes(2.5)
+    left, right = split_axes(ax, 1, 2)[0]
+    draw_image(left, as_channels(report._means.explained, "image", report._channel_axis))
+    left.set_title("mean of explained samples", fontsize=9)
+    heat = importance
+    if heat.ndim == 3:
+        heat = heat.sum(axis=report._channel_axis or 0)
+    image = right.imshow(heat, cmap="cividis", interpolation="nearest")
+    right.set(xticks=[], yticks=[])
+    right.set_title("mean |attribution|", fontsize=9)
+    ax.figure.colorbar(image, ax=[left, right], pad=0.02)
+    return ax
+
+
+def class_figure(report):
+    """Draw which features matter for each label, a row each, scaled to its largest.
+
+    Parameters
+    ----------
+    report : RepresentationReport
+        Fitted, with labels, on series or tables.
+
+    Returns
+    -------
+    uri : str
+    """
+    rows_, labels = [], []
+    for label, n, importance in report._class_importances:
+        values = over_time(importance, report._channel_axis)
+        rows_.append(values / (values.max() or 1))
+        labels.append(f"{_short(label_name(label, report.target_names))} ({n})")
+    heat = np.array(rows_)
+    is_table = report._kind == "table"
+    ticks = None
+    if is_table:
+        names = feature_names(report)
+        order = np.argsort(-report.feature_importances_, kind="stable")[:_N_BARS]
+        heat, ticks = heat[:, order], [_short(names[i], 18) for i in order]
+    ax = _new_axes((2.2 if is_table else 1.2) + 0.3 * len(labels))
+    image = ax.imshow(heat, aspect="auto", cmap="cividis", vmin=0, vmax=1, interpolation="nearest")
+    ax.set_yticks(np.arange(len(labels)), labels, fontsize=8, parse_math=False)
+    if is_table:
+        ax.set_xticks(
+            np.arange(len(ticks)), ticks, fontsize=8, rotation=60, ha="right", parse_math=False
+        )
+    else:
+        ax.set_xlabel("time step")
+    ax.figure.colorbar(image, ax=ax, label="share of the\nlargest", pad=0.02)
+    return data_uri(ax.figure)
+
+
+def baseline_series(report):
+    """Return the baseline of series in raw units, None if it has no such shape.
+
+    Parameters
+    ----------
+    report : RepresentationReport
+        Fitted.
+
+    Returns
+    -------
+    baseline : ndarray of a sample's shape, or None
+    """
+    baseline = report.attributor_.baseline_
+    if report._kind != "series" or baseline is None:
+        return None
+    baseline = np.asarray(baseline, dtype=np.float64).mean(axis=0)
+    return baseline if baseline.shape == report.attributor_.input_shape_ else None
+
+
+def feature_names(report):
+    """Return the names of a table's columns.
+
+    Parameters
+    ----------
+    report : RepresentationReport
+        Fitted.
+
+    Returns
+    -------
+    names : list of str
+    """
+    names = getattr(report.attributor_, "feature_names_in_", None)
+    return column_names(names, report.facts_.n_features)
+
+
+def rows(X):
+    """Return samples as an ndarray.
+
+    Parameters
+    ----------
+    X : ndarray or DataFrame
+        Samples.
+
+    Returns
+    -------
+    X : ndarray
+    """
+    return X.to_numpy() if hasattr(X, "to_numpy") else np.asarray(X)
+
+
+def _short(text, length=22):
+    return text if len(text) <= length else text[: length - 1] + "…"

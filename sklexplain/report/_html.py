@@ -1,0 +1,408 @@
+"""Writing a report as HTML; everything that comes from users or data is escaped."""
+
+import platform
+from html import escape
+from importlib import metadata, resources
+from string import Template
+
+import numpy as np
+
+from ..plotting._samples import format_value
+from . import _figures, _words
+
+_PACKAGES = ("sklexplain", "scikit-learn", "torch", "skorch", "numpy", "matplotlib")
+_LONGEST_REPR = 4000
+
+
+def render(report):
+    """Return a fitted report as an HTML document.
+
+    Parameters
+    ----------
+    report : RepresentationReport
+        Fitted.
+
+    Returns
+    -------
+    html : str
+    """
+    sections = [
+        ("summary", "In short", _summary),
+        ("overall", _overall_heading(report), _overall),
+        ("samples", "Samples one by one", _samples),
+        ("trust", "Can the maps be trusted?", _trust),
+        ("labels", "Do similar samples share their label?", _labels),
+        ("glossary", "How to read this", _glossary),
+        ("appendix", "Appendix: how to repeat this", _appendix),
+    ]
+    if report.label_agreement_ is None:
+        sections = [section for section in sections if section[0] != "labels"]
+    body = [
+        f'<section aria-labelledby="{name}"><h2 id="{name}">{escape(heading)}</h2>\n'
+        f"{write(report)}\n</section>"
+        for name, heading, write in sections
+    ]
+    contents = [
+        f'<li><a href="#{name}">{escape(heading)}</a></li>' for name, heading, _ in sections
+    ]
+    facts = report.facts_
+    templates = resources.files("sklexplain.report") / "templates"
+    page = Template((templates / "report.html").read_text(encoding="utf-8"))
+    return page.substitute(
+        title=escape(report.title),
+        subtitle=escape(f"{facts.name} · {facts.created[:16].replace('T', ' ')}"),
+        style=(templates / "report.css").read_text(encoding="utf-8").strip(),
+        contents=f"<ul>{''.join(contents)}</ul>",
+        body="\n".join(body),
+        version=escape(_version("sklexplain")),
+    )
+
+
+# -- pieces ------------------------------------------------------------------------------------
+
+
+def _paragraph(text, css=None):
+    return f"<p{_css(css)}>{escape(text)}</p>"
+
+
+def _css(name):
+    return "" if name is None else f' class="{name}"'
+
+
+def _list(items):
+    return f"<ul>{''.join(f'<li>{escape(item)}</li>' for item in items)}</ul>"
+
+
+def _figure(uri, alt, caption=None):
+    below = "" if caption is None else f"<figcaption>{escape(caption)}</figcaption>"
+    return f'<figure><img src="{uri}" alt="{escape(alt)}">{below}</figure>'
+
+
+def _table(header, rows, caption, numbers=()):
+    """Return a table; ``numbers`` are the columns aligned to the right."""
+    align = [' class="number"' if i in numbers else "" for i in range(len(header))]
+    head = "".join(
+        f'<th scope="col"{a}>{escape(h)}</th>' for a, h in zip(align, header, strict=True)
+    )
+    lines = []
+    for first, *rest in rows:
+        cells = "".join(
+            f"<td{a}>{escape(str(cell))}</td>" for a, cell in zip(align[1:], rest, strict=True)
+        )
+        lines.append(f'<tr><th scope="row">{escape(str(first))}</th>{cells}</tr>')
+    return (
+        f'<div class="scroll"><table><caption>{escape(caption)}</caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def _version(package):
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        from .. import __version__
+
+        return __version__ if package == "sklexplain" else "not installed"
+
+
+def _percent(value):
+    return f"{value:.0%}"
+
+
+# -- sections ----------------------------------------------------------------------------------
+
+
+def _summary(report):
+    facts, curve = report.facts_, report.latent_shift_
+    verdict = _words.verdict(curve)
+    tiles = [
+        (
+            f"{curve.area_ratio:.2f} ×",
+            "shift ratio: masking what the maps call important, against "
+            "masking at random (1 = chance)",
+        ),
+    ]
+    if report.label_agreement_ is not None:
+        agreement = report.label_agreement_
+        tiles.append(
+            (
+                _percent(agreement.most),
+                f"of the {agreement.n_top} most similar known samples share the label "
+                f"(chance: {_percent(agreement.chance)})",
+            )
+        )
+    if report.reconstruction_ is not None and report.reconstruction_.train is not None:
+        tiles.append(
+            (
+                f"{report.reconstruction_.train:.2f}",
+                "R² of reconstruction on the training samples (1 = perfect)",
+            )
+        )
+    tiles.append(
+        (f"{facts.n_units:,}", f"numbers describe a sample of {facts.n_features:,} values")
+    )
+    shown = "".join(
+        f"<li><strong>{escape(value)}</strong> <span>{escape(text)}</span></li>"
+        for value, text in tiles
+    )
+    items = [
+        _model_sentence(facts),
+        *_words.data_sentence(report),
+        _overall_sentence(report),
+    ]
+    if report.reconstruction_ is not None:
+        items.append(_words.reconstruction_sentence(report.reconstruction_))
+    if report.label_agreement_ is not None:
+        items.append(_words.agreement_sentence(report.label_agreement_))
+    notes = "".join(_paragraph(note) for note in report.notes)
+    return (
+        f"{notes}"
+        f'<div class="verdict {verdict.level}"><p><strong>{escape(verdict.heading)}.</strong> '
+        f"{escape(verdict.sentence)}</p></div>"
+        f'<ul class="tiles">{shown}</ul>{_list(items)}'
+        f"<h3>What this report cannot tell</h3>{_list(_words.CAVEATS)}"
+    )
+
+
+def _model_sentence(facts):
+    sentence = f"The model is {facts.name}"
+    if len(facts.steps) > 1:
+        sentence += f", the last step of {' → '.join(facts.steps)}"
+    if facts.n_parameters:
+        sentence += f", with {facts.n_parameters:,} weights"
+    if facts.n_epochs:
+        sentence += f", trained for {facts.n_epochs} epochs"
+    return sentence + "."
+
+
+def _overall_sentence(report):
+    names = _figures.feature_names(report) if report._kind == "table" else None
+    return _words.overall_sentence(
+        report.feature_importances_, report._kind, report._channel_axis, names
+    )
+
+
+def _overall_heading(report):
+    what = {"table": "columns", "series": "time steps", "image": "pixels"}[report._kind]
+    return f"Which {what} matter overall"
+
+
+def _overall(report):
+    sentence = _overall_sentence(report)
+    caption = {
+        "table": "Mean absolute attribution of each column over the explained samples.",
+        "series": "Above: the mean of the explained samples. Below: the mean absolute attribution "
+        "of each time step. The shaded stretch is the shortest that has half of all importance.",
+        "image": "Left: the mean of the explained samples. Right: mean absolute attribution of "
+        "each pixel; lighter is more.",
+    }[report._kind]
+    parts = [_paragraph(sentence), _figure(_figures.overall_figure(report), sentence, caption)]
+    per_class = report._class_importances
+    if len(per_class) > 1 and report._kind != "image":
+        text = "The same for each label, one row each, scaled to the row's largest value. Rows of "
+        text += "few samples (their number is in brackets) are uncertain."
+        parts.append("<h3>For each label</h3>")
+        parts.append(_figure(_figures.class_figure(report), _class_alt(report), text))
+    return "\n".join(parts)
+
+
+def _class_alt(report):
+    sentences = ["Mean absolute attribution for each label."]
+    for label, _, importance in report._class_importances:
+        name = _words.label_name(label, report.target_names)
+        if report._kind == "series":
+            time = _words.over_time(importance, report._channel_axis)
+            first, last = _words.half_window(time)
+            sentences.append(f"{name}: half of it in time steps {first} to {last}.")
+        else:
+            sentences.append(
+                f"{name}: most for {_figures.feature_names(report)[int(importance.argmax())]}."
+            )
+    return " ".join(sentences)
+
+
+def _samples(report):
+    shown = report._shown
+    how = "drawn at random"
+    if shown.labels is not None:
+        how += ", from each label in turn"
+    intro = (
+        f"{len(shown.positions)} samples, {how}, not picked for looking good. Colours show what "
+        "builds each sample's representation, compared with the baseline."
+    )
+    articles = [_one_sample(report, i) for i in range(len(shown.positions))]
+    return "\n".join([_paragraph(intro), _legend(report), *articles])
+
+
+def _legend(report):
+    entries = [
+        '<span class="swatch" style="background:#b2182b"></span>contributes',
+        '<span class="swatch" style="background:#d5d5d5"></span>hardly matters',
+        '<span class="swatch" style="background:#2166ac"></span>works against',
+    ]
+    if report._kind == "series" and _figures.baseline_series(report) is not None:
+        entries.append('<span class="swatch line"></span>baseline')
+    if report._kind == "series" and report._shown.get("reconstructions") is not None:
+        entries.append('<span class="swatch dash"></span>what the model rebuilds')
+    return f'<p class="note">{" &nbsp; ".join(entries)}</p>'
+
+
+def _one_sample(report, i):
+    shown = report._shown
+    position = report.explained_[shown.positions[i]]
+    title = f"Sample {position}"
+    if shown.labels is not None:
+        title += f": {_words.label_name(shown.labels[i], report.target_names)}"
+    facts = _sample_facts(report, i)
+    alt = f"{title}, coloured by attribution. {facts[0]}"
+    left = _figure(_figures.sample_figure(report, i), alt)
+    if report._kind == "table":
+        right = _neighbour_table(report, i)
+    else:
+        right = _figure(_figures.neighbours_figure(report, i), _neighbours_alt(report, i))
+    name = f"sample-{i + 1}"
+    return (
+        f'<article aria-labelledby="{name}"><h3 id="{name}">{escape(title)}</h3>'
+        f'{_paragraph(" ".join(facts))}<div class="pair">{left}{right}</div></article>'
+    )
+
+
+def _sample_facts(report, i):
+    shown = report._shown
+    names = _figures.feature_names(report) if report._kind == "table" else None
+    importance = np.abs(shown.attributions[i])
+    facts = [_words.overall_sentence(importance, report._kind, report._channel_axis, names)]
+    if report.reconstruction_ is not None:
+        rank = report.reconstruction_.error_rank[shown.positions[i]]
+        facts.append(
+            f"Its reconstruction error is larger than that of {rank:.0%} of the samples "
+            "the model learned from."
+        )
+    if shown.isolation is not None and shown.isolation[i] >= 0.95:
+        facts.append(
+            "No known sample is really near: it is more isolated than "
+            f"{shown.isolation[i]:.0%} of the known samples are among themselves."
+        )
+    return facts
+
+
+def _neighbours_alt(report, i):
+    shown = report._shown
+    k = shown.importance.shape[1]
+    if shown.neighbour_labels is None:
+        return f"The sample and the {k} known samples that the model finds most similar."
+    labels = [_words.label_name(label, report.target_names) for label in shown.neighbour_labels[i]]
+    return f"The {k} known samples that the model finds most similar, labels: {', '.join(labels)}."
+
+
+def _neighbour_table(report, i):
+    """Return the most important columns of a sample and of its neighbours."""
+    shown, names = report._shown, _figures.feature_names(report)
+    k = shown.importance.shape[1]
+    sample = _figures.rows(shown.samples)[i]
+    neighbours = _figures.rows(shown.neighbours)[i * k : (i + 1) * k]
+    columns = np.argsort(-np.abs(shown.attributions[i]), kind="stable")[:10]
+    table = [[names[c], *(format_value(row[c]) for row in [sample, *neighbours])] for c in columns]
+    if shown.neighbour_labels is not None:
+        own = "?" if shown.labels is None else shown.labels[i]
+        labels = [own, *shown.neighbour_labels[i]]
+        table.insert(0, ["label", *(_words.label_name(x, report.target_names) for x in labels)])
+    header = ["column", "this sample", *(f"{j + 1}." for j in range(k))]
+    caption = "The sample and the known samples that the model finds most similar"
+    return _table(header, table, caption, numbers=range(1, len(header)))
+
+
+def _trust(report):
+    curve = report.latent_shift_
+    verdict = _words.verdict(curve)
+    text = (
+        "The test needs no labels: features are set to the training mean, first those that the "
+        "maps call important, or unimportant, or random ones, and the distance is measured by "
+        "which the representation moves. If the maps are right, the upper curve rises "
+        "fast, the lower one stays low, and random masking is between them."
+    )
+    rows = [
+        (f"{f:.0%}", *(f"{v:.3g}" for v in values))
+        for f, *values in zip(curve.fractions, curve.most, curve.random, curve.least, strict=True)
+    ]
+    header = ["features masked", "most important", "random", "least important"]
+    table = _table(header, rows, "Shift of the representation", numbers=(1, 2, 3))
+    alt = f"{verdict.heading}. {verdict.sentence} The values are in the table beside."
+    caption = "The band is two standard deviations between random orders wide, to both sides."
+    figure = _figure(_figures.latent_shift_figure(report), alt, caption)
+    return (
+        f"{_paragraph(text)}{_paragraph(f'{verdict.heading}: {verdict.sentence}')}"
+        f'<div class="pair">{figure}{table}</div>'
+    )
+
+
+def _labels(report):
+    agreement, names = report.label_agreement_, report.target_names
+    text = (
+        "Labels were used for this check only, not by the explanations. For each explained sample, "
+        f"the {agreement.n_top} most and the {agreement.n_top} least similar known samples are "
+        "looked at; chance is the label's share of the known samples."
+    )
+    rebuilt = dict(report.reconstruction_.classes) if report.reconstruction_ is not None else None
+    header = ["label", "explained", "known", "most similar", "chance", "least similar"]
+    rows = []
+    for row in agreement.classes:
+        cells = [_words.label_name(row.label, names), row.n, row.n_corpus]
+        cells += [_percent(row.most), _percent(row.chance), _percent(row.least)]
+        if rebuilt is not None:
+            r2 = rebuilt.get(row.label)
+            cells.append("–" if r2 is None else f"{r2:.2f}")
+        rows.append(cells)
+    total = ["all", agreement.n, ""]
+    total += [_percent(agreement.most), _percent(agreement.chance), _percent(agreement.least)]
+    if rebuilt is not None:
+        header.append("R²")
+        overall = report.reconstruction_.explained
+        total.append("–" if overall is None else f"{overall:.2f}")
+    caption = "Share of known samples with the sample's own label"
+    caption += ", and R² of reconstruction" if rebuilt is not None else ""
+    table = _table(header, [*rows, total], caption, numbers=range(1, len(header)))
+    return f"{_paragraph(text)}{_paragraph(_words.agreement_sentence(agreement))}{table}"
+
+
+def _glossary(report):
+    entries = "".join(
+        f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in _words.GLOSSARY
+    )
+    return f"<dl>{entries}</dl>"
+
+
+def _appendix(report):
+    facts = report.facts_
+    settings = [
+        ("seed", report.seed_),
+        ("method", report.method),
+        *((f"method: {name}", value) for name, value in report.attributor_._params.items()),
+        ("baseline", report.baseline if isinstance(report.baseline, str) else "given"),
+        ("centred", report.center),
+        ("layer", "the model's own output" if report.layer is None else report.layer),
+        ("shape of a sample", " × ".join(map(str, facts.shape))),
+        ("samples explained", len(report.explained_)),
+        ("fingerprint of training data", facts.data_hash),
+        ("fingerprint of explained data", facts.explain_hash),
+        ("created", facts.created),
+    ]
+    versions = [("Python", platform.python_version()), *((p, _version(p)) for p in _PACKAGES)]
+    versions.append(("platform", platform.platform()))
+    seconds = [(step, f"{value:.1f}") for step, value in report.timings_.items()]
+    model = repr(report.estimator_)
+    if len(model) > _LONGEST_REPR:
+        model = model[:_LONGEST_REPR] + " …"
+    intro = "The same data, settings, seed and versions give the same numbers."
+    return "\n".join(
+        [
+            _paragraph(intro),
+            '<div class="pair">',
+            _table(["setting", "value"], settings, "Settings"),
+            _table(["software", "version"], versions, "Versions"),
+            _table(["step", "seconds"], seconds, "Time taken", numbers=(1,)),
+            "</div>",
+            "<h3>The model</h3>",
+            f"<pre>{escape(model)}</pre>",
+        ]
+    )

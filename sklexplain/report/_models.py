@@ -1,0 +1,124 @@
+"""Loading the user's model for the command line."""
+
+import pickle
+import warnings
+
+from ..representation import is_fitted
+from ._data import InputError
+
+_PICKLES = (".pkl", ".pickle", ".joblib")
+
+# What an Autoencoder saved by skops is made of, name by name. A prefix such as "torch." would let a
+# file call whatever function it likes there.
+_TRUSTED = frozenset(
+    {
+        "builtins.print",
+        "functools.partial",
+        "sklexplain.nets._autoencoder.Autoencoder",
+        "sklexplain.nets._modules.AutoencoderModule",
+        "sklexplain.nets._modules.Conv1dAutoencoder",
+        "sklexplain.nets._modules.LSTMAutoencoder",
+        "sklexplain.nets._modules.MLPAutoencoder",
+        "sklexplain.nets._modules.build_autoencoder",
+        "sklexplain.nets._training.PretextNet",
+        "sklexplain.report._recipes.EpochProgress",
+        "skorch.callbacks.logging.EpochTimer",
+        "skorch.callbacks.logging.PrintLog",
+        "skorch.callbacks.scoring.PassthroughScoring",
+        "skorch.callbacks.training.EarlyStopping",
+        "skorch.dataset.Dataset",
+        "skorch.history.History",
+        "skorch.setter.optimizer_setter",
+        "torch.nn.modules.loss.L1Loss",
+        "torch.nn.modules.loss.MSELoss",
+        "torch.optim.adam.Adam",
+        "torch.utils.data.dataloader.DataLoader",
+    }
+)
+
+
+def load_model(path, *, trust=(), allow_pickle=False):
+    """Load a fitted estimator.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        A .skops file, or a pickle (.pkl, .pickle, .joblib).
+    trust : sequence of str, default=()
+        Types in a .skops file that the user trusts, beside those of scikit-learn that skops trusts
+        and those of `sklexplain.nets`.
+    allow_pickle : bool, default=False
+        Load pickles. Loading a pickle runs whatever code is in it.
+
+    Returns
+    -------
+    estimator : estimator
+        Fitted.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be used or is not trusted.
+    """
+    if not path.is_file():
+        raise InputError(f"there is no file {path}.")
+    suffix = path.suffix.lower()
+    if suffix == ".skops":
+        estimator = _load_skops(path, trust)
+    elif suffix in _PICKLES:
+        estimator = _load_pickle(path, allow_pickle)
+    else:
+        raise InputError(
+            f"{path.name}: the suffix {suffix!r} is not known; save the fitted estimator with "
+            "skops.io.dump(estimator, 'model.skops') (weights alone, as in .pt files, do not say "
+            "what the network is)."
+        )
+    if not hasattr(estimator, "fit") and not hasattr(estimator, "forward"):
+        raise InputError(f"{path.name} holds no model but a {type(estimator).__name__}.")
+    if hasattr(estimator, "get_params") and is_fitted(estimator) is False:
+        raise InputError(
+            f"the {type(estimator).__name__} in {path.name} is not fitted; fit it, then save it."
+        )
+    return estimator
+
+
+def _load_skops(path, trust):
+    try:
+        from skops import io
+        from skops.io.exceptions import UntrustedTypesFoundException
+    except ImportError as error:
+        raise InputError("reading .skops files needs skops: pip install skops") from error
+    broken = (OSError, KeyError, ValueError, TypeError, ImportError, AttributeError)
+    try:
+        unknown = io.get_untrusted_types(file=path)
+        untrusted = [name for name in unknown if name not in _TRUSTED and name not in trust]
+        if not untrusted:
+            return io.load(path, trusted=unknown)
+    except (*broken, UntrustedTypesFoundException, NotImplementedError) as error:
+        raise InputError(f"{path.name} cannot be read as .skops: {error}") from error
+    options = " ".join(f"--trust {name}" for name in untrusted)
+    raise InputError(
+        f"{path.name} uses types that are not known to be safe: {', '.join(untrusted)}. If you "
+        f"know them and trust where the file comes from, add {options}"
+    )
+
+
+def _load_pickle(path, allow_pickle):
+    if not allow_pickle:
+        raise InputError(
+            f"{path.name} is a pickle, and loading a pickle runs whatever code is in it. If you "
+            "trust where it comes from, add --allow-pickle; better, save models with skops."
+        )
+    warnings.warn(
+        f"loading {path.name} runs the code in it, with your rights.", UserWarning, stacklevel=3
+    )
+    import joblib
+
+    broken = (pickle.UnpicklingError, EOFError, OSError, ImportError, AttributeError)
+    try:
+        return joblib.load(path)
+    except (*broken, KeyError, ValueError, TypeError, IndexError) as error:
+        raise InputError(
+            f"{path.name} cannot be loaded ({type(error).__name__}: {error}); it needs the "
+            "packages and versions that it was saved with."
+        ) from error

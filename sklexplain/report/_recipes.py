@@ -1,0 +1,327 @@
+"""What the command line trains and explains: the bundled heartbeats, or the user's data."""
+
+import numpy as np
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
+from sklearn.model_selection import train_test_split
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.utils import Bunch
+from skorch.callbacks import Callback
+from tqdm import tqdm
+
+from ..datasets import load_ecg5000
+from ..nets import Autoencoder
+from ..representation._resolve import unwrap
+from ._data import InputError, prepare_table
+
+_MAX_TRAIN = 20_000
+_HEARTBEAT_EPOCHS = 60
+_EPOCHS = 100
+
+
+class EpochProgress(Callback):
+    """A progress bar with one step per epoch, for a skorch net."""
+
+    def on_train_begin(self, net, **kwargs):
+        """Start the bar."""
+        self.bar_ = tqdm(total=net.max_epochs, desc="          epochs", unit="epoch", leave=False)
+
+    def on_epoch_end(self, net, **kwargs):
+        """Move the bar and show the loss."""
+        self.bar_.set_postfix(loss=f"{net.history[-1]['train_loss']:.4f}")
+        self.bar_.update()
+
+    def on_train_end(self, net, **kwargs):
+        """Close the bar."""
+        self.bar_.close()
+        del self.bar_  # open streams cannot be saved
+
+
+def heartbeats(seed, *, max_epochs=None, progress=True):
+    """Return what is needed for a report on the bundled heartbeats.
+
+    An autoencoder learns from normal beats only; abnormal beats that it has never seen are
+    explained, and the most similar beats are looked up among all beats of the training part.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the split and the training.
+    max_epochs : int or None, default=None
+        Most epochs; None for the default.
+    progress : bool, default=True
+        Show a progress bar.
+
+    Returns
+    -------
+    recipe : Bunch
+        ``estimator``, ``fit`` (arguments of `RepresentationReport.fit`), ``options`` (of its
+        constructor).
+    """
+    beats = load_ecg5000()
+    X, y = beats.data, beats.target
+    train, held_out = train_test_split(np.arange(len(X)), test_size=0.3, random_state=seed)
+    normal = train[y[train] == 1]
+    abnormal = held_out[y[held_out] != 1]
+    estimator = Autoencoder(
+        "conv1d",
+        n_components=8,
+        hidden_layer_sizes=(16, 32),
+        lr=3e-3,
+        patience=6,
+        max_epochs=max_epochs or _HEARTBEAT_EPOCHS,
+        net_params=_net_params(progress),
+        random_state=seed,
+    )
+    notes = [
+        "5,000 heartbeats of one patient (ECG5000), each 140 time steps long. The model learned "
+        "from normal beats only. This report explains how it represents abnormal beats that it has "
+        "never seen: what in them builds the representation, compared with the mean normal beat.",
+    ]
+    return Bunch(
+        estimator=estimator,
+        fit=Bunch(
+            X=X[normal],
+            y=y[normal],
+            X_explain=X[abnormal],
+            y_explain=y[abnormal],
+            X_corpus=X[train],
+            y_corpus=y[train],
+        ),
+        options={
+            "title": "What a heartbeat autoencoder has learned",
+            "notes": notes,
+            "n_examples": 8,
+            "target_names": dict(enumerate(beats.target_names.tolist(), start=1)),
+        },
+        sentence=(
+            f"autoencoder for {len(normal):,} normal heartbeats; {len(abnormal):,} abnormal ones "
+            "are explained"
+        ),
+    )
+
+
+def own_data(data, name, seed, *, max_epochs=None, progress=True):
+    """Return what is needed for a report on the user's data, with an autoencoder of ours.
+
+    Parameters
+    ----------
+    data : Bunch
+        From `read_data`.
+    name : str
+        Name of the file, for the title.
+    seed : int
+        Seed of the split and the training.
+    max_epochs : int or None, default=None
+        Most epochs; None for the default.
+    progress : bool, default=True
+        Show a progress bar.
+
+    Returns
+    -------
+    recipe : Bunch
+        As `heartbeats` returns.
+
+    Raises
+    ------
+    InputError
+        If there is nothing to learn from.
+    """
+    notes = list(data.notes)
+    net = {
+        "lr": 3e-3,
+        "max_epochs": max_epochs or _EPOCHS,
+        "net_params": _net_params(progress),
+        "random_state": seed,
+    }
+    if data.layout == "table":
+        if not hasattr(data.X, "columns"):
+            data = _as_frame(data)
+        table = prepare_table(data.X)
+        notes += table.notes
+        fit = split(data | {"X": table.X}, seed, notes)
+        estimator = table_pipeline(table, net)
+    else:
+        if hasattr(data.X, "columns"):
+            data = data | {"X": _numbers(data.X)}
+        fit = split(data, seed, notes)
+        notes.append(_standardise(fit, data.layout))
+        is_image = data.layout == "images"
+        n_components = int(np.clip(np.prod(fit.X.shape[1:]) // 4, 1, 8))
+        sizes = {"hidden_layer_sizes": (128, 64) if is_image else (16, 32)}
+        module = "mlp" if is_image else "conv1d"
+        estimator = Autoencoder(module, n_components=n_components, **sizes, **net)
+    n_explain = len(fit.X_explain)
+    return Bunch(
+        estimator=estimator,
+        fit=fit,
+        options={"title": f"What an autoencoder has learned about {name}", "notes": notes},
+        sentence=f"autoencoder for {len(fit.X):,} samples; {n_explain:,} others are explained",
+    )
+
+
+def own_model(model, data, name, seed):
+    """Return what is needed for a report on the user's model and data.
+
+    Parameters
+    ----------
+    model : estimator
+        Fitted.
+    data : Bunch
+        From `read_data`.
+    name : str
+        Name of the model's file, for the title.
+    seed : int
+        Seed of the split.
+
+    Returns
+    -------
+    recipe : Bunch
+        As `heartbeats` returns.
+
+    Raises
+    ------
+    InputError
+        If the data do not have the columns that the model takes.
+    """
+    notes = list(data.notes)
+    X = data.X
+    known = getattr(model, "feature_names_in_", None)
+    if hasattr(X, "columns"):
+        if known is not None:
+            missing = [str(c) for c in known if c not in X.columns]
+            if missing:
+                raise InputError(f"the model takes columns that the data do not have: {missing}.")
+            X = X[list(known)]
+        else:
+            X = _numbers(X)
+    expected = getattr(model, "input_shape_", None)
+    if expected is None and hasattr(model, "n_features_in_"):
+        expected = (model.n_features_in_, *X.shape[2:])
+    if expected is not None and tuple(X.shape[1:]) != tuple(expected):
+        raise InputError(
+            f"the model takes samples of shape {tuple(expected)}, but the data have samples of "
+            f"shape {tuple(X.shape[1:])}: give it the data it was fitted on, with --target for a "
+            "column that it was not given."
+        )
+    fit = split(data | {"X": X}, seed, notes)
+    options = {"title": f"What {name} has learned", "notes": notes}
+    if data.layout == "series" or data.layout.startswith("channels"):
+        options["kind"] = "series"
+        axis = {"channels-first": 0, "channels-last": 1}
+        options["channel_axis"] = axis.get(data.layout)
+    sentence = (
+        f"{type(unwrap(model)).__name__} from {name}; {len(fit.X_explain):,} samples explained"
+    )
+    return Bunch(estimator=model, fit=fit, options=options, sentence=sentence)
+
+
+def table_pipeline(table, net):
+    """Return an unfitted Pipeline for a table: scaled numbers, one-hot categories, autoencoder.
+
+    Parameters
+    ----------
+    table : Bunch
+        From `prepare_table`.
+    net : dict
+        Parameters of the autoencoder.
+
+    Returns
+    -------
+    pipeline : Pipeline
+    """
+    numeric = [SimpleImputer(strategy="median")] if table.has_missing else []
+    numeric = make_pipeline(*numeric, StandardScaler())
+    n_components = int(np.clip(len(table.X.columns) // 2, 1, 8))
+    autoencoder = Autoencoder("mlp", n_components=n_components, hidden_layer_sizes=(64, 32), **net)
+    if not table.categorical:
+        return Pipeline([*numeric.steps, ("autoencoder", autoencoder)])
+    one_hot = OneHotEncoder(handle_unknown="infrequent_if_exist", max_categories=20)
+    one_hot.set_params(sparse_output=False)
+    columns = ColumnTransformer(
+        [("numeric", numeric, table.numeric), ("categorical", one_hot, table.categorical)]
+    )
+    return Pipeline([("columns", columns), ("autoencoder", autoencoder)])
+
+
+def split(data, seed, notes):
+    """Split data into what is learned from and what is explained.
+
+    Parameters
+    ----------
+    data : dict
+        ``X``, ``y``, ``X_test`` and ``y_test``.
+    seed : int
+        Seed of the split.
+    notes : list of str
+        Gets a note if only a part of the data is used.
+
+    Returns
+    -------
+    fit : Bunch
+        Arguments of `RepresentationReport.fit`.
+    """
+    X, y = data["X"], data["y"]
+    train = np.arange(len(X))
+    X_explain, y_explain = data["X_test"], data["y_test"]
+    if X_explain is None:
+        train, held_out = train_test_split(train, test_size=0.2, random_state=seed)
+        held_out = np.sort(held_out)
+        X_explain, y_explain = _rows(X, held_out), None if y is None else y[held_out]
+    if len(train) > _MAX_TRAIN:
+        notes.append(
+            f"Of {len(train):,} samples to learn from, {_MAX_TRAIN:,} drawn at random were used."
+        )
+        train = np.random.RandomState(seed).permutation(train)[:_MAX_TRAIN]
+    train = np.sort(train)
+    return Bunch(
+        X=_rows(X, train),
+        y=None if y is None else y[train],
+        X_explain=X_explain,
+        y_explain=y_explain,
+    )
+
+
+def _rows(X, positions):
+    return X.iloc[positions].reset_index(drop=True) if hasattr(X, "iloc") else X[positions]
+
+
+def _net_params(progress):
+    return {"callbacks": [("progress", EpochProgress())]} if progress else None
+
+
+def _as_frame(data):
+    """Give the columns of an array names, so that unusable ones can be left out."""
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise InputError("tables need pandas: pip install sklexplain[report]") from error
+    names = [f"x{i}" for i in range(data.X.shape[1])]
+    tests = None if data.X_test is None else pd.DataFrame(data.X_test, columns=names)
+    return data | {"X": pd.DataFrame(data.X, columns=names), "X_test": tests}
+
+
+def _numbers(frame):
+    """Return a table of numbers as an array."""
+    other = [name for name in frame.columns if frame[name].dtype.kind not in "biuf"]
+    if other:
+        raise InputError(
+            f"columns {other} hold no numbers; leave them out of the file, or name one that holds "
+            "labels with --target."
+        )
+    return frame.to_numpy(dtype=np.float64)
+
+
+def _standardise(fit, layout):
+    """Standardise series by channel, images as a whole, in place; return a note."""
+    X = np.asarray(fit.X, dtype=np.float64)
+    axes = {"channels-first": (0, 2), "channels-last": (0, 1)}.get(layout)
+    mean, std = X.mean(axis=axes, keepdims=True), X.std(axis=axes, keepdims=True)
+    std[std == 0] = 1
+    fit.X = ((X - mean) / std).astype(np.float32)
+    fit.X_explain = ((fit.X_explain - mean) / std).astype(np.float32)
+    if layout == "channels-last":  # the convolutions' order
+        fit.X, fit.X_explain = fit.X.swapaxes(1, 2), fit.X_explain.swapaxes(1, 2)
+    each = "each channel's" if layout.startswith("channels") else "the"
+    return f"Values were centred and scaled by {each} mean and standard deviation."

@@ -1,0 +1,420 @@
+"""Computing a report; it is written in _html."""
+
+import time
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+import joblib
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.model_selection import train_test_split
+from sklearn.utils import Bunch, check_consistent_length, check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from ..attribution import LabelFreeAttributor
+from ..examples import DKNNImportance
+from ..plotting._samples import kind_of_explainer, resolve_kind
+from ..representation import is_fitted
+from ..utils._validation import check_positive_int
+from . import _compute
+from ._html import render
+
+
+class RepresentationReport(BaseEstimator):
+    """Report on what a model has learned to represent: one HTML file for people to read.
+
+    The report shows which time steps, columns or pixels build the representation of a number of
+    samples (`LabelFreeAttributor`), which known samples are represented most alike
+    (`DKNNImportance`), and tests both against chance, so that the reader knows how far to trust
+    them. The file needs no network and no JavaScript.
+
+    Parameters
+    ----------
+    estimator : nn.Module, skorch net, scikit-learn estimator or Pipeline
+        The model. A fitted one is explained as it is; of an unfitted one a clone is fitted.
+    layer : str or None, default=None
+        Which representation, see `LabelFreeAttributor`.
+    method : str, default="integrated_gradients"
+        How features are attributed, see `LabelFreeAttributor`.
+    method_params : dict or None, default=None
+        Parameters of the method.
+    baseline : {"mean", "zeros", "background"}, array-like or callable, default="mean"
+        What a sample is compared with.
+    center : bool, default=False
+        Make attributions independent of the latent origin, see `LabelFreeAttributor`.
+    n_examples : int, default=6
+        Number of samples shown one by one; from every class in turn if labels are known.
+    n_neighbors : int, default=5
+        Number of most similar known samples shown with each.
+    n_explained : int, default=200
+        Number of samples, drawn at random, that the scores and overall importances are computed on.
+    max_corpus : int, default=5000
+        Most known samples that are searched; a random part of a larger corpus.
+    test_size : float, default=0.2
+        Share of X that is set aside and explained, if `fit` is given no X_explain.
+    kind : {"table", "series", "image"} or None, default=None
+        What a sample is. None: what the network's layers and the number of axes tell.
+    channel_axis : int or None, default=None
+        The sample's axis that holds channels. None: what the network's layers tell.
+    target_names : dict or None, default=None
+        Readable names of labels.
+    title : str, default="What the model has learned"
+        Title of the report.
+    notes : sequence of str, default=()
+        Remarks on the data, shown in the summary.
+    batch_size : int, default=1024
+        Most samples in the network at once.
+    device : str, torch.device or None, default=None
+        Where to run; None: where the model is.
+    random_state : int, RandomState instance or None, default=None
+        Determines everything random.
+    verbose : int, default=0
+        1 prints a line a step, with the time it took.
+
+    Attributes
+    ----------
+    attributor_ : LabelFreeAttributor
+        Fitted on the training samples.
+    example_importance_ : DKNNImportance
+        Fitted on the corpus.
+    estimator_ : nn.Module or estimator
+        The model that is explained.
+    latent_shift_ : Bunch
+        How the attributions compare with chance, see `sklexplain.metrics.latent_shift_curve`.
+    attributions_ : ndarray of shape (n_explained, ...)
+        Attributions of the samples that the scores are computed on.
+    explained_ : ndarray of shape (n_explained,)
+        Positions of these samples in X_explain, or in X if there was no X_explain.
+    feature_importances_ : ndarray of a sample's shape
+        Mean absolute attribution over them.
+    label_agreement_ : Bunch or None
+        How often the most and the least similar known samples have the sample's label, and chance;
+        None without labels.
+    reconstruction_ : Bunch or None
+        R² of reconstruction of training and explained samples; None if the model has none.
+    timings_ : dict
+        Seconds of each step.
+
+    See Also
+    --------
+    sklexplain.plotting : The report's figures, one by one.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from sklearn.decomposition import PCA
+    >>> from sklexplain.datasets import make_relevant_columns
+    >>> from sklexplain.report import RepresentationReport
+    >>> X, y, _ = make_relevant_columns(random_state=0)
+    >>> report = RepresentationReport(PCA(n_components=2), random_state=0).fit(X, y)
+    >>> bool(report.latent_shift_.area_ratio > 1)
+    True
+    >>> with TemporaryDirectory() as folder:
+    ...     path = report.to_html(Path(folder) / "report.html")
+    ...     path.stat().st_size < 3_000_000
+    True
+    """
+
+    def __init__(
+        self,
+        estimator,
+        *,
+        layer=None,
+        method="integrated_gradients",
+        method_params=None,
+        baseline="mean",
+        center=False,
+        n_examples=6,
+        n_neighbors=5,
+        n_explained=200,
+        max_corpus=5000,
+        test_size=0.2,
+        kind=None,
+        channel_axis=None,
+        target_names=None,
+        title="What the model has learned",
+        notes=(),
+        batch_size=1024,
+        device=None,
+        random_state=None,
+        verbose=0,
+    ):
+        self.estimator = estimator
+        self.layer = layer
+        self.method = method
+        self.method_params = method_params
+        self.baseline = baseline
+        self.center = center
+        self.n_examples = n_examples
+        self.n_neighbors = n_neighbors
+        self.n_explained = n_explained
+        self.max_corpus = max_corpus
+        self.test_size = test_size
+        self.kind = kind
+        self.channel_axis = channel_axis
+        self.target_names = target_names
+        self.title = title
+        self.notes = notes
+        self.batch_size = batch_size
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X, y=None, *, X_explain=None, y_explain=None, X_corpus=None, y_corpus=None):
+        """Train the model if it is not, explain samples, and grade the explanations.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or tensor of shape (n_samples, ...)
+            What the model is trained on, or was: baselines and masks come from here.
+        y : array-like of shape (n_samples,), default=None
+            Labels of X. They train an unfitted model that needs them; otherwise they only grade.
+        X_explain : array-like, DataFrame or tensor of shape (n_explain, ...), default=None
+            Samples to explain. None: a random part of X, on which nothing is then trained here.
+        y_explain : array-like of shape (n_explain,), default=None
+            Their labels, for grading only.
+        X_corpus : array-like, DataFrame or tensor of shape (n_corpus, ...), default=None
+            Known samples among which the most similar ones are looked up. None: X.
+        y_corpus : array-like of shape (n_corpus,), default=None
+            Their labels, for grading only.
+
+        Returns
+        -------
+        self : RepresentationReport
+            The fitted report.
+
+        Raises
+        ------
+        ValueError
+            If samples and labels do not fit together, or no model can take them.
+        TypeError
+            If the estimator is no model, or the method needs gradients that it does not have.
+        """
+        for name in ("n_examples", "n_neighbors", "n_explained", "max_corpus"):
+            check_positive_int(name, getattr(self, name))
+        self._clock = {}
+        self.seed_ = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        data = self._parts(X, y, X_explain, y_explain, X_corpus, y_corpus)
+        rng = np.random.RandomState(self.seed_)
+        n_explained = min(self.n_explained, len(data.X_explain))
+        chosen = np.sort(rng.permutation(len(data.X_explain))[:n_explained])
+        self._was_fitted = _is_model_fitted(self.estimator)
+        with self._step("resolve the model" if self._was_fitted else "train the model"):
+            options = {"method": self.method, "method_params": self.method_params}
+            options |= {"baseline": self.baseline, "center": self.center}
+            self.attributor_ = LabelFreeAttributor(self.estimator, **options, **self._common())
+            self.attributor_.fit(data.X, data.y)
+            self.estimator_ = self.attributor_.estimator_
+        self._set_kind()
+        X_explain = _compute.take(data.X_explain, chosen)
+        y_explain = None if data.y_explain is None else data.y_explain[chosen]
+        self.explained_ = data.positions[chosen]
+        with self._step(f"attribute {n_explained} samples ({self.method})"):
+            maps = np.asarray(self.attributor_.transform(X_explain))
+            self.attributions_ = maps.reshape(n_explained, *self.attributor_.input_shape_)
+            self.feature_importances_ = np.abs(self.attributions_).mean(axis=0)
+        with self._step("compare with masking at random"):
+            self.latent_shift_ = self.attributor_.latent_shift(X_explain)
+        self._find_examples(X_explain, y_explain, data, rng)
+        with self._step("reconstruct"):
+            self._reconstruct(data.X, X_explain, y_explain, rng)
+        self._describe(data, X_explain, y_explain)
+        return self
+
+    def to_html(self, path):
+        """Write the report as one HTML file that needs nothing else.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Where to; an existing file is replaced.
+
+        Returns
+        -------
+        path : pathlib.Path
+            Where it was written.
+
+        Raises
+        ------
+        NotFittedError
+            If called before `fit`.
+        """
+        check_is_fitted(self)
+        path = Path(path)
+        with self._step("draw and write"):
+            path.write_text(render(self), encoding="utf-8")
+        return path
+
+    # -- steps of fit --------------------------------------------------------------------------
+
+    @contextmanager
+    def _step(self, name):
+        start = time.perf_counter()
+        if self.verbose:
+            print(f"[{sum(self._clock.values()):5.1f} s] {name}", flush=True)
+        yield
+        self._clock[name] = time.perf_counter() - start
+
+    @property
+    def timings_(self):
+        """Seconds of each step so far."""
+        check_is_fitted(self)
+        return dict(self._clock)
+
+    def __sklearn_is_fitted__(self):
+        """Say whether there is something to write."""
+        return hasattr(self, "facts_")
+
+    def _common(self):
+        return {
+            "layer": self.layer,
+            "batch_size": self.batch_size,
+            "device": self.device,
+            "random_state": self.seed_,
+        }
+
+    def _parts(self, X, y, X_explain, y_explain, X_corpus, y_corpus):
+        """Return training, explained and known samples with their labels."""
+        X, y = _compute.as_container(X), _labels(X, y, "y")
+        self._held_out = X_explain is None
+        if X_explain is None:
+            if len(X) < 4:
+                raise ValueError(
+                    f"X has {len(X)} samples: give at least 4, to explain some and learn from the "
+                    "others, or give X_explain."
+                )
+            train, held = train_test_split(
+                np.arange(len(X)), test_size=self.test_size, random_state=self.seed_
+            )
+            positions, X_explain = np.sort(held), _compute.take(X, np.sort(held))
+            y_explain = None if y is None else y[positions]
+            train = np.sort(train)
+            X, y = _compute.take(X, train), None if y is None else y[train]
+        else:
+            X_explain = _compute.as_container(X_explain)
+            y_explain = _labels(X_explain, y_explain, "y_explain")
+            if len(X_explain) == 0:
+                raise ValueError("X_explain is empty: there is nothing to explain.")
+            positions = np.arange(len(X_explain))
+            X_explain = _compute.take(X_explain, positions)
+        if X_corpus is None:
+            X_corpus, y_corpus = X, y
+        X_corpus = _compute.as_container(X_corpus)
+        y_corpus = _labels(X_corpus, y_corpus, "y_corpus")
+        return Bunch(
+            X=X,
+            y=y,
+            X_explain=X_explain,
+            y_explain=y_explain,
+            X_corpus=X_corpus,
+            y_corpus=y_corpus,
+            positions=positions,
+        )
+
+    def _set_kind(self):
+        kind, axis = kind_of_explainer(self.attributor_)
+        self._channel_axis = axis if self.channel_axis is None else self.channel_axis
+        kind = kind if self.kind is None else self.kind
+        self._kind = resolve_kind(kind, self.attributor_.input_shape_, self._channel_axis)
+
+    def _find_examples(self, X_explain, y_explain, data, rng):
+        n = len(data.X_corpus)
+        kept = np.sort(rng.permutation(n)[: self.max_corpus])
+        X_corpus = _compute.take(data.X_corpus, kept)
+        y_corpus = None if data.y_corpus is None else data.y_corpus[kept]
+        with self._step(f"search {len(kept)} known samples"):
+            examples = DKNNImportance(self.estimator_, **self._common()).fit(X_corpus)
+            self.example_importance_ = examples
+            self.label_agreement_ = None
+            if y_explain is not None and y_corpus is not None:
+                self.label_agreement_ = _compute.label_agreement(
+                    examples.transform(X_explain), y_explain, y_corpus, 10
+                )
+            labels = np.zeros(len(X_explain)) if y_explain is None else y_explain
+            shown = _compute.choose_shown(labels, self.n_examples, rng)
+            k = min(self.n_neighbors, len(kept))
+            importance, index = examples.top_examples(_compute.take(X_explain, shown), k)
+            isolation = None
+            if len(kept) > 1:
+                # Importance falls with distance: a small largest one is a far nearest neighbour.
+                own, _ = examples.top_examples(X_corpus, 1, exclude_self=True)
+                isolation = _compute.rarity(-importance[:, 0], -own[:, 0])
+        self._shown = Bunch(
+            positions=shown,
+            neighbours=_compute.take(X_corpus, index.ravel()),
+            neighbour_labels=None if y_corpus is None else y_corpus[index],
+            neighbour_positions=kept[index],
+            importance=importance,
+            isolation=isolation,
+        )
+
+    def _reconstruct(self, X, X_explain, y_explain, rng):
+        self.reconstruction_ = None
+        sample = np.sort(rng.permutation(len(X))[:1000])
+        train = explained = None
+        if self.layer is None:
+            train = _compute.reconstruction(self.estimator_, _compute.take(X, sample))
+            explained = _compute.reconstruction(self.estimator_, X_explain)
+        if train is None or explained is None:
+            return
+        errors = _compute.rarity(_compute.squared_errors(explained), _compute.squared_errors(train))
+        classes = []
+        if y_explain is not None:
+            for row in self.label_agreement_.classes if self.label_agreement_ else ():
+                own = y_explain == row.label
+                r2 = _compute.explained_variance(explained.inputs[own], explained.outputs[own])
+                classes.append((row.label, r2))
+        self.reconstruction_ = Bunch(
+            train=train.r2, explained=explained.r2, classes=classes, error_rank=errors
+        )
+        self._shown.reconstructions = None
+        if explained.raw is not None:
+            self._shown.reconstructions = explained.raw[self._shown.positions]
+
+    def _describe(self, data, X_explain, y_explain):
+        """Keep what the text needs of the data, but not the data."""
+        shape = self.attributor_.input_shape_
+        self._shown.samples = _compute.take(X_explain, self._shown.positions)
+        self._shown.labels = None if y_explain is None else y_explain[self._shown.positions]
+        self._shown.attributions = self.attributions_[self._shown.positions]
+        means = Bunch(train=None, explained=None)
+        if self._kind != "table":
+            means.train = np.asarray(data.X, dtype=np.float64).mean(axis=0)
+            means.explained = np.asarray(X_explain, dtype=np.float64).mean(axis=0)
+        self._means = means
+        self._class_importances = []
+        for row in self.label_agreement_.classes if self.label_agreement_ else ():
+            own = np.abs(self.attributions_[y_explain == row.label])
+            self._class_importances.append((row.label, row.n, own.mean(axis=0)))
+        self.facts_ = _compute.model_facts(
+            self.estimator_, self.attributor_.n_units_, int(np.prod(shape))
+        )
+        self.facts_.update(
+            shape=shape,
+            n_train=len(data.X),
+            n_explain=len(data.X_explain),
+            n_corpus=len(data.X_corpus),
+            corpus_is_train=data.X_corpus is data.X,
+            data_hash=joblib.hash(data.X),
+            explain_hash=joblib.hash(data.X_explain),
+            created=datetime.now().astimezone().isoformat(timespec="seconds"),
+        )
+
+
+def _is_model_fitted(estimator):
+    """Tell whether nothing has to be trained; modules and stateless estimators count as fitted."""
+    if not hasattr(estimator, "get_params") or isinstance(estimator, type):
+        return True
+    return is_fitted(estimator) is not False
+
+
+def _labels(X, y, name):
+    if y is None:
+        return None
+    y = np.asarray(_compute.as_array_like(y))
+    if y.ndim != 1:
+        raise ValueError(f"{name} has shape {y.shape}, but one label a sample is needed.")
+    check_consistent_length(X, y)
+    return y

@@ -1,0 +1,280 @@
+"""The report's sentences: what the numbers mean, in plain language."""
+
+import numpy as np
+from sklearn.utils import Bunch
+
+from ._compute import half_count, half_window
+
+# From where on a ratio to chance is called clear. Below, it may be real and still of little use.
+_CLEAR, _SLIGHT = 1.2, 1.05
+
+CAVEATS = (
+    "Attributions say what the model's representation depends on. They do not say that the model "
+    "is right, nor what causes anything in the world.",
+    "What counts as important depends on the baseline, that is, on what a sample is compared with. "
+    "Another baseline can give another picture.",
+    "Masking sets features to a mean and can make samples that never occur in reality; the test "
+    "against chance shares this weakness with all methods of its kind.",
+    "The shift ratio compares explanations of one model. It does not compare models.",
+    "A similar known sample is similar to the model, not necessarily to an expert.",
+)
+
+GLOSSARY = (
+    (
+        "Representation",
+        "The list of numbers (the code) by which the model describes a sample. Everything here "
+        "explains these numbers, not a diagnosis or a prediction.",
+    ),
+    (
+        "Attribution",
+        "How much a time step, column or pixel contributes to the sample's representation, "
+        "compared with the baseline. Red contributes, blue works against it, grey hardly matters. "
+        "The strength of the colour counts more than its sign.",
+    ),
+    (
+        "Baseline",
+        "The sample that stands for 'nothing special'. Features equal to the baseline get no "
+        "attribution.",
+    ),
+    (
+        "Latent shift",
+        "The distance by which the representation moves when features are masked. If the "
+        "attributions are right, masking important features moves it further than masking as many "
+        "features at random, and masking unimportant ones moves it less.",
+    ),
+    (
+        "Shift ratio",
+        "The area under the curve of the most important features over that of random masking. 1 is "
+        "chance, 2 is twice as much.",
+    ),
+    (
+        "Most similar known samples",
+        "The known samples whose representations are nearest to this sample's representation.",
+    ),
+    (
+        "R² of reconstruction",
+        "How well the model can rebuild samples from their representation: 1 is perfectly, 0 is no "
+        "better than always giving the mean of these samples, below 0 is worse than that.",
+    ),
+)
+
+
+def verdict(curve):
+    """Judge attributions by their latent-shift curve.
+
+    Parameters
+    ----------
+    curve : Bunch
+        From `sklexplain.metrics.latent_shift_curve`.
+
+    Returns
+    -------
+    result : Bunch
+        ``level`` ("good", "weak" or "bad"), ``heading`` and ``sentence``.
+    """
+    ratio = curve.area_ratio
+    if not curve.random[-1] > 0:
+        return Bunch(
+            level="bad",
+            heading="The representation does not react",
+            sentence="Masking even all features does not move the representation: it seems to be "
+            "constant, and there is nothing to explain.",
+        )
+    at = int(np.abs(np.asarray(curve.fractions) - 0.1).argmin())
+    at = max(at, 1)
+    share = f"{100 * curve.fractions[at]:.0f} %"
+    times = curve.most[at] / curve.random[at] if curve.random[at] > 0 else np.inf
+    versus = (
+        f"Masking the {share} most important features moves the representation "
+        f"{times:.1f} times as far as masking as many at random."
+    )
+    inner = slice(1, -1)  # at both ends, all curves meet
+    beyond = curve.most[inner] > curve.random[inner] + 2 * curve.random_std[inner]
+    if ratio >= _CLEAR and beyond.all():
+        heading = "The maps are clearly better than chance"
+        return Bunch(level="good", heading=heading, sentence=versus)
+    if ratio >= _SLIGHT:
+        heading = "The maps are better than chance, but not by much"
+        sentence = f"{versus} Read them as hints, and look at many samples."
+        return Bunch(level="weak", heading=heading, sentence=sentence)
+    return Bunch(
+        level="bad",
+        heading="The maps are no better than chance",
+        sentence=f"{versus} Do not conclude anything from the coloured maps below.",
+    )
+
+
+def agreement_sentence(agreement):
+    """Say in a sentence whether similar samples share their label.
+
+    Parameters
+    ----------
+    agreement : Bunch
+        From `label_agreement`.
+
+    Returns
+    -------
+    sentence : str
+    """
+    sentence = (
+        f"Of the {agreement.n_top} known samples that the model finds most similar, "
+        f"{agreement.most:.0%} have the sample's own label; of the least similar, "
+        f"{agreement.least:.0%}; by chance it would be {agreement.chance:.0%}."
+    )
+    if agreement.most < agreement.chance + 0.05:
+        sentence += " So the representation says next to nothing about these labels."
+    poor = [row for row in agreement.classes if row.most < 0.5 and row.n_corpus]
+    if poor and agreement.most >= 0.5:
+        sentence += " This does not hold for every label; see the table."
+    return sentence
+
+
+def reconstruction_sentence(result):
+    """Say in a sentence how well the model reconstructs.
+
+    Parameters
+    ----------
+    result : Bunch
+        The report's ``reconstruction_``.
+
+    Returns
+    -------
+    sentence : str
+    """
+    sentence = "The model rebuilds "
+    parts = []
+    if result.train is not None:
+        parts.append(f"the samples it was given to learn from with R² = {result.train:.2f}")
+    if result.explained is not None:
+        parts.append(f"the explained samples with R² = {result.explained:.2f}")
+    sentence += " and ".join(parts) + "."
+    if None not in (result.train, result.explained) and result.explained < result.train - 0.2:
+        sentence += (
+            " The gap is large: the explained samples differ from what the model knows, and it "
+            "describes them badly. Its representation of them leaves much out."
+        )
+    elif result.train is not None and result.train < 0.5:
+        sentence += " That is little: much of the data is not in the representation at all."
+    return sentence
+
+
+def overall_sentence(importance, kind, channel_axis, names=None):
+    """Say in a sentence where the importance is.
+
+    Parameters
+    ----------
+    importance : ndarray of a sample's shape
+        Mean absolute attribution.
+    kind : {"table", "series", "image"}
+        What a sample is.
+    channel_axis : int or None
+        The sample's axis that holds channels.
+    names : list of str or None, default=None
+        Column names.
+
+    Returns
+    -------
+    sentence : str
+    """
+    if not importance.sum() > 0:
+        return "No feature matters: all attributions are 0."
+    if kind == "table":
+        count = half_count(importance)
+        top = np.argsort(-importance, kind="stable")[: min(count, 5)]
+        listed = ", ".join(f"“{names[i]}”" for i in top)
+        more = "" if count <= 5 else f" and {count - 5} more"
+        columns = "column has" if count == 1 else "columns have"
+        return f"{count} of {len(importance)} {columns} half of all importance: {listed}{more}."
+    if kind == "series":
+        time = over_time(importance, channel_axis)
+        first, last = half_window(time)
+        share = (last - first + 1) / len(time)
+        return (
+            f"Half of all importance lies in time steps {first} to {last}, which are {share:.0%} "
+            "of the series."
+        )
+    share = half_count(importance) / importance.size
+    return f"Half of all importance lies in {share:.0%} of the pixels."
+
+
+def over_time(importance, channel_axis):
+    """Return importance summed over channels.
+
+    Parameters
+    ----------
+    importance : ndarray of a sample's shape
+        Importance, not negative.
+    channel_axis : int or None
+        The axis to sum over, if there are two.
+
+    Returns
+    -------
+    importance : ndarray of shape (time,)
+    """
+    return importance if importance.ndim == 1 else importance.sum(axis=channel_axis)
+
+
+def data_sentence(report):
+    """Say in a sentence or two what was learned from and what was explained.
+
+    Parameters
+    ----------
+    report : RepresentationReport
+        Fitted.
+
+    Returns
+    -------
+    sentences : list of str
+    """
+    facts = report.facts_
+    verb = "learned from"
+    if report._was_fitted:
+        verb = "was fitted before; baseline and masks come from"
+    sentences = [
+        f"The model {verb} {facts.n_train:,} samples of "
+        f"{_size(facts.shape, report._kind, report._channel_axis)} and describes each by "
+        f"{facts.n_units:,} numbers.",
+    ]
+    n = len(report.explained_)
+    of = "" if n == facts.n_explain else f", drawn at random from {facts.n_explain:,},"
+    held = f"{n:,} other samples{of} are explained."
+    if report._was_fitted:
+        held += " Whether the model saw them when it was trained is not known here."
+    else:
+        held += " The model was not trained on them."
+    sentences.append(held)
+    if facts.corpus_is_train:
+        sentences.append("Similar samples are looked up among those the model learned from.")
+    else:
+        sentences.append(
+            f"Similar samples are looked up among {facts.n_corpus:,} known samples, not all of "
+            "which the model learned from."
+        )
+    return sentences
+
+
+def _size(shape, kind, channel_axis):
+    if kind == "table":
+        return f"{shape[0]:,} columns"
+    if kind == "series":
+        if len(shape) == 1:
+            return f"{shape[0]:,} time steps"
+        return f"{shape[1 - channel_axis]:,} time steps in {shape[channel_axis]} channels"
+    return " × ".join(map(str, shape)) + " values"
+
+
+def label_name(label, names):
+    """Return a label as readable text.
+
+    Parameters
+    ----------
+    label : object
+        The label.
+    names : dict or None
+        Readable names.
+
+    Returns
+    -------
+    text : str
+    """
+    return str((names or {}).get(label, label))

@@ -41,7 +41,7 @@ _MAXIMUM = {
     *(F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d),
 }
 _RECURRENT = {"lstm", "gru", "rnn_tanh", "rnn_relu"}
-_N_NODES = 16
+_N_NODES = 32
 
 
 class _Secant(torch.autograd.Function):

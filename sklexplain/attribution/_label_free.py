@@ -332,7 +332,7 @@ class LabelFreeAttributor(BaseExplainer):
                 z, z_ref = representation(x), self._reference_latents(references, rows)
                 cotangents = self._cotangents(z, z_ref, units)
                 result = attribute(x, references, cotangents)
-                sums += _completeness_sums(result, z - z_ref, cotangents)
+                sums += _completeness_sums(result, z, z_ref, cotangents)
                 maps.append(self._to_features(result))
         self._warn_incomplete(*sums)
         return np.concatenate(maps)
@@ -523,10 +523,12 @@ def _sum_by(index, maps):
     return out
 
 
-def _completeness_sums(maps, dz, cotangents):
+def _completeness_sums(maps, z, z_ref, cotangents):
     """How much sums of attributions miss what they should be, and how large that could be."""
-    dz, cotangents = dz.double(), cotangents.double()
+    dz, cotangents = (z - z_ref).double(), cotangents.double()
     missed = maps.flatten(2).double().sum(dim=2) - torch.einsum("bn,bkn->bk", dz, cotangents)
     # The product of lengths, not the inner product: that may be small by cancellation.
-    size = dz.norm(dim=1, keepdim=True) * cotangents.norm(dim=2)
+    # And no less than what rounding can make of it.
+    length = dz.norm(dim=1, keepdim=True).clamp(min=1e-4 * z.double().norm(dim=1).mean().item())
+    size = length * cotangents.norm(dim=2)
     return np.array([missed.abs().sum().item(), size.sum().item()])

@@ -65,7 +65,7 @@ def check_encode(encode):
 
 
 def encoded(encode, X):
-    """Representations of a batch, flat and in float64.
+    """Representations of a batch, flat.
 
     Parameters
     ----------
@@ -76,14 +76,16 @@ def encoded(encode, X):
 
     Returns
     -------
-    z : ndarray of shape (n, n_units) of float64
+    z : ndarray of shape (n, n_units)
+        In the floating dtype they came in (which tells how far to trust them), else float64.
 
     Raises
     ------
     ValueError
         If it does not return one finite row per sample.
     """
-    z = np.asarray(encode(X), dtype=np.float64)
+    z = np.asarray(encode(X))
+    z = z if z.dtype in (np.float32, np.float64) else z.astype(np.float64)
     if z.ndim == 0 or len(z) != len(X):
         raise ValueError(
             f"encode returned shape {z.shape} for {len(X)} samples; it must return one row per "

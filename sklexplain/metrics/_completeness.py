@@ -69,9 +69,9 @@ def completeness_error(attributions, encode, X, baseline, *, center=False):
     if len(attributions) != len(X):
         raise ValueError(f"There are {len(attributions)} attributions for {len(X)} samples.")
     rows = _baseline_rows(baseline, X)
-    z0 = encoded(encode, rows).mean(axis=0)  # (n_units,)
+    z0 = encoded(encode, rows).mean(axis=0, dtype=np.float64)  # (n_units,)
     parts = [encoded(encode, X[i : i + _BATCH]) for i in range(0, len(X), _BATCH)]
-    z = np.concatenate(parts)  # (n, n_units)
+    z = np.concatenate(parts).astype(np.float64)  # (n, n_units)
     difference = z - z0
     left = difference if center else z
     totals = attributions.reshape(len(X), -1).sum(axis=1, dtype=np.float64)

@@ -168,10 +168,14 @@ class _Masks:
 def _shift_sums(encode, X, masks, mask_value, batch_size):
     """Shifts summed over a few samples: per kind and point, and with everything masked."""
     z = encoded(encode, X)
+    # Rounding differs with the size of a batch; what it alone can move is no shift.
+    smallest = 32 * np.finfo(z.dtype).eps * np.linalg.norm(z, axis=1)
+    z = z.astype(np.float64)
 
     def shift(masked):
         difference = encoded(encode, masked).reshape(-1, *z.shape) - z
-        return np.linalg.norm(difference, axis=2).sum(axis=1)
+        lengths = np.linalg.norm(difference, axis=2)
+        return np.where(lengths > smallest, lengths, 0.0).sum(axis=1)
 
     full = shift(np.broadcast_to(mask_value, X.shape).astype(_dtype(X, mask_value)))[0]
     sums = np.zeros((2 + len(masks.orders), len(masks.n_masked)))

@@ -77,8 +77,8 @@ def get_axes(ax, figsize):
     figure : matplotlib.figure.Figure
     ax : matplotlib.axes.Axes
     """
-    pyplot = import_pyplot()
     if ax is None:
+        pyplot = import_pyplot()
         _, ax = pyplot.subplots(figsize=figsize, layout="constrained")
     return ax.figure, ax
 

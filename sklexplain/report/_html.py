@@ -228,7 +228,8 @@ def _samples(report):
         how += ", from each label in turn"
     intro = (
         f"{len(shown.positions)} samples, {how}, not picked for looking good. Colours show what "
-        "builds each sample's representation, compared with the baseline."
+        "builds each sample's representation, compared with the baseline. Numbers are "
+        "positions in the data."
     )
     articles = [_one_sample(report, i) for i in range(len(shown.positions))]
     return "\n".join([_paragraph(intro), _legend(report), *articles])
@@ -274,10 +275,9 @@ def _sample_facts(report, i):
     facts = [_words.overall_sentence(importance, report._kind, report._channel_axis, names)]
     if report.reconstruction_ is not None:
         rank = report.reconstruction_.error_rank[shown.positions[i]]
-        facts.append(
-            f"Its reconstruction error is larger than that of {rank:.0%} of the samples "
-            "the model learned from."
-        )
+        n = report.reconstruction_.n_compared
+        those = f"all of {n:,} training samples" if rank == 1 else f"{rank:.0%} of training samples"
+        facts.append(f"Its reconstruction error is larger than that of {those}.")
     if shown.isolation is not None and shown.isolation[i] >= 0.95:
         facts.append(
             "No known sample is really near: it is more isolated than "

@@ -367,7 +367,11 @@ class RepresentationReport(BaseEstimator):
                 r2 = _compute.explained_variance(explained.inputs[own], explained.outputs[own])
                 classes.append((row.label, r2))
         self.reconstruction_ = Bunch(
-            train=train.r2, explained=explained.r2, classes=classes, error_rank=errors
+            train=train.r2,
+            explained=explained.r2,
+            classes=classes,
+            error_rank=errors,
+            n_compared=len(sample),
         )
         self._shown.reconstructions = None
         if explained.raw is not None:

@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+from sklearn.utils import Bunch
+
+from sklexplain.report import _compute, _words
+
+
+@pytest.mark.parametrize(
+    ("importance", "window"),
+    [([0, 0, 1, 0], (2, 2)), ([1, 1, 1, 1], (0, 1)), ([3, 0, 1, 2, 2], (3, 4)), ([1], (0, 0))],
+)
+def test_half_window_is_the_shortest(importance, window):
+    importance = np.array(importance, dtype=np.float32)
+    assert _compute.half_window(importance) == window
+    # By brute force: no shorter stretch has half.
+    length = window[1] - window[0]
+    sums = [importance[i : i + length].sum() for i in range(len(importance))] if length else [0]
+    assert max(sums) < importance.sum() / 2
+
+
+def test_half_window_over_random_importances():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        importance = rng.exponential(size=17)
+        first, last = _compute.half_window(importance)
+        assert importance[first : last + 1].sum() >= importance.sum() / 2 * (1 - 1e-6)
+        n = last - first
+        assert all(importance[i : i + n].sum() < importance.sum() / 2 for i in range(17 - n + 1))
+
+
+def test_half_count():
+    assert _compute.half_count(np.array([1.0, 5, 1, 1])) == 1
+    assert _compute.half_count(np.ones((2, 4))) == 4
+
+
+def test_rarity_is_the_share_below():
+    np.testing.assert_allclose(_compute.rarity([0, 2.5, 9], np.array([3.0, 1, 2, 4])), [0, 0.5, 1])
+
+
+def test_shown_samples_come_from_every_class():
+    y = np.repeat(["common", "rare", "medium"], [50, 2, 20])
+    shown = _compute.choose_shown(y, 5, np.random.RandomState(0))
+    assert y[shown].tolist() == ["common", "common", "medium", "medium", "rare"]
+    many = _compute.choose_shown(np.arange(100), 5, np.random.RandomState(0))
+    assert len(set(many)) == 5
+
+
+def test_label_agreement_by_hand():
+    importance = np.array([[3.0, 2, 1, 0], [0, 1, 2, 3]])
+    result = _compute.label_agreement(importance, np.array([0, 1]), np.array([0, 0, 1, 1]), 2)
+    assert (result.most, result.least, result.chance) == (1.0, 0.0, 0.5)
+    assert [(row.label, row.n, row.n_corpus) for row in result.classes] == [(0, 1, 2), (1, 1, 2)]
+
+
+def curve(most, random, std):
+    most, random = np.array(most), np.array(random)
+    fractions = np.array([0, 0.1, 0.5, 1])
+    ratio = np.trapezoid(most, fractions) / np.trapezoid(random, fractions)
+    return Bunch(
+        fractions=fractions, most=most, random=random, random_std=np.full(4, std), area_ratio=ratio
+    )
+
+
+@pytest.mark.parametrize(
+    ("most", "std", "level"),
+    [
+        ([0, 5, 8, 9], 0.1, "good"),
+        ([0, 5, 8, 9], 3.0, "weak"),  # random orders differ as much themselves
+        ([0, 1.3, 5.2, 9], 0.1, "weak"),
+        ([0, 1, 5, 9], 0.1, "bad"),
+        ([0, 0.2, 1, 9], 0.1, "bad"),
+    ],
+)
+def test_verdict(most, std, level):
+    judged = _words.verdict(curve(most, [0, 1, 4.5, 9], std))
+    if level == "bad" and most[1] == 1:
+        judged = _words.verdict(curve(most, [0, 1, 5, 9], std))
+    assert judged.level == level
+    assert f"{most[1] / 1:.1f} times" in judged.sentence
+
+
+def test_a_large_gap_in_reconstruction_is_named():
+    text = _words.reconstruction_sentence(Bunch(train=0.9, explained=0.1))
+    assert "gap is large" in text
+    assert "gap" not in _words.reconstruction_sentence(Bunch(train=0.9, explained=0.85))
+    assert "That is little" in _words.reconstruction_sentence(Bunch(train=0.3, explained=0.3))

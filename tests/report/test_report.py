@@ -1,0 +1,215 @@
+import matplotlib
+
+matplotlib.use("Agg")
+
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.decomposition import PCA
+from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sklexplain.datasets import make_motif_series, make_relevant_columns
+from sklexplain.nets import Autoencoder
+from sklexplain.report import RepresentationReport
+
+_VOID = {"meta", "link", "img", "br", "hr", "input"}
+_EVIL = '<script>alert("x")</script>'
+
+
+class Page(HTMLParser):
+    """Checks that tags are balanced, and collects tags, links and text."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.tags, self.text = [], [], ""
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in _VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ("style", "title"):
+            self.text += data
+
+    def named(self, tag):
+        return [attrs for name, attrs in self.tags if name == tag]
+
+
+def check_page(path):
+    """Check that a report is complete, loads nothing and can be read without seeing it."""
+    html = path.read_text(encoding="utf-8")
+    assert len(html.encode()) < 3_000_000
+    assert not re.search(r"https?://|@import|url\(", html)
+    page = Page(html)
+    for tag, attrs in page.tags:
+        assert tag not in ("script", "iframe", "object", "embed")
+        assert not any(name.startswith("on") for name in attrs)
+        assert attrs.get("src", "data:").startswith("data:")
+        assert attrs.get("href", "#").startswith(("#", "data:"))
+    assert all(len(image["alt"]) > 20 for image in page.named("img"))
+    assert len(page.named("h1")) == 1
+    ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    links = {a["href"][1:] for a in page.named("a")}
+    assert links <= set(ids)
+    return page
+
+
+def options(**kwargs):
+    return {"n_examples": 2, "n_neighbors": 3, "n_explained": 20, "random_state": 0} | kwargs
+
+
+@pytest.fixture(scope="module")
+def table():
+    X, y, relevant = make_relevant_columns(n_samples=120, random_state=0)
+    return X, y, relevant
+
+
+def test_report_on_a_table(table, tmp_path):
+    X, y, relevant = table
+    report = RepresentationReport(PCA(n_components=2), **options()).fit(X, y)
+    importances = report.feature_importances_
+    assert importances[relevant].min() > importances[~relevant].max()
+    assert report.latent_shift_.area_ratio > 1
+    assert report.label_agreement_.most > report.label_agreement_.chance
+    assert report.reconstruction_.train > 0.4
+    page = check_page(report.to_html(tmp_path / "report.html"))
+    assert "better than chance" in page.text
+    assert "Do similar samples share their label?" in page.text
+    assert f"“x{int(importances.argmax())}”" in page.text
+
+
+def test_without_labels_nothing_is_said_about_them(table, tmp_path):
+    report = RepresentationReport(PCA(n_components=2), **options()).fit(table[0])
+    assert report.label_agreement_ is None
+    page = check_page(report.to_html(tmp_path / "report.html"))
+    assert "label" not in page.text.replace("needs no labels", "").replace("labels: Da", "")
+
+
+@pytest.mark.parametrize("frame", [pd.DataFrame, pl.DataFrame])
+def test_names_from_users_are_escaped(table, tmp_path, frame):
+    X, y, _ = table
+    names = [_EVIL, "$\\frac{1}{", "a & b", "${title}", *(f"x{i}" for i in range(6))]
+    X = frame({name: column for name, column in zip(names, X.T, strict=True)})
+    labels = np.array([_EVIL, "<i>"], dtype=object)[y]
+    report = RepresentationReport(
+        PCA(n_components=4), **options(title=_EVIL, notes=[_EVIL], target_names={"<i>": "<u>"})
+    )
+    page = check_page(report.fit(X, labels).to_html(tmp_path / "report.html"))
+    for text in (_EVIL, "$\\frac{1}{", "a & b", "${title}", "<u>"):
+        assert text in page.text
+
+
+@pytest.mark.parametrize("shape", ["time", "channels first", "channels last", "image"])
+def test_report_on_series_and_images(shape, tmp_path):
+    X, y, _ = make_motif_series(n_samples=60, n_timesteps=24, n_channels=2, random_state=0)
+    X = X.astype(np.float32)
+    estimator = Autoencoder("conv1d", n_components=2, hidden_layer_sizes=(4,))
+    if shape == "time":
+        X = X[:, 0]
+    elif shape == "channels last":
+        X = X.swapaxes(1, 2)
+        estimator = Autoencoder("lstm", n_components=2)
+    elif shape == "image":
+        X = X.reshape(60, 1, 6, 8)
+        estimator = Autoencoder("mlp", n_components=2, hidden_layer_sizes=(8,))
+    estimator.set_params(max_epochs=2, validation_split=None, random_state=0)
+    report = RepresentationReport(estimator, **options()).fit(X, y)
+    assert report.feature_importances_.shape == X.shape[1:]
+    page = check_page(report.to_html(tmp_path / "report.html"))
+    assert ("time steps" in page.text) == (shape != "image")
+    images = 3 + 2 * 2 if shape != "image" else 2 + 2 * 2
+    assert len(page.named("img")) == images
+
+
+def test_corpus_and_explained_samples_can_be_given(table, tmp_path):
+    X, y, _ = table
+    report = RepresentationReport(PCA(n_components=2), **options(max_corpus=30))
+    report.fit(X[y == 0], X_explain=X[y == 1][:9], y_explain=y[y == 1][:9], X_corpus=X, y_corpus=y)
+    np.testing.assert_array_equal(report.explained_, np.arange(9))
+    np.testing.assert_allclose(report.estimator_.mean_, X[y == 0].mean(axis=0))
+    assert report.example_importance_.transform(X[:1]).shape == (1, 30)
+    page = check_page(report.to_html(tmp_path / "report.html"))
+    assert "120 known samples" in page.text
+
+
+def test_explained_samples_are_held_out(table):
+    X, _, _ = table
+    report = RepresentationReport(PCA(n_components=2), **options(n_explained=1000)).fit(X)
+    assert len(report.explained_) == 24
+    train = np.delete(X, report.explained_, axis=0)
+    np.testing.assert_allclose(report.estimator_.mean_, train.mean(axis=0))
+
+
+def test_fitted_models_are_explained_as_they_are(table, tmp_path):
+    X, y, _ = table
+    pipeline = make_pipeline(StandardScaler(), PCA(n_components=2)).fit(X)
+    report = RepresentationReport(pipeline, **options()).fit(X)
+    assert report.estimator_ is pipeline
+    page = check_page(report.to_html(tmp_path / "report.html"))
+    assert "is not known here" in page.text
+    module = torch.nn.Linear(10, 2)
+    report = RepresentationReport(module, **options()).fit(X.astype(np.float32))
+    assert report.reconstruction_ is None
+    check_page(report.to_html(tmp_path / "report.html"))
+
+
+def test_same_seed_gives_the_same_report(table, tmp_path):
+    X, y, _ = table
+    texts = []
+    report = RepresentationReport(PCA(n_components=2, random_state=0), **options())
+    for one in (report, clone(report)):
+        path = one.fit(X, y).to_html(tmp_path / "report.html")
+        images = re.findall(r'src="([^"]+)"', path.read_text(encoding="utf-8"))
+        texts.append((one.latent_shift_.area_ratio, images))
+    assert texts[0] == texts[1]
+
+
+def test_a_constant_representation_is_called_so(table, tmp_path):
+    X, _, _ = table
+    module = torch.nn.Linear(10, 2)
+    torch.nn.init.zeros_(module.weight)
+    report = RepresentationReport(module, **options())
+    with pytest.warns(UserWarning, match="shift"):
+        report.fit(X.astype(np.float32))
+    page = check_page(report.to_html(tmp_path / "report.html"))
+    assert "does not react" in page.text
+
+
+@pytest.mark.parametrize(
+    ("params", "data", "message"),
+    [
+        ({"n_examples": 0}, {}, "n_examples=0"),
+        ({}, {"y": [0, 1]}, "inconsistent numbers"),
+        ({}, {"X_explain": np.zeros((0, 10))}, "X_explain is empty"),
+        ({}, {"X_explain": np.zeros((3, 4))}, "4"),
+        ({}, {"X": np.zeros((3, 10))}, "at least 4"),
+        ({"kind": "image"}, {}, "kind='image'"),
+        ({"method": "guess"}, {}, "method='guess'"),
+    ],
+)
+def test_what_cannot_be_used_is_refused(table, params, data, message):
+    data = {"X": table[0]} | data
+    with pytest.raises(ValueError, match=message):
+        RepresentationReport(PCA(n_components=2), **options(**params)).fit(**data)
+
+
+def test_nothing_is_written_before_fit(tmp_path):
+    with pytest.raises(NotFittedError):
+        RepresentationReport(PCA()).to_html(tmp_path / "report.html")
+    assert list(tmp_path.iterdir()) == []

@@ -62,7 +62,9 @@ def validate_X(estimator, X, *, reset, raw=False):
         validate_data(estimator, X, reset=reset, skip_check_array=True)
         check_array(X, estimator=estimator, input_name="X", **options)
     else:
-        _check_columns_numeric(X)
+        check_columns_numeric(X)
+        if isinstance(X, np.ndarray) and X.dtype.kind in "US":
+            X = X.astype(np.float64)
         options = {"dtype": "numeric", "allow_nd": True, "ensure_all_finite": False}
         X = validate_data(estimator, X, reset=reset, **options)
         X = X.astype(np.float64) if X.dtype.kind == "b" or X.dtype == np.float16 else X
@@ -81,21 +83,27 @@ def _n_shape(shape):
     return f"({', '.join(['n', *map(str, shape)])})"
 
 
-def _check_columns_numeric(X):
-    """Name the first column of a DataFrame that holds no numbers."""
-    if not hasattr(X, "columns") or not hasattr(X, "shape"):
+def check_columns_numeric(X):
+    """Name the first column that holds no numbers."""
+    if hasattr(X, "columns") and hasattr(X, "shape"):
+        columns = ((repr(str(name)), np.asarray(X[name])) for name in X.columns)
+    elif isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "OUS":
+        columns = ((i, X[:, i]) for i in range(X.shape[1]))
+    else:
         return
-    for name in X.columns:
-        column = np.asarray(X[name])
-        if column.dtype.kind in "biuf":
+    for name, column in columns:
+        if column.dtype.kind in "biuf" or len(column) == 0:
             continue
         try:
             column.astype(np.float64)
         except (TypeError, ValueError):
-            example = next((v for v in column if isinstance(v, str)), column[0])
+            texts = (v for v in column if isinstance(v, (str, bytes)))
+            example = next(texts, None if isinstance(X, np.ndarray) else column[0])
+            if example is None:
+                continue  # objects of other kinds: scikit-learn's message is as good
             raise ValueError(
-                f"column {str(name)!r} is not numeric (dtype {X[name].dtype}, for example "
-                f"{example!r}); drop it, or encode it in a Pipeline around the estimator "
+                f"column {name} is not numeric (dtype {column.dtype}, for example "
+                f"{str(example)!r}); drop it, or encode it in a Pipeline around the estimator "
                 "(OneHotEncoder, OrdinalEncoder in a ColumnTransformer)."
             ) from None
 

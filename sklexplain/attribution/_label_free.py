@@ -5,17 +5,16 @@ import warnings
 import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
 from ..base import BaseExplainer, sample_feature_names
 from ..metrics import latent_shift_curve
-from ..utils._validation import as_array_like, check_choice, check_finite
+from ..utils._validation import check_choice, check_finite
+from ._baselines import BASELINES, data_mean, given_baseline, named_baseline, own_baselines
 from ._groups import resolve_groups
 from ._methods import GRADIENT_METHODS, METHODS, PERTURBATION_METHODS, Engine, checked_params
 
-_N_BACKGROUND = 100
 _MAX_COMPLETENESS_ERROR = 0.05
 
 
@@ -159,7 +158,7 @@ class LabelFreeAttributor(BaseExplainer):
         super()._check_params()
         check_choice("method", self.method, METHODS)
         if isinstance(self.baseline, str):
-            check_choice("baseline", self.baseline, ["mean", "zeros", "background"])
+            check_choice("baseline", self.baseline, BASELINES)
         self._params = checked_params(self.method, self.method_params)
 
     def _fit(self, inputs, y):
@@ -177,8 +176,10 @@ class LabelFreeAttributor(BaseExplainer):
             entries, self.groups_ = resolve_groups(self.groups, self.input_shape_, names)
         self._raw_groups = entries
         self._players = entries if head is None else entries[head.columns]
-        self.mean_ = self._mean(inputs)
-        self.baseline_ = self._fitted_baseline(inputs)
+        self.mean_ = data_mean(inputs, integers=representation.takes_integers)
+        self.baseline_ = None
+        if not callable(self.baseline):
+            self.baseline_ = self._fitted_baseline(inputs)
         self._engine = Engine(
             self.method,
             self._params,
@@ -200,6 +201,16 @@ class LabelFreeAttributor(BaseExplainer):
         std = self._params["noise_level"] * spread.astype(np.float64)
         return np.broadcast_to(std, inputs.shape[1:]).copy()
 
+    def _fitted_baseline(self, inputs):
+        """Rows that stand for absence, as they enter the network: (n_baselines, ...)."""
+        if isinstance(self.baseline, str):
+            integers = self._representation.takes_integers
+            return named_baseline(self.baseline, inputs, self.mean_, integers, self.seed_)
+        baseline = given_baseline(self.baseline, self.input_shape_)
+        baseline = np.asarray(self._representation.inputs(baseline))
+        check_finite(baseline, None, self)
+        return baseline
+
     def _no_gradient_message(self):
         representation = self._representation
         if representation.takes_integers:
@@ -210,48 +221,6 @@ class LabelFreeAttributor(BaseExplainer):
             f"method={self.method!r} needs gradients, but {reason}; use one of "
             f"{list(PERTURBATION_METHODS)}."
         )
-
-    def _mean(self, inputs):
-        if self._representation.takes_integers:
-            # Token numbers have no mean: the most frequent one at each position.
-            values = [np.bincount(c).argmax() for c in inputs.reshape(len(inputs), -1).T]
-            return np.reshape(values, inputs.shape[1:])
-        mean = np.nanmean if self._raw and self._representation.head is None else np.mean
-        return mean(inputs, axis=0, dtype=np.float64)
-
-    def _fitted_baseline(self, inputs):
-        if callable(self.baseline):
-            return None
-        if not isinstance(self.baseline, str):
-            return self._given_baseline()
-        if self.baseline == "mean":
-            if self._representation.takes_integers:
-                raise ValueError(
-                    "baseline='mean': the network takes integers, which have no mean; use "
-                    "baseline='zeros' (the padding token, often), 'background' or an array."
-                )
-            return self.mean_[None]
-        if self.baseline == "zeros":
-            return np.zeros((1, *inputs.shape[1:]), dtype=inputs.dtype)
-        rng = check_random_state(self.seed_)
-        n_rows = min(_N_BACKGROUND, len(inputs))
-        return inputs[np.sort(rng.choice(len(inputs), n_rows, replace=False))]
-
-    def _given_baseline(self):
-        baseline = as_array_like(self.baseline)
-        if not hasattr(baseline, "columns"):
-            baseline = np.asarray(baseline)
-        shape = tuple(baseline.shape)
-        if shape == self.input_shape_:
-            baseline = np.asarray(baseline)[None]
-        elif shape[1:] != self.input_shape_ or shape[0] == 0:
-            raise ValueError(
-                f"baseline has shape {shape}; give one of a sample's shape {self.input_shape_} or "
-                f"several, (n_baselines, *{self.input_shape_})."
-            )
-        baseline = self._representation.inputs(baseline)
-        check_finite(np.asarray(baseline), None, self)
-        return np.asarray(baseline)
 
     # -- explaining ----------------------------------------------------------------------------
 
@@ -322,13 +291,15 @@ class LabelFreeAttributor(BaseExplainer):
         maps, sums = [], np.zeros(2)
         with representation.session(), torch.no_grad():
             attribute = self._engine.on(representation, rows)
-            fitted_references = self._reference_tensor(None)
+            fitted = None
+            if not callable(self.baseline):
+                fitted = representation.tensor(self.baseline_)[None]  # (1, K, ...)
             for i in tqdm(chunks, desc=self.method, disable=not self.verbose):
                 batch = inputs[i : i + rows]
                 x = representation.tensor(batch)
-                references = fitted_references
-                if references is None:
-                    references = self._reference_tensor(batch)
+                references = fitted
+                if references is None:  # each sample's own: (b, 1, ...)
+                    references = representation.tensor(own_baselines(self.baseline, batch))[:, None]
                 z, z_ref = representation(x), self._reference_latents(references, rows)
                 cotangents = self._cotangents(z, z_ref, units)
                 result = attribute(x, references, cotangents)
@@ -336,20 +307,6 @@ class LabelFreeAttributor(BaseExplainer):
                 maps.append(self._to_features(result))
         self._warn_incomplete(*sums)
         return np.concatenate(maps)
-
-    def _reference_tensor(self, batch):
-        """Return references (1, K, ...), or each sample's own (b, 1, ...)."""
-        if not callable(self.baseline):
-            return self._representation.tensor(self.baseline_)[None]
-        if batch is None:
-            return None
-        own = as_array_like(self.baseline(batch))
-        if np.shape(own) != batch.shape:
-            raise ValueError(
-                f"baseline(X) returned shape {np.shape(own)} for X of shape {batch.shape}; it must "
-                "return every sample's own baseline, in X's shape."
-            )
-        return self._representation.tensor(own)[:, None]
 
     def _reference_latents(self, references, rows):
         """Mean representation of the references: (1, N) or (b, N)."""

@@ -129,7 +129,8 @@ def kernel_shap_design(n_players, n_samples, rng):
     if rank < n_players:
         raise ValueError(
             f"kernel_shap with n_samples={n_samples} coalitions cannot tell {n_players} features "
-            f"apart (rank {rank}); raise n_samples (by default {2 * n_players + 2048}), or set groups."
+            f"apart (rank {rank}); raise n_samples (by default {2 * n_players + 2048}) or set "
+            "groups."
         )
     ones = np.ones(n_players)
     direction = inverse @ ones / (ones @ inverse @ ones)

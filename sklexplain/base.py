@@ -6,6 +6,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from .representation import (
     Representation,
+    check_columns,
+    check_estimator_type,
     fitted_estimator,
     shared_or_cloned,
     takes_raw_columns,
@@ -59,14 +61,18 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         ValueError
             If X has missing values, another shape than the network takes, or is empty.
         """
+        # First, so that what is no model is refused as such, whatever X is.
+        check_estimator_type(self.estimator)
         self._check_params()
         X = as_array_like(X)
-        # First, so that what is no model is refused as such, whatever X is.
-        raw = not isinstance(self.estimator, type) and takes_raw_columns(self.estimator)
+        raw = takes_raw_columns(self.estimator)
         checked = validate_X(self, X, reset=True, raw=raw)
         # A DataFrame goes on as it is: a ColumnTransformer may need its names.
         given = X if raw or hasattr(X, "columns") else checked
         self.estimator_ = fitted_estimator(self.estimator, given, y)
+        check_columns(
+            self.estimator_, self.n_features_in_, getattr(self, "feature_names_in_", None)
+        )
         self.seed_ = draw_seed(self.random_state)
         self._raw = raw
         self._representation = Representation(
@@ -96,8 +102,17 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
 
     def _cast(self, inputs):
         """Check that the network's dtype can hold the inputs."""
-        dtype = np.dtype(str(self._representation.input_dtype).removeprefix("torch."))
-        return cast_checked(inputs, dtype, getattr(self, "feature_names_in_", None))
+        representation = self._representation
+        if representation.takes_integers and inputs.dtype.kind not in "iu":
+            raise TypeError(
+                f"the network takes integers (token numbers, for example) but X has dtype "
+                f"{inputs.dtype}; pass X.astype('int64')."
+            )
+        names = getattr(self, "feature_names_in_", None)
+        if names is not None and representation.head is not None:
+            names = names[representation.head.columns]
+        dtype = np.dtype(str(representation.input_dtype).removeprefix("torch."))
+        return cast_checked(inputs, dtype, names)
 
     def _output(self, values):
         """Return explanations as they are, or with flat columns where a DataFrame is asked for."""

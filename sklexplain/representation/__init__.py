@@ -1,11 +1,20 @@
 """What is explained: an estimator and a layer, resolved to one function of tensors."""
 
 from ._convert import convert
+from ._fitted import (
+    check_columns,
+    check_estimator_type,
+    fitted_estimator,
+    is_fitted,
+    shared_or_cloned,
+    takes_raw_columns,
+)
 from ._representation import Representation
-from ._resolve import fitted_estimator, is_fitted, shared_or_cloned, takes_raw_columns
 
 __all__ = [
     "Representation",
+    "check_columns",
+    "check_estimator_type",
     "convert",
     "fitted_estimator",
     "is_fitted",

@@ -59,6 +59,28 @@ class Identity(nn.Module):
         return np.arange(n_columns), np.ones(n_columns)
 
 
+class Cast(nn.Module):
+    """Numbers rounded to another type, as a step that casts rounds them."""
+
+    def __init__(self, dtype):
+        super().__init__()
+        self.dtype = dtype
+
+    def forward(self, x):
+        return x.to(self.dtype)
+
+    def column_map(self, n_columns):
+        """Source column of every output column, and the derivative along it."""
+        return np.arange(n_columns), np.ones(n_columns)
+
+
+class Exponential(nn.Module):
+    """The mean of a Poisson regression."""
+
+    def forward(self, x):
+        return x.exp()
+
+
 class LinearMap(nn.Module):
     """``((x - center) @ weight.T + bias) / scale``, centred first so that no digits are lost."""
 
@@ -122,23 +144,27 @@ def _truncated_svd(est):
 
 
 def _function_transformer(est):
-    return Identity() if _is_identity(est.func) and not est.kw_args else None
+    if est.kw_args:
+        return None
+    if est.func is None:
+        return Identity()
+    dtype = _cast_dtype(est.func)
+    return None if dtype is None else Cast(dtype)
 
 
-def _is_identity(func):
-    """Tell whether a function changes at most the type of the numbers it is given."""
-    if func is None or func in (np.float32, np.float64, np.asarray, np.ascontiguousarray):
-        return True
-    if isinstance(func, functools.partial) and func.func in (np.asarray, np.ascontiguousarray):
-        return not func.args and set(func.keywords) <= {"dtype"} and _is_float(func.keywords)
-    if isinstance(func, operator.methodcaller):
-        return func.__reduce__()[1][:1] == ("astype",) and _is_float(func.__reduce__()[1][1:])
-    return False
-
-
-def _is_float(dtypes):
-    values = dtypes.values() if isinstance(dtypes, dict) else dtypes
-    return all(np.issubdtype(np.dtype(v), np.floating) and np.dtype(v).itemsize > 2 for v in values)
+def _cast_dtype(func):
+    """Return the floating dtype that a function casts to, None if it may do anything else."""
+    dtype = None
+    if func in (np.float32, np.float64):
+        dtype = func
+    elif isinstance(func, functools.partial):
+        if func.func in (np.asarray, np.ascontiguousarray) and set(func.keywords) == {"dtype"}:
+            dtype = None if func.args else func.keywords["dtype"]
+    elif isinstance(func, operator.methodcaller):
+        _, (name, *args) = func.__reduce__()[:2]
+        dtype = args[0] if name == "astype" and len(args) == 1 else None
+    known = {np.dtype(np.float32): torch.float32, np.dtype(np.float64): torch.float64}
+    return None if dtype is None else known.get(np.dtype(dtype))
 
 
 def _selector(est):
@@ -151,8 +177,10 @@ def _linear_regressor(est):
 
 
 def _logistic(est):
-    if len(est.classes_) > 2 and est.solver == "liblinear":
-        return None  # one-vs-rest probabilities, normalised: not a softmax
+    # One-vs-rest probabilities, normalised, are no softmax; old versions have a choice.
+    one_vs_rest = len(est.classes_) > 2 and est.solver == "liblinear"
+    if one_vs_rest or getattr(est, "multi_class", "auto") not in ("auto", "deprecated"):
+        return None
     link = BinaryProbabilities() if len(est.coef_) == 1 else nn.Softmax(dim=1)
     return _sequential(("linear", LinearMap(est.coef_, est.intercept_)), ("proba", link))
 
@@ -161,7 +189,7 @@ _ACTIVATIONS = {"identity": Identity, "logistic": nn.Sigmoid, "tanh": nn.Tanh, "
 
 
 def _mlp(est):
-    """Layers are named ``hidden_0``, ``activation_0``, …, ``output`` and, if any, ``proba``."""
+    """Layers are named ``hidden_0``, ``activation_0``, …, ``output`` and perhaps ``proba`` or ``mean``."""
     named = []
     for i, (weight, bias) in enumerate(zip(est.coefs_, est.intercepts_, strict=True)):
         last = i == len(est.coefs_) - 1
@@ -173,6 +201,8 @@ def _mlp(est):
     elif est.out_activation_ == "logistic":
         binary = est.n_outputs_ == 1
         named.append(("proba", BinaryProbabilities() if binary else nn.Sigmoid()))
+    elif est.out_activation_ == "exp":
+        named.append(("mean", Exponential()))
     return _sequential(*named)
 
 

@@ -36,7 +36,7 @@ class TransformerHead(Head):
         self.transformer = transformer
 
     def __call__(self, X):
-        return self.transformer.transform(X)
+        return self.transformer.transform(named(X, self.transformer))
 
 
 class ModuleHead(Head):
@@ -47,7 +47,7 @@ class ModuleHead(Head):
         self.module = module
 
     def __call__(self, X):
-        return self.module(torch.from_numpy(to_dense(X))).numpy()
+        return self.module(as_tensor(to_dense(X))).numpy()
 
 
 class ChainHead(Head):
@@ -85,6 +85,72 @@ class BranchesHead(Head):
 def to_dense(X):
     """Numbers as a dense float64 array, whatever container they came in."""
     return np.asarray(X.toarray() if sparse.issparse(X) else X, dtype=np.float64)
+
+
+def as_tensor(X):
+    """Tensor of an array's numbers, sharing its memory where torch can."""
+    # Torch takes neither read-only memory, negative strides nor a foreign byte order.
+    X = np.require(X, dtype=X.dtype.newbyteorder("="), requirements=["C", "W"])
+    return torch.as_tensor(X)
+
+
+def to_numbers(out, method):
+    """Return an estimator's output as a float64 array of shape (n, N).
+
+    Parameters
+    ----------
+    out : array-like, sparse matrix or list of arrays
+        What the estimator returned.
+    method : str
+        Its method, for the error message.
+
+    Returns
+    -------
+    out : ndarray of shape (n, N)
+
+    Raises
+    ------
+    TypeError
+        If they are no numbers.
+    """
+    try:
+        if isinstance(out, list):  # probabilities, one array for each target
+            return np.concatenate([to_dense(o).reshape(len(o), -1) for o in out], axis=1)
+        out = to_dense(out)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{method} returned {np.asarray(out).dtype} labels, not numbers; explain an estimator "
+            "with transform or predict_proba."
+        ) from error
+    return out.reshape(len(out), -1)
+
+
+def named(X, estimator):
+    """X as what the estimator was fitted on: a DataFrame if that had column names, or an array.
+
+    Parameters
+    ----------
+    X : ndarray, sparse matrix or DataFrame
+        Samples.
+    estimator : estimator
+        Whose ``feature_names_in_`` are used.
+
+    Returns
+    -------
+    X : ndarray, sparse matrix or DataFrame
+    """
+    names = getattr(estimator, "feature_names_in_", None)
+    if names is None:
+        return np.asarray(X) if hasattr(X, "columns") else X
+    if hasattr(X, "columns") or sparse.issparse(X):
+        return X
+    try:
+        import pandas
+    except ImportError:
+        import polars
+
+        return polars.DataFrame(X, schema=list(names))
+    return pandas.DataFrame(X, columns=names)
 
 
 def _imputer_columns(imputer):

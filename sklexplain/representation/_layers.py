@@ -76,7 +76,8 @@ def pick(output, items, where):
         If a position does not exist or what is left is no single tensor.
     """
     for item in items:
-        if isinstance(output, torch.Tensor) or item >= len(output):
+        is_nested = isinstance(output, (tuple, list, dict))
+        if not is_nested or not -len(output) <= item < len(output):
             raise ValueError(f"the output of layer {where!r} has no item [{item}].")
         output = list(output.values())[item] if isinstance(output, dict) else output[item]
     if not isinstance(output, torch.Tensor):

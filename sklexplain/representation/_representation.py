@@ -1,34 +1,24 @@
 """A representation: what an estimator makes of its input, as one function of tensors."""
 
 import copy
-import threading
-from contextlib import contextmanager
 
 import numpy as np
 import torch
+from sklearn.exceptions import NotFittedError
 from torch import nn
 
-from ._heads import to_dense
+from ..utils._validation import check_columns_numeric
+from ._convert import Identity
+from ._heads import as_tensor, named
 from ._layers import parse_path, pick, run_to, unknown_layer
-from ._resolve import (
-    OFFERS,
-    Branches,
-    Chain,
-    NoTorchForm,
-    Scaled,
-    Stage,
-    decompose,
-    torch_modules,
-    unwrap,
-)
+from ._modules import BlackBox, Stage, first_step, layer_table, stages
+from ._resolve import NoTorchForm, Parts, black_box, decompose, torch_modules, unwrap
+from ._session import frozen
 
 # Measured on small convolutional, recurrent and dense encoders: larger blocks leave the cache,
 # smaller ones pay the overhead of a call.
 _CACHE_BYTES = 8 * 2**20
 _MIN_BLOCK = 128
-
-# Modes and gradients flags are switched on shared modules: one thread at a time.
-_LOCK = threading.RLock()
 
 _SPATIAL_FIRST = (
     nn.modules.conv._ConvNd,
@@ -59,9 +49,9 @@ class Representation:
     Attributes
     ----------
     differentiable : bool
-        Whether there is a torch path from input to representation.
+        Whether gradients pass from the input to the representation, known after `probe`.
     no_torch_form : str or None
-        The step that prevents it.
+        The step that prevents it, known after `probe`.
     head : Head or None
         Preprocessing run as it is, before the torch path.
     input_dtype, output_dtype : torch.dtype
@@ -81,48 +71,44 @@ class Representation:
         self.estimator = unwrap(estimator)
         self.layer = layer
         self.seed = seed
-        self.no_torch_form = None
-        self.head = None
-        self.chain = None
         try:
             parts = decompose(self.estimator, n_columns, layer)
         except NoTorchForm as error:
-            self.no_torch_form = str(error)
-        else:
-            self.head, self.chain = parts.head, parts.module
-        self._offered = next((n for n in OFFERS if hasattr(self.estimator, n)), None)
+            parts = Parts(None, black_box(self.estimator, str(error)))
+        self.head, self.chain = parts.head, parts.module
+        self.no_torch_form = None
         self._batch_axis = 0
+        self._in_place = True  # until the probe has seen that it is not
         self._move(device)
+        self._boxes = [m for m in self.chain.modules() if isinstance(m, BlackBox)]
         self._find_layer()
         self._set_dtypes()
 
     # -- construction --------------------------------------------------------------------------
 
     def _move(self, device):
-        where = {p.device for p in self.chain.parameters()} if self.chain is not None else set()
-        self.device = next(iter(where), torch.device("cpu"))
-        if device is None:
-            wanted = self.device
-        else:
-            wanted = torch.device(device)
-        if self.chain is None:
-            self.device = torch.device("cpu")
-        elif wanted != self.device:
+        networks = stages(self.chain)
+        tensors = [t for net in networks for t in (*net.parameters(), *net.buffers())]
+        self.device = tensors[0].device if tensors else torch.device("cpu")
+        wanted = self.device if device is None else _checked_device(device)
+        if self.device.type == "meta":
+            raise ValueError("the network is on the meta device, where it has no weights; load it.")
+        if networks and wanted != self.device:
             # Moving a module moves its parameters in place: the user's stays where it is.
             self.chain = copy.deepcopy(self.chain).to(wanted)
             self.device = wanted
-        elif wanted.type != "cpu":
-            for module in self.chain.modules():
-                if not isinstance(module, Stage):  # buffers of converted steps
-                    module.to(wanted)
+        ours = set(self.chain.modules()).difference(*(net.modules() for net in networks))
+        for module in ours:
+            for name, buffer in module._buffers.items():
+                module._buffers[name] = buffer.to(self.device)
 
     def _find_layer(self):
         self._path = None
         if self.layer is None:
             return
-        if self.chain is None:
+        if isinstance(self.chain, BlackBox):
             raise ValueError(
-                f"layer={self.layer!r} needs a network; {self.no_torch_form} has no torch form. "
+                f"layer={self.layer!r} needs a network; {self.chain.reason} has no torch form. "
                 "Use layer=None to explain what the estimator itself returns."
             )
         if not isinstance(self.layer, str):
@@ -137,28 +123,32 @@ class Representation:
         self._n_calls = 1
 
     def _set_dtypes(self):
-        stages = [] if self.chain is None else list(_stages(self.chain))
-        dtypes = [stage.dtype or torch.get_default_dtype() for stage in stages]
+        # Of numpy's dtypes: what it has not, a network gets from and gives as float32.
+        dtypes = [_numpy_dtype(stage.dtype) for stage in stages(self.chain)]
+        self._entry = first_step(self.chain)
+        takes_inputs = isinstance(self._entry, Stage)
+        self.input_dtype = dtypes[0] if takes_inputs else torch.float64
         self.output_dtype = dtypes[-1] if dtypes else torch.float64
-        self.input_dtype = dtypes[0] if isinstance(self.chain, Stage) else torch.float64
 
     @property
     def differentiable(self):
-        """Whether there is a torch path from the input to the representation."""
-        return self.chain is not None and self.input_dtype.is_floating_point
+        """Whether gradients pass from the input to the representation."""
+        return self.no_torch_form is None and not self.takes_integers
 
     @property
     def takes_integers(self):
         """Whether the network takes integers, token numbers for example."""
         return not self.input_dtype.is_floating_point
 
+    # -- probing -------------------------------------------------------------------------------
+
     def probe(self, inputs):
-        """Run the network on two samples, to learn its output's size and catch misfits early.
+        """Run the network on a few samples, to learn its output's size and catch misfits early.
 
         Parameters
         ----------
         inputs : ndarray of shape (n, *shape)
-            What `inputs` returned; the first sample or two are used.
+            What `inputs` returned; the first three samples are used.
 
         Returns
         -------
@@ -169,33 +159,43 @@ class Representation:
         ValueError
             If the network cannot run on them, or its output does not follow the samples.
         TypeError
-            If the network takes integers and was given other numbers.
+            If the network takes integers and was given other numbers, or returns labels.
         """
-        two = inputs[[0, min(1, len(inputs) - 1)]]
+        if inputs.ndim > 2 and not isinstance(self._entry, (Stage, BlackBox, Identity)):
+            raise self._misfit(inputs, "scikit-learn's steps take two dimensions")
+        rows = inputs[np.arange(3) % len(inputs)]
         with self.session(), torch.no_grad():
             if self._path is not None:
-                self._count_calls(two)
-            shapes = [tuple(self._try(self._run, two[:n]).shape) for n in (1, 2)]
-        if len(shapes[0]) != len(shapes[1]):
-            axes = []
-        else:
-            pairs = zip(*shapes, strict=True)
-            axes = [i for i, pair in enumerate(pairs) if pair == (1, 2)]
-        if not axes:
-            what = "the network" if self.layer is None else f"layer {self.layer!r}"
-            raise ValueError(
-                f"{what} returned shape {shapes[0]} for one sample and {shapes[1]} for two: no "
-                "axis of its output follows the samples, so it gives them no representation."
-            )
-        self._batch_axis = axes[0]
-        self.n_units = int(np.prod(shapes[1])) // 2
-        self._bytes_per_row = self._saved_bytes(two)
+                self._count_calls(rows)
+            outputs = [self._try(self._forward, rows[:n]) for n in (2, 3)]
+            shapes = [tuple(self._pick(output).shape) for output in outputs]
+            self._batch_axis = self._follows(*shapes)
+            x = self.tensor(rows).clone()
+            self._in_place = False
+            self._forward(x)
+            self._in_place = x._version > 0
+        self.n_units = int(np.prod(shapes[0])) // 2
+        self._bytes_per_row = self._saved_bytes(rows)
         return self
 
-    def _saved_bytes(self, two):
-        """Bytes that one row's forward pass keeps for the backward pass."""
-        if not self.differentiable:
+    def _follows(self, two, three):
+        """Find the one axis of the output that follows the samples, the others being fixed."""
+        if len(two) == len(three):
+            differing = [i for i, n in enumerate(two) if n != three[i]]
+            if len(differing) == 1 and (two[differing[0]], three[differing[0]]) == (2, 3):
+                return differing[0]
+        what = "the network" if self.layer is None else f"layer {self.layer!r}"
+        raise ValueError(
+            f"{what} returned shape {two} for two samples and {three} for three: there must be one "
+            "axis of its output that follows the samples, else it gives them no representation."
+        )
+
+    def _saved_bytes(self, rows):
+        """Bytes that a row keeps for the backward pass; finds out whether there is one."""
+        if self.takes_integers:
             return 0
+        for box in self._boxes:
+            box.reached = False
         sizes = []
 
         def pack(tensor):
@@ -203,10 +203,14 @@ class Representation:
             return tensor
 
         with self.session(), torch.enable_grad():
-            for n in (1, 2):
+            for n in (2, 3):
                 sizes.append(0)
                 with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-                    self._run(self.tensor(two[:n]).requires_grad_())
+                    output = self._run(self.tensor(rows[:n]).clone().requires_grad_())
+        self.no_torch_form = next((box.reason for box in self._boxes if box.reached), None)
+        if self.no_torch_form is None and not output.requires_grad:
+            name = type(self.estimator).__name__ if self.layer is None else f"layer {self.layer!r}"
+            self.no_torch_form = f"{name}, whose output is detached from its input,"
         return max(1, sizes[1] - sizes[0])
 
     def block_rows(self, batch_size):
@@ -226,39 +230,45 @@ class Representation:
             return batch_size
         return min(batch_size, max(_MIN_BLOCK, _CACHE_BYTES // self._bytes_per_row))
 
-    def _count_calls(self, two):
-        count = self._try(lambda x: run_to(self.chain, self._path[0], x, None)[1], two)
-        if count == 0 and self._stage is not None and self._stage.method != "forward":
+    def _count_calls(self, rows):
+        def count(x):
+            return run_to(self.chain, self._path[0], x, None)[1]
+
+        n_calls = self._try(count, rows)
+        if n_calls == 0 and self._stage is not None and self._stage.method != "forward":
             self._stage.method = "forward"  # a decoder's layer is past the encoder
-            count = self._try(lambda x: run_to(self.chain, self._path[0], x, None)[1], two)
-        if count == 0:
+            n_calls = self._try(count, rows)
+        if n_calls == 0:
             raise ValueError(
                 f"layer={self.layer!r} is never called when the network runs on this input, so "
                 "it has no activations; name a layer that is."
             )
-        self._n_calls = count
+        self._n_calls = n_calls
 
     def _try(self, function, inputs):
-        """Run on numbers as they are; where that fails and they are integers, as integers."""
+        """Run on numbers as they are; where a network fails on them, on integers."""
         try:
-            return function(self.tensor(inputs))
-        except (RuntimeError, IndexError, TypeError, ValueError) as error:
-            if not isinstance(self.chain, Stage):
+            return function(self.tensor(inputs).clone())
+        except NotFittedError:
+            raise
+        except Exception as error:  # whatever the user's network raises
+            if self._boxes and not stages(self.chain):
+                raise
+            if self.takes_integers or not isinstance(self._entry, Stage):
                 raise self._misfit(inputs, error) from error
             return self._try_integers(function, inputs, error)
 
     def _try_integers(self, function, inputs, error):
-        if self.takes_integers:
-            raise self._misfit(inputs, error) from error
-        integers = np.asarray(inputs).astype(np.int64)
         dtype, self.input_dtype = self.input_dtype, torch.int64
-        self.chain.takes_integers = True
+        self._entry.takes_integers = True
+        given = np.issubdtype(inputs.dtype, np.integer)
         try:
-            result = function(self.tensor(integers))
-        except (RuntimeError, IndexError, TypeError, ValueError):
-            self.input_dtype, self.chain.takes_integers = dtype, False
-            raise self._misfit(inputs, error) from error
-        if not np.issubdtype(inputs.dtype, np.integer):
+            result = function(self.tensor(inputs))
+        except Exception as second:  # whatever the user's network raises
+            self.input_dtype, self._entry.takes_integers = dtype, False
+            message = f"{error}; as integers: {second}" if given else error
+            raise self._misfit(inputs, message) from error
+        if not given:
             raise TypeError(
                 f"the network takes integers (token numbers, for example) but X has dtype "
                 f"{inputs.dtype}; pass X.astype('int64')."
@@ -290,10 +300,12 @@ class Representation:
         Raises
         ------
         ValueError
-            If the head's output is not finite.
+            If the head's output is not finite, or X holds other things than numbers and there is
+            no head to encode them.
         """
         if self.head is None:
-            return X
+            return _as_numbers(X)
+        X = X.copy() if isinstance(X, np.ndarray) else X  # an imputer may write into it
         inputs = self.head(named(X, self.estimator))
         bad = ~np.isfinite(inputs).all(axis=0)
         if bad.any():
@@ -308,25 +320,22 @@ class Representation:
 
     def tensor(self, inputs):
         """Tensor of inputs in the torch path's dtype, on its device."""
-        inputs = np.asarray(inputs)
-        # Torch takes neither read-only memory, negative strides nor a foreign byte order.
-        inputs = np.require(inputs, dtype=inputs.dtype.newbyteorder("="), requirements=["C", "W"])
-        return torch.as_tensor(inputs).to(self.device, self.input_dtype)
+        return as_tensor(np.asarray(inputs)).to(self.device, self.input_dtype)
+
+    def _forward(self, x):
+        """Run as far as needed; return what came out as it is."""
+        if self._in_place:
+            x = x.clone()
+        if self._path is None:
+            return self.chain(x)
+        return run_to(self.chain, self._path[0], x, self._n_calls)[0]
+
+    def _pick(self, output):
+        return pick(output, () if self._path is None else self._path[1], self.layer or "")
 
     def _run(self, x):
-        if self.chain is None:
-            return self._call_estimator(x)
-        if self._path is None:
-            output, items = self.chain(x), ()
-        else:
-            module, items = self._path
-            output, _ = run_to(self.chain, module, x, self._n_calls)
-        return pick(output, items, self.layer or "")
-
-    def _call_estimator(self, x):
-        X = named(x.cpu().numpy(), self.estimator)
-        out = to_dense_numbers(getattr(self.estimator, self._offered)(X), self._offered)
-        return torch.from_numpy(out)
+        output = self._pick(self._forward(x))
+        return output.to(_numpy_dtype(output.dtype, self.output_dtype))
 
     def __call__(self, x):
         """Representation of a batch: (b, *shape) to (b, N), differentiable where it can be."""
@@ -370,7 +379,7 @@ class Representation:
         """
         if ndim == 4:
             return 0
-        if ndim != 3 or self.chain is None:
+        if ndim != 3:
             return None
         for module in self.chain.modules():
             if isinstance(module, _SPATIAL_FIRST):
@@ -381,157 +390,38 @@ class Representation:
 
     def session(self):
         """Context in which the network is run: eval mode, no parameter gradients; all restored."""
-        modules = list(torch_modules(self.estimator))
-        if self.chain is not None:
-            modules.append(self.chain)
-        return frozen(modules, self.device, self.seed)
+        return frozen([*torch_modules(self.estimator), self.chain], self.device, self.seed)
 
 
-def to_dense_numbers(out, method):
-    """Return an estimator's output as a float64 array of shape (n, N).
-
-    Parameters
-    ----------
-    out : array-like or sparse matrix
-        What the estimator returned.
-    method : str
-        Its method, for the error message.
-
-    Returns
-    -------
-    out : ndarray of shape (n, N)
-
-    Raises
-    ------
-    TypeError
-        If they are no numbers.
-    """
-    try:
-        out = to_dense(out)
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"{method} returned {np.asarray(out).dtype} labels, not numbers; explain an estimator "
-            "with transform or predict_proba."
-        ) from error
-    return out.reshape(len(out), -1)
-
-
-def named(X, estimator):
-    """X as a DataFrame if the estimator was fitted on one and X is not one.
-
-    Parameters
-    ----------
-    X : ndarray or DataFrame
-        Samples.
-    estimator : estimator
-        Whose ``feature_names_in_`` are used.
-
-    Returns
-    -------
-    X : ndarray or DataFrame
-    """
-    names = getattr(estimator, "feature_names_in_", None)
-    if names is None or hasattr(X, "columns"):
+def _as_numbers(X):
+    """X without column names, as numbers."""
+    if not hasattr(X, "columns") and X.dtype.kind in "biuf":
         return X
+    check_columns_numeric(X)
     try:
-        import pandas
-    except ImportError:
-        import polars
-
-        return polars.DataFrame(X, schema=list(names))
-    return pandas.DataFrame(X, columns=names)
-
-
-def _stages(module):
-    return (m for m in module.modules() if isinstance(m, Stage))
+        return np.asarray(X, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"X holds values that are no numbers ({error}); encode them in a Pipeline around the "
+            "estimator (OneHotEncoder, OrdinalEncoder)."
+        ) from None
 
 
-def layer_table(chain):
-    """Every addressable layer of a chain.
-
-    Parameters
-    ----------
-    chain : nn.Module
-        The torch path.
-
-    Returns
-    -------
-    layers : dict of str to (nn.Module, Stage or None)
-        With the names of the Pipeline's steps in front, and without where the later steps have
-        none of that name; the stage is the user's network the layer belongs to.
-    """
-    full = dict(_walk(chain, "", None))
-    bare = {}
-    if isinstance(chain, Chain):
-        for child in chain.children():
-            bare.update(_walk(child, "", None))
-    return {**bare, **full}
+def _numpy_dtype(dtype, other=torch.float32):
+    """Return a dtype if it is a real one that numpy has too, else another."""
+    if dtype is None:
+        return torch.get_default_dtype()
+    return dtype if dtype in (torch.float16, torch.float32, torch.float64) else other
 
 
-def _walk(module, name, stage):
-    if isinstance(module, Stage):
-        for path, layer in module.module.named_modules():
-            yield ".".join(filter(None, (name, path))), (layer, module)
-    elif isinstance(module, Scaled):
-        yield from _walk(module.module, name, stage)
-    else:
-        yield name, (module, stage)
-        is_container = isinstance(module, (Chain, Branches, nn.Sequential))
-        for path, child in module.named_children() if is_container else ():
-            yield from _walk(child, ".".join(filter(None, (name, path))), stage)
-
-
-@contextmanager
-def frozen(modules, device, seed):
-    """Run networks in eval mode without parameter gradients, and put everything back after.
-
-    Parameters
-    ----------
-    modules : list of nn.Module
-        The networks.
-    device : torch.device
-        Where they run.
-    seed : int
-        Seed of the generators inside, for networks that draw even in eval mode.
-
-    Yields
-    ------
-    None
-    """
-    parts = {id(m): m for module in modules for m in module.modules()}.values()
-    with _LOCK:
-        modes = [(m, m.training) for m in parts]
-        parameters = [(p, p.requires_grad) for m in parts for p in m.parameters(recurse=False)]
-        buffers = [(b, b.clone()) for m in parts for b in m.buffers(recurse=False)]
-        recurrent = any(isinstance(m, nn.RNNBase) for m in parts)
-        # cuDNN refuses a backward pass of recurrent layers in eval mode.
-        cudnn = torch.backends.cudnn.flags(enabled=not recurrent and torch.backends.cudnn.enabled)
-        fast_path = torch.backends.mha.get_fastpath_enabled()
-        cuda = [device] if device.type == "cuda" else []
-        try:
-            for module, _ in modes:
-                module.training = False
-            for parameter, _ in parameters:
-                parameter.requires_grad_(False)
-            # One arithmetic for attention, with gradients and without.
-            torch.backends.mha.set_fastpath_enabled(False)
-            with torch.random.fork_rng(devices=cuda), cudnn:
-                _seed(cuda, seed)
-                yield
-        finally:
-            torch.backends.mha.set_fastpath_enabled(fast_path)
-            for module, mode in modes:
-                module.training = mode
-            for parameter, requires_grad in parameters:
-                parameter.requires_grad_(requires_grad)
-            for buffer, value in buffers:
-                if not torch.equal(buffer, value):
-                    buffer.copy_(value)
-
-
-def _seed(cuda, seed):
-    # torch.manual_seed would reseed every device, also those that are not put back.
-    torch.default_generator.manual_seed(seed)
-    for device in cuda:
-        index = torch.cuda.current_device() if device.index is None else device.index
-        torch.cuda.default_generators[index].manual_seed(seed)
+def _checked_device(device):
+    try:
+        found = torch.empty(0, device=device).device
+    except (RuntimeError, TypeError, AssertionError) as error:
+        raise ValueError(
+            f"device={device!r} cannot be used here: {error}. Use None (where the model is), 'cpu' "
+            "or a device that torch finds."
+        ) from error
+    if found.type == "meta":
+        raise ValueError("device='meta' holds no numbers; use None (where the model is) or 'cpu'.")
+    return found

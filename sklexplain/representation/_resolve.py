@@ -1,122 +1,18 @@
-"""From what was passed as ``estimator`` to what can be explained."""
+"""From a fitted estimator to a head and a torch module."""
 
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
-from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import FeatureUnion, Pipeline
-from sklearn.utils import get_tags
-from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 from torch import nn
 
 from ._convert import Identity, convert
 from ._heads import BranchesHead, ChainHead, Head, ModuleHead, is_head, transformer_head
-
-OFFERS = ("transform", "predict_proba", "predict")  # in order of preference
-
-
-class Stage(nn.Module):
-    """A user's network as one step of a chain, called through one of its methods."""
-
-    def __init__(self, module, method="forward", post=None, first_output=False):
-        super().__init__()
-        self.module = module
-        self.method = method
-        self.post = post
-        self.first_output = first_output
-        self.takes_integers = False
-
-    @property
-    def dtype(self):
-        """Floating dtype of the network's weights, None if it has none."""
-        tensors = (*self.module.parameters(), *self.module.buffers())
-        return next((t.dtype for t in tensors if t.is_floating_point()), None)
-
-    def forward(self, x):
-        if not self.takes_integers and self.dtype is not None:
-            x = x.to(self.dtype)
-        # Calling the module, not its forward, runs hooks on it.
-        call = self.module if self.method == "forward" else getattr(self.module, self.method)
-        out = call(x)
-        if self.first_output and isinstance(out, tuple):
-            out = out[0]
-        return out if self.post is None else self.post(out)
-
-
-class Chain(nn.Module):
-    """Named steps, one after another."""
-
-    def __init__(self, steps):
-        super().__init__()
-        for name, module in steps:
-            self.add_module(name.replace(".", "_"), module)
-
-    def forward(self, x):
-        for module in self.children():
-            x = module(x)
-        return x
-
-    def column_map(self, n_columns):
-        """Source column of every output column and the derivative along it, None if they mix."""
-        columns, slopes = np.arange(n_columns), np.ones(n_columns)
-        for module in self.children():
-            mapped = _column_map(module, len(columns))
-            if mapped is None:
-                return None
-            columns, slopes = columns[mapped[0]], slopes[mapped[0]] * mapped[1]
-        return columns, slopes
-
-
-class Branches(nn.Module):
-    """Named modules on selections of columns, their outputs side by side."""
-
-    def __init__(self, branches):
-        super().__init__()
-        self.selections = []
-        for name, indices, module in branches:
-            self.selections.append(torch.as_tensor(indices))
-            self.add_module(name.replace(".", "_"), module)
-
-    def forward(self, x):
-        outputs = []
-        for indices, module in zip(self.selections, self.children(), strict=True):
-            out = module(x[:, indices.to(x.device)])
-            outputs.append(out.reshape(len(x), -1).to(torch.promote_types(out.dtype, x.dtype)))
-        return torch.cat(outputs, dim=1)
-
-    def column_map(self, n_columns):
-        """Source column of every output column and the derivative along it, None if they mix."""
-        columns, slopes = [], []
-        for indices, module in zip(self.selections, self.children(), strict=True):
-            mapped = _column_map(module, len(indices))
-            if mapped is None:
-                return None
-            columns.append(indices.numpy()[mapped[0]])
-            slopes.append(mapped[1])
-        return np.concatenate(columns), np.concatenate(slopes)
-
-
-class Scaled(nn.Module):
-    """A module's output times a constant (``transformer_weights`` of a FeatureUnion)."""
-
-    def __init__(self, module, factor):
-        super().__init__()
-        self.module = module
-        self.factor = factor
-
-    def forward(self, x):
-        return self.module(x) * self.factor
-
-
-def _column_map(module, n_columns):
-    column_map = getattr(module, "column_map", None)
-    return None if column_map is None else column_map(n_columns)
+from ._modules import OFFERS, BlackBox, Branches, Chain, Scaled, Stage
 
 
 @dataclass
@@ -157,7 +53,7 @@ def decompose(estimator, n_columns, layer=None):
     if isinstance(estimator, nn.Module):
         return Parts(None, Stage(estimator))
     if isinstance(estimator, Pipeline):
-        return _decompose_steps(_named_steps(estimator), n_columns, layer)
+        return _decompose_steps(named_steps(estimator), n_columns, layer)
     if isinstance(estimator, ColumnTransformer):
         return _decompose_branches(_column_branches(estimator), layer)
     if isinstance(estimator, FeatureUnion):
@@ -170,43 +66,77 @@ def decompose(estimator, n_columns, layer=None):
         return Parts(transformer_head(estimator), Identity())
     module = convert(estimator)
     if module is None:
-        raise NoTorchForm(f"{type(estimator).__name__}")
+        raise NoTorchForm(type(estimator).__name__)
     return Parts(None, module)
+
+
+def black_box(estimator, reason):
+    """Wrap a fitted estimator without torch form; the reason names what has none."""
+    estimator = unwrap(estimator)
+    # skorch does not cast what it is given.
+    dtype = Stage(estimator.module_).dtype if isinstance(estimator, NeuralNet) else None
+    return BlackBox(estimator, reason, dtype)
+
+
+# What a skorch net's predictions are made with; a subclass may compute something else in them.
+_SKORCH_METHODS = ("evaluation_step", "forward_iter", "forward", "infer")
 
 
 def _skorch_stage(net, layer):
     if layer is not None:
         return Stage(net.module_, first_output=True)
     offered = next(name for name in OFFERS if hasattr(net, name))
-    if not getattr(type(net), offered).__module__.startswith("skorch."):
-        raise NoTorchForm(
-            f"{type(net).__name__}.{offered} (its own code; name a layer of its module instead, "
-            "as in layer='encoder')"
-        )
+    for name in (offered, *_SKORCH_METHODS):
+        if not getattr(type(net), name).__module__.startswith("skorch."):
+            raise NoTorchForm(
+                f"{type(net).__name__}.{name} (its own code; name a layer of its module instead, "
+                "as in layer='encoder')"
+            )
     return Stage(net.module_, post=net._get_predict_nonlinearity(), first_output=True)
 
 
-def _named_steps(pipeline):
+def named_steps(pipeline):
+    """Pairs of name and estimator of the steps that do something."""
     return [(n, s) for n, s in pipeline.steps if s is not None and s != "passthrough"]
 
 
 def _decompose_steps(steps, n_columns, layer):
     head, modules = None, []
     for name, step in steps:
-        parts = decompose(step, n_columns, layer)
-        if parts.head is not None:
-            if modules:
-                # What came before must become part of the head: possible if it keeps columns apart.
-                before = Chain(modules)
-                if before.column_map(n_columns) is None:
-                    raise NoTorchForm(f"{name!r} after steps that mix columns")
+        parts = _decompose_or_wrap(step, n_columns, layer)
+        if parts.head is not None and modules:
+            # What came before must become part of the head: possible if it keeps columns apart.
+            before = Chain(modules)
+            if before.column_map(n_columns) is None:
+                parts = Parts(None, black_box(step, f"{name!r} after steps that mix columns"))
+            else:
                 before = ModuleHead(before, n_columns)
-                head, modules = before if head is None else ChainHead(head, before), []
-            head = parts.head if head is None else ChainHead(head, parts.head)
+                head, modules = _after(head, before), []
+        if parts.head is not None:
+            head = _after(head, parts.head)
             n_columns = len(head.columns)
         if not isinstance(parts.module, Identity):
             modules.append((name, parts.module))
-    return Parts(head, Chain(modules) if modules else Identity())
+    return _checked(Parts(head, Chain(modules) if modules else Identity()), layer)
+
+
+def _after(first, second):
+    return second if first is None else ChainHead(first, second)
+
+
+def _decompose_or_wrap(estimator, n_columns, layer):
+    try:
+        return decompose(estimator, n_columns, layer)
+    except NoTorchForm as error:
+        return Parts(None, black_box(estimator, str(error)))
+
+
+def _checked(parts, layer):
+    """Refuse a black box where there is no need to look into the steps: it is exact as a whole."""
+    boxes = [m for m in parts.module.modules() if isinstance(m, BlackBox)]
+    if boxes and parts.head is None and layer is None:
+        raise NoTorchForm(boxes[0].reason)
+    return parts
 
 
 def _column_branches(transformer):
@@ -231,13 +161,13 @@ def _decompose_branches(branches, layer):
     for _, indices, step, weight in branches:
         part = Parts(None, Identity())
         if not isinstance(step, str):  # "passthrough"
-            part = decompose(step, len(indices), layer)
+            part = _decompose_or_wrap(step, len(indices), layer)
         if weight is not None:
             part = Parts(part.head, Scaled(part.module, weight))
         parts.append(part)
     if all(part.head is None for part in parts):
         modules = [(b[0], b[1], p.module) for b, p in zip(branches, parts, strict=True)]
-        return Parts(None, Branches(modules))
+        return _checked(Parts(None, Branches(modules)), layer)
     head = BranchesHead([(b[1], p.head) for b, p in zip(branches, parts, strict=True)])
     modules, start = [], 0
     for (name, indices, _, _), part in zip(branches, parts, strict=True):
@@ -263,7 +193,7 @@ def torch_modules(estimator):
     if isinstance(estimator, nn.Module):
         yield estimator
     elif isinstance(estimator, Pipeline):
-        for _, step in _named_steps(estimator):
+        for _, step in named_steps(estimator):
             yield from torch_modules(step)
     elif isinstance(estimator, ColumnTransformer):
         for _, step, _ in estimator.transformers_:
@@ -275,186 +205,3 @@ def torch_modules(estimator):
         for net in (estimator, getattr(estimator, "net_", None)):
             if isinstance(net, NeuralNet):
                 yield net.module_
-
-
-def takes_raw_columns(estimator):
-    """Tell whether an estimator, fitted or not, can be given missing values or categories."""
-    if isinstance(estimator, FrozenEstimator):
-        return takes_raw_columns(estimator.estimator)
-    if isinstance(estimator, BaseSearchCV):
-        return takes_raw_columns(getattr(estimator, "best_estimator_", estimator.estimator))
-    if isinstance(estimator, Pipeline):
-        steps = [step for _, step in _named_steps(estimator)]
-        return any(map(takes_raw_columns, steps)) or all(map(_allows_nan, steps))
-    if isinstance(estimator, ColumnTransformer):
-        return any(takes_raw_columns(step) for _, step, _ in estimator.transformers)
-    if isinstance(estimator, FeatureUnion):
-        return any(takes_raw_columns(step) for _, step in estimator.transformer_list)
-    return is_head(estimator) or (hasattr(estimator, "predict") and _allows_nan(estimator))
-
-
-def _allows_nan(estimator):
-    return hasattr(estimator, "__sklearn_tags__") and get_tags(estimator).input_tags.allow_nan
-
-
-def check_estimator_type(estimator):
-    """Raise a TypeError if something cannot be explained at all.
-
-    Parameters
-    ----------
-    estimator : object
-        What was passed as ``estimator``.
-
-    Raises
-    ------
-    TypeError
-        Naming what was passed and what may be.
-    """
-    if isinstance(estimator, nn.Module):
-        return
-    fix = "pass a torch.nn.Module, a skorch net, a scikit-learn estimator or a Pipeline of them."
-    if isinstance(estimator, type):
-        raise TypeError(
-            f"estimator is the class {estimator.__name__}, not an instance; write "
-            f"{estimator.__name__}(...), or {fix}"
-        )
-    if not hasattr(estimator, "fit") or not hasattr(estimator, "get_params"):
-        raise TypeError(f"estimator={estimator!r} is no model ({type(estimator).__name__}); {fix}")
-    if not any(hasattr(type(estimator), name) or hasattr(estimator, name) for name in OFFERS):
-        raise TypeError(
-            f"{type(estimator).__name__} offers neither transform, predict_proba nor predict, "
-            f"so there is nothing to explain; {fix}"
-        )
-
-
-def is_fitted(estimator):
-    """Tell whether an estimator is fitted, looking into every step.
-
-    Parameters
-    ----------
-    estimator : estimator
-        A scikit-learn estimator or skorch net.
-
-    Returns
-    -------
-    fitted : bool or None
-        None for an estimator that needs no fitting.
-
-    Raises
-    ------
-    NotFittedError
-        If it is neither fitted nor untouched: some steps of a Pipeline are fitted and others are
-        not, a skorch net is initialised but was never trained, or a frozen estimator is not fitted.
-    """
-    if isinstance(estimator, FrozenEstimator):
-        if is_fitted(estimator.estimator) is False:
-            raise NotFittedError(
-                f"estimator={estimator!r} is frozen but not fitted; fit the "
-                f"{type(estimator.estimator).__name__} before freezing it."
-            )
-        return None
-    if isinstance(estimator, NeuralNet):
-        return _is_trained(estimator)
-    if isinstance(estimator, (Pipeline, FeatureUnion)):
-        steps = estimator.steps if isinstance(estimator, Pipeline) else estimator.transformer_list
-        return _are_fitted([(n, s) for n, s in steps if not (s is None or isinstance(s, str))])
-    if isinstance(estimator, BaseSearchCV) and hasattr(estimator, "cv_results_"):
-        if not hasattr(estimator, "best_estimator_"):
-            raise NotFittedError(
-                f"{type(estimator).__name__} was run with refit=False and keeps no fitted "
-                "estimator; run it with refit=True, or pass the estimator to explain."
-            )
-        return True
-    if not get_tags(estimator).requires_fit:
-        return None
-    try:
-        check_is_fitted(estimator)
-    except NotFittedError:
-        return False
-    return True
-
-
-def _is_trained(net):
-    if not getattr(net, "initialized_", False):
-        return False
-    if not net.history:
-        raise NotFittedError(
-            f"{type(net).__name__} is initialised but was never trained; call fit, load its "
-            "history with the weights (load_params(f_params=..., f_history=...)), or pass its "
-            "module_ to explain the weights it has now."
-        )
-    return True
-
-
-def _are_fitted(steps):
-    states = {name: is_fitted(step) for name, step in steps}
-    fitted = [name for name, state in states.items() if state is True]
-    unfitted = [name for name, state in states.items() if state is False]
-    if fitted and unfitted:
-        raise NotFittedError(
-            f"step {unfitted[0]!r} is not fitted but step {fitted[0]!r} is; fit the whole "
-            "Pipeline, or pass it with no step fitted to have a clone of it fitted."
-        )
-    return None if not fitted and not unfitted else bool(fitted)
-
-
-def fitted_estimator(estimator, X, y=None):
-    """Return what is explained: the estimator itself, or a clone fitted on (X, y).
-
-    Parameters
-    ----------
-    estimator : nn.Module or estimator
-        What was passed as ``estimator``; never changed.
-    X : array-like or DataFrame
-        The data, in raw units.
-    y : array-like or None, default=None
-        Targets, handed to the clone's ``fit``.
-
-    Returns
-    -------
-    estimator : nn.Module or estimator
-        The same object if it is a module or fitted, else a fitted clone.
-
-    Raises
-    ------
-    TypeError
-        If it is no model.
-    NotFittedError
-        If it is only partly fitted, see `is_fitted`.
-    """
-    check_estimator_type(estimator)
-    if isinstance(estimator, nn.Module) or is_fitted(estimator) is not False:
-        return estimator
-    fresh = clone(estimator)
-    if isinstance(fresh, NeuralNet):
-        # skorch takes DataFrame columns for keyword arguments and does not cast.
-        X = np.asarray(X)
-        X = X.astype(np.float32) if X.dtype == np.float64 else X
-        y = None if y is None else np.asarray(y)
-        y = y.astype(np.float32) if y is not None and y.dtype == np.float64 else y
-    return fresh.fit(X) if y is None else fresh.fit(X, y)
-
-
-def shared_or_cloned(estimator):
-    """Return what a clone of an explainer is given to explain.
-
-    Parameters
-    ----------
-    estimator : object
-        The ``estimator`` parameter of the explainer that is cloned.
-
-    Returns
-    -------
-    estimator : object
-        A module itself, a fitted estimator frozen (the same object inside), anything else cloned.
-    """
-    if isinstance(estimator, (nn.Module, FrozenEstimator)):
-        return estimator
-    if not hasattr(estimator, "fit") or isinstance(estimator, type):
-        return clone(estimator, safe=False)
-    try:
-        fitted = is_fitted(estimator)
-    except NotFittedError:
-        # Partly fitted: share it, so that fit can say so.
-        return FrozenEstimator(estimator)
-    return FrozenEstimator(estimator) if fitted else clone(estimator)

@@ -1,0 +1,247 @@
+"""Whether what was passed as ``estimator`` is a model, and fitted; and fitting it if it is not."""
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection._search import BaseSearchCV
+from sklearn.pipeline import FeatureUnion, Pipeline
+from sklearn.utils import get_tags
+from sklearn.utils.validation import check_is_fitted
+from skorch import NeuralNet
+from torch import nn
+
+from ._heads import is_head
+from ._modules import OFFERS
+from ._resolve import named_steps, unwrap
+
+
+def check_estimator_type(estimator):
+    """Raise a TypeError if something cannot be explained at all.
+
+    Parameters
+    ----------
+    estimator : object
+        What was passed as ``estimator``.
+
+    Raises
+    ------
+    TypeError
+        Naming what was passed and what may be.
+    """
+    if isinstance(estimator, nn.Module):
+        return
+    fix = "pass a torch.nn.Module, a skorch net, a scikit-learn estimator or a Pipeline of them."
+    if isinstance(estimator, type):
+        raise TypeError(
+            f"estimator is the class {estimator.__name__}, not an instance; write "
+            f"{estimator.__name__}(...), or {fix}"
+        )
+    if not hasattr(estimator, "fit") or not hasattr(estimator, "get_params"):
+        raise TypeError(f"estimator={estimator!r} is no model ({type(estimator).__name__}); {fix}")
+    if not any(hasattr(type(estimator), name) or hasattr(estimator, name) for name in OFFERS):
+        raise TypeError(
+            f"{type(estimator).__name__} offers neither transform, predict_proba nor predict, "
+            f"so there is nothing to explain; {fix}"
+        )
+
+
+def is_fitted(estimator):
+    """Tell whether an estimator is fitted, looking into every step.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A scikit-learn estimator or skorch net.
+
+    Returns
+    -------
+    fitted : bool or None
+        None for an estimator that needs no fitting.
+
+    Raises
+    ------
+    NotFittedError
+        If it is neither fitted nor untouched: some steps of a Pipeline are fitted and others are
+        not, a skorch net is initialised but was never trained, or a frozen estimator is not fitted.
+    """
+    if isinstance(estimator, FrozenEstimator):
+        if is_fitted(estimator.estimator) is False:
+            raise NotFittedError(
+                f"estimator={estimator!r} is frozen but not fitted; fit the "
+                f"{type(estimator.estimator).__name__} before freezing it."
+            )
+        return None
+    if isinstance(estimator, NeuralNet):
+        return _is_trained(estimator)
+    if isinstance(estimator, (Pipeline, FeatureUnion)):
+        steps = estimator.steps if isinstance(estimator, Pipeline) else estimator.transformer_list
+        return _are_fitted([(n, s) for n, s in steps if not (s is None or isinstance(s, str))])
+    if isinstance(estimator, BaseSearchCV) and hasattr(estimator, "cv_results_"):
+        if not hasattr(estimator, "best_estimator_"):
+            raise NotFittedError(
+                f"{type(estimator).__name__} was run with refit=False and keeps no fitted "
+                "estimator; run it with refit=True, or pass the estimator to explain."
+            )
+        return True
+    if not get_tags(estimator).requires_fit:
+        return None
+    try:
+        check_is_fitted(estimator)
+    except NotFittedError:
+        return False
+    return True
+
+
+def _is_trained(net):
+    if not getattr(net, "initialized_", False):
+        return False
+    if not net.history:
+        raise NotFittedError(
+            f"{type(net).__name__} is initialised but was never trained; call fit, load its "
+            "history with the weights (load_params(f_params=..., f_history=...)), or pass its "
+            "module_ to explain the weights it has now."
+        )
+    return True
+
+
+def _are_fitted(steps):
+    states = {name: is_fitted(step) for name, step in steps}
+    fitted = [name for name, state in states.items() if state is True]
+    unfitted = [name for name, state in states.items() if state is False]
+    if fitted and unfitted:
+        raise NotFittedError(
+            f"step {unfitted[0]!r} is not fitted but step {fitted[0]!r} is; fit the whole "
+            "Pipeline, or pass it with no step fitted to have a clone of it fitted."
+        )
+    return None if not fitted and not unfitted else bool(fitted)
+
+
+def fitted_estimator(estimator, X, y=None):
+    """Return what is explained: the estimator itself, or a clone fitted on (X, y).
+
+    Parameters
+    ----------
+    estimator : nn.Module or estimator
+        What was passed as ``estimator``; never changed.
+    X : array-like or DataFrame
+        The data, in raw units.
+    y : array-like or None, default=None
+        Targets, handed to the clone's ``fit``.
+
+    Returns
+    -------
+    estimator : nn.Module or estimator
+        The same object if it is a module or fitted, else a fitted clone.
+
+    Raises
+    ------
+    TypeError
+        If it is no model.
+    NotFittedError
+        If it is only partly fitted, see `is_fitted`.
+    """
+    check_estimator_type(estimator)
+    if isinstance(estimator, nn.Module) or is_fitted(estimator) is not False:
+        return estimator
+    fresh = clone(estimator)
+    if isinstance(fresh.estimator if isinstance(fresh, BaseSearchCV) else fresh, NeuralNet):
+        # skorch takes DataFrame columns for keyword arguments and does not cast.
+        X = np.asarray(X)
+        X = X.astype(np.float32) if X.dtype == np.float64 else X
+        y = None if y is None else np.asarray(y)
+        y = y.astype(np.float32) if y is not None and y.dtype == np.float64 else y
+    return fresh.fit(X) if y is None else fresh.fit(X, y)
+
+
+def check_columns(estimator, n_columns, names):
+    """Raise if a fitted estimator has seen other columns than X has.
+
+    Parameters
+    ----------
+    estimator : nn.Module or fitted estimator
+        What is explained.
+    n_columns : int
+        Size of axis 1 of X.
+    names : ndarray of str or None
+        Names of X's columns, if it has any.
+
+    Raises
+    ------
+    ValueError
+        If number, names or order of the columns differ.
+    """
+    if isinstance(estimator, nn.Module):
+        return
+    estimator = unwrap(estimator)
+    expected = getattr(estimator, "n_features_in_", n_columns)
+    if expected != n_columns:
+        raise ValueError(
+            f"X has {n_columns} features, but {type(estimator).__name__} was fitted on {expected}."
+        )
+    fitted_names = getattr(estimator, "feature_names_in_", None)
+    if names is None or fitted_names is None or list(names) == list(fitted_names):
+        return
+    ours, theirs = next(p for p in zip(names, fitted_names, strict=True) if p[0] != p[1])
+    raise ValueError(
+        f"X has column {str(ours)!r} where {type(estimator).__name__} was fitted on "
+        f"{str(theirs)!r}; select and order its columns, X[list(estimator.feature_names_in_)]."
+    )
+
+
+def shared_or_cloned(estimator):
+    """Return what a clone of an explainer is given to explain.
+
+    Parameters
+    ----------
+    estimator : object
+        The ``estimator`` parameter of the explainer that is cloned.
+
+    Returns
+    -------
+    estimator : object
+        A module itself, a fitted estimator frozen (the same object inside), anything else cloned.
+    """
+    if isinstance(estimator, (nn.Module, FrozenEstimator)):
+        return estimator
+    if not hasattr(estimator, "fit") or isinstance(estimator, type):
+        return clone(estimator, safe=False)
+    try:
+        fitted = is_fitted(estimator)
+    except NotFittedError:
+        # Partly fitted: share it, so that fit can say so.
+        return FrozenEstimator(estimator)
+    return FrozenEstimator(estimator) if fitted else clone(estimator)
+
+
+def takes_raw_columns(estimator):
+    """Tell whether an estimator, fitted or not, can be given missing values or categories."""
+    if isinstance(estimator, FrozenEstimator):
+        return takes_raw_columns(estimator.estimator)
+    if isinstance(estimator, BaseSearchCV):
+        return takes_raw_columns(getattr(estimator, "best_estimator_", estimator.estimator))
+    if isinstance(estimator, Pipeline):
+        for _, step in named_steps(estimator):
+            if takes_raw_columns(step):
+                return True
+            if not _passes_nan(step):
+                break
+        return False
+    if isinstance(estimator, ColumnTransformer):
+        return any(takes_raw_columns(step) for _, step, _ in estimator.transformers)
+    if isinstance(estimator, FeatureUnion):
+        return any(takes_raw_columns(step) for _, step in estimator.transformer_list)
+    return is_head(estimator) or (hasattr(estimator, "predict") and _allows_nan(estimator))
+
+
+def _allows_nan(estimator):
+    return _has_tags(estimator) and get_tags(estimator).input_tags.allow_nan
+
+
+def _passes_nan(estimator):
+    return _allows_nan(estimator) or (_has_tags(estimator) and get_tags(estimator).no_validation)
+
+
+def _has_tags(estimator):
+    return hasattr(estimator, "__sklearn_tags__") and not isinstance(estimator, type)

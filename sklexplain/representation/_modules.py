@@ -1,0 +1,198 @@
+"""The torch path: the steps of an estimator as one chain of modules."""
+
+import numpy as np
+import torch
+from sklearn.base import is_classifier
+from torch import nn
+
+from ._heads import as_tensor, named, to_numbers
+
+OFFERS = ("transform", "predict_proba", "predict")  # in order of preference
+
+
+class Stage(nn.Module):
+    """A user's network as one step of a chain, called through one of its methods."""
+
+    def __init__(self, module, method="forward", post=None, first_output=False):
+        super().__init__()
+        self.module = module
+        self.method = method
+        self.post = post
+        self.first_output = first_output
+        self.takes_integers = False
+
+    @property
+    def dtype(self):
+        """Floating dtype of the network's weights, None if it has none."""
+        tensors = (*self.module.parameters(), *self.module.buffers())
+        return next((t.dtype for t in tensors if t.is_floating_point()), None)
+
+    def forward(self, x):
+        if not self.takes_integers and self.dtype is not None:
+            x = x.to(self.dtype)
+        # Calling the module, not its forward, runs hooks on it.
+        call = self.module if self.method == "forward" else getattr(self.module, self.method)
+        out = call(x)
+        if self.first_output and isinstance(out, tuple):
+            out = out[0]
+        return out if self.post is None else self.post(out)
+
+
+class BlackBox(nn.Module):
+    """A fitted estimator without torch form, run on numbers: no gradient passes it."""
+
+    def __init__(self, estimator, reason, dtype=None):
+        super().__init__()
+        self.estimator = estimator
+        self.reason = reason
+        self.dtype = dtype or torch.float64
+        self.method = next(name for name in OFFERS if hasattr(estimator, name))
+        self.reached = False
+
+    def forward(self, x):
+        self.reached = True
+        if self.method == "predict" and is_classifier(self.estimator):
+            raise TypeError(
+                f"{type(self.estimator).__name__} offers only predict, which returns labels, not "
+                "numbers; explain an estimator with transform or predict_proba."
+            )
+        X = x.detach().cpu().to(self.dtype).numpy().copy()  # it may write into it
+        out = to_numbers(
+            getattr(self.estimator, self.method)(named(X, self.estimator)), self.method
+        )
+        return as_tensor(out).to(x.device)
+
+
+class Chain(nn.Module):
+    """Named steps, one after another."""
+
+    def __init__(self, steps):
+        super().__init__()
+        # Names may be anything, also what a module's attributes are called.
+        self.names = [name for name, _ in steps]
+        self.steps = nn.ModuleList(module for _, module in steps)
+
+    def forward(self, x):
+        for module in self.steps:
+            x = module(x)
+        return x
+
+    def named_parts(self):
+        """Pairs of a step's name and module."""
+        return zip(self.names, self.steps, strict=True)
+
+    def column_map(self, n_columns):
+        """Source column of every output column and the derivative along it, None if they mix."""
+        columns, slopes = np.arange(n_columns), np.ones(n_columns)
+        for module in self.steps:
+            mapped = _column_map(module, len(columns))
+            if mapped is None:
+                return None
+            columns, slopes = columns[mapped[0]], slopes[mapped[0]] * mapped[1]
+        return columns, slopes
+
+
+class Branches(nn.Module):
+    """Named modules on selections of columns, their outputs side by side."""
+
+    def __init__(self, branches):
+        super().__init__()
+        self.names = [name for name, _, _ in branches]
+        self.selections = [torch.as_tensor(indices) for _, indices, _ in branches]
+        self.branches = nn.ModuleList(module for _, _, module in branches)
+
+    def forward(self, x):
+        outputs = []
+        for indices, module in zip(self.selections, self.branches, strict=True):
+            out = module(x[:, indices.to(x.device)])
+            outputs.append(out.reshape(len(x), -1).to(torch.promote_types(out.dtype, x.dtype)))
+        return torch.cat(outputs, dim=1)
+
+    def named_parts(self):
+        """Pairs of a branch's name and module."""
+        return zip(self.names, self.branches, strict=True)
+
+    def column_map(self, n_columns):
+        """Source column of every output column and the derivative along it, None if they mix."""
+        columns, slopes = [], []
+        for indices, module in zip(self.selections, self.branches, strict=True):
+            mapped = _column_map(module, len(indices))
+            if mapped is None:
+                return None
+            columns.append(indices.numpy()[mapped[0]])
+            slopes.append(mapped[1])
+        return np.concatenate(columns), np.concatenate(slopes)
+
+
+class Scaled(nn.Module):
+    """A module's output times a constant (``transformer_weights`` of a FeatureUnion)."""
+
+    def __init__(self, module, factor):
+        super().__init__()
+        self.module = module
+        self.factor = factor
+
+    def forward(self, x):
+        return self.module(x) * self.factor
+
+    def column_map(self, n_columns):
+        """Source column of every output column and the derivative along it, None if they mix."""
+        mapped = _column_map(self.module, n_columns)
+        return None if mapped is None else (mapped[0], mapped[1] * self.factor)
+
+
+def _column_map(module, n_columns):
+    column_map = getattr(module, "column_map", None)
+    return None if column_map is None else column_map(n_columns)
+
+
+def stages(module):
+    """User's networks inside a module, in the order in which they are called."""
+    return [m for m in module.modules() if isinstance(m, Stage)]
+
+
+def first_step(module):
+    """Step that is given the inputs as they are."""
+    while isinstance(module, Chain):
+        module = module.steps[0]
+    return module
+
+
+def layer_table(module):
+    """Every addressable layer of a torch path.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The torch path.
+
+    Returns
+    -------
+    layers : dict of str to (nn.Module, Stage or None)
+        With the names of the Pipeline's steps in front, and without where the later steps have
+        none of that name; the stage is the user's network the layer belongs to.
+    """
+    bare = {}
+    if isinstance(module, Chain):
+        for step in module.steps:
+            bare.update(layer_table(step))
+    return {**bare, **dict(_walk(module, "", None))}
+
+
+def _walk(module, name, stage):
+    def below(child):
+        return ".".join(filter(None, (name, child)))
+
+    if isinstance(module, Stage):
+        for path, layer in module.module.named_modules():
+            yield below(path), (layer, module)
+    elif isinstance(module, Scaled):
+        yield from _walk(module.module, name, stage)
+    else:
+        yield name, (module, stage)
+        if isinstance(module, (Chain, Branches)):
+            parts = module.named_parts()
+        else:
+            parts = module.named_children() if isinstance(module, nn.Sequential) else ()
+        for path, child in parts:
+            yield from _walk(child, below(path), stage)

@@ -112,7 +112,7 @@ def _sequential(*named):
 
 def _standard_scaler(est):
     center = 0.0 if est.mean_ is None or not est.with_mean else est.mean_
-    return Affine(center, 1.0 if est.scale_ is None else 1.0 / est.scale_)
+    return Affine(center, 1.0 if est.scale_ is None else _inverse(est.scale_))
 
 
 def _min_max_scaler(est):
@@ -122,12 +122,16 @@ def _min_max_scaler(est):
 
 
 def _max_abs_scaler(est):
-    return Affine(0.0, 1.0 / est.scale_, clip=(-1.0, 1.0) if getattr(est, "clip", False) else None)
+    return Affine(0.0, _inverse(est.scale_), clip=(-1.0, 1.0) if getattr(est, "clip", False) else None)
 
 
 def _robust_scaler(est):
     center = est.center_ if est.with_centering else 0.0
-    return Affine(center, 1.0 / est.scale_ if est.with_scaling else 1.0)
+    return Affine(center, _inverse(est.scale_) if est.with_scaling else 1.0)
+
+
+def _inverse(scale):
+    return 1.0 / np.asarray(scale, dtype=np.float64)
 
 
 def _pca(est):
@@ -143,28 +147,33 @@ def _truncated_svd(est):
     return LinearMap(est.components_)
 
 
+_AS_ARRAY = (np.asarray, np.ascontiguousarray)
+_CASTS = {np.dtype(np.float32): torch.float32, np.dtype(np.float64): torch.float64}
+
+
 def _function_transformer(est):
     if est.kw_args:
         return None
-    if est.func is None:
+    if est.func is None or est.func in _AS_ARRAY:
         return Identity()
     dtype = _cast_dtype(est.func)
+    dtype = None if dtype is None else _CASTS.get(np.dtype(dtype))
     return None if dtype is None else Cast(dtype)
 
 
 def _cast_dtype(func):
-    """Return the floating dtype that a function casts to, None if it may do anything else."""
-    dtype = None
+    """Return the dtype that a function casts to, None if it may do anything else."""
     if func in (np.float32, np.float64):
-        dtype = func
-    elif isinstance(func, functools.partial):
-        if func.func in (np.asarray, np.ascontiguousarray) and set(func.keywords) == {"dtype"}:
-            dtype = None if func.args else func.keywords["dtype"]
-    elif isinstance(func, operator.methodcaller):
-        _, (name, *args) = func.__reduce__()[:2]
-        dtype = args[0] if name == "astype" and len(args) == 1 else None
-    known = {np.dtype(np.float32): torch.float32, np.dtype(np.float64): torch.float64}
-    return None if dtype is None else known.get(np.dtype(dtype))
+        return func
+    if isinstance(func, functools.partial) and func.func in _AS_ARRAY and not func.args:
+        return func.keywords["dtype"] if set(func.keywords) == {"dtype"} else None
+    if isinstance(func, operator.methodcaller):
+        call, args = func.__reduce__()  # a partial one, if there are keywords
+        keywords = getattr(call, "keywords", {})
+        match (*getattr(call, "args", ()), *args, *keywords.values()):
+            case ("astype", dtype) if set(keywords) <= {"dtype"}:
+                return dtype
+    return None
 
 
 def _selector(est):
@@ -189,7 +198,7 @@ _ACTIVATIONS = {"identity": Identity, "logistic": nn.Sigmoid, "tanh": nn.Tanh, "
 
 
 def _mlp(est):
-    """Layers are named ``hidden_0``, ``activation_0``, …, ``output`` and perhaps ``proba`` or ``mean``."""
+    """Layers: ``hidden_0``, ``activation_0``, …, ``output``, and ``proba`` or ``mean``, if any."""
     named = []
     for i, (weight, bias) in enumerate(zip(est.coefs_, est.intercepts_, strict=True)):
         last = i == len(est.coefs_) - 1

@@ -258,7 +258,8 @@ def model_facts(estimator, n_units, n_features):
     Returns
     -------
     facts : Bunch
-        ``name``, ``steps``, ``n_parameters``, ``n_epochs``, ``n_units`` and ``n_features``.
+        ``name``, ``steps``, ``n_parameters``, ``n_epochs``, ``max_epochs``, ``n_units`` and
+        ``n_features``.
     """
     estimator = unwrap(estimator)
     steps = list(estimator.named_steps.values()) if isinstance(estimator, Pipeline) else [estimator]
@@ -274,6 +275,7 @@ def model_facts(estimator, n_units, n_features):
         steps=[type(unwrap(step)).__name__ for step in steps],
         n_parameters=sum(parameters.values()),
         n_epochs=getattr(last, "n_epochs_", None),
+        max_epochs=getattr(last, "max_epochs", None),
         n_units=n_units,
         n_features=n_features,
     )

@@ -172,6 +172,8 @@ def _model_sentence(facts):
         sentence += f", with {facts.n_parameters:,} weights"
     if facts.n_epochs:
         sentence += f", trained for {facts.n_epochs} epochs"
+        if facts.n_epochs == facts.max_epochs:
+            sentence += " (the most it was allowed: more might make it better)"
     return sentence + "."
 
 

@@ -278,4 +278,6 @@ def label_name(label, names):
     -------
     text : str
     """
+    if isinstance(label, (float, np.floating)) and float(label).is_integer():
+        label = int(label)  # equal and of the same hash, so it finds the same name
     return str((names or {}).get(label, label))

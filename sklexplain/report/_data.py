@@ -1,5 +1,7 @@
 """Reading the user's data for the command line."""
 
+from zipfile import BadZipFile
+
 import numpy as np
 from sklearn.utils import Bunch
 
@@ -61,7 +63,7 @@ def _read_npz(path):
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, BadZipFile) as error:
         raise InputError(f"{path.name} cannot be read as .npz: {error}") from error
     names = next((pair for pair in _ARRAYS if pair[0] in arrays), None)
     if names is None:

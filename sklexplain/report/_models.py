@@ -2,6 +2,7 @@
 
 import pickle
 import warnings
+from zipfile import BadZipFile
 
 from ..representation import is_fitted
 from ._data import InputError
@@ -88,7 +89,7 @@ def _load_skops(path, trust):
         from skops.io.exceptions import UntrustedTypesFoundException
     except ImportError as error:
         raise InputError("reading .skops files needs skops: pip install skops") from error
-    broken = (OSError, KeyError, ValueError, TypeError, ImportError, AttributeError)
+    broken = (OSError, BadZipFile, KeyError, ValueError, TypeError, ImportError, AttributeError)
     try:
         unknown = io.get_untrusted_types(file=path)
         untrusted = [name for name in unknown if name not in _TRUSTED and name not in trust]

@@ -140,11 +140,11 @@ def own_data(data, name, seed, *, max_epochs=None, progress=True):
             data = _as_frame(data)
         table = prepare_table(data.X)
         notes += table.notes
-        fit = split(data | {"X": table.X}, seed, notes)
+        fit = split(_with(data, X=table.X), seed, notes)
         estimator = table_pipeline(table, net)
     else:
         if hasattr(data.X, "columns"):
-            data = data | {"X": _numbers(data.X)}
+            data = _with(data, X=_numbers(data.X))
         fit = split(data, seed, notes)
         notes.append(_standardise(fit, data.layout))
         is_image = data.layout == "images"
@@ -205,7 +205,7 @@ def own_model(model, data, name, seed):
             f"shape {tuple(X.shape[1:])}: give it the data it was fitted on, with --target for a "
             "column that it was not given."
         )
-    fit = split(data | {"X": X}, seed, notes)
+    fit = split(_with(data, X=X), seed, notes)
     options = {"title": f"What {name} has learned", "notes": notes}
     if data.layout == "series" or data.layout.startswith("channels"):
         options["kind"] = "series"
@@ -250,7 +250,7 @@ def split(data, seed, notes):
 
     Parameters
     ----------
-    data : dict
+    data : Bunch
         ``X``, ``y``, ``X_test`` and ``y_test``.
     seed : int
         Seed of the split.
@@ -262,9 +262,9 @@ def split(data, seed, notes):
     fit : Bunch
         Arguments of `RepresentationReport.fit`.
     """
-    X, y = data["X"], data["y"]
+    X, y = data.X, data.y
     train = np.arange(len(X))
-    X_explain, y_explain = data["X_test"], data["y_test"]
+    X_explain, y_explain = data.X_test, data.y_test
     if X_explain is None:
         train, held_out = train_test_split(train, test_size=0.2, random_state=seed)
         held_out = np.sort(held_out)
@@ -287,6 +287,11 @@ def _rows(X, positions):
     return X.iloc[positions].reset_index(drop=True) if hasattr(X, "iloc") else X[positions]
 
 
+def _with(data, **changes):
+    """Return data with other contents."""
+    return Bunch(**{**data, **changes})
+
+
 def _net_params(progress):
     return {"callbacks": [("progress", EpochProgress())]} if progress else None
 
@@ -299,7 +304,7 @@ def _as_frame(data):
         raise InputError("tables need pandas: pip install sklexplain[report]") from error
     names = [f"x{i}" for i in range(data.X.shape[1])]
     tests = None if data.X_test is None else pd.DataFrame(data.X_test, columns=names)
-    return data | {"X": pd.DataFrame(data.X, columns=names), "X_test": tests}
+    return _with(data, X=pd.DataFrame(data.X, columns=names), X_test=tests)
 
 
 def _numbers(frame):

@@ -278,7 +278,8 @@ def _sample_facts(report, i):
     if report.reconstruction_ is not None:
         rank = report.reconstruction_.error_rank[shown.positions[i]]
         n = report.reconstruction_.n_compared
-        those = f"all of {n:,} training samples" if rank == 1 else f"{rank:.0%} of training samples"
+        share = f"{rank:.0%}" if rank < 0.995 else "more than 99%"
+        those = f"all of {n:,} training samples" if rank == 1 else f"{share} of training samples"
         facts.append(f"Its reconstruction error is larger than that of {those}.")
     if shown.isolation is not None and shown.isolation[i] >= 0.95:
         facts.append(
@@ -341,7 +342,8 @@ def _trust(report):
 def _labels(report):
     agreement, names = report.label_agreement_, report.target_names
     text = (
-        "Labels were used for this check only, not by the explanations. For each explained sample, "
+        "Labels were used for this check and to choose which samples are shown, not by the "
+        "explanations. For each explained sample, "
         f"the {agreement.n_top} most and the {agreement.n_top} least similar known samples are "
         "looked at; chance is the label's share of the known samples."
     )
@@ -377,7 +379,8 @@ def _glossary(report):
 def _appendix(report):
     facts = report.facts_
     settings = [
-        ("seed", report.seed_),
+        ("random_state", report.random_state),
+        ("seed drawn from it", report.seed_),
         ("method", report.method),
         *((f"method: {name}", value) for name, value in report.attributor_._params.items()),
         ("baseline", report.baseline if isinstance(report.baseline, str) else "given"),
@@ -387,6 +390,7 @@ def _appendix(report):
         ("samples explained", len(report.explained_)),
         ("fingerprint of training data", facts.data_hash),
         ("fingerprint of explained data", facts.explain_hash),
+        ("threads", facts.n_threads),
         ("created", facts.created),
     ]
     versions = [("Python", platform.python_version()), *((p, _version(p)) for p in _PACKAGES)]
@@ -395,7 +399,7 @@ def _appendix(report):
     model = repr(report.estimator_)
     if len(model) > _LONGEST_REPR:
         model = model[:_LONGEST_REPR] + " …"
-    intro = "The same data, settings, seed and versions give the same numbers."
+    intro = "The same data, settings, seed, versions and number of threads give the same numbers."
     return "\n".join(
         [
             _paragraph(intro),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import joblib
 import numpy as np
+import torch
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import train_test_split
 from sklearn.utils import Bunch, check_consistent_length, check_random_state
@@ -403,6 +404,7 @@ class RepresentationReport(BaseEstimator):
             corpus_is_train=data.X_corpus is data.X,
             data_hash=joblib.hash(data.X),
             explain_hash=joblib.hash(data.X_explain),
+            n_threads=torch.get_num_threads(),
             created=datetime.now().astimezone().isoformat(timespec="seconds"),
         )
 

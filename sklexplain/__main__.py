@@ -50,7 +50,13 @@ def build_parser():
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add = report.add_argument
+    _add_inputs(report.add_argument, LAYOUTS)
+    _add_settings(report.add_argument, METHODS)
+    return parser
+
+
+def _add_inputs(add, layouts):
+    """Add the options on data and model."""
     add(
         "--data",
         type=Path,
@@ -60,7 +66,7 @@ def build_parser():
     )
     add(
         "--layout",
-        choices=LAYOUTS,
+        choices=layouts,
         help="what X is: table and series have 2 axes, channels-first "
         "is (samples, channels, time), channels-last (samples, time, channels), images (samples, "
         "channels, height, width); default for 2 axes: table",
@@ -90,12 +96,16 @@ def build_parser():
         help="load a pickled --model. A pickle can run any "
         "code: only do this with files whose origin you trust",
     )
+
+
+def _add_settings(add, methods):
+    """Add the options on what is done."""
     add(
         "--method",
-        choices=sorted(METHODS),
+        choices=sorted(methods),
         default="integrated_gradients",
         metavar="METHOD",
-        help=f"how features are attributed: {', '.join(METHODS)} (default: %(default)s)",
+        help=f"how features are attributed: {', '.join(methods)} (default: %(default)s)",
     )
     add(
         "--out",
@@ -113,7 +123,6 @@ def build_parser():
     )
     add("--max-epochs", type=_natural(1), metavar="N", help="train at most N epochs")
     add("--quiet", action="store_true", help="print nothing but errors")
-    return parser
 
 
 def _natural(least):

@@ -122,7 +122,9 @@ def _min_max_scaler(est):
 
 
 def _max_abs_scaler(est):
-    return Affine(0.0, _inverse(est.scale_), clip=(-1.0, 1.0) if getattr(est, "clip", False) else None)
+    return Affine(
+        0.0, _inverse(est.scale_), clip=(-1.0, 1.0) if getattr(est, "clip", False) else None
+    )
 
 
 def _robust_scaler(est):

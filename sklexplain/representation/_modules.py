@@ -185,7 +185,9 @@ def _walk(module, name, stage):
 
     if isinstance(module, Stage):
         for path, layer in module.module.named_modules():
-            yield below(path), (layer, module)
+            # A method of the network is called past its hooks: the step itself is looked at.
+            is_step = path == "" and module.method != "forward"
+            yield below(path), (module if is_step else layer, module)
     elif isinstance(module, Scaled):
         yield from _walk(module.module, name, stage)
     else:

@@ -231,8 +231,11 @@ class Representation:
         return min(batch_size, max(_MIN_BLOCK, _CACHE_BYTES // self._bytes_per_row))
 
     def _count_calls(self, rows):
+        def call(x):  # no further than the layer's network
+            return self.chain(x) if self._stage is None else run_to(self.chain, self._stage, x)
+
         def count(x):
-            return run_to(self.chain, self._path[0], x, None)[1]
+            return run_to(call, self._path[0], x, None)[1]
 
         n_calls = self._try(count, rows)
         if n_calls == 0 and self._stage is not None and self._stage.method != "forward":

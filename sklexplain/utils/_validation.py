@@ -217,7 +217,7 @@ def check_choice(name, value, choices):
     choices = list(choices)
     if value in choices:
         return
-    near = difflib.get_close_matches(str(value), choices, n=1)
+    near = difflib.get_close_matches(str(value), choices, n=1, cutoff=0.4)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise ValueError(f"{name}={value!r} is unknown.{hint} Choose from {choices}.")
 

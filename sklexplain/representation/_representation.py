@@ -17,7 +17,7 @@ from ._session import frozen
 
 # Measured on small convolutional, recurrent and dense encoders: larger blocks leave the cache,
 # smaller ones pay the overhead of a call.
-_CACHE_BYTES = 8 * 2**20
+_CACHE_BYTES = 12 * 2**20
 _MIN_BLOCK = 128
 
 _SPATIAL_FIRST = (

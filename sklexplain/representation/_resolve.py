@@ -169,6 +169,8 @@ def _decompose_branches(branches, layer):
         modules = [(b[0], b[1], p.module) for b, p in zip(branches, parts, strict=True)]
         return _checked(Parts(None, Branches(modules)), layer)
     head = BranchesHead([(b[1], p.head) for b, p in zip(branches, parts, strict=True)])
+    if all(isinstance(part.module, Identity) for part in parts):
+        return Parts(head, Identity())
     modules, start = [], 0
     for (name, indices, _, _), part in zip(branches, parts, strict=True):
         stop = start + (len(indices) if part.head is None else len(part.head.columns))

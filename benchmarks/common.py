@@ -1,0 +1,129 @@
+"""What several benchmarks share: the paper's MNIST network, the digits, settings and files."""
+
+import json
+import os
+import platform
+import re
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+ROOT = Path(__file__).resolve().parents[1]
+DIGITS = ROOT / "benchmarks" / "data" / "mnist10k.npz"
+
+
+class MnistAutoencoder(nn.Module):
+    """The convolutional autoencoder of Crabbé & van der Schaar (2022), Table 5.
+
+    Parameters
+    ----------
+    n_components : int, default=4
+        Length of the code.
+    """
+
+    def __init__(self, n_components=4):
+        super().__init__()
+        self.encoder = nn.Sequential(
+            nn.Conv2d(1, 8, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(8, 16, 3, stride=2, padding=1),
+            nn.BatchNorm2d(16),
+            nn.ReLU(),
+            nn.Conv2d(16, 32, 3, stride=2),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(288, 128),
+            nn.ReLU(),
+            nn.Linear(128, n_components),
+        )
+        self.decoder = nn.Sequential(
+            nn.Linear(n_components, 128),
+            nn.ReLU(),
+            nn.Linear(128, 288),
+            nn.ReLU(),
+            nn.Unflatten(1, (32, 3, 3)),
+            nn.ConvTranspose2d(32, 16, 3, stride=2),
+            nn.BatchNorm2d(16),
+            nn.ReLU(),
+            nn.ConvTranspose2d(16, 8, 3, stride=2, padding=1, output_padding=1),
+            nn.BatchNorm2d(8),
+            nn.ReLU(),
+            nn.ConvTranspose2d(8, 1, 3, stride=2, padding=1, output_padding=1),
+            nn.Sigmoid(),
+        )
+
+
+def load_digits_28x28():
+    """Load 10,000 MNIST digits.
+
+    Returns
+    -------
+    X : ndarray of shape (10000, 1, 28, 28), float32
+        Between 0 (background) and 1 (ink).
+    y : ndarray of shape (10000,), int64
+    """
+    with np.load(DIGITS) as archive:
+        return archive["X"][:, None].astype(np.float32) / 255, archive["y"].astype(np.int64)
+
+
+def environment():
+    """Versions and machine, for the results file."""
+    names = ("numpy", "scikit-learn", "torch", "skorch", "captum")
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in names},
+        "processor": _processor(),
+        "n_cores": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+    }
+
+
+def _processor():
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
+
+
+def write_json(path, results):
+    """Write results in one go, so that a reader never sees half a file."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = re.sub(r"\[\s+([^\[\]{}]*?)\s+\]", _one_line, json.dumps(results, indent=1))
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(text + "\n")
+    temporary.replace(path)
+
+
+def _one_line(match):
+    return "[" + re.sub(r",\s+", ", ", match[1]) + "]"
+
+
+def rounded(values, digits=5):
+    """Round a number, or every number of an array, for the results file."""
+    return np.round(np.asarray(values, dtype=np.float64), digits).tolist()
+
+
+def write_section(path, name, text):
+    """Replace what is between a section's markers in a Markdown file, or append the section."""
+    path = Path(path)
+    start, end = f"<!-- {name}: start -->", f"<!-- {name}: end -->"
+    section = f"{start}\n\n{text.strip()}\n\n{end}"
+    page = path.read_text() if path.exists() else ""
+    if start in page:
+        before, rest = page.split(start, 1)
+        page = before + section + rest.split(end, 1)[1]
+    else:
+        page = f"{page.rstrip()}\n\n{section}\n".lstrip()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page)
+
+
+def markdown_table(header, rows):
+    """Return a Markdown table, first column left, the others right."""
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)

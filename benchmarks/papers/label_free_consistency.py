@@ -1,0 +1,514 @@
+"""Consistency checks of label-free importance: figures 2 and 3 of Crabbé & van der Schaar (2022).
+
+Features: an autoencoder is trained, the features that a method calls important are masked, and the
+shift of the representation is compared with that of random masks. Examples: how often the training
+examples that deep nearest neighbours call important have the label of the sample. Both on ECG5000
+(the paper's LSTM) and on 10,000 digits of MNIST (the paper's denoising CNN), several seeds each.
+
+    python benchmarks/papers/label_free_consistency.py
+
+writes ``benchmarks/papers/results/label_free_consistency.json`` after every seed, and a section of
+``docs/results.md``; ``--render`` writes that section again from the results there are.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from joblib import Parallel, delayed
+from scipy.integrate import trapezoid
+from sklearn.exceptions import ConvergenceWarning
+
+from sklexplain import DKNNImportance, LabelFreeAttributor
+from sklexplain.datasets import load_ecg5000
+from sklexplain.metrics import latent_shift_curve, similarity_rate
+from sklexplain.nets import Autoencoder
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from common import (  # noqa: E402
+    ROOT,
+    MnistAutoencoder,
+    environment,
+    load_digits_28x28,
+    markdown_table,
+    rounded,
+    write_json,
+    write_section,
+)
+
+METHODS = (
+    "saliency",
+    "input_x_gradient",
+    "integrated_gradients",
+    "gradient_shap",
+    "smooth_grad",
+    "deep_lift",
+    "feature_ablation",
+    "occlusion",
+    "shapley_sampling",
+    "kernel_shap",
+    "lime",
+)
+KERNELS = ("inverse_distance", "rbf")
+FRACTIONS = (0.05, 0.1, 0.2, 0.5, 0.7, 1.0)  # of the training examples, as in figure 3
+DATASETS = ("ecg5000", "mnist")
+SECTION = "label-free consistency"
+
+
+def train_test(dataset, purpose, rng):
+    """Return X_train, y_train, X_test, y_test as the paper splits them.
+
+    ECG5000: for features, normal beats train and abnormal ones are explained; for examples, all
+    beats are split at random. Labels are normal or not. MNIST: 8,000 and 2,000 digits at random.
+    """
+    if dataset == "mnist":
+        X, y = load_digits_28x28()
+        n_train = 8000
+    else:
+        X, y = load_ecg5000(return_X_y=True)
+        y = (y == 1).astype(np.int64)
+        if purpose == "features":
+            return X[y == 1], y[y == 1], X[y == 0], y[y == 0]
+        n_train = 4000
+    order = rng.permutation(len(X))
+    train, test = order[:n_train], order[n_train:]
+    return X[train], y[train], X[test], y[test]
+
+
+def train_encoder(dataset, purpose, X, seed, args):
+    """Train the paper's autoencoder, with fewer epochs."""
+    X = X[: args.n_train]
+    common = {"validation_split": 0.1, "patience": 10, "random_state": seed}
+    with warnings.catch_warnings():
+        # The number of epochs is a setting here, and written into the results.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        if dataset == "mnist":
+            return Autoencoder(
+                MnistAutoencoder,
+                n_components=4,
+                pretext="denoising",
+                noise_std=0.3,
+                weight_decay=1e-5,
+                max_epochs=args.epochs_mnist,
+                **common,
+            ).fit(X)
+        return Autoencoder(
+            "lstm",
+            n_components=args.units_ecg,
+            loss="absolute_error",
+            batch_size=args.batch_size_ecg,
+            max_epochs=args.epochs_ecg if purpose == "features" else args.epochs_ecg_examples,
+            **common,
+        ).fit(X)
+
+
+def feature_check(dataset, encoder, data, seed, args):
+    """Latent-shift curves of every method on a sample of the test set, for one seed."""
+    rng = np.random.RandomState(seed)
+    X_train, _, X_test, _ = data
+    n_explained = args.n_explained_mnist if dataset == "mnist" else args.n_explained_ecg
+    X = X_test[rng.permutation(len(X_test))[:n_explained]]
+    result = _training(encoder, X_test) | {"methods": {}}
+    # The paper's baseline is black for digits, the mean normal beat for heartbeats, and it masks
+    # with it. A score masks with the mean; for digits both masks are looked at.
+    baseline = "zeros" if dataset == "mnist" else "mean"
+    for method in METHODS:
+        for center in (False, True):
+            attributor = LabelFreeAttributor(
+                encoder, method=method, baseline=baseline, center=center, random_state=seed
+            ).fit(X_train)
+            start = time.perf_counter()
+            attributions = attributor.transform(X)
+            seconds = time.perf_counter() - start
+            curve = _curve(attributor, encoder, X, attributions, attributor.mean_)
+            entry = _summary_of(curve) | {"seconds": round(seconds, 3)}
+            if dataset == "mnist":
+                black = _curve(attributor, encoder, X, attributions, 0.0)
+                entry["area_ratio_black_mask"] = rounded(black.area_ratio)
+            result["methods"].setdefault(method, {})[_center(center)] = entry
+    areas = trapezoid(curve.random, curve.fractions)
+    result |= {
+        "fractions": rounded(curve.fractions),
+        "random": rounded(curve.random),
+        "random_std": rounded(curve.random_std),
+        "random_area": rounded(areas),
+    }
+    return result
+
+
+def _curve(attributor, encoder, X, attributions, mask_value):
+    """As `LabelFreeAttributor.latent_shift`, without computing the attributions again."""
+    return latent_shift_curve(
+        encoder.transform,
+        X,
+        attributions,
+        mask_value=mask_value,
+        channel_axis=0 if X.ndim == 4 else None,
+        random_state=attributor.seed_,
+    )
+
+
+def _summary_of(curve):
+    return {
+        "area_ratio": rounded(curve.area_ratio),
+        "separation": rounded(curve.separation),
+        "most": rounded(curve.most),
+        "least": rounded(curve.least),
+    }
+
+
+def _training(encoder, X_test):
+    return {
+        "n_epochs": encoder.n_epochs_,
+        "n_components": encoder.n_components,
+        "validation_loss": rounded(min(encoder.validation_loss_curve_)),
+        "r2_explained_set": rounded(encoder.score(X_test)),
+    }
+
+
+def _center(center):
+    return "centered" if center else "paper"
+
+
+def example_check(dataset, encoder, data, seed, args):
+    """Similarity rates of the most and least important examples, for one seed."""
+    rng = np.random.RandomState(seed)
+    X_train, y_train, X_test, y_test = data
+    corpus = rng.permutation(len(X_train))[: args.n_examples]
+    queries = rng.permutation(len(X_test))[: args.n_examples]
+    y_corpus, y_queries = y_train[corpus], y_test[queries]
+    sizes = [max(1, int(np.ceil(f * len(corpus)))) for f in FRACTIONS]
+    result = _training(encoder, X_test) | {"n_top": sizes, "kernels": {}}
+    for kernel in KERNELS:
+        dknn = DKNNImportance(encoder, kernel=kernel, random_state=seed).fit(X_train[corpus])
+        importance = dknn.transform(X_test[queries])
+        result["kernels"][kernel] = {
+            "most": rounded(similarity_rate(importance, y_queries, y_corpus, n_top=sizes)),
+            "least": rounded(
+                similarity_rate(importance, y_queries, y_corpus, n_top=sizes, least=True)
+            ),
+        }
+    # What examples drawn at random would give.
+    result["prior"] = rounded((y_queries[:, None] == y_corpus).mean())
+    return result
+
+
+CHECKS = {"features": feature_check, "examples": example_check}
+
+
+def run_one(dataset, seed, args):
+    """Run both checks with one seed, single-threaded: runs go side by side."""
+    torch.set_num_threads(1)
+    results = {}
+    encoder = None
+    for name, check in CHECKS.items():
+        start = time.perf_counter()
+        if encoder is None or dataset == "ecg5000":  # one encoder of digits serves both
+            data = train_test(dataset, name, np.random.RandomState(seed))
+            encoder = train_encoder(dataset, name, data[0], seed, args)
+        results[name] = check(dataset, encoder, data, seed, args)
+        results[name]["minutes"] = round((time.perf_counter() - start) / 60, 2)
+    return dataset, seed, results
+
+
+def summarize(results):
+    """Mean, standard deviation and smallest value over seeds, into the results."""
+    for dataset in results["datasets"].values():
+        if dataset.get("features"):
+            dataset["features_summary"] = _feature_summary(list(dataset["features"].values()))
+        if dataset.get("examples"):
+            dataset["examples_summary"] = _example_summary(list(dataset["examples"].values()))
+
+
+def _feature_summary(seeds):
+    summary = {}
+    for center in ("paper", "centered"):
+        rows = {m: [s["methods"][m][center] for s in seeds] for m in seeds[0]["methods"]}
+        summary[center] = {
+            method: {
+                key: _spread([entry[key] for entry in entries])
+                for key in ("area_ratio", "separation", "area_ratio_black_mask", "seconds")
+                if key in entries[0]
+            }
+            for method, entries in rows.items()
+        }
+        # Which method has the highest ratio with each seed.
+        names = list(rows)
+        ratios = np.array([[e["area_ratio"] for e in rows[m]] for m in names])
+        summary[center]["best"] = [names[i] for i in ratios.argmax(axis=0)]
+    return summary
+
+
+def _example_summary(seeds):
+    summary = {"prior": _spread([s["prior"] for s in seeds])}
+    for kernel in seeds[0]["kernels"]:
+        summary[kernel] = {
+            side: [_spread(v) for v in zip(*(s["kernels"][kernel][side] for s in seeds))]  # noqa: B905
+            for side in ("most", "least")
+        }
+    return summary
+
+
+def _spread(values):
+    ddof = 1 if len(values) > 1 else 0
+    return {
+        "mean": rounded(np.mean(values)),
+        "std": rounded(np.std(values, ddof=ddof)),
+        "min": rounded(np.min(values)),
+    }
+
+
+# -- the section of docs/results.md ------------------------------------------------------------
+
+
+def render(results):
+    """Return the section of docs/results.md as Markdown."""
+    settings, machine = results["settings"], results["environment"]
+    parts = [
+        "## Consistency of label-free importance",
+        "Crabbé & van der Schaar (ICML 2022), section 4.1, figures 2 and 3. Made by "
+        "`benchmarks/papers/label_free_consistency.py`; every seed is in "
+        "`benchmarks/papers/results/label_free_consistency.json`. "
+        f"{len(settings['seeds'])} seeds (data split, weights, explained samples, random masks); "
+        "± is the standard deviation over seeds. "
+        f"{machine['processor']}, {machine['n_cores']} cores, no GPU.",
+        _render_claims(results),
+        "### Features (figure 2)",
+        _feature_words(results),
+    ]
+    for name, dataset in results["datasets"].items():
+        if "features_summary" in dataset:
+            parts += [f"**{_title(name)}.** {_encoder_words(dataset['features'])}"]
+            parts += [_feature_table(dataset["features_summary"])]
+    parts += ["### Examples (figure 3)", _example_words(results)]
+    for name, dataset in results["datasets"].items():
+        if "examples_summary" in dataset:
+            parts += [f"**{_title(name)}.** {_encoder_words(dataset['examples'])}"]
+            parts += [_example_table(dataset["examples_summary"], settings)]
+    parts += ["### What differs from the paper", _difference_words(settings)]
+    return "\n\n".join(parts)
+
+
+def _title(name):
+    return {"ecg5000": "ECG5000", "mnist": "MNIST"}[name]
+
+
+def _pm(spread, digits=2):
+    return f"{spread['mean']:.{digits}f} ± {spread['std']:.{digits}f}"
+
+
+def _feature_words(results):
+    settings = results["settings"]
+    return (
+        "The features with the largest |attribution| are set to the mean of the training data, 5 "
+        "to 100 % of them, and the score is the area under the curve of the latent shift over that "
+        "of the mean of 10 random masks (1 is chance). Separation is the area between masking the "
+        "most and the least important, over the shift with everything masked. *Paper* explains "
+        "⟨f(x), f(·)⟩, *centred* ⟨f(x) − f(x̄), f(·)⟩. Every method with its default settings, a "
+        "pixel or a time step a feature, on the same "
+        f"{settings['n_explained_ecg']} abnormal heartbeats or {settings['n_explained_mnist']} "
+        "test digits."
+    )
+
+
+def _example_words(results):
+    n = results["settings"]["n_examples"]
+    return (
+        f"Share of the top M (and bottom M) of {n} training examples that have the label of the "
+        f"test sample, averaged over {n} test samples. Labels: the digit; normal or abnormal. "
+        "The two kernels order neighbours alike, so their rates are the same up to ties."
+    )
+
+
+def _encoder_words(seeds):
+    seeds = list(seeds.values())
+    epochs = sorted({s["n_epochs"] for s in seeds})
+    span = f"{epochs[0]}" if len(epochs) == 1 else f"{epochs[0]}–{epochs[-1]}"
+    r2 = _pm(_spread([s["r2_explained_set"] for s in seeds]))
+    return (
+        f"{seeds[0]['n_components']} latent units, {span} epochs; R² of the reconstruction of the "
+        f"explained set {r2}."
+    )
+
+
+def _feature_table(summary):
+    black = "area_ratio_black_mask" in next(iter(summary["paper"].values()))
+    header = ["method", "score, paper", "lowest seed", "score, centred", "lowest seed"]
+    header += ["separation, paper", "separation, centred"]
+    header += ["score, paper, masked black"] if black else []
+    header += ["seconds"]
+    rows = []
+    for method, paper in summary["paper"].items():
+        if method == "best":
+            continue
+        centred = summary["centered"][method]
+        row = [method.replace("_", " ")]
+        for entry in (paper, centred):
+            row += [_pm(entry["area_ratio"]), f"{entry['area_ratio']['min']:.2f}"]
+        row += [_pm(paper["separation"]), _pm(centred["separation"])]
+        row += [_pm(paper["area_ratio_black_mask"])] if black else []
+        rows.append([*row, f"{paper['seconds']['mean']:.1f}"])
+    rows.append(["random masks", "1", "", "1", "", "0", "0"] + (["1"] if black else []) + [""])
+    return markdown_table(header, rows)
+
+
+def _example_table(summary, settings):
+    header = ["share of the examples", *(f"{f:.0%}" for f in settings["example_fractions"])]
+    rows = []
+    for kernel in KERNELS:
+        for side in ("most", "least"):
+            rates = [_pm(rate, 3) for rate in summary[kernel][side]]
+            rows.append([f"{side} important, {kernel.replace('_', ' ')}", *rates])
+    rows.append(["at random", *[_pm(summary["prior"], 3)] * len(settings["example_fractions"])])
+    return markdown_table(header, rows)
+
+
+def _render_claims(results):
+    header = ["the paper shows", "dataset", "here"]
+    rows = []
+    for name, dataset in results["datasets"].items():
+        rows += _claims(_title(name), dataset)
+    table = markdown_table(header, rows).replace("---:", "---")
+    return table
+
+
+def _claims(title, dataset):
+    rows = []
+    if "features_summary" in dataset:
+        n_seeds = len(dataset["features"])
+        for center, name in (("paper", "paper"), ("centered", "centred")):
+            summary = dict(dataset["features_summary"][center])
+            best = summary.pop("best")
+            above = [m for m, s in summary.items() if s["area_ratio"]["min"] > 1]
+            below = [m.replace("_", " ") for m in summary if m not in above]
+            words = f"{len(above)} of {len(summary)} methods with every seed"
+            words += f"; not: {', '.join(below)}" if below else ""
+            rows.append([f"every method beats random masks ({name})", title, words])
+            ig = summary["integrated_gradients"]["area_ratio"]
+            top = max(summary, key=lambda m: summary[m]["area_ratio"]["mean"])
+            words = (
+                f"highest with {best.count('integrated_gradients')} of {n_seeds} seeds; mean "
+                f"{_pm(ig)}, the highest mean is {_pm(summary[top]['area_ratio'])} "
+                f"({top.replace('_', ' ')})"
+            )
+            rows.append([f"integrated gradients are best ({name})", title, words])
+    if "examples_summary" in dataset:
+        summary = dataset["examples_summary"]
+        most, least = (summary["inverse_distance"][side][0] for side in ("most", "least"))
+        words = (
+            f"top 5 %: {_pm(most, 3)}, bottom 5 %: {_pm(least, 3)}, "
+            f"at random: {_pm(summary['prior'], 3)}"
+        )
+        rows.append(["most similar examples share the label, least similar do not", title, words])
+    return rows
+
+
+def _difference_words(settings):
+    lines = [
+        f"Fewer epochs: at most {settings['epochs_mnist']} (MNIST, the paper 100), "
+        f"{settings['epochs_ecg']} (ECG5000, features) and {settings['epochs_ecg_examples']} "
+        "(ECG5000, examples; the paper 150 for both). Patience 10 as there, on a tenth of the "
+        "training data, where the paper sometimes stops on the test set.",
+        "MNIST: 10,000 digits, 8,000 of them for training, where the paper has 70,000. The "
+        "encoder is the paper's, with 4 latent units, noise of standard deviation 0.3, Adam 1e-3 "
+        "and weight decay 1e-5.",
+        f"ECG5000: {settings['units_ecg']} latent units for features and for examples, where the "
+        f"paper has 64 and 16; batches of {settings['batch_size_ecg']}.",
+        "Masks: the mean of the training data, so that scores compare between baselines; the paper "
+        "masks digits black, which is the last-but-one column of that table. Attributions are "
+        "taken against the paper's baselines: a black image, the mean normal heartbeat.",
+        "More methods than the paper, and fewer explained samples. KernelSHAP and LIME have "
+        "2 · features + 2,048 coalitions a sample, Shapley sampling 25 orders: on 784 pixels "
+        "KernelSHAP's estimate is noisy at that number, and its score shows it.",
+        "CIFAR-10 and the loss-based example importances are not part of this run.",
+    ]
+    return "\n".join(f"- {line}" for line in lines)
+
+
+# -- command line ------------------------------------------------------------------------------
+
+
+def parse_args(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=list(DATASETS))
+    parser.add_argument("--epochs-mnist", type=int, default=20)
+    parser.add_argument("--epochs-ecg", type=int, default=30)
+    parser.add_argument("--epochs-ecg-examples", type=int, default=20)
+    parser.add_argument("--batch-size-ecg", type=int, default=8)
+    parser.add_argument("--units-ecg", type=int, default=16)
+    parser.add_argument("--n-explained-mnist", type=int, default=100)
+    parser.add_argument("--n-explained-ecg", type=int, default=50)
+    parser.add_argument("--n-examples", type=int, default=1000, help="training, and test, samples")
+    parser.add_argument("--n-train", type=int, default=None, help="at most; for short tests")
+    parser.add_argument("--n-jobs", type=int, default=2)
+    parser.add_argument("--smoke", action="store_true", help="a tiny run that says nothing")
+    parser.add_argument("--render", action="store_true", help="only write the section again")
+    parser.add_argument("--out", type=Path, help="results file (JSON)")
+    parser.add_argument("--docs", type=Path, help="page with the section (Markdown)")
+    args = parser.parse_args(argv)
+    folder = Path(tempfile.mkdtemp()) if args.smoke else ROOT
+    results = "benchmarks/papers/results/label_free_consistency.json"
+    args.out = args.out or folder / results
+    args.docs = args.docs or folder / "docs" / "results.md"
+    if args.smoke:
+        args.seeds, args.n_jobs, args.n_train, args.n_examples = args.seeds[:1], 1, 64, 30
+        args.epochs_mnist = args.epochs_ecg = args.epochs_ecg_examples = 1
+        args.units_ecg = args.n_explained_mnist = args.n_explained_ecg = 2
+    return args
+
+
+def start_results(args):
+    """Results so far with the same settings, or none: seeds can be added to a run."""
+    settings = {
+        name: value
+        for name, value in vars(args).items()
+        if name not in ("out", "docs", "render", "n_jobs", "seeds", "datasets")
+    }
+    settings |= {"example_fractions": list(FRACTIONS), "methods": list(METHODS)}
+    if args.out.exists():
+        old = json.loads(args.out.read_text())
+        seeds = old["settings"].pop("seeds")
+        if old["settings"] == settings:
+            return old | {"settings": settings | {"seeds": sorted({*seeds, *args.seeds})}}
+    settings["seeds"] = args.seeds
+    return {"settings": settings, "environment": environment(), "datasets": {}}
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    if args.render:
+        results = json.loads(args.out.read_text())
+        summarize(results)
+        write_json(args.out, results)
+        write_section(args.docs, SECTION, render(results))
+        return
+    results = start_results(args)
+    tasks = [
+        (dataset, seed)
+        for seed in args.seeds
+        for dataset in args.datasets
+        if str(seed) not in results["datasets"].get(dataset, {}).get("examples", {})
+    ]
+    runs = Parallel(n_jobs=args.n_jobs, return_as="generator_unordered")(
+        delayed(run_one)(*task, args) for task in tasks
+    )
+    for dataset, seed, checks in runs:
+        minutes = {name: check["minutes"] for name, check in checks.items()}
+        print(f"{dataset}, seed {seed}: minutes {minutes}", flush=True)
+        for name, check in checks.items():
+            results["datasets"].setdefault(dataset, {}).setdefault(name, {})[str(seed)] = check
+        summarize(results)
+        write_json(args.out, results)
+        write_section(args.docs, SECTION, render(results))
+    print(f"wrote {args.out} and {args.docs}")
+
+
+if __name__ == "__main__":
+    main()

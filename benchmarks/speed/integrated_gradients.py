@@ -1,0 +1,274 @@
+"""Label-free integrated gradients beside captum's integrated gradients of one output.
+
+Both explain the same encoder on the same batch with 50 Gauss-Legendre steps, a baseline of zeros
+and 32-bit floats, in turns in one process. Ours is all that a user pays for
+``LabelFreeAttributor(...).transform(X)``, validation and f(x) included, after a ``fit`` that is not
+timed; captum's is ``IntegratedGradients(net).attribute(x, target=0, n_steps=50)``. The floor is
+what remains if everything but the network is free: one forward and one backward pass of n * 50 rows
+that are there already, in the best of several block sizes.
+
+    python benchmarks/speed/integrated_gradients.py
+
+prints the medians and writes ``benchmarks/speed/results/integrated_gradients.json``, with the peak
+memory at growing n (each in a process of its own) and the completeness error.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from captum.attr import IntegratedGradients
+from sklearn.exceptions import ConvergenceWarning
+
+from sklexplain import LabelFreeAttributor
+from sklexplain.datasets import load_ecg5000
+from sklexplain.metrics import completeness_error
+from sklexplain.nets import Autoencoder
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from common import (  # noqa: E402
+    ROOT,
+    MnistAutoencoder,
+    environment,
+    load_digits_28x28,
+    markdown_table,
+    rounded,
+    write_json,
+)
+
+N_STEPS = 50
+TARGETS = {200: 0.7, 8: 1.0}  # ours over captum's
+BLOCKS = (128, 256, 512, 1024, 2048, 10**9)  # rows at once, tried for the floor
+
+# name: (data, arguments of Autoencoder)
+NETWORKS = {
+    "mnist_cnn": ("digits", {"module": MnistAutoencoder, "n_components": 4}),
+    "ecg_lstm": ("beats", {"module": "lstm", "n_components": 16}),
+    "ecg_conv1d": ("beats", {"module": "conv1d", "n_components": 8}),
+    "ecg_mlp": ("beats", {"module": "mlp", "n_components": 8}),
+}
+
+
+def load(data):
+    return load_digits_28x28()[0] if data == "digits" else load_ecg5000(return_X_y=True)[0]
+
+
+def trained(name, n_train, max_epochs):
+    """Train an encoder for a moment: speed needs no more, and dead units are real."""
+    data, params = NETWORKS[name]
+    X = load(data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        autoencoder = Autoencoder(
+            **params, max_epochs=max_epochs, validation_split=None, random_state=0
+        ).fit(X[:n_train])
+    return autoencoder, X
+
+
+def attributor(autoencoder, X, n_steps=N_STEPS):
+    params = {"n_steps": n_steps}
+    explainer = LabelFreeAttributor(autoencoder, method_params=params, baseline="zeros")
+    return explainer.fit(X)
+
+
+def interleaved(functions, n_repeats):
+    """Seconds of each function, in turns: (n_functions, n_repeats)."""
+    for function in functions:
+        function()
+    seconds = np.zeros((len(functions), n_repeats))
+    for j in range(n_repeats):
+        for i, function in enumerate(functions):
+            start = time.perf_counter()
+            function()
+            seconds[i, j] = time.perf_counter() - start
+    return seconds
+
+
+def speed(autoencoder, X, n, n_repeats):
+    """Medians, and the ratio of ours to captum's in each turn."""
+    encoder = autoencoder.net_.module_.encoder
+    encoder.eval()
+    explainer = attributor(autoencoder, X[:200])
+    captum = IntegratedGradients(encoder)
+    batch = X[:n]
+    tensor = torch.from_numpy(batch)
+    ours, theirs = interleaved(
+        [
+            lambda: explainer.transform(batch),
+            lambda: captum.attribute(tensor, target=0, n_steps=N_STEPS),
+        ],
+        n_repeats,
+    )
+    floor, block = network_floor(encoder, tensor, max(2, n_repeats // 3))
+    ratios = ours / theirs
+    return {
+        "ours_seconds": rounded(np.median(ours)),
+        "captum_seconds": rounded(np.median(theirs)),
+        "ratio": rounded(np.median(ratios), 3),
+        "ratio_of_fastest": rounded(ours.min() / theirs.min(), 3),
+        "ratio_quartiles": rounded(np.percentile(ratios, [25, 75]), 3),
+        "floor_seconds": rounded(floor),
+        "floor_rows_at_once": block,
+        "ours_over_floor": rounded(ours.min() / floor, 3),
+        "our_rows_at_once": explainer._representation.block_rows(explainer.batch_size),
+        "n_repeats": n_repeats,
+    }
+
+
+def network_floor(encoder, x, n_repeats):
+    """Fastest time of the network's passes alone, and the block size it was reached with."""
+    points = x.repeat(N_STEPS, *[1] * (x.dim() - 1))
+    blocks = [b for b in BLOCKS if b < len(points)] + [len(points)]
+    for parameter in encoder.parameters():
+        parameter.requires_grad_(False)
+
+    def passes(rows):
+        for i in range(0, len(points), rows):
+            part = points[i : i + rows].detach().requires_grad_()
+            torch.autograd.grad(encoder(part)[:, 0].sum(), part)
+
+    seconds = interleaved([lambda b=b: passes(b) for b in blocks], n_repeats).min(axis=1)
+    for parameter in encoder.parameters():
+        parameter.requires_grad_(True)
+    return seconds.min(), blocks[int(seconds.argmin())]
+
+
+def completeness(autoencoder, X, n):
+    """Completeness error, mean and largest over samples, by the number of steps."""
+    result = {}
+    for n_steps in (50, 200):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            maps = attributor(autoencoder, X[:200], n_steps).transform(X[:n])
+        error = completeness_error(maps, autoencoder.transform, X[:n], 0.0)
+        result[str(n_steps)] = {"mean": rounded(error.mean()), "max": rounded(error.max())}
+    return result
+
+
+# -- memory ------------------------------------------------------------------------------------
+
+
+def peak_memory(name, n, who, n_train):
+    """Megabytes that the peak of the process rises by while n samples are explained.
+
+    The rise is over what is in use after two samples have been explained, so that the libraries'
+    own memory is not counted; inputs are there already, outputs are counted.
+    """
+    autoencoder, X = trained(name, n_train, 1)
+    X = np.concatenate([X] * (1 + n // len(X)))[:n].copy()
+    explainer = attributor(autoencoder, X[:100])
+    captum = IntegratedGradients(autoencoder.net_.module_.encoder.eval())
+    functions = {
+        "ours": explainer.transform,
+        "captum": lambda batch: captum.attribute(
+            torch.from_numpy(batch), target=0, n_steps=N_STEPS
+        ),
+    }
+    functions[who](X[:2])
+    before = _resident()
+    _reset_peak()
+    out = functions[who](X)
+    return {"rise_mb": (_peak() - before) / 1e6, "output_mb": out.nbytes / 1e6}
+
+
+def _status(field):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
+
+
+def _resident():
+    return _status("VmRSS")
+
+
+def _reset_peak():
+    """Set the kernel's peak back to what is in use now, so that training is not counted."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak():
+    try:
+        return _status("VmHWM")
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def memory(args):
+    """Peak memory at growing n, each in a fresh process: name -> who -> n -> megabytes."""
+    result = {}
+    for name in args.memory_networks:
+        for who, sizes in (("ours", args.memory_sizes), ("captum", args.memory_sizes[:2])):
+            for n in sizes:
+                command = [sys.executable, __file__, "--peak", name, str(n), who]
+                command += ["--n-train", str(args.n_train)]
+                done = subprocess.run(command, check=True, capture_output=True, text=True)
+                rise = json.loads(done.stdout.splitlines()[-1])
+                entry = {key: rounded(value, 1) for key, value in rise.items()}
+                result.setdefault(name, {}).setdefault(who, {})[str(n)] = entry
+                print(f"peak memory, {name}, {who}, n = {n}: {entry}", flush=True)
+    return result
+
+
+# -- command line ------------------------------------------------------------------------------
+
+
+def parse_args(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--n-samples", type=int, nargs="+", default=list(TARGETS))
+    parser.add_argument("--n-repeats", type=int, default=9)
+    parser.add_argument("--n-train", type=int, default=2000)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--memory-networks", nargs="*", choices=NETWORKS, default=["mnist_cnn"])
+    parser.add_argument("--memory-sizes", type=int, nargs="+", default=[200, 800, 3200])
+    parser.add_argument("--smoke", action="store_true", help="a tiny run that says nothing")
+    parser.add_argument("--out", type=Path, help="results file (JSON)")
+    parser.add_argument("--peak", nargs=3, metavar=("NETWORK", "N", "WHO"), help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
+    folder = Path(tempfile.mkdtemp()) if args.smoke else ROOT
+    args.out = args.out or folder / "benchmarks/speed/results/integrated_gradients.json"
+    if args.smoke:
+        args.networks, args.n_samples, args.n_repeats = ["mnist_cnn", "ecg_lstm"], [4], 2
+        args.n_train, args.epochs, args.memory_sizes = 64, 1, [4]
+    return args
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    if args.peak:
+        name, n, who = args.peak
+        print(json.dumps(peak_memory(name, int(n), who, args.n_train)))
+        return
+    results = {"settings": {"n_steps": N_STEPS}, "environment": environment()}
+    results |= {"targets": TARGETS, "speed": {}, "completeness_error": {}}
+    rows = []
+    for name in args.networks:
+        autoencoder, X = trained(name, args.n_train, args.epochs)
+        for n in args.n_samples:
+            entry = speed(autoencoder, X, n, args.n_repeats)
+            results["speed"].setdefault(name, {})[str(n)] = entry
+            milliseconds = [
+                f"{1000 * entry[key]:.1f}"
+                for key in ("ours_seconds", "captum_seconds", "floor_seconds")
+            ]
+            rows.append([name, n, *milliseconds, entry["ratio"], entry["ours_over_floor"]])
+        error = completeness(autoencoder, X, min(200, args.n_train))
+        results["completeness_error"][name] = error
+        print(f"completeness error of {name}: {error}", flush=True)
+        write_json(args.out, results)
+    header = ["network", "n", "ours ms", "captum ms", "floor ms", "ours / captum", "ours / floor"]
+    print(markdown_table(header, rows), flush=True)
+    results["peak_memory"] = memory(args)
+    write_json(args.out, results)
+    print(f"wrote {args.out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""The benchmark scripts run, in a tiny size, and write what they should."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+METHODS = 11
+
+
+def run(script, tmp_path, *options):
+    """Run a script with --smoke in a process of its own; return its results."""
+    out = tmp_path / "results.json"
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / script, "--smoke", "--out", out, *options],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    results = json.loads(out.read_text())
+    assert {"settings", "environment"} <= set(results)
+    assert results["environment"]["n_cores"] >= 1
+    return results
+
+
+@pytest.fixture(scope="module")
+def consistency(tmp_path_factory):
+    tmp_path = tmp_path_factory.mktemp("consistency")
+    docs = tmp_path / "results.md"
+    docs.write_text("# Results\n")
+    results = run("papers/label_free_consistency.py", tmp_path, "--docs", docs)
+    return results, docs.read_text()
+
+
+@pytest.mark.parametrize("dataset", ["ecg5000", "mnist"])
+def test_consistency_of_features(consistency, dataset):
+    results = consistency[0]["datasets"][dataset]
+    seed = results["features"]["0"]
+    assert len(seed["methods"]) == METHODS
+    assert len(seed["random"]) == len(seed["fractions"])
+    for method in seed["methods"].values():
+        for center in ("paper", "centered"):
+            assert len(method[center]["most"]) == len(seed["fractions"])
+            assert method[center]["most"][-1] == pytest.approx(seed["random"][-1], rel=1e-3)
+    summary = results["features_summary"]["paper"]["integrated_gradients"]
+    assert summary["area_ratio"]["mean"] == pytest.approx(
+        seed["methods"]["integrated_gradients"]["paper"]["area_ratio"]
+    )
+
+
+@pytest.mark.parametrize("dataset", ["ecg5000", "mnist"])
+def test_consistency_of_examples(consistency, dataset):
+    results = consistency[0]["datasets"][dataset]["examples"]["0"]
+    for rates in results["kernels"].values():
+        # All examples: whatever their order, the rate is that of chance.
+        assert rates["most"][-1] == pytest.approx(results["prior"], abs=1e-4)
+        assert rates["least"][-1] == pytest.approx(results["prior"], abs=1e-4)
+
+
+def test_page_keeps_what_it_had(consistency):
+    page = consistency[1]
+    assert page.startswith("# Results\n")
+    assert page.count("<!-- label-free consistency: start -->") == 1
+    assert page.count("integrated gradients |") == 2  # a row in each data set's table
+
+
+def test_integrated_gradients(tmp_path):
+    results = run("speed/integrated_gradients.py", tmp_path)
+    for network in ("mnist_cnn", "ecg_lstm"):
+        entry = results["speed"][network]["4"]
+        assert min(entry["ratio"], entry["ours_seconds"], entry["floor_seconds"]) > 0
+        errors = results["completeness_error"][network]
+        assert errors["200"]["mean"] <= errors["50"]["mean"] + 1e-3
+    assert set(results["peak_memory"]["mnist_cnn"]) == {"ours", "captum"}
+
+
+def test_dknn(tmp_path):
+    results = run("speed/dknn.py", tmp_path)
+    assert set(results["speed"]) == {"top_examples", "transform, sparse", "transform, dense"}
+    for entry in results["speed"].values():
+        assert entry["60"]["ratio"] > 0

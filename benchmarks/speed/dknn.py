@@ -13,7 +13,6 @@ prints the medians and writes ``benchmarks/speed/results/dknn.json``.
 import argparse
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklexplain import DKNNImportance
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from common import ROOT, environment, markdown_table, rounded, write_json  # noqa: E402
+from common import ROOT, environment, markdown_table, side_by_side, write_json  # noqa: E402
 
 N_UNITS = 32
 K = 10
@@ -45,6 +44,10 @@ def tasks(n_train, n_query):
             lambda: dense.top_examples(X_query, K),
             lambda: search.kneighbors(pca.transform(X_query)),
         ),
+        "top_examples, n_neighbors": (
+            lambda: sparse.top_examples(X_query, K),
+            lambda: search.kneighbors(pca.transform(X_query)),
+        ),
         "transform, sparse": (
             lambda: sparse.transform(X_query),
             lambda: search.kneighbors_graph(pca.transform(X_query), mode="distance"),
@@ -54,19 +57,6 @@ def tasks(n_train, n_query):
             lambda: pairwise_distances(pca.transform(X_query), latents),
         ),
     }
-
-
-def interleaved(functions, n_repeats):
-    """Seconds of each function, in turns: (n_functions, n_repeats)."""
-    for function in functions:
-        function()
-    seconds = np.zeros((len(functions), n_repeats))
-    for j in range(n_repeats):
-        for i, function in enumerate(functions):
-            start = time.perf_counter()
-            function()
-            seconds[i, j] = time.perf_counter() - start
-    return seconds
 
 
 def parse_args(argv=None):
@@ -91,19 +81,13 @@ def main(argv=None):
     rows = []
     for n_train in args.n_train:
         for name, functions in tasks(n_train, args.n_query).items():
-            ours, theirs = interleaved(functions, args.n_repeats)
-            entry = {
-                "ours_seconds": rounded(np.median(ours)),
-                "sklearn_seconds": rounded(np.median(theirs)),
-                "ratio": rounded(np.median(ours / theirs), 3),
-                "ratio_of_fastest": rounded(ours.min() / theirs.min(), 3),
-            }
+            entry = side_by_side(*functions, args.n_repeats)
             results["speed"].setdefault(name, {})[str(n_train)] = entry
             milliseconds = [
-                f"{1000 * entry[key]:.1f}" for key in ("ours_seconds", "sklearn_seconds")
+                f"{1000 * entry[key]:.1f}" for key in ("ours_seconds", "theirs_seconds")
             ]
-            rows.append([name, n_train, *milliseconds, entry["ratio"], entry["ratio_of_fastest"]])
-    header = ["task", "n_train", "ours ms", "scikit-learn ms", "ratio", "ratio of fastest"]
+            rows.append([name, n_train, *milliseconds, entry["ratio"], entry["cpu_ratio"]])
+    header = ["task", "n_train", "ours ms", "scikit-learn ms", "ratio", "ratio of processor time"]
     print(markdown_table(header, rows))
     write_json(args.out, results)
     print(f"wrote {args.out}")

@@ -75,7 +75,7 @@ def test_integrated_gradients(tmp_path):
     results = run("speed/integrated_gradients.py", tmp_path)
     for network in ("mnist_cnn", "ecg_lstm"):
         entry = results["speed"][network]["4"]
-        assert min(entry["ratio"], entry["ours_seconds"], entry["floor_seconds"]) > 0
+        assert min(entry["ratio"], entry["ours_seconds"], entry["floor_cpu_seconds"]) > 0
         errors = results["completeness_error"][network]
         assert errors["200"]["mean"] <= errors["50"]["mean"] + 1e-3
     assert set(results["peak_memory"]["mnist_cnn"]) == {"ours", "captum"}
@@ -83,6 +83,6 @@ def test_integrated_gradients(tmp_path):
 
 def test_dknn(tmp_path):
     results = run("speed/dknn.py", tmp_path)
-    assert set(results["speed"]) == {"top_examples", "transform, sparse", "transform, dense"}
+    assert {"top_examples", "transform, sparse", "transform, dense"} <= set(results["speed"])
     for entry in results["speed"].values():
         assert entry["60"]["ratio"] > 0

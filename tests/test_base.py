@@ -81,6 +81,7 @@ def test_clones_share_modules_and_frozen_estimators():
     assert clone(explain(net)).fit(X).estimator_ is net
     frozen = FrozenEstimator(PCA(2).fit(X))
     assert clone(explain(frozen)).estimator is frozen
+    explain(FrozenEstimator(net)).fit(X)
 
 
 @pytest.mark.parametrize("make", [PCA, small_autoencoder, skorch_net], ids=["pca", "ae", "skorch"])
@@ -423,6 +424,18 @@ def test_device(device):
 def test_unusable_device(device):
     with pytest.raises(ValueError, match=f"device='?{device}'?.*None"):
         explain(make_net("mlp"), device=device).fit(X)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_converted_steps_follow_the_network_to_a_gpu():
+    pipeline = make_pipeline(StandardScaler(), small_autoencoder()).fit(X)
+    expected = explain(pipeline).fit(X).transform(X)
+    maps = explain(pipeline, device="cuda").fit(X).transform(X)
+    np.testing.assert_allclose(maps, expected, rtol=1e-3, atol=1e-5)
+    module = pipeline[-1].net_.module_
+    assert next(module.parameters()).device.type == "cpu"
+    module.to("cuda")
+    np.testing.assert_array_equal(explain(pipeline).fit(X).transform(X), maps)
 
 
 def test_network_without_numbers():

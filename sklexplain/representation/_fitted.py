@@ -68,6 +68,8 @@ def is_fitted(estimator):
         If it is neither fitted nor untouched: some steps of a Pipeline are fitted and others are
         not, a skorch net is initialised but was never trained, or a frozen estimator is not fitted.
     """
+    if isinstance(estimator, nn.Module):
+        return None
     if isinstance(estimator, FrozenEstimator):
         if is_fitted(estimator.estimator) is False:
             raise NotFittedError(
@@ -145,7 +147,7 @@ def fitted_estimator(estimator, X, y=None):
         If it is only partly fitted, see `is_fitted`.
     """
     check_estimator_type(estimator)
-    if isinstance(estimator, nn.Module) or is_fitted(estimator) is not False:
+    if is_fitted(estimator) is not False:
         return estimator
     fresh = clone(estimator)
     if isinstance(fresh.estimator if isinstance(fresh, BaseSearchCV) else fresh, NeuralNet):

@@ -67,6 +67,7 @@ class Representation:
         If the layer does not exist, or is asked for where there is no torch path.
     """
 
+    @torch.inference_mode(False)  # else the buffers made here would take part in no gradient
     def __init__(self, estimator, n_columns, *, layer=None, device=None, seed=0):
         self.estimator = unwrap(estimator)
         self.layer = layer
@@ -93,6 +94,11 @@ class Representation:
         wanted = self.device if device is None else _checked_device(device)
         if self.device.type == "meta":
             raise ValueError("the network is on the meta device, where it has no weights; load it.")
+        if any(t.is_inference() for t in tensors):
+            raise ValueError(
+                "the network was made in torch.inference_mode(), where nothing has a gradient; "
+                "load its state_dict() into one made outside."
+            )
         if networks and wanted != self.device:
             # Moving a module moves its parameters in place: the user's stays where it is.
             self.chain = copy.deepcopy(self.chain).to(wanted)
@@ -168,13 +174,15 @@ class Representation:
             if self._path is not None:
                 self._count_calls(rows)
             outputs = [self._try(self._forward, rows[:n]) for n in (2, 3)]
-            shapes = [tuple(self._pick(output).shape) for output in outputs]
-            self._batch_axis = self._follows(*shapes)
+            outputs = [self._pick(output) for output in outputs]
+            self._batch_axis = self._follows(*(tuple(output.shape) for output in outputs))
             x = self.tensor(rows).clone()
             self._in_place = False
             self._forward(x)
             self._in_place = x._version > 0
-        self.n_units = int(np.prod(shapes[0])) // 2
+        if outputs[0].is_complex():
+            raise TypeError("the network returns complex numbers; have it return real ones.")
+        self.n_units = outputs[0].numel() // 2
         self._bytes_per_row = self._saved_bytes(rows)
         return self
 

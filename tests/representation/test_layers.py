@@ -66,7 +66,13 @@ def test_a_layer_is_seen_before_the_next_changes_it_in_place():
 
 
 def pipeline():
-    ae = Autoencoder(n_components=2, hidden_layer_sizes=(3,), max_epochs=1, validation_split=None)
+    ae = Autoencoder(
+        n_components=2,
+        hidden_layer_sizes=(3,),
+        max_epochs=1,
+        validation_split=None,
+        random_state=0,
+    )
     steps = [("scale", StandardScaler()), ("ae", ae), ("clf", LogisticRegression())]
     return Pipeline(steps).fit(X, Y)
 
@@ -76,19 +82,23 @@ def test_names_with_and_without_the_step():
     scaled = fitted[0].transform(X)
     code = fitted[1].transform(scaled)
     for layer in ("ae.encoder", "encoder"):
-        np.testing.assert_allclose(latent(fitted, X, layer), code, rtol=1e-5)
-    np.testing.assert_allclose(latent(fitted, X, "scale"), scaled, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(latent(fitted, X, "ae"), code, rtol=1e-5)
+        np.testing.assert_allclose(latent(fitted, X, layer), code, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(latent(fitted, X, "scale"), scaled, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(latent(fitted, X, "ae"), code, rtol=1e-4, atol=1e-5)
     logits = fitted[2].decision_function(code)
-    np.testing.assert_allclose(latent(fitted, X, "clf.linear"), logits, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(latent(fitted, X, "proba"), fitted.predict_proba(X), rtol=1e-5)
+    np.testing.assert_allclose(latent(fitted, X, "clf.linear"), logits, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        latent(fitted, X, "proba"), fitted.predict_proba(X), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_names_in_nested_pipelines():
     fitted = pipeline()
     nested = Pipeline([("inner", fitted[:2]), ("clf", fitted[2])])
     for layer in ("inner.ae.encoder", "ae.encoder", "encoder"):
-        np.testing.assert_allclose(latent(nested, X, layer), fitted[:2].transform(X), rtol=1e-5)
+        np.testing.assert_allclose(
+            latent(nested, X, layer), fitted[:2].transform(X), rtol=1e-4, atol=1e-5
+        )
 
 
 def test_table_prefers_full_names_and_later_steps():
@@ -117,8 +127,8 @@ def test_decoder_layers_of_an_autoencoder_are_run_past_the_encoder():
 def test_hidden_layers_of_a_converted_mlp():
     mlp = MLPClassifier((5,), max_iter=500, tol=0.1, random_state=0).fit(X, Y)
     hidden = X @ mlp.coefs_[0] + mlp.intercepts_[0]
-    np.testing.assert_allclose(latent(mlp, X, "hidden_0"), hidden, rtol=1e-5)
-    np.testing.assert_allclose(latent(mlp, X, "activation_0"), hidden.clip(0), rtol=1e-5)
+    np.testing.assert_allclose(latent(mlp, X, "hidden_0"), hidden, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(latent(mlp, X, "activation_0"), hidden.clip(0), rtol=1e-4, atol=1e-5)
     named = make_pipeline(StandardScaler(), mlp)
     named[0].fit(X)
     assert latent(named, X, "mlpclassifier.hidden_0").shape == (12, 5)
@@ -146,16 +156,16 @@ SERIES = np.random.RandomState(0).normal(size=(8, 6, 3)).astype("f")
 def test_hidden_states_have_the_batch_on_another_axis(num_layers):
     net = Net(num_layers)
     out, (h, c) = run(net.rnn, SERIES)
-    np.testing.assert_allclose(latent(net, SERIES, "rnn[0]"), flat(out), rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(latent(net, SERIES, "rnn[0]"), flat(out), rtol=1e-4, atol=1e-5)
     for item, state in (("[0]", h), ("[1]", c), ("[-1]", c)):
         z = latent(net, SERIES, f"rnn[1]{item}")
-        np.testing.assert_allclose(z, flat(state.movedim(1, 0)), rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(z, flat(state.movedim(1, 0)), rtol=1e-4, atol=1e-5)
 
 
 def test_items_of_the_root_and_of_dicts():
     lstm = nn.LSTM(3, 2, batch_first=True)
     _, (h, _) = run(lstm, SERIES)
-    np.testing.assert_allclose(latent(lstm, SERIES, "[1][0]"), flat(h[0]), rtol=1e-5)
+    np.testing.assert_allclose(latent(lstm, SERIES, "[1][0]"), flat(h[0]), rtol=1e-4, atol=1e-5)
 
     class Both(nn.Module):
         def forward(self, x):
@@ -199,7 +209,7 @@ class Shared(nn.Module):
 def test_the_last_call_of_a_layer_counts():
     net = Shared()
     expected = net.layer(net.layer(net.layer(torch.as_tensor(X))).tanh())
-    np.testing.assert_allclose(latent(net, X, "layer"), flat(expected), rtol=1e-5)
+    np.testing.assert_allclose(latent(net, X, "layer"), flat(expected), rtol=1e-4, atol=1e-5)
 
 
 def test_the_network_is_run_no_further_than_needed():

@@ -6,6 +6,9 @@ import threading
 import numpy as np
 import pytest
 import torch
+from sklearn.decomposition import PCA
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
@@ -218,6 +221,14 @@ def test_networks_that_write_into_their_input(method):
     np.testing.assert_array_equal(*maps)
 
 
+def test_converted_steps_made_in_inference_mode_have_gradients():
+    pipeline = make_pipeline(StandardScaler(), PCA(2)).fit(make_X("mlp"))
+    explainer = LabelFreeAttributor(pipeline, method="saliency")
+    with torch.inference_mode():
+        maps = explainer.fit(make_X("mlp")).transform(make_X("mlp"))
+    np.testing.assert_array_equal(explainer.transform(make_X("mlp")), maps)
+
+
 # -- what a network may return -----------------------------------------------------------------
 
 
@@ -281,3 +292,15 @@ def test_outputs_without_gradient(function):
     assert explainer.transform(X).dtype == np.float32
     z = explainer._representation.activations(X, 4)
     np.testing.assert_allclose(z, np.reshape(encode(net, X), (9, -1)), rtol=1e-5)
+
+
+def test_complex_outputs_are_refused():
+    with pytest.raises(TypeError, match="complex numbers"):
+        Representation(Returns(lambda x, z: torch.fft.fft(z)), 5).probe(make_X("mlp"))
+
+
+def test_networks_made_in_inference_mode_are_refused():
+    with torch.inference_mode():
+        net = nn.Linear(5, 3)
+    with pytest.raises(ValueError, match="made in torch.inference_mode.*state_dict"):
+        Representation(net, 5)

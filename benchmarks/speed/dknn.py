@@ -11,6 +11,7 @@ prints the medians and writes ``benchmarks/speed/results/dknn.json``.
 """
 
 import argparse
+import json
 import sys
 import tempfile
 from pathlib import Path
@@ -23,10 +24,18 @@ from sklearn.neighbors import NearestNeighbors
 from sklexplain import DKNNImportance
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from common import ROOT, environment, markdown_table, side_by_side, write_json  # noqa: E402
+from common import (  # noqa: E402
+    ROOT,
+    environment,
+    markdown_table,
+    side_by_side,
+    write_json,
+    write_section,
+)
 
 N_UNITS = 32
 K = 10
+SECTION = "speed of DKNN"
 
 
 def tasks(n_train, n_query):
@@ -59,6 +68,36 @@ def tasks(n_train, n_query):
     }
 
 
+def table(results):
+    header = ["task", "training examples", "ours, ms", "scikit-learn, ms", "ratio"]
+    header += ["the same, processor time"]
+    rows = []
+    for name, sizes in results["speed"].items():
+        for n_train, entry in sizes.items():
+            times = [f"{1000 * entry[key]:.1f}" for key in ("ours_seconds", "theirs_seconds")]
+            ratios = [f"{entry[key]:.2f}" for key in ("ratio", "cpu_ratio")]
+            rows.append([name, n_train, *times, *ratios])
+    return markdown_table(header, rows)
+
+
+def render(results):
+    """Return the section of docs/results.md as Markdown."""
+    settings, machine = results["settings"], results["environment"]
+    return "\n\n".join(
+        [
+            "## Speed of DKNN",
+            f"Importance for {settings['n_query']} queries, {settings['n_units']} latent units, "
+            f"k = {settings['k']}, beside scikit-learn's brute-force `NearestNeighbors` (for the "
+            "dense matrix, `pairwise_distances`) on the same latents. Ours also applies the "
+            "kernel, is exactly zero between duplicates, and breaks ties by position. Made by "
+            f"`benchmarks/speed/dknn.py`. Medians of {settings['n_repeats']} turns; "
+            f"{machine['processor']}, {machine['n_cores']} cores, scikit-learn "
+            f"{machine['scikit-learn']}.",
+            table(results),
+        ]
+    )
+
+
 def parse_args(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--n-train", type=int, nargs="+", default=[1000, 10000])
@@ -66,6 +105,8 @@ def parse_args(argv=None):
     parser.add_argument("--n-repeats", type=int, default=7)
     parser.add_argument("--smoke", action="store_true", help="a tiny run that says nothing")
     parser.add_argument("--out", type=Path, help="results file (JSON)")
+    parser.add_argument("--docs", type=Path, help="page to write a section of (Markdown)")
+    parser.add_argument("--render", action="store_true", help="only write the section again")
     args = parser.parse_args(argv)
     folder = Path(tempfile.mkdtemp()) if args.smoke else ROOT
     args.out = args.out or folder / "benchmarks/speed/results/dknn.json"
@@ -76,21 +117,21 @@ def parse_args(argv=None):
 
 def main(argv=None):
     args = parse_args(argv)
+    if args.render:
+        results = json.loads(args.out.read_text())
+        write_section(args.docs or ROOT / "docs" / "results.md", SECTION, render(results))
+        return
     settings = {"n_units": N_UNITS, "k": K, "n_query": args.n_query, "n_repeats": args.n_repeats}
     results = {"settings": settings, "environment": environment(), "speed": {}}
-    rows = []
     for n_train in args.n_train:
         for name, functions in tasks(n_train, args.n_query).items():
             entry = side_by_side(*functions, args.n_repeats)
             results["speed"].setdefault(name, {})[str(n_train)] = entry
-            milliseconds = [
-                f"{1000 * entry[key]:.1f}" for key in ("ours_seconds", "theirs_seconds")
-            ]
-            rows.append([name, n_train, *milliseconds, entry["ratio"], entry["cpu_ratio"]])
-    header = ["task", "n_train", "ours ms", "scikit-learn ms", "ratio", "ratio of processor time"]
-    print(markdown_table(header, rows))
+    print(table(results))
     write_json(args.out, results)
     print(f"wrote {args.out}")
+    if args.docs:
+        write_section(args.docs, SECTION, render(results))
 
 
 if __name__ == "__main__":

@@ -32,7 +32,12 @@ class Transformer(nn.Module):
 
 def mlp():
     return nn.Sequential(
-        nn.Linear(5, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 4), nn.Sigmoid()
+        nn.Linear(5, 8),
+        nn.BatchNorm1d(8),
+        nn.ReLU(),
+        nn.Dropout(0.3),
+        nn.Linear(8, 4),
+        nn.Sigmoid(),
     )
 
 

@@ -472,3 +472,12 @@ def test_seed_comes_from_random_state_alone():
     state = np.random.get_state()[1].copy()
     LabelFreeAttributor(net, method="saliency").fit(X)
     np.testing.assert_array_equal(state, np.random.get_state()[1])
+
+
+@pytest.mark.parametrize("kind", ["array", "frame"])
+def test_an_unfitted_step_that_works_in_place_leaves_X_alone(kind):
+    given = X.astype(np.float64) if kind == "array" else FRAME.astype(np.float64)
+    before = np.array(given)
+    pipe = make_pipeline(StandardScaler(copy=False), PCA(2, copy=False))
+    explain(pipe).fit(given)
+    np.testing.assert_array_equal(np.asarray(given), before)

@@ -150,6 +150,8 @@ def fitted_estimator(estimator, X, y=None):
     if is_fitted(estimator) is not False:
         return estimator
     fresh = clone(estimator)
+    # A step with copy=False writes into what it is fitted on.
+    X = X.copy() if isinstance(X, np.ndarray) or hasattr(X, "iloc") else X
     if isinstance(fresh.estimator if isinstance(fresh, BaseSearchCV) else fresh, NeuralNet):
         # skorch takes DataFrame columns for keyword arguments and does not cast.
         X = np.asarray(X)

@@ -20,6 +20,12 @@ from ._session import frozen
 _CACHE_BYTES = 12 * 2**20
 _MIN_BLOCK = 128
 
+# What a network raises on an input that does not fit it.
+_NETWORK_ERRORS = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, NotImplementedError),
+    *(RuntimeError, TypeError, ValueError),
+)
+
 _SPATIAL_FIRST = (
     nn.modules.conv._ConvNd,
     nn.modules.batchnorm._BatchNorm,
@@ -262,7 +268,7 @@ class Representation:
             return function(self.tensor(inputs).clone())
         except NotFittedError:
             raise
-        except Exception as error:  # whatever the user's network raises
+        except _NETWORK_ERRORS as error:
             if self._boxes and not stages(self.chain):
                 raise
             if self.takes_integers or not isinstance(self._entry, Stage):
@@ -275,7 +281,7 @@ class Representation:
         given = np.issubdtype(inputs.dtype, np.integer)
         try:
             result = function(self.tensor(inputs))
-        except Exception as second:  # whatever the user's network raises
+        except _NETWORK_ERRORS as second:
             self.input_dtype, self._entry.takes_integers = dtype, False
             message = f"{error}; as integers: {second}" if given else error
             raise self._misfit(inputs, message) from error

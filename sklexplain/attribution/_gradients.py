@@ -8,6 +8,7 @@ with a reference point r_s, a position t_s, a noise e_s, a weight w_s, and a fac
 or x - r_s. What differs is the table of (r, t, e, w), and it is common to all samples.
 """
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,10 +54,16 @@ def input_x_gradient_path(n_rows):
 
 def integrated_gradients_path(n_rows, n_steps):
     """Gauss-Legendre nodes on the straight line from every baseline row, averaged over rows."""
-    nodes, weights = np.polynomial.legendre.leggauss(n_steps)
+    nodes, weights = _gauss_legendre(n_steps)
     positions = torch.from_numpy((nodes + 1) / 2).repeat(n_rows)
     weights = torch.from_numpy(weights / 2).repeat(n_rows) / n_rows
     return Path(positions, weights, torch.arange(n_rows).repeat_interleave(n_steps))
+
+
+@functools.lru_cache
+def _gauss_legendre(n_steps):
+    """Nodes and weights on [-1, 1]; computing them takes as long as a small batch."""
+    return np.polynomial.legendre.leggauss(n_steps)
 
 
 def expected_gradients_path(n_rows, n_samples, rng):

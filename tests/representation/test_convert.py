@@ -76,7 +76,8 @@ PREPROCESSING = [
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("estimator", PREPROCESSING, ids=repr)
+# Without the addresses of functions, which differ between the workers of a parallel run.
+@pytest.mark.parametrize("estimator", PREPROCESSING, ids=lambda e: repr(e).split(" at 0x")[0])
 def test_preprocessing(estimator, dtype):
     fit(estimator, X.astype(dtype), TARGET)
     outside = np.concatenate([X, X[:3] * 10, -X[:3]])

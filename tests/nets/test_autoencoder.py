@@ -606,7 +606,7 @@ def _with(value, column=3):
         (X[:, :, None], r"X has shape \(n, 10, 1\), but Autoencoder was fitted on \(n, 10\)"),
         (X[0], "Expected 2D array, got 1D array"),
         (X[:0], "0 sample"),
-        (np.full((3, 10), "a", dtype=object), "convert string to float"),
+        (np.full((3, 10), "a", dtype=object), "column 0 is not numeric"),
     ],
 )
 def test_data_that_cannot_be_transformed(data, message):

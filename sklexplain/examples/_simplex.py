@@ -14,6 +14,8 @@ from ._base import BaseExampleImportance
 from ._projections import project
 from ._simplex_solver import SimplexProblem
 
+_N_TRIED = 20
+
 
 class SimplExImportance(BaseExampleImportance):
     r"""Importance of training examples as weights of a convex combination in latent space.
@@ -68,6 +70,9 @@ class SimplExImportance(BaseExampleImportance):
         The fitted estimator that is explained.
     embedding_ : ndarray of shape (n_train, n_units)
         Representations of the training examples, in float64.
+    n_iter_ : int
+        Most steps that the solver took for some training examples (at most 20, spread evenly), each
+        left out of its own corpus: what ``max_iter`` compares with.
     corpus_index_ : ndarray of shape (n_train,)
         Labels of the training examples: the index of a pandas DataFrame, else positions.
     n_features_in_ : int
@@ -172,6 +177,16 @@ class SimplExImportance(BaseExampleImportance):
             )
         self.embedding_ = self._latents(inputs, "training example")
         self._problem = SimplexProblem(self.embedding_, float(self.locality))
+        self.n_iter_ = self._steps_of_some()
+
+    def _steps_of_some(self):
+        n_train = len(self.embedding_)
+        if n_train == 1:
+            return 1
+        some = np.linspace(0, n_train - 1, min(n_train, _N_TRIED)).astype(np.intp)
+        z = self.embedding_[some]
+        solution = self._problem.solve(z, exclude=some, tol=self.tol, max_iter=self.max_iter)
+        return max(1, int(solution.n_iter.max()))
 
     def _latents(self, inputs, what="sample"):
         z = self._representation.activations(inputs, self.batch_size).astype(np.float64)

@@ -51,7 +51,7 @@ class SimplExImportance(BaseExampleImportance):
         Largest duality gap, relative to the squared distance from the sample's representation to
         the mean of the corpus.
     max_iter : int, default=1000
-        Most steps of the solver for a sample.
+        Most steps of the solver for a sample. It needs a few for each latent unit, see ``n_iter_``.
     max_bytes : int, default=2**31
         Largest dense matrix returned by estimators of example importance; the one here is sparse
         and not limited.

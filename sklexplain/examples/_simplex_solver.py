@@ -10,8 +10,8 @@ With :math:`v = \sum_n w_n b_n` the gradient is :math:`g_n = \langle b_n, v\rang
 duality gap.
 
 The method is that of Wolfe (1976) for the point of a polytope nearest to the origin, with the
-linear term added. Every query has a support, a small set of examples. In turns, the examples with
-the smallest :math:`g_n` enter the support, and F is minimised over the affine hull of the support;
+linear term added. Every query has a support, a small set of examples. In turns, the example with
+the smallest :math:`g_n` enters the support, and F is minimised over the affine hull of the support;
 where that leaves the simplex, the way there is followed until a weight is zero and its example
 leaves the support. Many queries take their steps together; none knows of the others.
 """
@@ -27,7 +27,6 @@ _BLOCK = 2**22  # numbers held at once, of each kind
 _RIDGE = 1e-12
 _ROUNDING = 32 * np.finfo(np.float64).eps
 _MIN_SCALE = 1e-6
-_UNITS_PER_ENTRANT = 32  # measured: more entrants at once save steps where there are many units
 
 
 @dataclass
@@ -100,8 +99,8 @@ class SimplexProblem:
         """
         z = (queries - self.center) / self.unit
         n, n_units = self.points.shape
-        # An optimum needs n_units + 1 examples; others enter before as many have left.
-        n_slots = min(n, n_units + 2 + _n_entrants(n_units))
+        # An optimum needs n_units + 1 examples, and one enters before another has left.
+        n_slots = min(n, n_units + 2)
         step = max(1, _BLOCK // max(n, n_slots * (n_slots + n_units)))
         parts = []
         for i in range(0, len(z), step):
@@ -184,10 +183,10 @@ class _Corpus:
         if self.exclude is None:
             return first
         own = self.exclude[rows]
-        return np.where(first == (own if columns.ndim == 1 else own[:, None]), columns, first)
+        return np.where(first == own, columns, first)
 
     def take(self, rows, columns):
-        """Points of candidates: (r, k, N)."""
+        """Points of one candidate for each of some queries: (r, N)."""
         return self.problem.points[columns]
 
 
@@ -213,8 +212,8 @@ class _Subsets:
         return columns
 
     def take(self, rows, columns):
-        """Points of candidates: (r, k, N)."""
-        return self.points[np.arange(len(self.points))[rows][:, None], columns]
+        """Points of one candidate for each of some queries: (r, N)."""
+        return self.points[rows, columns]
 
 
 class _Run:
@@ -234,7 +233,8 @@ class _Run:
         self.n_iter = np.zeros(b, dtype=np.intp)
         squares = np.einsum("ij,ij->i", z, z)
         self.scale = np.maximum(squares, _MIN_SCALE * candidates.problem.variance)
-        self.allowed = tol * self.scale + _ROUNDING * (squares + candidates.problem.largest)
+        rounding = _ROUNDING * (1 + self.locality) * (squares + candidates.problem.largest)
+        self.allowed = tol * self.scale + rounding
         self.gap = np.full(b, np.inf)
 
     def solve(self):
@@ -248,7 +248,7 @@ class _Run:
             See `Solution`.
         """
         everyone = np.arange(len(self.z))
-        self._insert(everyone, self.candidates.nearest(self.z)[:, None])
+        self._insert(everyone, self.candidates.nearest(self.z))
         self.weights[:, 0] = 1.0
         active, settled = everyone, np.ones(len(everyone), dtype=bool)
         for _ in range(self.max_iter):
@@ -264,7 +264,7 @@ class _Run:
         return self.columns, self.weights, np.maximum(self.gap, 0) / scale, converged, self.n_iter
 
     def _enter(self, rows):
-        """Measure the gap of queries, and have the best candidates enter where it is too large."""
+        """Measure the gap of queries, and have the best candidate enter where it is too large."""
         if len(rows) == 0:
             return
         combined = np.matmul(self.weights[rows, None], self.vectors[rows])[:, 0]
@@ -272,37 +272,26 @@ class _Run:
         columns = self.columns[rows]
         own = np.take_along_axis(g, np.maximum(columns, 0), axis=1)
         level = np.einsum("rm,rm->r", self.weights[rows], np.where(columns >= 0, own, 0.0))
-        best, values = _smallest_of_parts(g, _n_entrants(self.z.shape[1]))
-        gap = level - values.min(axis=1)
+        best = g.argmin(axis=1)
+        gap = level - g[np.arange(len(rows)), best]
         self.gap[rows] = gap
-        left = gap > self.allowed[rows]
-        rows, best, values = rows[left], best[left], values[left]
         best = self.candidates.representative(best, rows)
-        # At least half as good as the best, and not there already.
-        enters = level[left, None] - values > 0.5 * gap[left, None]
-        enters &= ~(best[:, :, None] == columns[left][:, None]).any(axis=2)
-        # A first example is in another part than its duplicate.
-        for j in range(1, best.shape[1]):
-            enters[:, j] &= ~((best[:, :j] == best[:, j, None]) & enters[:, :j]).any(axis=1)
-        self._insert(rows, np.where(enters, best, -1))
+        # One that is there already needs another step, up to rounding of the last.
+        enters = (gap > self.allowed[rows]) & ~(columns == best[:, None]).any(axis=1)
+        # There is a free slot unless rounding has kept too many: then a step must free one.
+        enters &= (columns < 0).any(axis=1)
+        self._insert(rows[enters], best[enters])
 
-    def _insert(self, rows, new):
-        """Put candidates (r, k), or none (-1), into empty slots with weight 0."""
-        width = min(new.shape[1], self.columns.shape[1])
-        new = np.take_along_axis(new, np.argsort(new < 0, axis=1, kind="stable"), axis=1)
-        slots = np.argsort(self.columns[rows] >= 0, axis=1, kind="stable")[:, :width]
-        free = np.take_along_axis(self.columns[rows], slots, axis=1) < 0
-        row, k = np.nonzero((new[:, :width] >= 0) & free)
-        if len(row) == 0:
-            return
-        at, slot, column = rows[row], slots[row, k], new[row, k]
-        vectors = self.candidates.take(at, column[:, None])[:, 0] - self.z[at]
-        self.columns[at, slot] = column
-        self.vectors[at, slot] = vectors
-        products = np.matmul(self.vectors[at], vectors[:, :, None])[:, :, 0]
-        self.gram[at, slot] = products
-        self.gram[at, :, slot] = products
-        self.linear[at, slot] = 0.5 * self.locality * np.einsum("ij,ij->i", vectors, vectors)
+    def _insert(self, rows, columns):
+        """Put one candidate for each query into its first empty slot, with weight 0."""
+        slots = (self.columns[rows] >= 0).argmin(axis=1)
+        vectors = self.candidates.take(rows, columns) - self.z[rows]
+        self.columns[rows, slots] = columns
+        self.vectors[rows, slots] = vectors
+        products = np.matmul(self.vectors[rows], vectors[:, :, None])[:, :, 0]
+        self.gram[rows, slots] = products
+        self.gram[rows, :, slots] = products
+        self.linear[rows, slots] = 0.5 * self.locality * np.einsum("ij,ij->i", vectors, vectors)
 
     def _step(self, rows):
         """Take one step towards the minimum over the supports' affine hulls.
@@ -330,19 +319,6 @@ class _Run:
         columns[leaving] = -1
         self.columns[rows, :m] = columns
         return length >= 1
-
-
-def _n_entrants(n_units):
-    """Return the number of examples that may enter a support at once."""
-    return 1 + n_units // _UNITS_PER_ENTRANT
-
-
-def _smallest_of_parts(g, n_parts):
-    """Smallest value of each of a few parts of the columns: positions and values, (r, k)."""
-    edges = np.linspace(0, g.shape[1], min(n_parts, g.shape[1]) + 1).astype(np.intp)
-    best = [g[:, a:b].argmin(axis=1) + a for a, b in zip(edges[:-1], edges[1:], strict=True)]
-    best = np.stack(best, axis=1)
-    return best, np.take_along_axis(g, best, axis=1)
 
 
 def _direction(gram, linear, w, used):

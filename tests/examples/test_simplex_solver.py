@@ -193,6 +193,19 @@ def test_degenerate_corpora(corpus, locality):
         assert g @ w - g.min() <= 2e-6 * v + 1e-14
 
 
+@pytest.mark.parametrize("locality", [0.0, 1e-2])
+@pytest.mark.parametrize("noise", [1e-6, 1e-9, 1e-12])
+def test_near_duplicates_do_not_stall(noise, locality):
+    rng = np.random.default_rng(0)
+    corpus, _ = problem(90, 64)
+    corpus = np.vstack([corpus] * 4)
+    corpus += noise * rng.normal(size=corpus.shape)
+    queries = rng.dirichlet(np.full(len(corpus), 0.1), size=6) @ corpus
+    _, solution = solve(corpus, queries, locality)
+    assert solution.converged.all()
+    assert solution.n_iter.max() < 500
+
+
 @pytest.mark.parametrize("locality", [1e-4, 1e-2, 10.0])
 def test_a_member_explains_itself_alone(locality):
     corpus, _ = problem(200, 5)

@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
 
 import sklexplain
-from sklexplain import DKNNImportance, LabelFreeAttributor
+from sklexplain import DKNNImportance, LabelFreeAttributor, SimplExImportance
 from sklexplain.attribution._methods import METHODS
 from sklexplain.nets import Autoencoder
 from sklexplain.utils.estimator_checks import nd_checks, parametrize_nd_checks
@@ -30,7 +30,7 @@ def _autoencoder(module="mlp", **params):
     )
 
 
-# DKNNImportance and Autoencoder have theirs beside their other tests.
+# DKNNImportance, SimplExImportance and Autoencoder have theirs beside their other tests.
 ESTIMATORS = [
     *[LabelFreeAttributor(PCA(n_components=1), method=m, random_state=0) for m in sorted(METHODS)],
     LabelFreeAttributor(_autoencoder(), method="saliency", random_state=0),
@@ -71,6 +71,10 @@ CASES = [
     ],
     *[
         (DKNNImportance(make_net(name), n_neighbors=k, random_state=0), make_X(name))
+        for name, k in (("conv1d", None), ("conv2d", 3), ("lstm", None), ("mlp", 2))
+    ],
+    *[
+        (SimplExImportance(make_net(name), n_keep=k, random_state=0), make_X(name))
         for name, k in (("conv1d", None), ("conv2d", 3), ("lstm", None), ("mlp", 2))
     ],
     (_autoencoder(), make_X("mlp")),

@@ -2,5 +2,6 @@
 
 from ._base import BaseExampleImportance
 from ._dknn import DKNNImportance
+from ._simplex import SimplExImportance
 
-__all__ = ["BaseExampleImportance", "DKNNImportance"]
+__all__ = ["BaseExampleImportance", "DKNNImportance", "SimplExImportance"]

@@ -31,6 +31,8 @@ class BaseExampleImportance(BaseExplainer):
     """
 
     _sparse_output = False
+    # Whether an example without an entry in a sparse matrix has importance 0, or none at all.
+    _absent_is_zero = False
 
     def fit(self, X, y=None):
         """Learn the corpus: the examples whose importance is asked for.
@@ -203,13 +205,16 @@ class BaseExampleImportance(BaseExplainer):
         importance = np.empty((len(inputs), k), dtype=self._dtype)
         positions = np.empty((len(inputs), k), dtype=np.intp)
         for rows, block in self._shown_blocks(inputs, exclude_self):
-            if exclude_self and not sparse.issparse(block):
-                block[np.arange(len(block)), np.arange(rows.start, rows.stop)] = -np.inf
-            importance[rows], positions[rows] = self._top_of_block(block, k)
+            own = np.arange(rows.start, rows.stop) if exclude_self else None
+            importance[rows], positions[rows] = self._top_of_block(block, k, own)
         return importance, self.corpus_index_[positions]
 
-    def _top_of_block(self, block, k):
+    def _top_of_block(self, block, k, own):
+        if self._absent_is_zero and sparse.issparse(block):
+            block = block if np.diff(block.indptr).min() >= k else block.toarray()
         if not sparse.issparse(block):
+            if own is not None:
+                block[np.arange(len(block)), own] = -np.inf
             columns = largest(block, k)
             return np.take_along_axis(block, columns, axis=1), columns
         stored = np.diff(block.indptr)

@@ -86,3 +86,12 @@ def test_dknn(tmp_path):
     assert {"top_examples", "transform, sparse", "transform, dense"} <= set(results["speed"])
     for entry in results["speed"].values():
         assert entry["60"]["ratio"] > 0
+
+
+def test_simplex(tmp_path):
+    results = run("speed/simplex.py", tmp_path)
+    for name in ("normal", "ecg_mlp"):
+        for locality in ("0", "0.01"):
+            entry = results["speed"][name]["3"][f"locality={locality}"]
+            assert entry["seconds_ratio"] > 0
+            assert entry["worst_excess_ratio"] < 0.01

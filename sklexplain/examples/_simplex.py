@@ -1,0 +1,383 @@
+"""Example importance by the closest convex combination of the corpus."""
+
+import warnings
+from numbers import Real
+
+import numpy as np
+import torch
+from scipy import sparse
+from sklearn.exceptions import ConvergenceWarning
+
+from ..attribution._baselines import given_baseline
+from ..utils._validation import check_finite, check_positive_int
+from ._base import BaseExampleImportance
+from ._projections import project
+from ._simplex_solver import SimplexProblem
+
+_N_TRIED = 20
+
+
+class SimplExImportance(BaseExampleImportance):
+    r"""Importance of training examples as weights of a convex combination in latent space.
+
+    A sample's representation is rebuilt from those of the training examples ([1]_, and section 3.2
+    of [2]_). The weights are those that minimise
+
+    .. math:: F(w) = \frac12 \Big\| f(x) - \sum_n w_n f(x_n) \Big\|^2
+              + \frac\lambda2 \sum_n w_n \| f(x) - f(x_n) \|^2,
+              \quad w_n \ge 0, \quad \sum_n w_n = 1 .
+
+    The second term, with a small :math:`\lambda`, chooses among the many combinations that come
+    equally close where there are more examples than latent units: those of nearby examples. With
+    it about one example more than there are units has a weight at all, and a training example is
+    explained by itself alone.
+
+    Parameters
+    ----------
+    estimator : nn.Module or estimator
+        What is explained: a torch module, a skorch net, a scikit-learn estimator or a Pipeline. An
+        unfitted estimator is cloned and fitted in ``fit``.
+    layer : str or None, default=None
+        Submodule whose output is the representation, as in ``named_modules()``. None: what the
+        estimator offers: ``transform``, else ``predict_proba``, else ``predict``; a module's
+        ``forward``.
+    locality : float, default=1e-2
+        :math:`\lambda`: how much nearby examples are preferred. 0 asks for the closest combination
+        only, which is seldom unique; a large value leaves only the nearest example.
+    n_keep : int or None, default=None
+        Keep at most so many examples a sample: those with the largest weights, which are then
+        computed anew.
+    tol : float, default=1e-6
+        Largest duality gap, relative to the squared distance from the sample's representation to
+        the mean of the corpus.
+    max_iter : int, default=1000
+        Most steps of the solver for a sample. It needs a few for each latent unit, see ``n_iter_``.
+    max_bytes : int, default=2**31
+        Largest dense matrix returned by estimators of example importance; the one here is sparse
+        and not limited.
+    batch_size : int, default=1024
+        Most samples in the network at once.
+    device : str, torch.device or None, default=None
+        Where the network runs; None: where it is. Weights are computed on the CPU, in float64.
+    random_state : int, RandomState instance or None, default=None
+        Seed for networks that draw random numbers; nothing else here is random.
+    verbose : int, default=0
+        Whether to show progress.
+
+    Attributes
+    ----------
+    estimator_ : nn.Module or estimator
+        The fitted estimator that is explained.
+    embedding_ : ndarray of shape (n_train, n_units)
+        Representations of the training examples, in float64.
+    n_iter_ : int
+        Most steps that the solver took for some training examples (at most 20, spread evenly), each
+        left out of its own corpus: what ``max_iter`` compares with.
+    corpus_index_ : ndarray of shape (n_train,)
+        Labels of the training examples: the index of a pandas DataFrame, else positions.
+    n_features_in_ : int
+        Size of axis 1 of X.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Column names, if X was a DataFrame with names.
+    input_shape_ : tuple of int
+        Shape of one sample.
+    seed_ : int
+        Seed of everything random, derived from ``random_state``.
+
+    Warns
+    -----
+    ConvergenceWarning
+        By every method that computes weights, if ``max_iter`` ends it before the gap is at most
+        ``tol``.
+
+    See Also
+    --------
+    DKNNImportance : Importance by distance in latent space.
+
+    Notes
+    -----
+    `transform` returns a CSR matrix in float64 whose rows sum to 1. With the gradient
+    :math:`g_n = \langle f(x_n) - f(x), v \rangle + \frac\lambda2 \|f(x_n) - f(x)\|^2`, where
+    :math:`v = \sum_n w_n f(x_n) - f(x)`, no weights have an F smaller by more than the duality gap
+    :math:`\sum_n w_n g_n - \min_n g_n`, so a small gap certifies the solution. An active-set
+    method ([3]_, with the linear term added) that starts at the nearest example reaches it in a
+    number of steps that grows with the number of latent units and hardly with the corpus. Nothing
+    changes if representations are shifted, scaled, rotated or reflected. Of duplicates in the
+    corpus only the first can have a weight.
+
+    References
+    ----------
+    .. [1] J. Crabbé, Z. Qian, F. Imrie and M. van der Schaar, "Explaining Latent Representations
+       with a Corpus of Examples", NeurIPS 2021.
+    .. [2] J. Crabbé and M. van der Schaar, "Label-Free Explainability for Unsupervised Models",
+       ICML 2022.
+    .. [3] P. Wolfe, "Finding the nearest point in a polytope", Mathematical Programming 11, 1976.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.decomposition import PCA
+    >>> from sklexplain.examples import SimplExImportance
+    >>> X, y = load_iris(return_X_y=True)
+    >>> simplex = SimplExImportance(PCA(n_components=2)).fit(X[::2], y[::2])
+    >>> weights = simplex.transform(X[1::2])
+    >>> weights.shape
+    (75, 75)
+    >>> int(weights.getnnz(axis=1).max())
+    3
+    >>> importance, index = simplex.top_examples(X[1::2], k=3)
+    >>> y[::2][index[0]]
+    array([0, 0, 0])
+    >>> bool(simplex.residual(X[1::2]).mean() < 0.1)
+    True
+    """
+
+    _sparse_output = True
+    _absent_is_zero = True
+
+    def __init__(
+        self,
+        estimator,
+        *,
+        layer=None,
+        locality=1e-2,
+        n_keep=None,
+        tol=1e-6,
+        max_iter=1000,
+        max_bytes=2**31,
+        batch_size=1024,
+        device=None,
+        random_state=None,
+        verbose=0,
+    ):
+        self.estimator = estimator
+        self.layer = layer
+        self.locality = locality
+        self.n_keep = n_keep
+        self.tol = tol
+        self.max_iter = max_iter
+        self.max_bytes = max_bytes
+        self.batch_size = batch_size
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _check_params(self):
+        super()._check_params()
+        _check_real("locality", self.locality, "be at least 0", lambda v: v >= 0)
+        _check_real("tol", self.tol, "be positive", lambda v: v > 0)
+        check_positive_int("max_iter", self.max_iter)
+        if self.n_keep is not None:
+            check_positive_int("n_keep", self.n_keep)
+
+    def _fit_corpus(self, inputs):
+        if self.n_keep is not None and self.n_keep > len(inputs):
+            raise ValueError(
+                f"n_keep={self.n_keep} is larger than the corpus: n_samples = {len(inputs)}."
+            )
+        self.embedding_ = self._latents(inputs, "training example")
+        self._problem = SimplexProblem(self.embedding_, float(self.locality))
+        self.n_iter_ = self._steps_of_some()
+
+    def _steps_of_some(self):
+        n_train = len(self.embedding_)
+        if n_train == 1:
+            return 1
+        some = np.linspace(0, n_train - 1, min(n_train, _N_TRIED)).astype(np.intp)
+        z = self.embedding_[some]
+        solution = self._problem.solve(z, exclude=some, tol=self.tol, max_iter=self.max_iter)
+        return max(1, int(solution.n_iter.max()))
+
+    def _latents(self, inputs, what="sample"):
+        z = self._representation.activations(inputs, self.batch_size).astype(np.float64)
+        bad = np.flatnonzero(~np.isfinite(z).all(axis=1))
+        if len(bad):
+            raise ValueError(
+                f"the representation of {what} {bad[0]} is not finite; check the network's output."
+            )
+        return z
+
+    @property
+    def _dtype(self):
+        """float64, in which the weights sum to 1."""
+        return np.dtype(np.float64)
+
+    # -- solving -------------------------------------------------------------------------------
+
+    def _blocks(self, inputs, exclude_self=False):
+        for rows, _, solution in self._solutions(inputs, exclude_self):
+            yield rows, solution.weights
+
+    def _solutions(self, inputs, exclude_self=False):
+        """Yield (rows, representations, solution) for a few samples at a time."""
+        if exclude_self and len(self.embedding_) == 1:
+            raise ValueError(
+                "the corpus has n_samples = 1, and nothing is left when that is left out of its "
+                "own corpus; fit on more."
+            )
+        worst, n_failed = 0.0, 0
+        for start in range(0, len(inputs), self.batch_size):
+            z = self._latents(inputs[start : start + self.batch_size])
+            for part in self._row_blocks(len(z)):
+                rows = slice(start + part.start, start + part.stop)
+                solution = self._problem.solve(
+                    z[part],
+                    exclude=np.arange(rows.start, rows.stop) if exclude_self else None,
+                    n_keep=self.n_keep,
+                    tol=self.tol,
+                    max_iter=self.max_iter,
+                )
+                failed = ~solution.converged
+                n_failed += failed.sum()
+                worst = max(worst, solution.gap[failed].max(initial=0.0))
+                yield rows, z[part], solution
+        if n_failed:
+            warnings.warn(
+                f"max_iter={self.max_iter} steps ended {n_failed} of {len(inputs)} samples early: "
+                f"the largest relative duality gap is {worst:.2g}, more than tol={self.tol:.2g}; "
+                "raise max_iter or tol.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+
+    def residual(self, X):
+        r"""Return how far the combinations stay from the samples' representations.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or tensor of shape (n_query, ...)
+            Samples, in raw units.
+
+        Returns
+        -------
+        residual : ndarray of shape (n_query,) of float64
+            :math:`\| f(x) - \sum_n w_n f(x_n) \|`: small where the corpus can account for the
+            sample.
+        """
+        blocks = self._solutions(self._inputs(X))
+        parts = [z - solution.weights @ self.embedding_ for _, z, solution in blocks]
+        return np.linalg.norm(np.concatenate(parts), axis=1)
+
+    def duality_gap(self, X):
+        """Return the certificate of the samples' weights.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or tensor of shape (n_query, ...)
+            Samples, in raw units.
+
+        Returns
+        -------
+        gap : ndarray of shape (n_query,) of float64
+            By how much F could at most be smaller, relative to the squared distance between the
+            sample's representation and the mean of the corpus (to a millionth of the corpus's
+            variance, if that is more). Where ``n_keep`` has left examples out, that is among
+            weights for the others.
+        """
+        return np.concatenate([s.gap for _, _, s in self._solutions(self._inputs(X))])
+
+    # -- explaining by features ----------------------------------------------------------------
+
+    def feature_projections(self, X, k=None, *, baseline="mean", n_steps=50):
+        r"""Return which features of the important examples link them to the samples.
+
+        The combination of a sample is a shift from the representation of a baseline
+        :math:`\bar x`, :math:`d = \sum_n w_n f(x_n) - f(\bar x)`. With :math:`u = d / \|d\|^2`,
+        feature i of example c has the share
+
+        .. math:: p_{c,i} = (x_{c,i} - \bar x_i) \int_0^1 \frac{\partial}{\partial x_i}
+                  \langle f(\bar x + t (x_c - \bar x)), u \rangle \, dt
+
+        of it, and over all weights :math:`\sum_c w_c \sum_i p_{c,i} = 1` ([1]_ of
+        `SimplExImportance`, section 2.2).
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or tensor of shape (n_query, ...)
+            Samples, in raw units.
+        k : int or None, default=None
+            How many examples a sample, those of `top_examples`. None: as many as the sample with
+            the most weights has, so that no weight is missing.
+        baseline : "mean" or array-like, default="mean"
+            What "absent" means: the mean of the corpus, or an array of a sample's shape or of
+            several samples (averaged over), in raw units.
+        n_steps : int, default=50
+            Number of Gauss-Legendre nodes of the integral.
+
+        Returns
+        -------
+        index : ndarray of shape (n_query, k)
+            Which examples, as `top_examples` returns them.
+        projections : ndarray of shape (n_query, k, *X.shape[1:])
+            The shares of their features, in the network's dtype.
+
+        Raises
+        ------
+        TypeError
+            If there are no gradients, because the network takes integers or a step of the
+            estimator has no torch form.
+        ValueError
+            If k is larger than the corpus, or ``baseline`` has another shape.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the shares miss their sum by more than 5 %: raise ``n_steps``.
+        UserWarning
+            If a combination is the representation of the baseline itself, so that there is
+            nothing to share out; the projections are then 0.
+        """
+        inputs = self._inputs(X)
+        check_positive_int("n_steps", n_steps)
+        if k is not None and check_positive_int("k", k) > len(self._corpus):
+            raise ValueError(
+                f"k={k} is larger than the corpus of {len(self._corpus)} training examples."
+            )
+        self._require_gradients()
+        references = self._references(baseline)
+        weights = sparse.vstack([block for _, block in self._blocks(inputs)], format="csr")
+        k = int(weights.getnnz(axis=1).max()) if k is None else k
+        top = [self._top_of_block(weights[r], k, None)[1] for r in self._row_blocks(len(inputs))]
+        positions = np.concatenate(top)
+        projections = project(
+            self._representation,
+            self._corpus,
+            positions,
+            weights @ self.embedding_,
+            references,
+            n_steps=n_steps,
+            block_rows=self._representation.block_rows(self.batch_size),
+            input_shape=self.input_shape_,
+            verbose=self.verbose,
+        )
+        return self.corpus_index_[positions], projections
+
+    def _require_gradients(self):
+        representation = self._representation
+        if representation.differentiable:
+            return
+        if representation.takes_integers:
+            reason = "the network takes integers, which have no gradient"
+        else:
+            reason = f"{representation.no_torch_form} has no torch form, so there is no gradient"
+        raise TypeError(
+            f"feature_projections needs gradients, but {reason}; transform, top_examples and "
+            "residual work without."
+        )
+
+    def _references(self, baseline):
+        """Rows that stand for absence, as they enter the network: (n_baselines, ...)."""
+        if isinstance(baseline, str):
+            if baseline != "mean":
+                raise ValueError(f"baseline={baseline!r} is unknown; use 'mean' or an array.")
+            return self._corpus.mean(axis=0, dtype=np.float64)[None]
+        rows = np.asarray(self._representation.inputs(given_baseline(baseline, self.input_shape_)))
+        check_finite(rows, None, self)
+        return rows
+
+
+def _check_real(name, value, condition, holds):
+    if not isinstance(value, Real) or isinstance(value, (bool, torch.Tensor)):
+        raise TypeError(f"{name}={value!r} must be a number.")
+    if not (np.isfinite(value) and holds(value)):
+        raise ValueError(f"{name}={value} must {condition}, and finite.")

@@ -1,0 +1,354 @@
+r"""Convex combinations of a corpus that come closest to queries, to a certified duality gap.
+
+For a query z and examples :math:`z_n`, with :math:`b_n = z_n - z`,
+
+.. math:: \min_{w \ge 0,\ \sum_n w_n = 1} F(w) = \frac12 \Big\|\sum_n w_n b_n\Big\|^2
+          + \frac\lambda2 \sum_n w_n \|b_n\|^2 .
+
+With :math:`v = \sum_n w_n b_n` the gradient is :math:`g_n = \langle b_n, v\rangle + \lambda
+\|b_n\|^2 / 2`, and by convexity :math:`F(w) - \min F \le \langle g, w\rangle - \min_n g_n`, the
+duality gap.
+
+The method is that of Wolfe (1976) for the point of a polytope nearest to the origin, with the
+linear term added. Every query has a support, a small set of examples. In turns, the example with
+the smallest :math:`g_n` enters the support, and F is minimised over the affine hull of the support;
+where that leaves the simplex, the way there is followed until a weight is zero and its example
+leaves the support. Many queries take their steps together; none knows of the others.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+_BLOCK = 2**22  # numbers held at once, of each kind
+# Of the mean square of a support's vectors: turns directions that change no combination, along
+# which only the linear term counts, into long steps, which end at the boundary.
+_RIDGE = 1e-12
+_ROUNDING = 32 * np.finfo(np.float64).eps
+_MIN_SCALE = 1e-6
+
+
+@dataclass
+class Solution:
+    """Weights of queries, with the certificate that nothing better was missed.
+
+    Attributes
+    ----------
+    weights : CSR matrix of shape (n_queries, n_corpus) of float64
+        On the simplex, row by row.
+    gap : ndarray of shape (n_queries,)
+        Duality gap, relative to the squared distance from the query to the corpus's mean (or to a
+        millionth of the corpus's variance, if that is more).
+    converged : ndarray of shape (n_queries,) of bool
+        Whether the gap is at most ``tol``, up to rounding.
+    n_iter : ndarray of shape (n_queries,) of int
+        Number of steps taken.
+    """
+
+    weights: sparse.csr_matrix
+    gap: np.ndarray
+    converged: np.ndarray
+    n_iter: np.ndarray
+
+
+class SimplexProblem:
+    r"""A corpus, ready for queries.
+
+    Parameters
+    ----------
+    corpus : ndarray of shape (n, N) of float64
+        The examples.
+    locality : float
+        :math:`\lambda`.
+    """
+
+    def __init__(self, corpus, locality):
+        self.locality = locality
+        self.center = corpus.mean(axis=0)
+        centered = corpus - self.center
+        size = np.abs(centered).max()
+        self.unit = size if size > 0 else 1.0  # so that squares neither overflow nor vanish
+        self.points = centered / self.unit
+        squares = np.einsum("ij,ij->i", self.points, self.points)
+        self.variance = squares.mean()
+        self.largest = squares.max()
+        self.bias = 0.5 * locality * squares
+        self.half_squares = 0.5 * squares
+        self.first = _first_duplicates(corpus)
+
+    def solve(self, queries, *, exclude=None, n_keep=None, tol=1e-6, max_iter=1000):
+        """Solve for a batch of queries.
+
+        Parameters
+        ----------
+        queries : ndarray of shape (b, N) of float64
+            The queries.
+        exclude : ndarray of shape (b,) of int or None, default=None
+            Position of the one example that is left out of every query's corpus.
+        n_keep : int or None, default=None
+            Keep only so many of the largest weights, and solve again for those examples.
+        tol : float, default=1e-6
+            Largest relative duality gap.
+        max_iter : int, default=1000
+            Most steps for a query.
+
+        Returns
+        -------
+        solution : Solution
+        """
+        z = (queries - self.center) / self.unit
+        n, n_units = self.points.shape
+        # An optimum needs n_units + 1 examples, and one enters before another has left.
+        n_slots = min(n, n_units + 2)
+        step = max(1, _BLOCK // max(n, n_slots * (n_slots + n_units)))
+        parts = []
+        for i in range(0, len(z), step):
+            part = slice(i, i + step)
+            own = None if exclude is None else exclude[part]
+            run = _Run(z[part], _Corpus(self, own), n_slots, tol, max_iter)
+            result = run.solve()
+            if n_keep is not None:
+                result = self._keep(z[part], result, n_keep, tol, max_iter)
+            parts.append(result)
+        columns, *rest = zip(*parts, strict=True)
+        weights, gap, converged, n_iter = (np.concatenate(values) for values in rest)
+        matrix = _csr(np.concatenate(columns), weights, n)
+        return Solution(matrix, gap, converged, n_iter)
+
+    def _keep(self, z, result, n_keep, tol, max_iter):
+        """Solve again where there are more than n_keep weights, for the largest of them."""
+        columns, weights, gap, converged, n_iter = result
+        many = np.flatnonzero((weights > 0).sum(axis=1) > n_keep)
+        if len(many) == 0:
+            return result
+        # Largest weights first, equal ones in the order of the corpus.
+        order = np.lexsort((columns[many], -weights[many]), axis=1)[:, :n_keep]
+        kept = np.take_along_axis(columns[many], order, axis=1)
+        run = _Run(z[many], _Subsets(self, kept), n_keep, tol, max_iter)
+        chosen, weights_kept, gap[many], converged[many], steps = run.solve()
+        columns[many], weights[many] = -1, 0.0
+        columns[many, :n_keep] = np.where(
+            chosen >= 0, np.take_along_axis(kept, np.maximum(chosen, 0), axis=1), -1
+        )
+        weights[many, :n_keep] = weights_kept
+        n_iter[many] += steps
+        return columns, weights, gap, converged, n_iter
+
+
+def _first_duplicates(corpus):
+    """Position of the first example that equals each."""
+    _, first, inverse = np.unique(corpus, axis=0, return_index=True, return_inverse=True)
+    return first[np.ravel(inverse)]
+
+
+def _csr(columns, weights, n):
+    """CSR matrix of positive weights; columns (b, M)."""
+    used = weights > 0
+    indptr = np.concatenate([[0], np.cumsum(used.sum(axis=1))])
+    matrix = sparse.csr_matrix((weights[used], columns[used], indptr), shape=(len(columns), n))
+    matrix.sort_indices()
+    return matrix
+
+
+class _Corpus:
+    """Candidates for the support: all examples but the query's own."""
+
+    def __init__(self, problem, exclude):
+        self.problem = problem
+        self.exclude = exclude
+
+    def price(self, rows, directions):
+        """Gradient for some queries, up to a constant: (r, n).
+
+        With direction v - lambda z: <z_n, v - lambda z> + lambda/2 |z_n|^2.
+        """
+        g = directions @ self.problem.points.T
+        g += self.problem.bias
+        return self._without_own(g, rows)
+
+    def nearest(self, z):
+        """Position of the example nearest to each query."""
+        d = self.problem.half_squares - z @ self.problem.points.T
+        return self.representative(self._without_own(d, slice(None)).argmin(axis=1), slice(None))
+
+    def _without_own(self, values, rows):
+        if self.exclude is not None:
+            values[np.arange(len(values)), self.exclude[rows]] = np.inf
+        return values
+
+    def representative(self, columns, rows):
+        """Return the first of equal examples: rounding must not choose between them."""
+        first = self.problem.first[columns]
+        if self.exclude is None:
+            return first
+        own = self.exclude[rows]
+        return np.where(first == own, columns, first)
+
+    def take(self, rows, columns):
+        """Points of one candidate for each of some queries: (r, N)."""
+        return self.problem.points[columns]
+
+
+class _Subsets:
+    """Candidates for the support: a few examples, each query's own."""
+
+    def __init__(self, problem, columns):
+        self.points = problem.points[columns]  # (b, K, N)
+        self.bias = problem.bias[columns]
+        self.half_squares = problem.half_squares[columns]
+        self.problem = problem
+
+    def price(self, rows, directions):
+        """Gradient for some queries, up to a constant: (r, K)."""
+        return np.einsum("rkn,rn->rk", self.points[rows], directions) + self.bias[rows]
+
+    def nearest(self, z):
+        """Position of the candidate nearest to each query."""
+        return (self.half_squares - np.einsum("rkn,rn->rk", self.points, z)).argmin(axis=1)
+
+    def representative(self, columns, rows):
+        """Every candidate stands for itself."""
+        return columns
+
+    def take(self, rows, columns):
+        """Points of one candidate for each of some queries: (r, N)."""
+        return self.points[rows, columns]
+
+
+class _Run:
+    """Supports of a batch of queries in arrays with M slots, some of them empty (column -1)."""
+
+    def __init__(self, z, candidates, n_slots, tol, max_iter):
+        b, n_units = z.shape
+        self.z = z
+        self.candidates = candidates
+        self.locality = candidates.problem.locality
+        self.max_iter = max_iter
+        self.columns = np.full((b, n_slots), -1)
+        self.weights = np.zeros((b, n_slots))
+        self.vectors = np.zeros((b, n_slots, n_units))  # b_n
+        self.gram = np.zeros((b, n_slots, n_slots))
+        self.linear = np.zeros((b, n_slots))
+        self.n_iter = np.zeros(b, dtype=np.intp)
+        squares = np.einsum("ij,ij->i", z, z)
+        self.scale = np.maximum(squares, _MIN_SCALE * candidates.problem.variance)
+        rounding = _ROUNDING * (1 + self.locality) * (squares + candidates.problem.largest)
+        self.allowed = tol * self.scale + rounding
+        self.gap = np.full(b, np.inf)
+
+    def solve(self):
+        """Run all queries to the end.
+
+        Returns
+        -------
+        columns, weights : ndarray of shape (b, n_slots)
+            Positions among the candidates, -1 where a slot is empty, and their weights.
+        gap, converged, n_iter : ndarray of shape (b,)
+            See `Solution`.
+        """
+        everyone = np.arange(len(self.z))
+        self._insert(everyone, self.candidates.nearest(self.z))
+        self.weights[:, 0] = 1.0
+        active, settled = everyone, np.ones(len(everyone), dtype=bool)
+        for _ in range(self.max_iter):
+            self._enter(active[settled])
+            going = self.gap[active] > self.allowed[active]
+            active = active[going]
+            if len(active) == 0:
+                break
+            settled = self._step(active)
+        self._enter(active)
+        converged = self.gap <= self.allowed
+        scale = np.where(self.scale > 0, self.scale, 1.0)
+        return self.columns, self.weights, np.maximum(self.gap, 0) / scale, converged, self.n_iter
+
+    def _enter(self, rows):
+        """Measure the gap of queries, and have the best candidate enter where it is too large."""
+        if len(rows) == 0:
+            return
+        combined = np.matmul(self.weights[rows, None], self.vectors[rows])[:, 0]
+        g = self.candidates.price(rows, combined - self.locality * self.z[rows])
+        columns = self.columns[rows]
+        own = np.take_along_axis(g, np.maximum(columns, 0), axis=1)
+        level = np.einsum("rm,rm->r", self.weights[rows], np.where(columns >= 0, own, 0.0))
+        best = g.argmin(axis=1)
+        gap = level - g[np.arange(len(rows)), best]
+        self.gap[rows] = gap
+        best = self.candidates.representative(best, rows)
+        # One that is there already needs another step, up to rounding of the last.
+        enters = (gap > self.allowed[rows]) & ~(columns == best[:, None]).any(axis=1)
+        # There is a free slot unless rounding has kept too many: then a step must free one.
+        enters &= (columns < 0).any(axis=1)
+        self._insert(rows[enters], best[enters])
+
+    def _insert(self, rows, columns):
+        """Put one candidate for each query into its first empty slot, with weight 0."""
+        slots = (self.columns[rows] >= 0).argmin(axis=1)
+        vectors = self.candidates.take(rows, columns) - self.z[rows]
+        self.columns[rows, slots] = columns
+        self.vectors[rows, slots] = vectors
+        products = np.matmul(self.vectors[rows], vectors[:, :, None])[:, :, 0]
+        self.gram[rows, slots] = products
+        self.gram[rows, :, slots] = products
+        self.linear[rows, slots] = 0.5 * self.locality * np.einsum("ij,ij->i", vectors, vectors)
+
+    def _step(self, rows):
+        """Take one step towards the minimum over the supports' affine hulls.
+
+        Returns
+        -------
+        settled : ndarray of shape (r,) of bool
+            Whether the minimum was reached within the simplex.
+        """
+        self.n_iter[rows] += 1
+        used = self.columns[rows] >= 0
+        m = int(np.flatnonzero(used.any(axis=0))[-1]) + 1
+        used, w = used[:, :m], self.weights[rows, :m]
+        direction = _direction(self.gram[rows, :m, :m], self.linear[rows, :m], w, used)
+        falling = used & (direction < 0)
+        reach = np.full(w.shape, np.inf)
+        np.divide(w, -direction, out=reach, where=falling)
+        length = np.minimum(reach.min(axis=1), 1.0)
+        w = w + length[:, None] * direction
+        leaving = falling & ((reach <= length[:, None]) | (w <= 0))
+        w[leaving | ~used] = 0.0
+        w = np.maximum(w, 0.0)
+        self.weights[rows, :m] = w / w.sum(axis=1, keepdims=True)
+        columns = self.columns[rows, :m]
+        columns[leaving] = -1
+        self.columns[rows, :m] = columns
+        return length >= 1
+
+
+def _direction(gram, linear, w, used):
+    """Direction from w to the minimum of F over the affine hull of the used slots.
+
+    Parameters
+    ----------
+    gram : ndarray of shape (r, m, m)
+        Inner products of the vectors; overwritten.
+    linear, w : ndarray of shape (r, m)
+        Coefficients of the linear term, and weights.
+    used : ndarray of shape (r, m) of bool
+        Which slots count.
+
+    Returns
+    -------
+    direction : ndarray of shape (r, m)
+        Sums to zero; zero where a slot is not used.
+    """
+    ones = used.astype(np.float64)
+    gradient = (np.matmul(gram, w[:, :, None])[:, :, 0] + linear) * ones
+    diagonal = np.arange(gram.shape[1])
+    mean_square = np.einsum("rm,rm->r", gram[:, diagonal, diagonal], ones) / ones.sum(axis=1)
+    mean_square = np.where(mean_square > 0, mean_square, 1.0)[:, None]
+    # The direction sums to zero, so a constant added to all products changes nothing, but it
+    # makes the matrix positive definite.
+    gram += mean_square[:, :, None]
+    gram *= ones[:, :, None] * ones[:, None, :]
+    gram[:, diagonal, diagonal] += np.where(used, _RIDGE * mean_square, mean_square)
+    right = np.stack([gradient, ones], axis=2)
+    down, level = np.moveaxis(np.linalg.solve(gram, right), 2, 0)
+    level *= (down.sum(axis=1) / level.sum(axis=1))[:, None]
+    return (level - down) * ones

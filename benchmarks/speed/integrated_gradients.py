@@ -50,7 +50,7 @@ from common import (  # noqa: E402
 N_STEPS = 50
 SECTION = "speed of integrated gradients"
 TARGETS = {200: 0.7, 8: 1.0}  # ours over captum's
-BLOCKS = (128, 256, 512, 1024, 2048, 10**9)  # rows at once, tried for the floor
+BLOCKS = (64, 100, 128, 256, 512, 1024, 2048, 10**9)  # rows at once, tried for the floor
 
 # name: (data, arguments of Autoencoder)
 NETWORKS = {

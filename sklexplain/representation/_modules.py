@@ -1,5 +1,7 @@
 """The torch path: the steps of an estimator as one chain of modules."""
 
+import itertools
+
 import numpy as np
 import torch
 from sklearn.base import is_classifier
@@ -24,12 +26,13 @@ class Stage(nn.Module):
     @property
     def dtype(self):
         """Floating dtype of the network's weights, None if it has none."""
-        tensors = (*self.module.parameters(), *self.module.buffers())
+        # Lazily: it is asked for in every pass, and the first weight nearly always has it.
+        tensors = itertools.chain(self.module.parameters(), self.module.buffers())
         return next((t.dtype for t in tensors if t.is_floating_point()), None)
 
     def forward(self, x):
-        if not self.takes_integers and self.dtype is not None:
-            x = x.to(self.dtype)
+        dtype = None if self.takes_integers else self.dtype
+        x = x if dtype is None else x.to(dtype)
         # Calling the module, not its forward, runs hooks on it.
         call = self.module if self.method == "forward" else getattr(self.module, self.method)
         out = call(x)

@@ -1,0 +1,397 @@
+"""Per-sample gradients of one parameter, kept as factors wherever that is smaller."""
+
+import math
+
+import torch
+
+_CHUNK = 4096  # rows of the random projection drawn at once; part of what a seed means
+
+
+class Explicit:
+    """Gradients as they are.
+
+    Parameters
+    ----------
+    values : torch.Tensor of shape (n, p)
+        One flattened gradient a row.
+    """
+
+    def __init__(self, values):
+        self.values = values
+
+    def __len__(self):
+        return len(self.values)
+
+    @property
+    def size(self):
+        """Number of entries of one gradient, p."""
+        return self.values.shape[1]
+
+    @property
+    def n_bytes(self):
+        """Bytes held."""
+        return _n_bytes(self.values)
+
+    def compact(self):
+        """Return whatever form is smallest."""
+        return self
+
+    def joined(self, others):
+        """Stack with the gradients of other samples."""
+        return Explicit(torch.cat([self.values, *(o.values for o in others)]))
+
+    def chunks(self, max_bytes):
+        """Yield columns of the gradients and what part they are, a few at a time."""
+        step = max(1, max_bytes // max(1, len(self) * self.values.element_size()))
+        for first in range(0, self.size, step):
+            columns = slice(first, min(first + step, self.size))
+            yield columns, self.values[:, columns]
+
+    def gram(self, other, max_bytes):
+        """Inner products with other gradients of the same parameter, (n, n_other)."""
+        return self.values @ other.values.T
+
+
+class Outer:
+    r"""Gradients :math:`\sum_l b_l a_l^\top` of weight matrices that are applied at L positions.
+
+    Parameters
+    ----------
+    a : torch.Tensor of shape (n, n_groups, L, n_in)
+        What the matrix was applied to.
+    b : torch.Tensor of shape (n, n_groups, L, n_out)
+        Gradients of what came out.
+    """
+
+    def __init__(self, a, b):
+        self.a, self.b = a, b
+
+    def __len__(self):
+        return len(self.a)
+
+    @property
+    def size(self):
+        """Number of entries of one gradient, n_groups · n_out · n_in."""
+        return self.a.shape[1] * self.a.shape[3] * self.b.shape[3]
+
+    @property
+    def n_bytes(self):
+        """Bytes held."""
+        return _n_bytes(self.a) + _n_bytes(self.b)
+
+    def compact(self):
+        """Return the explicit gradients if they are smaller than the factors."""
+        if self.size <= math.prod(self.a.shape[1:]) + math.prod(self.b.shape[1:]):
+            return Explicit(self.values)
+        return self
+
+    @property
+    def values(self):
+        """The explicit gradients, (n, p)."""
+        # (n, n_groups, n_out, n_in)
+        return (self.b.transpose(2, 3) @ self.a).reshape(len(self), -1)
+
+    def joined(self, others):
+        """Stack with the gradients of other samples."""
+        parts = [self, *others]
+        return Outer(torch.cat([t.a for t in parts]), torch.cat([t.b for t in parts]))
+
+    def added(self, other):
+        """Sum with the gradients of other uses of the matrix: they are more positions."""
+        return Outer(torch.cat([self.a, other.a], dim=2), torch.cat([self.b, other.b], dim=2))
+
+    def chunks(self, max_bytes):
+        """Yield columns of the gradients and what part they are, a few at a time."""
+        n_groups, n_out, n_in = self.a.shape[1], self.b.shape[3], self.a.shape[3]
+        row = max(1, len(self) * n_in * self.a.element_size())
+        step = max(1, max_bytes // row)
+        if step >= n_groups * n_out:
+            yield slice(0, self.size), self.values
+            return
+        for g in range(n_groups):
+            for first in range(0, n_out, step):
+                last = min(first + step, n_out)
+                part = self.b[:, g, :, first:last].transpose(1, 2) @ self.a[:, g]
+                columns = slice((g * n_out + first) * n_in, (g * n_out + last) * n_in)
+                yield columns, part.reshape(len(self), -1)
+
+    def gram(self, other, max_bytes):
+        """Inner products with other gradients of the same parameter, (n, n_other)."""
+        n_pairs, n_sum = len(self) * len(other), len(self) + len(other)
+        n_positions, n_both = self.a.shape[2], self.a.shape[3] + self.b.shape[3]
+        area = self.a.shape[3] * self.b.shape[3]
+        factored = n_pairs * n_positions * other.a.shape[2] * n_both
+        if factored > area * (n_pairs + n_sum * n_positions):
+            return _explicit_gram(self, other, max_bytes)
+        return _paired_gram(self, other, max_bytes)
+
+
+class Lookup:
+    """Gradients of a table, of which every sample looks up L rows.
+
+    Parameters
+    ----------
+    index : torch.Tensor of int of shape (n, L)
+        The rows.
+    b : torch.Tensor of shape (n, L, width)
+        Gradients of what was looked up.
+    n_rows : int
+        Length of the table.
+    """
+
+    def __init__(self, index, b, n_rows):
+        self.index, self.b, self.n_rows = index, b, n_rows
+
+    def __len__(self):
+        return len(self.index)
+
+    @property
+    def size(self):
+        """Number of entries of one gradient."""
+        return self.n_rows * self.b.shape[2]
+
+    @property
+    def n_bytes(self):
+        """Bytes held."""
+        return _n_bytes(self.index) + _n_bytes(self.b)
+
+    def compact(self):
+        """Return the explicit gradients if they are smaller than the factors."""
+        small = self.size <= self.index.shape[1] * (self.b.shape[2] + 1)
+        return Explicit(self.values) if small else self
+
+    @property
+    def values(self):
+        """The explicit gradients, (n, p)."""
+        table = self.b.new_zeros(len(self), self.n_rows, self.b.shape[2])
+        index = self.index.unsqueeze(2).expand_as(self.b)
+        return table.scatter_add_(1, index, self.b).reshape(len(self), -1)
+
+    def joined(self, others):
+        """Stack with the gradients of other samples."""
+        parts = [self, *others]
+        index, b = torch.cat([t.index for t in parts]), torch.cat([t.b for t in parts])
+        return Lookup(index, b, self.n_rows)
+
+    def added(self, other):
+        """Sum with the gradients of other uses of the table."""
+        index = torch.cat([self.index, other.index], dim=1)
+        return Lookup(index, torch.cat([self.b, other.b], dim=1), self.n_rows)
+
+    def chunks(self, max_bytes):
+        """Yield columns of the gradients and what part they are, a few at a time."""
+        width = self.b.shape[2]
+        step = max(1, max_bytes // max(1, len(self) * width * self.b.element_size()))
+        for first in range(0, self.n_rows, step):
+            last = min(first + step, self.n_rows)
+            inside = (self.index >= first) & (self.index < last)
+            index = torch.where(inside, self.index - first, 0)
+            part = Lookup(index, self.b * inside.unsqueeze(2), last - first)
+            yield slice(first * width, last * width), part.values
+
+    def gram(self, other, max_bytes):
+        """Inner products with other gradients of the same table, (n, n_other)."""
+        out = self.b.new_empty(len(self), len(other))
+        theirs, b = other.index.reshape(-1), other.b.reshape(-1, other.b.shape[2])
+        row_bytes = 2 * self.index.shape[1] * len(theirs) * self.b.element_size()
+        step = max(1, max_bytes // max(1, row_bytes))
+        for i in range(0, len(self), step):
+            rows = slice(i, i + step)
+            mine = self.b[rows]
+            products = (mine.reshape(-1, mine.shape[2]) @ b.T) * (
+                self.index[rows].reshape(-1, 1) == theirs
+            )
+            products = products.view(len(mine), self.index.shape[1], len(other), -1)
+            out[rows] = products.sum(dim=(1, 3))
+        return out
+
+
+def _n_bytes(tensor):
+    return tensor.numel() * tensor.element_size()
+
+
+def _explicit_gram(first, second, max_bytes):
+    """Inner products by explicit gradients, a few columns at a time."""
+    # Both sides get the same columns only if they get the same share of the memory.
+    step = max_bytes * len(first) // max(1, len(first) + len(second))
+    width = first.a.shape[3] * first.a.element_size()
+    n_rows = max(1, step // max(1, len(first) * width))
+    out = first.a.new_zeros(len(first), len(second))
+    pairs = zip(
+        first.chunks(n_rows * len(first) * width),
+        second.chunks(n_rows * len(second) * width),
+        strict=True,
+    )
+    for (_, ours), (_, theirs) in pairs:
+        out += ours @ theirs.T
+    return out
+
+
+def _paired_gram(first, second, max_bytes):
+    """Inner products by the factors: those of a times those of b, over pairs of positions."""
+    out = first.a.new_zeros(len(first), len(second))
+    n_theirs = len(second) * second.a.shape[2]
+    row_bytes = 2 * first.a.shape[2] * n_theirs * first.a.element_size()
+    step = max(1, max_bytes // max(1, row_bytes))
+    for g in range(first.a.shape[1]):
+        a, b = second.a[:, g].reshape(n_theirs, -1), second.b[:, g].reshape(n_theirs, -1)
+        for i in range(0, len(first), step):
+            rows = slice(i, i + step)
+            products = (first.a[rows, g].flatten(0, 1) @ a.T).mul_(
+                first.b[rows, g].flatten(0, 1) @ b.T
+            )
+            if first.a.shape[2] == second.a.shape[2] == 1:
+                out[rows] += products
+            else:
+                shape = (-1, first.a.shape[2], len(second), second.a.shape[2])
+                out[rows] += products.view(shape).sum(dim=(1, 3))
+    return out
+
+
+def add_terms(first, second):
+    """Sum of two gradients of the same samples in the same parameter.
+
+    Parameters
+    ----------
+    first, second : Explicit, Outer or Lookup
+        The gradients.
+
+    Returns
+    -------
+    term : Explicit, Outer or Lookup
+    """
+    same = type(first) is type(second) and not isinstance(first, Explicit)
+    if same and (isinstance(first, Lookup) or _alike(first, second)):
+        return first.added(second)
+    return Explicit(first.values + second.values)
+
+
+def _alike(first, second):
+    groups = first.a.shape[1] == second.a.shape[1]
+    return (
+        groups and first.a.shape[3] == second.a.shape[3] and first.b.shape[3] == second.b.shape[3]
+    )
+
+
+def join_terms(parts):
+    """Stack the gradients of several batches.
+
+    Parameters
+    ----------
+    parts : list of dict of str to term
+        What `per_sample_gradients` returned.
+
+    Returns
+    -------
+    terms : dict of str to term
+    """
+    first, *others = parts
+    return {k: term.joined([p[k] for p in others]) for k, term in first.items()}
+
+
+def flatten_terms(terms):
+    """Explicit gradients in all parameters side by side.
+
+    Parameters
+    ----------
+    terms : dict of str to term
+        What `per_sample_gradients` returned.
+
+    Returns
+    -------
+    gradients : torch.Tensor of shape (n, p)
+    """
+    return torch.cat([term.values for term in terms.values()], dim=1)
+
+
+def gram_matrix(first, second, max_bytes=2**28):
+    """Inner products of all gradients of two sets, without the explicit gradients.
+
+    Parameters
+    ----------
+    first, second : dict of str to term
+        What `per_sample_gradients` returned, in the same parameters.
+    max_bytes : int, default=2**28
+        About the largest size of intermediate results.
+
+    Returns
+    -------
+    gram : torch.Tensor of shape (n_first, n_second)
+    """
+    return sum(term.gram(second[name], max_bytes) for name, term in first.items())
+
+
+def squared_norms(terms, max_bytes=2**28):
+    """Squared length of every gradient.
+
+    Parameters
+    ----------
+    terms : dict of str to term
+        What `per_sample_gradients` returned.
+    max_bytes : int, default=2**28
+        About the largest size of intermediate results.
+
+    Returns
+    -------
+    squares : torch.Tensor of shape (n,)
+    """
+    return sum(part.square().sum(dim=1) for t in terms.values() for _, part in t.chunks(max_bytes))
+
+
+def terms_bytes(terms):
+    """Bytes that gradients hold.
+
+    Parameters
+    ----------
+    terms : dict of str to term
+        What `per_sample_gradients` returned.
+
+    Returns
+    -------
+    n_bytes : int
+    """
+    return sum(term.n_bytes for term in terms.values())
+
+
+def project_terms(terms, n_dims, seed, max_bytes=2**28):
+    r"""Project gradients to a fixed number of dimensions, the same way for all of a seed.
+
+    With the entries of R independent and normal of variance 1 / n_dims, inner products of projected
+    gradients are those of the gradients in expectation, with a standard deviation of at most
+    :math:`\sqrt{2 / n_\mathrm{dims}}` times the product of the lengths.
+
+    Parameters
+    ----------
+    terms : dict of str to term
+        What `per_sample_gradients` returned.
+    n_dims : int
+        Number of dimensions.
+    seed : int
+        Determines R.
+    max_bytes : int, default=2**28
+        About the largest size of intermediate results.
+
+    Returns
+    -------
+    terms : dict of str to Explicit
+        With one entry, of size ``n_dims``.
+    """
+    out = None
+    for number, term in enumerate(terms.values()):
+        # R's rows are as many as the chunk's columns.
+        chunk_bytes = min(max_bytes, max_bytes * len(term) // n_dims)
+        for columns, part in term.chunks(chunk_bytes):
+            rows = _projection(number, columns, n_dims, seed).to(part.device, part.dtype)
+            out = part @ rows if out is None else out + part @ rows
+    return {"projection": Explicit(out / math.sqrt(n_dims))}
+
+
+def _projection(number, columns, n_dims, seed):
+    """Rows of the random matrix, drawn in pieces that do not depend on the chunks asked for."""
+    first, last = columns.start // _CHUNK, -(-columns.stop // _CHUNK)
+    pieces = []
+    for piece in range(first, last):
+        generator = torch.Generator().manual_seed((seed * 1009 + number) * 65537 + piece)
+        pieces.append(torch.randn(_CHUNK, n_dims, generator=generator))
+    start = columns.start - first * _CHUNK
+    return torch.cat(pieces)[start : start + columns.stop - columns.start]

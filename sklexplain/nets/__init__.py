@@ -1,11 +1,13 @@
 """Networks that learn representations, as scikit-learn estimators and as torch modules."""
 
 from ._autoencoder import Autoencoder
+from ._checkpoints import CheckpointHistory
 from ._modules import AutoencoderModule, Conv1dAutoencoder, LSTMAutoencoder, MLPAutoencoder
 
 __all__ = [
     "Autoencoder",
     "AutoencoderModule",
+    "CheckpointHistory",
     "Conv1dAutoencoder",
     "LSTMAutoencoder",
     "MLPAutoencoder",

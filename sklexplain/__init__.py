@@ -1,8 +1,14 @@
 """Explanations of learned representations as scikit-learn estimators."""
 
 from .attribution import LabelFreeAttributor
-from .examples import DKNNImportance, SimplExImportance
+from .examples import DKNNImportance, SimplExImportance, TracInImportance
 
 __version__ = "0.1.0"
 
-__all__ = ["DKNNImportance", "LabelFreeAttributor", "SimplExImportance", "__version__"]
+__all__ = [
+    "DKNNImportance",
+    "LabelFreeAttributor",
+    "SimplExImportance",
+    "TracInImportance",
+    "__version__",
+]

@@ -99,3 +99,28 @@ def encode(net, X):
         z = net(torch.as_tensor(X)).numpy()
     net.train(mode)
     return z
+
+
+class Reconstructor(nn.Module):
+    """The network of a name as the encoder, and a linear decoder."""
+
+    def __init__(self, name):
+        super().__init__()
+        factory, shape = NETS[name]
+        self.encoder = factory()
+        n_units = {"conv2d": 5}.get(name, 4)
+        self.decoder = nn.Sequential(
+            nn.Linear(n_units, int(np.prod(shape))), nn.Tanh(), nn.Unflatten(1, shape)
+        )
+
+    def forward(self, x):
+        return self.decoder(self.encoder(x))
+
+
+def make_reconstructor(name, dtype=torch.float32):
+    """An autoencoder in training mode, with running statistics of its own."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = Reconstructor(name).to(dtype)
+        net(torch.randn(16, *NETS[name][1], dtype=dtype))
+    return net

@@ -11,11 +11,11 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
 
 import sklexplain
-from sklexplain import DKNNImportance, LabelFreeAttributor, SimplExImportance
+from sklexplain import DKNNImportance, LabelFreeAttributor, SimplExImportance, TracInImportance
 from sklexplain.attribution._methods import METHODS
 from sklexplain.nets import Autoencoder
 from sklexplain.utils.estimator_checks import nd_checks, parametrize_nd_checks
-from tests.cases import NETS, make_net, make_X
+from tests.cases import NETS, make_net, make_reconstructor, make_X
 
 
 def _autoencoder(module="mlp", **params):
@@ -30,7 +30,7 @@ def _autoencoder(module="mlp", **params):
     )
 
 
-# DKNNImportance, SimplExImportance and Autoencoder have theirs beside their other tests.
+# Example importance and Autoencoder have theirs beside their other tests.
 ESTIMATORS = [
     *[LabelFreeAttributor(PCA(n_components=1), method=m, random_state=0) for m in sorted(METHODS)],
     LabelFreeAttributor(_autoencoder(), method="saliency", random_state=0),
@@ -77,6 +77,11 @@ CASES = [
         (SimplExImportance(make_net(name), n_keep=k, random_state=0), make_X(name))
         for name, k in (("conv1d", None), ("conv2d", 3), ("lstm", None), ("mlp", 2))
     ],
+    *[
+        (TracInImportance(make_reconstructor(name), random_state=0), make_X(name))
+        for name in ("conv1d", "conv2d", "lstm", "transformer")
+    ],
+    (TracInImportance(_autoencoder(pretext="inpainting"), random_state=0), make_X("mlp")),
     (_autoencoder(), make_X("mlp")),
     (_autoencoder(), make_X("conv2d")),
     (_autoencoder("conv1d"), make_X("conv1d")),

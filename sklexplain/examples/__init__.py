@@ -3,5 +3,6 @@
 from ._base import BaseExampleImportance
 from ._dknn import DKNNImportance
 from ._simplex import SimplExImportance
+from ._tracin import TracInImportance
 
-__all__ = ["BaseExampleImportance", "DKNNImportance", "SimplExImportance"]
+__all__ = ["BaseExampleImportance", "DKNNImportance", "SimplExImportance", "TracInImportance"]

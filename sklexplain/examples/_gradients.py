@@ -1,0 +1,365 @@
+"""What example importance by gradients shares: the loss, the parameters, the passes."""
+
+import copy
+import difflib
+from contextlib import contextmanager
+from functools import partial
+
+import numpy as np
+import torch
+from sklearn.pipeline import Pipeline
+from skorch import NeuralNet
+from torch import nn
+
+from ..nets._training import corrupt
+from ..representation._modules import Chain, Stage
+from ..representation._per_sample import (
+    join_terms,
+    per_sample_gradients,
+    plan_gradients,
+    project_terms,
+    terms_bytes,
+)
+from ..representation._resolve import named_steps, unwrap
+
+ALTERNATIVES = (
+    "use DKNNImportance or SimplExImportance, which look at representations and need no loss"
+)
+_CACHE_BYTES = 2**28  # gradients of the corpus kept for the next samples
+_BLOCK_BYTES = 2**27  # gradients of samples at once
+_SAME = 1e-3  # largest relative difference between a loss in a batch and alone
+
+
+class Network:
+    """The network that was trained, what comes before it, and its loss for each sample.
+
+    Parameters
+    ----------
+    estimator : nn.Module or fitted estimator
+        What is explained.
+    representation : Representation
+        Of the estimator, with ``layer=None``.
+
+    Attributes
+    ----------
+    module : nn.Module
+        The network, on the device where it runs.
+    net : NeuralNet or None
+        The skorch net it belongs to.
+
+    Raises
+    ------
+    TypeError
+        If the last step is no network.
+    """
+
+    def __init__(self, estimator, representation):
+        self.representation = representation
+        *self._before, last = _steps(representation.chain)
+        if not isinstance(last, Stage):
+            step = getattr(last, "reason", None)
+            problem = "has no torch form" if step else "is no network"
+            raise TypeError(
+                f"{step or type(unwrap(estimator)).__name__} {problem}: gradients need a network "
+                "as the last step, after steps that have a torch form. Transform X before and "
+                f"pass the network alone, or {ALTERNATIVES}."
+            )
+        self._stage = last
+        self.module = last.module
+        owner = unwrap(estimator)
+        while isinstance(owner, Pipeline):
+            owner = unwrap(named_steps(owner)[-1][1])
+        net = owner if isinstance(owner, NeuralNet) else getattr(owner, "net_", None)
+        self.net = net if isinstance(net, NeuralNet) else None
+
+    def tensor(self, inputs):
+        """Make what the network itself is given of the explainer's inputs."""
+        x = self.representation.tensor(inputs)
+        with torch.no_grad():
+            for step in self._before:
+                x = step(x)
+        if self._stage.takes_integers or self._stage.dtype is None:
+            return x
+        return x.to(self._stage.dtype)
+
+    def losses(self, loss, n_draws, seed):
+        """Make a function from a batch to one loss a sample.
+
+        Parameters
+        ----------
+        loss : callable or None
+            From the network's output and its input to one number a sample.
+        n_draws : int
+            Number of draws of a random pretext task.
+        seed : int
+            Of the draws, which are the same for all samples.
+
+        Returns
+        -------
+        losses : callable
+        """
+        loss = _default_loss(self.net) if loss is None else loss
+        draws = None
+
+        def losses(x):
+            nonlocal draws
+            if draws is None:
+                draws = _draws(self.net, x, n_draws, seed)
+            parts = [_checked(loss(self.module(draw(x)), x), x) for draw in draws]
+            return sum(parts) / len(parts)
+
+        return losses
+
+
+def _steps(chain):
+    if not isinstance(chain, Chain):
+        return [chain]
+    return [step for part in chain.steps for step in _steps(part)]
+
+
+def _draws(net, x, n_draws, seed):
+    """Make the functions that corrupt inputs as the pretext task does."""
+    pretext = getattr(net, "pretext", "reconstruction")
+    if pretext == "reconstruction":
+        return [torch.clone]
+    generator = torch.Generator().manual_seed(seed)
+    base = torch.zeros_like if pretext == "denoising" else torch.ones_like
+    changes = [
+        corrupt(base(x[:1], device="cpu"), pretext, net.noise_std, net.mask_rate, generator)
+        for _ in range(n_draws)
+    ]
+    operation = torch.add if pretext == "denoising" else torch.mul
+    return [partial(operation, other=change.to(x.device)) for change in changes]
+
+
+def _checked(values, x):
+    if isinstance(values, torch.Tensor) and values.shape == (len(x),):
+        return values
+    what = f"shape {tuple(values.shape)}" if hasattr(values, "shape") else type(values).__name__
+    raise TypeError(
+        f"the loss returned {what} for {len(x)} samples, but must return one number each; do not "
+        f"average over samples (reduction='none'). A loss over pairs has none: {ALTERNATIVES}."
+    )
+
+
+def _default_loss(net):
+    """Return the criterion for each sample, or the squared error, of a reconstruction."""
+    criterion = nn.MSELoss() if net is None else net.criterion_
+    reduction = getattr(criterion, "reduction", None)
+    if reduction is not None:
+        criterion = copy.copy(criterion)
+        criterion.reduction = "none"
+
+    def loss(output, x):
+        output = output[0] if isinstance(output, (tuple, list)) else output
+        if not isinstance(output, torch.Tensor) or output.shape != x.shape:
+            shape = tuple(getattr(output, "shape", ())) or type(output).__name__
+            raise TypeError(
+                f"the network makes {shape} of {tuple(x.shape)}, no reconstruction that could be "
+                "compared with its input; pass loss, a callable(output, x) that returns one "
+                f"number a sample. A loss over pairs or over labels has none: {ALTERNATIVES}."
+            )
+        try:
+            if reduction is None:
+                return torch.stack(
+                    [criterion(o[None], t[None]) for o, t in zip(output, x, strict=True)]
+                )
+            values = criterion(output, x).flatten(1)
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            raise TypeError(
+                f"{type(criterion).__name__} compares no reconstruction with its input ({error}); "
+                "pass loss, a callable(output, x) that returns one number a sample. A loss over "
+                f"pairs or over labels has none: {ALTERNATIVES}."
+            ) from error
+        return values.sum(dim=1) if reduction == "sum" else values.mean(dim=1)
+
+    return loss
+
+
+def choose_parameters(module, parameters):
+    """Find the parameters that gradients are taken in.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The network.
+    parameters : str or list of str
+        "encoder", "all", or names of parameters and submodules.
+
+    Returns
+    -------
+    names : list of str
+        As in ``module.named_parameters()``, and in its order.
+
+    Raises
+    ------
+    TypeError
+        If it is neither.
+    ValueError
+        If a name is unknown, or there are no parameters.
+    """
+    named = dict(module.named_parameters())
+    if isinstance(parameters, str):
+        wanted = [""] if parameters == "all" else [parameters]
+    else:
+        wanted = parameters
+    if not isinstance(wanted, (list, tuple)) or not all(isinstance(w, str) for w in wanted):
+        raise TypeError(
+            f"parameters={parameters!r} must be 'encoder', 'all' or a list of names of parameters "
+            "and submodules."
+        )
+    parts = dict(module.named_modules())
+    chosen = set()
+    for name in wanted:
+        if name not in named and name not in parts:
+            raise _unknown(name, [*named, *parts], type(module).__name__)
+        own = [named[name]] if name in named else parts[name].parameters()
+        chosen.update(map(id, own))
+    names = [name for name, parameter in named.items() if id(parameter) in chosen]
+    if not names:
+        raise ValueError(f"parameters={parameters!r} has no parameters to take gradients in.")
+    return names
+
+
+def _unknown(name, known, owner):
+    near = difflib.get_close_matches(name, filter(None, known), n=3, cutoff=0.4)
+    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    children = ", ".join(repr(k) for k in known if k and "." not in k)
+    return ValueError(
+        f"parameters: {name!r} is neither a parameter nor a submodule of {owner}.{hint} Name some "
+        f"in a list, as in named_parameters() ({children}, …), or pass parameters='all'."
+    )
+
+
+class GradientPass:
+    """Per-sample gradients of one network, a batch at a time.
+
+    Made by `gradient_pass`, and used inside it.
+
+    Attributes
+    ----------
+    plan : GradientPlan
+        How each parameter's gradients are had.
+    kept : dict
+        Gradients that `blocks` has kept; may be handed on to another pass.
+    bytes_per_sample : int
+        Bytes that the gradients of a sample take.
+    """
+
+    def __init__(self, network, losses, names, inputs, batch_size, projection=None, kept=None):
+        self.network, self._losses = network, losses
+        self._batch_size = network.representation.block_rows(batch_size)
+        self._projection = projection
+        probe = network.tensor(_two_different(inputs))
+        check_losses(losses, probe)
+        self.plan = plan_gradients(losses, network.module, names, probe)
+        self.bytes_per_sample = max(1, terms_bytes(self._terms(probe)) // 2)
+        self.kept = {} if kept is None else kept
+
+    def _terms(self, x):
+        terms = per_sample_gradients(self._losses, self.network.module, x, self.plan)
+        return terms if self._projection is None else project_terms(terms, *self._projection)
+
+    def terms(self, inputs):
+        """Return the gradients of all inputs."""
+        step = self._batch_size
+        batches = [inputs[i : i + step] for i in range(0, len(inputs), step)]
+        return join_terms([self._terms(self.network.tensor(batch)) for batch in batches])
+
+    def blocks(self, inputs, key=None):
+        """Yield slices and gradients of as many inputs as fit into memory.
+
+        Parameters
+        ----------
+        inputs : ndarray of shape (n, ...)
+            Samples.
+        key : hashable or None, default=None
+            The weights that the network has now. Not None: the first gradients are kept, for the
+            same inputs and key.
+
+        Yields
+        ------
+        rows : slice
+        terms : dict of str to term
+        """
+        step = self.rows_at_once
+        for start in range(0, len(inputs), step):
+            rows = slice(start, min(start + step, len(inputs)))
+            terms = self.kept.get((key, start))
+            if terms is None:
+                terms = self.terms(inputs[rows])
+                n_bytes = sum(map(terms_bytes, self.kept.values())) + terms_bytes(terms)
+                if key is not None and n_bytes <= _CACHE_BYTES:
+                    self.kept[key, start] = terms
+            yield rows, terms
+
+    @property
+    def rows_at_once(self):
+        """Number of samples whose gradients fit into memory."""
+        return max(1, _BLOCK_BYTES // self.bytes_per_sample)
+
+
+def _two_different(inputs):
+    """Return the first sample and the one farthest from it."""
+    flat = inputs.reshape(len(inputs), -1).astype(np.float64)
+    far = np.square(flat - flat[0]).sum(axis=1).argmax()
+    return inputs[[0, far]]
+
+
+def check_losses(losses, x):
+    """Raise unless the loss of every sample is its own.
+
+    Parameters
+    ----------
+    losses : callable
+        From a batch to one loss a sample.
+    x : torch.Tensor of shape (2, ...)
+        Two samples.
+
+    Raises
+    ------
+    TypeError
+        If the loss in a batch is another one than alone, as with a loss over pairs.
+    ValueError
+        If it is not finite.
+    """
+    with torch.no_grad():
+        together = losses(x)
+        alone = torch.cat([losses(x[i : i + 1]) for i in range(len(x))])
+    if not torch.isfinite(together).all():
+        raise ValueError("the loss of a training example is not finite; check it and the weights.")
+    error = (together - alone).abs().max()
+    if not error <= _SAME * alone.abs().max():  # nor if a sample alone gives NaN
+        raise TypeError(
+            "the loss of a sample depends on the other samples in its batch, as a loss over pairs "
+            f"(contrastive) does, so it is not the sample's: {ALTERNATIVES}."
+        )
+
+
+@contextmanager
+def loaded(module, weights):
+    """Put other weights into a network, and put everything back after.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The network.
+    weights : dict of str to torch.Tensor or None
+        A state dict; None leaves the network as it is.
+
+    Yields
+    ------
+    None
+    """
+    if weights is None:
+        yield
+        return
+    tensors = [*module.parameters(), *module.buffers()]
+    before = [t.detach().clone() for t in tensors]
+    try:
+        module.load_state_dict(weights)
+        yield
+    finally:
+        with torch.no_grad():
+            for tensor, value in zip(tensors, before, strict=True):
+                tensor.copy_(value)

@@ -1,0 +1,303 @@
+"""Example importance by the gradients along the training path."""
+
+import numbers
+import os
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..nets._checkpoints import CheckpointHistory, load_weights
+from ..representation._per_sample import gram_matrix, squared_norms
+from ..utils._validation import check_positive_int
+from ._base import BaseExampleImportance
+from ._gradients import GradientPass, Network, choose_parameters, loaded
+
+_ROW_ENTRIES = 2**25  # of the importance matrix at once
+
+
+class TracInImportance(BaseExampleImportance):
+    r"""Importance of training examples by the inner products of gradients along training.
+
+    A step of gradient descent on example n, of length :math:`\eta_t`, lowers the loss L of a
+    sample x by :math:`\eta_t \langle \nabla L(x), \nabla L(x_n) \rangle`, to first order. The
+    importance is the sum of that over checkpoints t of the training ([1]_, its section 3.2), in the
+    parameters :math:`\theta_r` of the encoder and with a loss that needs no labels ([2]_, section
+    3.1):
+
+    .. math:: c_n(x) = \sum_t \eta_t \langle \nabla_{\theta_r} L(x, \theta_t),
+              \nabla_{\theta_r} L(x_n, \theta_t) \rangle
+
+    Parameters
+    ----------
+    estimator : nn.Module or estimator
+        What is explained: a torch module, a skorch net, an :class:`~sklexplain.nets.Autoencoder`,
+        or a Pipeline with one of them as its last step. An unfitted estimator is cloned and fitted
+        in ``fit``.
+    loss : callable or None, default=None
+        From the network's output and its input, tensors of shape (n, ...), to one loss a sample
+        (n,). None: the skorch net's criterion for each sample, or the mean squared error for a
+        module, between the output and the input; a class head's cross-entropy is left out. If the
+        net was trained with a random pretext task (denoising, inpainting), the loss is the mean
+        over ``n_draws`` draws that are the same for all samples.
+    parameters : {"encoder", "all"} or list of str, default="encoder"
+        The parameters :math:`\theta_r`: those of the network's submodule ``encoder``, all, or those
+        named, as in ``named_parameters()`` and ``named_modules()``.
+    checkpoints : CheckpointHistory, list of (state dict or file, float) or None, default=None
+        Weights of the network, with learning rates; files are safetensors, or were written by
+        `torch.save`. A history without checkpoints stands for the one among the net's callbacks.
+        None: the weights there are, with the skorch net's learning rate (1 for a module).
+    n_draws : int, default=8
+        Number of draws of a random pretext task.
+    n_projections : int or None, default=None
+        If given, gradients are projected at random to this many dimensions: importance is then the
+        exact one up to a random error of about :math:`\sqrt{1 / n_\mathrm{projections}}` times the
+        product of the gradients' lengths, and gradients of large networks fit into memory.
+    max_bytes : int, default=2**31
+        Largest dense matrix that `transform` returns.
+    batch_size : int, default=1024
+        Most samples in the network at once.
+    device : str, torch.device or None, default=None
+        Where the network runs; None: where it is.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the pretext task's draws and of the projection.
+    verbose : int, default=0
+        Whether to show progress.
+
+    Attributes
+    ----------
+    estimator_ : nn.Module or estimator
+        The fitted estimator that is explained.
+    learning_rates_ : ndarray of shape (n_checkpoints,)
+        Learning rate of every checkpoint.
+    parameters_ : list of str
+        Names of the parameters that gradients are taken in.
+    corpus_index_ : ndarray of shape (n_train,)
+        Labels of the training examples: the index of a pandas DataFrame, else positions.
+    n_features_in_ : int
+        Size of axis 1 of X.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Column names, if X was a DataFrame with names.
+    input_shape_ : tuple of int
+        Shape of one sample.
+    seed_ : int
+        Seed of everything random, derived from ``random_state``.
+
+    See Also
+    --------
+    sklexplain.nets.CheckpointHistory : Keeps the checkpoints in training.
+    DKNNImportance : Importance by representations, without a loss.
+
+    Notes
+    -----
+    Positive importance: training on the example lowers the sample's loss. The gradients of linear,
+    convolutional, recurrent, attention, embedding and normalisation layers come from one backward
+    pass over a batch, and inner products from their factors; other parameters are differentiated
+    one sample at a time. The network is in eval mode, so dropout is off, and comes back with the
+    weights it had.
+
+    References
+    ----------
+    .. [1] G. Pruthi, F. Liu, S. Kale and M. Sundararajan, "Estimating Training Data Influence by
+       Tracing Gradient Descent", NeurIPS 2020.
+    .. [2] J. Crabbé and M. van der Schaar, "Label-Free Explainability for Unsupervised Models",
+       ICML 2022.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklexplain import TracInImportance
+    >>> from sklexplain.nets import Autoencoder, CheckpointHistory
+    >>> X, y = load_iris(return_X_y=True)
+    >>> history = CheckpointHistory(every=10)
+    >>> autoencoder = Autoencoder(
+    ...     n_components=2,
+    ...     validation_split=None,
+    ...     max_epochs=30,
+    ...     net_params={"callbacks": [history]},
+    ...     random_state=0,
+    ... ).fit(X[::2])
+    >>> tracin = TracInImportance(autoencoder, checkpoints=history).fit(X[::2], y[::2])
+    >>> tracin.transform(X[1::2]).shape
+    (75, 75)
+    >>> importance, index = tracin.top_examples(X[1::2], k=3)
+    >>> index.shape
+    (75, 3)
+    """
+
+    layer = None  # the loss is the whole network's
+
+    def __init__(
+        self,
+        estimator,
+        *,
+        loss=None,
+        parameters="encoder",
+        checkpoints=None,
+        n_draws=8,
+        n_projections=None,
+        max_bytes=2**31,
+        batch_size=1024,
+        device=None,
+        random_state=None,
+        verbose=0,
+    ):
+        self.estimator = estimator
+        self.loss = loss
+        self.parameters = parameters
+        self.checkpoints = checkpoints
+        self.n_draws = n_draws
+        self.n_projections = n_projections
+        self.max_bytes = max_bytes
+        self.batch_size = batch_size
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _check_params(self):
+        super()._check_params()
+        check_positive_int("n_draws", self.n_draws)
+        if self.n_projections is not None:
+            check_positive_int("n_projections", self.n_projections)
+        if self.loss is not None and not callable(self.loss):
+            raise TypeError(
+                f"loss={self.loss!r} must be None or a callable(output, x) that returns one "
+                "number a sample."
+            )
+
+    def _fit_corpus(self, inputs):
+        network = Network(self.estimator_, self._representation)
+        self.parameters_ = choose_parameters(network.module, self.parameters)
+        self._checkpoints = self._find_checkpoints(network)
+        self.learning_rates_ = np.array([lr for _, lr in self._checkpoints])
+        for number, (saved, _) in enumerate(self._checkpoints):
+            _check_weights(network.module, _weights(saved), number)
+        with self._gradients():
+            pass  # what cannot be differentiated is said now
+
+    def _find_checkpoints(self, network):
+        given = self.checkpoints
+        if given is None:
+            return [(None, 1.0 if network.net is None else float(network.net.lr))]
+        if isinstance(given, CheckpointHistory):
+            given = _checkpoints_of(given, network.net)
+        return _checked_checkpoints(given)
+
+    @contextmanager
+    def _gradients(self, kept=None):
+        """Open the network's session, with a function that gives its gradients."""
+        network = Network(self.estimator_, self._representation)
+        losses = network.losses(self.loss, self.n_draws, self.seed_)
+        projection = None if self.n_projections is None else (self.n_projections, self.seed_)
+        with self._representation.session():
+            yield GradientPass(
+                network, losses, self.parameters_, self._corpus, self.batch_size, projection, kept
+            )
+
+    def _blocks(self, inputs, exclude_self=False):
+        n_train, start, kept = len(self._corpus), 0, {}
+        while start < len(inputs):
+            # The network is put back before anything is handed on.
+            with self._gradients(kept) as gradients:
+                step = min(gradients.rows_at_once, max(1, _ROW_ENTRIES // n_train))
+                rows = slice(start, min(start + step, len(inputs)))
+                block = np.zeros((rows.stop - rows.start, n_train), dtype=self._dtype)
+                for number, (saved, lr) in enumerate(self._checkpoints):
+                    with loaded(gradients.network.module, _weights(saved)):
+                        terms = gradients.terms(inputs[rows])
+                        for columns, corpus in gradients.blocks(self._corpus, key=number):
+                            block[:, columns] += lr * gram_matrix(terms, corpus).cpu().numpy()
+            yield rows, block
+            start = rows.stop
+
+    def self_influence(self, X):
+        r"""Return the importance that samples would have for themselves.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or tensor of shape (n_samples, ...)
+            Samples, in raw units.
+
+        Returns
+        -------
+        influence : ndarray of shape (n_samples,)
+            :math:`\sum_t \eta_t \|\nabla L(x, \theta_t)\|^2`. Large for samples that the network
+            had to learn by heart: outliers, or mislabelled where the loss uses labels.
+        """
+        inputs = self._inputs(X)
+        out = np.zeros(len(inputs), dtype=self._dtype)
+        with self._gradients() as gradients:
+            for saved, lr in self._checkpoints:
+                with loaded(gradients.network.module, _weights(saved)):
+                    for rows, terms in gradients.blocks(inputs):
+                        out[rows] += lr * squared_norms(terms).cpu().numpy()
+        return out
+
+    def __sklearn_clone__(self):
+        """Clone the explainer; fitted estimators and checkpoints are kept."""
+        fresh = super().__sklearn_clone__()
+        fresh.checkpoints = self.checkpoints
+        return fresh
+
+
+def _checkpoints_of(history, net):
+    """Return the checkpoints of a history, or of the net's own if it has none."""
+    candidates = [history]
+    if net is not None:
+        candidates += [c for _, c in net.callbacks_ if isinstance(c, CheckpointHistory)]
+    for candidate in candidates:
+        if not hasattr(candidate, "checkpoints_"):
+            candidate = CheckpointHistory(candidate.every, candidate.folder).initialize()
+        if candidate.checkpoints_:
+            return candidate.checkpoints_
+    raise ValueError(
+        f"checkpoints={history!r} holds no checkpoints: give it to the net in callbacks (to an "
+        "Autoencoder in net_params={'callbacks': [...]}) and train for at least "
+        f"every={history.every} epochs."
+    )
+
+
+def _checked_checkpoints(given):
+    pairs = list(given) if isinstance(given, (list, tuple)) else None
+    if not pairs or not all(isinstance(p, (list, tuple)) and len(p) == 2 for p in pairs):
+        raise TypeError(
+            f"checkpoints={given!r:.80} must be a CheckpointHistory, None or a list, not empty, of "
+            "pairs (state dict or file, learning rate)."
+        )
+    for number, (saved, lr) in enumerate(pairs):
+        if not isinstance(lr, numbers.Real) or not 0 < lr < np.inf:
+            raise ValueError(
+                f"checkpoints[{number}] has learning rate {lr!r}; it must be positive."
+            )
+        if isinstance(saved, (str, os.PathLike)) and not Path(saved).exists():
+            raise FileNotFoundError(
+                f"checkpoints[{number}] is the file {saved}, which is not there."
+            )
+    return [(saved, float(lr)) for saved, lr in pairs]
+
+
+def _weights(saved):
+    return load_weights(saved) if isinstance(saved, (str, os.PathLike)) else saved
+
+
+def _check_weights(module, weights, number):
+    """Raise unless weights are those of a network."""
+    if weights is None:
+        return
+    if not hasattr(weights, "keys"):
+        raise TypeError(
+            f"checkpoints[{number}] holds {type(weights).__name__}, not a state dict or a file."
+        )
+    expected = module.state_dict()
+    other = sorted(expected.keys() ^ weights.keys())
+    other += [
+        name
+        for name in expected.keys() & weights.keys()
+        if torch.is_tensor(expected[name]) and expected[name].shape != weights[name].shape
+    ]
+    if other:
+        raise ValueError(
+            f"checkpoints[{number}] holds the weights of another network than "
+            f"{type(module).__name__}: {', '.join(other[:5])} differ or are missing."
+        )

@@ -11,7 +11,13 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
 
 import sklexplain
-from sklexplain import DKNNImportance, LabelFreeAttributor, SimplExImportance, TracInImportance
+from sklexplain import (
+    DKNNImportance,
+    InfluenceImportance,
+    LabelFreeAttributor,
+    SimplExImportance,
+    TracInImportance,
+)
 from sklexplain.attribution._methods import METHODS
 from sklexplain.nets import Autoencoder
 from sklexplain.utils.estimator_checks import nd_checks, parametrize_nd_checks
@@ -80,6 +86,10 @@ CASES = [
     *[
         (TracInImportance(make_reconstructor(name), random_state=0), make_X(name))
         for name in ("conv1d", "conv2d", "lstm", "transformer")
+    ],
+    *[
+        (InfluenceImportance(make_reconstructor(name), damping=0.1, random_state=0), make_X(name))
+        for name in ("conv1d", "conv2d", "gru", "mlp")
     ],
     (TracInImportance(_autoencoder(pretext="inpainting"), random_state=0), make_X("mlp")),
     (_autoencoder(), make_X("mlp")),

@@ -2,7 +2,14 @@
 
 from ._base import BaseExampleImportance
 from ._dknn import DKNNImportance
+from ._influence import InfluenceImportance
 from ._simplex import SimplExImportance
 from ._tracin import TracInImportance
 
-__all__ = ["BaseExampleImportance", "DKNNImportance", "SimplExImportance", "TracInImportance"]
+__all__ = [
+    "BaseExampleImportance",
+    "DKNNImportance",
+    "InfluenceImportance",
+    "SimplExImportance",
+    "TracInImportance",
+]

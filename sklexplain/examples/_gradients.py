@@ -21,6 +21,8 @@ from ..representation._per_sample import (
     terms_bytes,
 )
 from ..representation._resolve import named_steps, unwrap
+from ..utils._validation import check_positive_int
+from ._base import BaseExampleImportance
 
 ALTERNATIVES = (
     "use DKNNImportance or SimplExImportance, which look at representations and need no loss"
@@ -83,7 +85,7 @@ class Network:
         return x.to(self._stage.dtype)
 
     def losses(self, loss, n_draws, seed):
-        """Make a function from a batch to one loss a sample.
+        """Make the function from a batch to one loss a sample.
 
         Parameters
         ----------
@@ -96,19 +98,42 @@ class Network:
 
         Returns
         -------
-        losses : callable
+        losses : Losses
         """
         loss = _default_loss(self.net) if loss is None else loss
-        draws = None
+        return Losses(self.module, loss, lambda x: _draws(self.net, x, n_draws, seed))
 
-        def losses(x):
-            nonlocal draws
-            if draws is None:
-                draws = _draws(self.net, x, n_draws, seed)
-            parts = [_checked(loss(self.module(draw(x)), x), x) for draw in draws]
-            return sum(parts) / len(parts)
 
-        return losses
+class Losses:
+    """From a batch of a network's inputs to one loss a sample.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The network.
+    loss : callable
+        From its output and the clean input to one number a sample.
+    make_draws : callable
+        From a batch to functions that corrupt a batch, each in its own way.
+    """
+
+    def __init__(self, module, loss, make_draws):
+        self.module, self._loss, self._make_draws = module, loss, make_draws
+        self._draws = None
+
+    def __call__(self, x):
+        inputs = self.inputs(x)
+        return sum(self.compare(self.module(part), x) for part in inputs) / len(inputs)
+
+    def inputs(self, x):
+        """Return what the network is given: the batch, corrupted in every way."""
+        if self._draws is None:
+            self._draws = self._make_draws(x)
+        return [draw(x) for draw in self._draws]
+
+    def compare(self, output, x):
+        """Return one loss a sample, of the network's output."""
+        return _checked(self._loss(output, x), x)
 
 
 def _steps(chain):
@@ -242,29 +267,35 @@ class GradientPass:
         How each parameter's gradients are had.
     kept : dict
         Gradients that `blocks` has kept; may be handed on to another pass.
+    probe : torch.Tensor of shape (2, ...)
+        Two samples of the corpus.
     bytes_per_sample : int
         Bytes that the gradients of a sample take.
     """
 
     def __init__(self, network, losses, names, inputs, batch_size, projection=None, kept=None):
-        self.network, self._losses = network, losses
+        self.network, self.losses = network, losses
         self._batch_size = network.representation.block_rows(batch_size)
         self._projection = projection
-        probe = network.tensor(_two_different(inputs))
-        check_losses(losses, probe)
-        self.plan = plan_gradients(losses, network.module, names, probe)
-        self.bytes_per_sample = max(1, terms_bytes(self._terms(probe)) // 2)
+        self.probe = network.tensor(_two_different(inputs))
+        check_losses(losses, self.probe)
+        self.plan = plan_gradients(losses, network.module, names, self.probe)
+        self.bytes_per_sample = max(1, terms_bytes(self._terms(self.probe)) // 2)
         self.kept = {} if kept is None else kept
 
     def _terms(self, x):
-        terms = per_sample_gradients(self._losses, self.network.module, x, self.plan)
+        terms = per_sample_gradients(self.losses, self.network.module, x, self.plan)
         return terms if self._projection is None else project_terms(terms, *self._projection)
+
+    def batches(self, inputs, n_rows=None):
+        """Yield what the network is given, a few inputs at a time."""
+        step = self._batch_size if n_rows is None else min(n_rows, self._batch_size)
+        for i in range(0, len(inputs), step):
+            yield self.network.tensor(inputs[i : i + step])
 
     def terms(self, inputs):
         """Return the gradients of all inputs."""
-        step = self._batch_size
-        batches = [inputs[i : i + step] for i in range(0, len(inputs), step)]
-        return join_terms([self._terms(self.network.tensor(batch)) for batch in batches])
+        return join_terms([self._terms(x) for x in self.batches(inputs)])
 
     def blocks(self, inputs, key=None):
         """Yield slices and gradients of as many inputs as fit into memory.
@@ -363,3 +394,39 @@ def loaded(module, weights):
         with torch.no_grad():
             for tensor, value in zip(tensors, before, strict=True):
                 tensor.copy_(value)
+
+
+class BaseGradientImportance(BaseExampleImportance):
+    """Base class of example importance by gradients.
+
+    A subclass has the parameters ``loss``, ``parameters`` and ``n_draws``, sets ``parameters_`` in
+    ``_fit_corpus``, and works inside of ``_gradients``.
+    """
+
+    layer = None  # the loss is the whole network's
+    _projection = None
+
+    def _check_params(self):
+        super()._check_params()
+        check_positive_int("n_draws", self.n_draws)
+        if self.loss is not None and not callable(self.loss):
+            raise TypeError(
+                f"loss={self.loss!r} must be None or a callable(output, x) that returns one "
+                "number a sample."
+            )
+
+    @contextmanager
+    def _gradients(self, kept=None):
+        """Open the network's session, with a function that gives its gradients."""
+        network = Network(self.estimator_, self._representation)
+        losses = network.losses(self.loss, self.n_draws, self.seed_)
+        with self._representation.session():
+            yield GradientPass(
+                network,
+                losses,
+                self.parameters_,
+                self._corpus,
+                self.batch_size,
+                self._projection,
+                kept,
+            )

@@ -2,7 +2,6 @@
 
 import numbers
 import os
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +10,12 @@ import torch
 from ..nets._checkpoints import CheckpointHistory, load_weights
 from ..representation._per_sample import gram_matrix, squared_norms
 from ..utils._validation import check_positive_int
-from ._base import BaseExampleImportance
-from ._gradients import GradientPass, Network, choose_parameters, loaded
+from ._gradients import BaseGradientImportance, Network, choose_parameters, loaded
 
 _ROW_ENTRIES = 2**25  # of the importance matrix at once
 
 
-class TracInImportance(BaseExampleImportance):
+class TracInImportance(BaseGradientImportance):
     r"""Importance of training examples by the inner products of gradients along training.
 
     A step of gradient descent on example n, of length :math:`\eta_t`, lowers the loss L of a
@@ -126,8 +124,6 @@ class TracInImportance(BaseExampleImportance):
     (75, 3)
     """
 
-    layer = None  # the loss is the whole network's
-
     def __init__(
         self,
         estimator,
@@ -157,14 +153,8 @@ class TracInImportance(BaseExampleImportance):
 
     def _check_params(self):
         super()._check_params()
-        check_positive_int("n_draws", self.n_draws)
         if self.n_projections is not None:
             check_positive_int("n_projections", self.n_projections)
-        if self.loss is not None and not callable(self.loss):
-            raise TypeError(
-                f"loss={self.loss!r} must be None or a callable(output, x) that returns one "
-                "number a sample."
-            )
 
     def _fit_corpus(self, inputs):
         network = Network(self.estimator_, self._representation)
@@ -184,16 +174,9 @@ class TracInImportance(BaseExampleImportance):
             given = _checkpoints_of(given, network.net)
         return _checked_checkpoints(given)
 
-    @contextmanager
-    def _gradients(self, kept=None):
-        """Open the network's session, with a function that gives its gradients."""
-        network = Network(self.estimator_, self._representation)
-        losses = network.losses(self.loss, self.n_draws, self.seed_)
-        projection = None if self.n_projections is None else (self.n_projections, self.seed_)
-        with self._representation.session():
-            yield GradientPass(
-                network, losses, self.parameters_, self._corpus, self.batch_size, projection, kept
-            )
+    @property
+    def _projection(self):
+        return None if self.n_projections is None else (self.n_projections, self.seed_)
 
     def _blocks(self, inputs, exclude_self=False):
         n_train, start, kept = len(self._corpus), 0, {}

@@ -36,6 +36,10 @@ class Explicit:
         """Return whatever form is smallest."""
         return self
 
+    def double(self):
+        """Convert to float64."""
+        return Explicit(self.values.double())
+
     def joined(self, others):
         """Stack with the gradients of other samples."""
         return Explicit(torch.cat([self.values, *(o.values for o in others)]))
@@ -90,6 +94,10 @@ class Outer:
         """The explicit gradients, (n, p)."""
         # (n, n_groups, n_out, n_in)
         return (self.b.transpose(2, 3) @ self.a).reshape(len(self), -1)
+
+    def double(self):
+        """Convert to float64."""
+        return Outer(self.a.double(), self.b.double())
 
     def joined(self, others):
         """Stack with the gradients of other samples."""
@@ -166,6 +174,10 @@ class Lookup:
         table = self.b.new_zeros(len(self), self.n_rows, self.b.shape[2])
         index = self.index.unsqueeze(2).expand_as(self.b)
         return table.scatter_add_(1, index, self.b).reshape(len(self), -1)
+
+    def double(self):
+        """Convert to float64."""
+        return Lookup(self.index, self.b.double(), self.n_rows)
 
     def joined(self, others):
         """Stack with the gradients of other samples."""
@@ -318,7 +330,17 @@ def gram_matrix(first, second, max_bytes=2**28):
     -------
     gram : torch.Tensor of shape (n_first, n_second)
     """
-    return sum(term.gram(second[name], max_bytes) for name, term in first.items())
+    return sum(_gram(term, second[name], max_bytes) for name, term in first.items())
+
+
+def _gram(first, second, max_bytes):
+    if type(first) is type(second):
+        return first.gram(second, max_bytes)
+    if not isinstance(first, Explicit):
+        return _gram(second, first, max_bytes).T
+    # One set is of sums over so many positions that it is explicit.
+    pairs = second.chunks(max_bytes)
+    return sum(first.values[:, columns] @ part.T for columns, part in pairs)
 
 
 def squared_norms(terms, max_bytes=2**28):
@@ -395,3 +417,18 @@ def _projection(number, columns, n_dims, seed):
         pieces.append(torch.randn(_CHUNK, n_dims, generator=generator))
     start = columns.start - first * _CHUNK
     return torch.cat(pieces)[start : start + columns.stop - columns.start]
+
+
+def double_terms(terms):
+    """Convert gradients to float64.
+
+    Parameters
+    ----------
+    terms : dict of str to term
+        What `per_sample_gradients` returned.
+
+    Returns
+    -------
+    terms : dict of str to term
+    """
+    return {name: term.double() for name, term in terms.items()}

@@ -14,6 +14,7 @@ from torch import nn
 from ._gradient_terms import (
     Explicit,
     add_terms,
+    double_terms,
     flatten_terms,
     gram_matrix,
     join_terms,
@@ -35,6 +36,7 @@ from ._recurrent_gradients import recurrent
 
 __all__ = [
     "GradientPlan",
+    "double_terms",
     "flatten_terms",
     "gram_matrix",
     "join_terms",

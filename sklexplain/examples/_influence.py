@@ -1,0 +1,415 @@
+"""Example importance by influence functions."""
+
+import numbers
+import warnings
+
+import numpy as np
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+
+from ..representation._per_sample import double_terms, flatten_terms, join_terms
+from ..utils._validation import check_choice, check_positive_int
+from ._curvature import GaussNewtonRows, curvature_product
+from ._gradients import BaseGradientImportance, Network, choose_parameters
+from ._solvers import DenseSolver, IterativeSolver, RowsSolver
+
+_MAX_DENSE = 5000  # length of a matrix that is decomposed
+_AUTO_PRODUCTS = 500  # products with the Hessian that auto takes for worth it
+_MAX_SIZE = 1024  # entries of z, of which curvatures are decomposed for each sample
+_ROWS_BYTES = 2**30
+_ROOT_BYTES = 2**27
+_ROW_ENTRIES = 2**25  # of the importance matrix at once
+_N_RESIDUALS = 4
+
+
+class InfluenceImportance(BaseGradientImportance):
+    r"""Importance of training examples by their influence on what training has found.
+
+    If example n had not been there, the parameters :math:`\theta_r` that minimise the mean training
+    loss would be others, and the loss L of a sample x would be higher by about ([1]_, section 2;
+    without labels [2]_, section 3.1)
+
+    .. math:: c_n(x) = \frac{1}{n_\mathrm{train}}
+              \left\langle \nabla_{\theta_r} L(x), H^{-1} \nabla_{\theta_r} L(x_n) \right\rangle,
+              \qquad H = C + (w + \delta) I,
+
+    where C is the curvature of the mean training loss in :math:`\theta_r`, w the weight decay and
+    :math:`\delta` the damping. Positive: the example helps the sample.
+
+    Parameters
+    ----------
+    estimator : nn.Module or estimator
+        What is explained: a torch module, a skorch net, an :class:`~sklexplain.nets.Autoencoder`,
+        or a Pipeline with one of them as its last step. An unfitted estimator is cloned and fitted
+        in ``fit``.
+    loss : callable or None, default=None
+        From the network's output and its input, tensors of shape (n, ...), to one loss a sample
+        (n,). None: the skorch net's criterion for each sample, or the mean squared error for a
+        module, between the output and the input; a class head's cross-entropy is left out. If the
+        net was trained with a random pretext task (denoising, inpainting), the loss is the mean
+        over ``n_draws`` draws that are the same for all samples.
+    parameters : {"encoder", "all"} or list of str, default="encoder"
+        The parameters :math:`\theta_r`: those of the network's submodule ``encoder``, all, or those
+        named, as in ``named_parameters()`` and ``named_modules()``.
+    solver : {"auto", "exact", "cg", "low_rank"}, default="auto"
+        - ``"exact"``: H is decomposed, or with ``"gauss_newton"`` the smaller matrix of its rows'
+          inner products, of which an encoder has only as many as its code has entries for each
+          training example;
+        - ``"cg"``: conjugate gradients, for as many right-hand sides as there are samples or
+          training examples, whichever are fewer;
+        - ``"low_rank"``: a Gauss–Newton matrix of ``rank`` random rows, right in expectation;
+        - ``"auto"``: ``"exact"`` where that is affordable, else ``"low_rank"`` for
+          ``"gauss_newton"`` and ``"cg"`` for ``"hessian"``; see ``solver_``.
+    curvature : {"gauss_newton", "hessian"}, default="gauss_newton"
+        C: the Hessian, or the Gauss–Newton matrix, which leaves out the curvature of the network
+        itself and is never negative for convex losses.
+    damping : float, default=1e-3
+        :math:`\delta`, absolute, in the units of C.
+    tol : float, default=1e-6
+        Relative residual at which conjugate gradients stop.
+    max_iter : int, default=1000
+        Most iterations of conjugate gradients.
+    rank : int, default=2000
+        Number of rows of ``"low_rank"``.
+    n_draws : int, default=8
+        Number of draws of a random pretext task.
+    max_bytes : int, default=2**31
+        Largest dense matrix that `transform` returns.
+    batch_size : int, default=1024
+        Most samples in the network at once.
+    device : str, torch.device or None, default=None
+        Where the network runs; None: where it is.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the pretext task's draws and of the rows of ``"low_rank"``.
+    verbose : int, default=0
+        Whether to show progress.
+
+    Attributes
+    ----------
+    estimator_ : nn.Module or estimator
+        The fitted estimator that is explained.
+    solver_ : str
+        The solver that was chosen.
+    residual_ : float
+        Largest :math:`\|H s - g\| / \|g\|` over the gradients g of a few training examples, s being
+        the solver's :math:`H^{-1} g` and H the curvature over all of them.
+    n_iter_ : int
+        Most iterations of conjugate gradients for one of them; 1 for the other solvers.
+    weight_decay_ : float
+        w, of the skorch net's optimizer; 0 for a module.
+    parameters_ : list of str
+        Names of the parameters that gradients are taken in.
+    corpus_index_ : ndarray of shape (n_train,)
+        Labels of the training examples: the index of a pandas DataFrame, else positions.
+    n_features_in_ : int
+        Size of axis 1 of X.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Column names, if X was a DataFrame with names.
+    input_shape_ : tuple of int
+        Shape of one sample.
+    seed_ : int
+        Seed of everything random, derived from ``random_state``.
+
+    See Also
+    --------
+    TracInImportance : Importance by gradients alone.
+    DKNNImportance : Importance by representations, without a loss.
+
+    Notes
+    -----
+    With much damping, importance tends to the inner product of gradients over
+    :math:`\delta\, n_\mathrm{train}`; with little, directions in which the training loss hardly
+    bends decide. With the encoder's Jacobian E in the code z and the decoder's D,
+    the Gauss–Newton matrix is :math:`\frac 1 n \sum_n E_n^\top (D_n^\top S_n D_n) E_n`, S the
+    loss's second derivatives: that is why it has few rows. Linear systems are solved in float64.
+
+    References
+    ----------
+    .. [1] P. W. Koh and P. Liang, "Understanding Black-box Predictions via Influence Functions",
+       ICML 2017.
+    .. [2] J. Crabbé and M. van der Schaar, "Label-Free Explainability for Unsupervised Models",
+       ICML 2022.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklexplain import InfluenceImportance
+    >>> from sklexplain.nets import Autoencoder
+    >>> X, y = load_iris(return_X_y=True)
+    >>> autoencoder = Autoencoder(
+    ...     n_components=2, validation_split=None, max_epochs=30, random_state=0
+    ... ).fit(X[::2])
+    >>> influence = InfluenceImportance(autoencoder).fit(X[::2], y[::2])
+    >>> influence.transform(X[1::2]).shape
+    (75, 75)
+    >>> influence.solver_
+    'exact'
+    >>> influence.residual_ < 1e-2
+    True
+    """
+
+    def __init__(
+        self,
+        estimator,
+        *,
+        loss=None,
+        parameters="encoder",
+        solver="auto",
+        curvature="gauss_newton",
+        damping=1e-3,
+        tol=1e-6,
+        max_iter=1000,
+        rank=2000,
+        n_draws=8,
+        max_bytes=2**31,
+        batch_size=1024,
+        device=None,
+        random_state=None,
+        verbose=0,
+    ):
+        self.estimator = estimator
+        self.loss = loss
+        self.parameters = parameters
+        self.solver = solver
+        self.curvature = curvature
+        self.damping = damping
+        self.tol = tol
+        self.max_iter = max_iter
+        self.rank = rank
+        self.n_draws = n_draws
+        self.max_bytes = max_bytes
+        self.batch_size = batch_size
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _check_params(self):
+        super()._check_params()
+        check_choice("solver", self.solver, ("auto", "cg", "exact", "low_rank"))
+        check_choice("curvature", self.curvature, ("gauss_newton", "hessian"))
+        check_positive_int("max_iter", self.max_iter)
+        check_positive_int("rank", self.rank)
+        for name in ("damping", "tol"):
+            value = getattr(self, name)
+            if not isinstance(value, numbers.Real) or not 0 < value < np.inf:
+                raise ValueError(f"{name}={value!r} must be a positive number.")
+        if self.solver == "low_rank" and self.curvature == "hessian":
+            raise ValueError(
+                "solver='low_rank' is a Gauss–Newton matrix of few rows, but "
+                "curvature='hessian'; set curvature='gauss_newton', or solver='cg'."
+            )
+
+    def _fit_corpus(self, inputs):
+        network = Network(self.estimator_, self._representation)
+        self.parameters_ = choose_parameters(network.module, self.parameters)
+        self.weight_decay_ = _weight_decay(network.net)
+        with self._gradients() as gradients:
+            rows = None
+            if self.curvature == "gauss_newton" and self.solver != "cg":
+                waist = dict(network.module.named_children()).get("encoder")
+                rows = GaussNewtonRows(gradients.losses, gradients.plan, gradients.probe, waist)
+            self.solver_, self._solver = self._build(gradients, rows)
+            self.residual_ = self._residual(gradients)
+
+    # -- solvers -------------------------------------------------------------------------------
+
+    @property
+    def _shift(self):
+        return self.damping + self.weight_decay_
+
+    def _build(self, gradients, rows):
+        """Choose a solver and prepare it; conjugate gradients need no preparation."""
+        p, n_train = gradients.plan.n_parameters, len(self._corpus)
+        solver = self.solver
+        n_rows = np.inf
+        if rows is not None and rows.size <= _MAX_SIZE:
+            n_rows = n_train * rows.n_rows
+            row_bytes = 2 * gradients.bytes_per_sample
+            if n_rows * row_bytes > _ROWS_BYTES:
+                n_rows = np.inf if self.solver != "low_rank" else n_rows
+        if solver == "auto":
+            solver = self._affordable(p, n_rows, rows)
+        if solver == "cg":
+            return solver, None
+        if solver == "low_rank":
+            return solver, RowsSolver(self._random_rows(gradients, rows), self._shift)
+        if min(p, n_rows) > _MAX_DENSE:
+            raise ValueError(
+                f"solver='exact' would decompose a matrix of length {min(p, n_rows)}, but at most "
+                f"{_MAX_DENSE} is affordable (parameters: {p}); set solver='auto', 'cg' or "
+                "'low_rank', or look at fewer parameters."
+            )
+        if n_rows < p:
+            return solver, RowsSolver(self._all_rows(gradients, rows), self._shift)
+        if n_rows < np.inf and rows.n_rows < p:
+            matrix = self._matrix_of_rows(gradients, rows)
+        else:
+            unit = torch.eye(p, dtype=torch.float64, device=self._representation.device)
+            columns = [self._product(gradients, v) for v in unit]
+            matrix = torch.stack(columns)
+            matrix = (matrix + matrix.T) / 2
+        matrix.diagonal().add_(self._shift)
+        found = DenseSolver(matrix)
+        self._warn(found.negative_curvature, 0.0)
+        return solver, found
+
+    def _affordable(self, p, n_rows, rows):
+        if self.curvature == "hessian":
+            return "exact" if p <= _AUTO_PRODUCTS else "cg"
+        if n_rows <= _MAX_DENSE or p <= (_MAX_DENSE if n_rows < np.inf else _AUTO_PRODUCTS):
+            return "exact"
+        return "low_rank" if rows.size <= _MAX_SIZE else "cg"
+
+    def _product(self, gradients, vector):
+        """Multiply a vector with C."""
+        return curvature_product(
+            gradients.losses,
+            list(gradients.plan.parameters.values()),
+            gradients.batches(self._corpus),
+            vector,
+            self.curvature,
+        )
+
+    def _row_batches(self, gradients, rows, inputs):
+        step = max(1, _ROOT_BYTES // (8 * rows.size**2))
+        return gradients.batches(inputs, step)
+
+    def _all_rows(self, gradients, rows):
+        batches = self._row_batches(gradients, rows, self._corpus)
+        n = len(self._corpus)
+        return join_terms([double_terms(rows.rows(x, n)) for x in batches])
+
+    def _matrix_of_rows(self, gradients, rows):
+        p = gradients.plan.n_parameters
+        matrix = torch.zeros(p, p, dtype=torch.float64, device=self._representation.device)
+        step = max(1, _ROOT_BYTES // (8 * p * rows.n_rows))
+        step = min(step, max(1, _ROOT_BYTES // (8 * rows.size**2)))
+        for x in gradients.batches(self._corpus, step):
+            part = flatten_terms(rows.rows(x, len(self._corpus))).double()
+            matrix += part.T @ part
+        return matrix
+
+    def _random_rows(self, gradients, rows):
+        """Draw rows: random signs for every example, or for as many examples as there may be."""
+        if rows.size > _MAX_SIZE:
+            raise ValueError(
+                f"solver='low_rank' decomposes the loss's curvature in the network's {rows.size} "
+                f"outputs for each example, but at most {_MAX_SIZE} are affordable; look at the "
+                "encoder's parameters only, or set solver='cg'."
+            )
+        rng = check_random_state(self.seed_)
+        draws = rows.n_rows // rows.size
+        n_chosen = min(len(self._corpus), max(1, self.rank // draws))
+        chosen = np.sort(rng.permutation(len(self._corpus))[:n_chosen])
+        k = max(1, self.rank // (draws * n_chosen))
+        parts = []
+        for x in self._row_batches(gradients, rows, self._corpus[chosen]):
+            probes = None
+            if k < rows.size:
+                signs = rng.choice([-1.0, 1.0], size=(len(x), rows.size, k))
+                probes = torch.from_numpy(signs / k**0.5)
+            parts.append(double_terms(rows.rows(x, n_chosen, probes)))
+        return join_terms(parts)
+
+    def _opened(self, gradients):
+        """Return the solver; conjugate gradients run the network."""
+        if self._solver is not None:
+            return self._solver
+
+        def damped(vector):
+            return self._product(gradients, vector) + self._shift * vector
+
+        return IterativeSolver(damped, self.tol, self.max_iter)
+
+    def _residual(self, gradients):
+        g = flatten_terms(double_terms(gradients.terms(self._corpus[:_N_RESIDUALS])))
+        solver = self._opened(gradients)
+        solved = solver.solve(g)
+        self.n_iter_ = 1
+        if self.solver_ == "cg":
+            self.n_iter_ = max(1, solver.n_iter)
+            self._warn(solver.negative_curvature, solver.residual)
+        worst = 0.0
+        for s, b in zip(solved, g, strict=True):
+            error = self._product(gradients, s) + self._shift * s - b
+            worst = max(worst, float(error.norm() / b.norm()) if b.any() else 0.0)
+        return worst
+
+    def _warn(self, negative_curvature, residual):
+        if negative_curvature:
+            warnings.warn(
+                f"the curvature is negative in some directions even with damping={self.damping}: "
+                "the weights are no minimum of the training loss, and influence is not what "
+                "leaving examples out would do. Train longer, raise damping, or set "
+                "curvature='gauss_newton'.",
+                UserWarning,
+                stacklevel=2,
+            )
+        elif residual > self.tol:
+            warnings.warn(
+                f"conjugate gradients stopped at max_iter={self.max_iter} with a relative residual "
+                f"of {residual:.2g}, above tol={self.tol}; raise max_iter or damping.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+
+    # -- importance ----------------------------------------------------------------------------
+
+    def _blocks(self, inputs, exclude_self=False):
+        n_train, start, kept, solved = len(self._corpus), 0, {}, {}
+        while start < len(inputs):
+            # The network is put back before anything is handed on.
+            with self._gradients(kept) as gradients:
+                step = min(gradients.rows_at_once, max(1, _ROW_ENTRIES // n_train))
+                rows = slice(start, min(start + step, len(inputs)))
+                block = np.zeros((rows.stop - rows.start, n_train), dtype=self._dtype)
+                solver = self._opened(gradients)
+                terms = double_terms(gradients.terms(inputs[rows]))
+                few = len(inputs) < n_train
+                ours = solver.solve(flatten_terms(terms)) if few and self._solver is None else None
+                for columns, corpus in gradients.blocks(self._corpus, key="corpus"):
+                    corpus = double_terms(corpus)
+                    if self._solver is not None:
+                        found = solver.inner(terms, corpus)
+                    elif few:
+                        found = ours @ flatten_terms(corpus).T
+                    else:
+                        if columns.start not in solved:
+                            solved[columns.start] = solver.solve(flatten_terms(corpus))
+                        found = flatten_terms(terms) @ solved[columns.start].T
+                    block[:, columns] = (found / n_train).cpu().numpy()
+                if self._solver is None:
+                    self._warn(solver.negative_curvature, solver.residual)
+            yield rows, block
+            start = rows.stop
+
+    def self_influence(self, X):
+        r"""Return the importance that samples would have for themselves.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or tensor of shape (n_samples, ...)
+            Samples, in raw units.
+
+        Returns
+        -------
+        influence : ndarray of shape (n_samples,)
+            :math:`\frac{1}{n_\mathrm{train}} \langle \nabla L(x), H^{-1} \nabla L(x) \rangle`.
+            Large for samples that the network had to learn by heart.
+        """
+        inputs = self._inputs(X)
+        out = np.zeros(len(inputs), dtype=self._dtype)
+        with self._gradients() as gradients:
+            solver = self._opened(gradients)
+            for rows, terms in gradients.blocks(inputs):
+                found = solver.diagonal(double_terms(terms)) / len(self._corpus)
+                out[rows] = found.cpu().numpy()
+        return out
+
+
+def _weight_decay(net):
+    """Return the weight decay of a skorch net's optimizer, 0 if there is none."""
+    optimizer = getattr(net, "optimizer_", None)
+    groups = getattr(optimizer, "param_groups", None) or [{}]
+    return float(groups[0].get("weight_decay", 0.0))

@@ -5,7 +5,14 @@ All in float64: gradients may be rounded, but their inner products must fit to e
 
 import torch
 
-from ..representation._per_sample import flatten_terms, gram_matrix, squared_norms
+from ..representation._per_sample import (
+    combine_terms,
+    flatten_terms,
+    gram_matrix,
+    multiply_terms,
+    own_gram_matrix,
+    squared_norms,
+)
 
 
 class DenseSolver:
@@ -63,16 +70,14 @@ class RowsSolver:
 
     def __init__(self, rows, shift):
         self._rows, self._shift = rows, shift
-        gram = gram_matrix(rows, rows)
-        gram = (gram + gram.T) / 2
+        gram = own_gram_matrix(rows)
         gram.diagonal().add_(shift)
         self._root = torch.linalg.cholesky(gram)
 
     def solve(self, vectors):
         """Multiply vectors (k, p) with the inverse."""
-        rows = flatten_terms(self._rows)
-        inside = torch.cholesky_solve(rows @ vectors.T, self._root)
-        return (vectors - inside.T @ rows) / self._shift
+        inside = torch.cholesky_solve(multiply_terms(self._rows, vectors), self._root)
+        return (vectors - combine_terms(inside.T, self._rows)) / self._shift
 
     def _whitened(self, terms):
         products = gram_matrix(self._rows, terms)

@@ -4,8 +4,6 @@ import math
 
 import torch
 
-_CHUNK = 4096  # rows of the random projection drawn at once; part of what a seed means
-
 
 class Explicit:
     """Gradients as they are.
@@ -35,6 +33,9 @@ class Explicit:
     def compact(self):
         """Return whatever form is smallest."""
         return self
+
+    def __getitem__(self, rows):
+        return Explicit(self.values[rows])
 
     def double(self):
         """Convert to float64."""
@@ -94,6 +95,9 @@ class Outer:
         """The explicit gradients, (n, p)."""
         # (n, n_groups, n_out, n_in)
         return (self.b.transpose(2, 3) @ self.a).reshape(len(self), -1)
+
+    def __getitem__(self, rows):
+        return Outer(self.a[rows], self.b[rows])
 
     def double(self):
         """Convert to float64."""
@@ -174,6 +178,9 @@ class Lookup:
         table = self.b.new_zeros(len(self), self.n_rows, self.b.shape[2])
         index = self.index.unsqueeze(2).expand_as(self.b)
         return table.scatter_add_(1, index, self.b).reshape(len(self), -1)
+
+    def __getitem__(self, rows):
+        return Lookup(self.index[rows], self.b[rows], self.n_rows)
 
     def double(self):
         """Convert to float64."""
@@ -283,152 +290,3 @@ def _alike(first, second):
     return (
         groups and first.a.shape[3] == second.a.shape[3] and first.b.shape[3] == second.b.shape[3]
     )
-
-
-def join_terms(parts):
-    """Stack the gradients of several batches.
-
-    Parameters
-    ----------
-    parts : list of dict of str to term
-        What `per_sample_gradients` returned.
-
-    Returns
-    -------
-    terms : dict of str to term
-    """
-    first, *others = parts
-    return {k: term.joined([p[k] for p in others]) for k, term in first.items()}
-
-
-def flatten_terms(terms):
-    """Explicit gradients in all parameters side by side.
-
-    Parameters
-    ----------
-    terms : dict of str to term
-        What `per_sample_gradients` returned.
-
-    Returns
-    -------
-    gradients : torch.Tensor of shape (n, p)
-    """
-    return torch.cat([term.values for term in terms.values()], dim=1)
-
-
-def gram_matrix(first, second, max_bytes=2**28):
-    """Inner products of all gradients of two sets, without the explicit gradients.
-
-    Parameters
-    ----------
-    first, second : dict of str to term
-        What `per_sample_gradients` returned, in the same parameters.
-    max_bytes : int, default=2**28
-        About the largest size of intermediate results.
-
-    Returns
-    -------
-    gram : torch.Tensor of shape (n_first, n_second)
-    """
-    return sum(_gram(term, second[name], max_bytes) for name, term in first.items())
-
-
-def _gram(first, second, max_bytes):
-    if type(first) is type(second):
-        return first.gram(second, max_bytes)
-    if not isinstance(first, Explicit):
-        return _gram(second, first, max_bytes).T
-    # One set is of sums over so many positions that it is explicit.
-    pairs = second.chunks(max_bytes)
-    return sum(first.values[:, columns] @ part.T for columns, part in pairs)
-
-
-def squared_norms(terms, max_bytes=2**28):
-    """Squared length of every gradient.
-
-    Parameters
-    ----------
-    terms : dict of str to term
-        What `per_sample_gradients` returned.
-    max_bytes : int, default=2**28
-        About the largest size of intermediate results.
-
-    Returns
-    -------
-    squares : torch.Tensor of shape (n,)
-    """
-    return sum(part.square().sum(dim=1) for t in terms.values() for _, part in t.chunks(max_bytes))
-
-
-def terms_bytes(terms):
-    """Bytes that gradients hold.
-
-    Parameters
-    ----------
-    terms : dict of str to term
-        What `per_sample_gradients` returned.
-
-    Returns
-    -------
-    n_bytes : int
-    """
-    return sum(term.n_bytes for term in terms.values())
-
-
-def project_terms(terms, n_dims, seed, max_bytes=2**28):
-    r"""Project gradients to a fixed number of dimensions, the same way for all of a seed.
-
-    With the entries of R independent and normal of variance 1 / n_dims, inner products of projected
-    gradients are those of the gradients in expectation, with a standard deviation of at most
-    :math:`\sqrt{2 / n_\mathrm{dims}}` times the product of the lengths.
-
-    Parameters
-    ----------
-    terms : dict of str to term
-        What `per_sample_gradients` returned.
-    n_dims : int
-        Number of dimensions.
-    seed : int
-        Determines R.
-    max_bytes : int, default=2**28
-        About the largest size of intermediate results.
-
-    Returns
-    -------
-    terms : dict of str to Explicit
-        With one entry, of size ``n_dims``.
-    """
-    out = None
-    for number, term in enumerate(terms.values()):
-        # R's rows are as many as the chunk's columns.
-        chunk_bytes = min(max_bytes, max_bytes * len(term) // n_dims)
-        for columns, part in term.chunks(chunk_bytes):
-            rows = _projection(number, columns, n_dims, seed).to(part.device, part.dtype)
-            out = part @ rows if out is None else out + part @ rows
-    return {"projection": Explicit(out / math.sqrt(n_dims))}
-
-
-def _projection(number, columns, n_dims, seed):
-    """Rows of the random matrix, drawn in pieces that do not depend on the chunks asked for."""
-    first, last = columns.start // _CHUNK, -(-columns.stop // _CHUNK)
-    pieces = []
-    for piece in range(first, last):
-        generator = torch.Generator().manual_seed((seed * 1009 + number) * 65537 + piece)
-        pieces.append(torch.randn(_CHUNK, n_dims, generator=generator))
-    start = columns.start - first * _CHUNK
-    return torch.cat(pieces)[start : start + columns.stop - columns.start]
-
-
-def double_terms(terms):
-    """Convert gradients to float64.
-
-    Parameters
-    ----------
-    terms : dict of str to term
-        What `per_sample_gradients` returned.
-
-    Returns
-    -------
-    terms : dict of str to term
-    """
-    return {name: term.double() for name, term in terms.items()}

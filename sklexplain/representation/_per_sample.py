@@ -11,17 +11,19 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from ._gradient_terms import (
-    Explicit,
-    add_terms,
+from ._gradient_sets import (
+    combine_terms,
     double_terms,
     flatten_terms,
     gram_matrix,
     join_terms,
+    multiply_terms,
+    own_gram_matrix,
     project_terms,
     squared_norms,
     terms_bytes,
 )
+from ._gradient_terms import Explicit, add_terms
 from ._layer_gradients import (
     attention,
     batch_norm,
@@ -36,11 +38,14 @@ from ._recurrent_gradients import recurrent
 
 __all__ = [
     "GradientPlan",
+    "combine_terms",
     "double_terms",
     "flatten_terms",
     "gram_matrix",
     "join_terms",
     "looped_gradients",
+    "multiply_terms",
+    "own_gram_matrix",
     "per_sample_gradients",
     "plan_gradients",
     "project_terms",

@@ -4,12 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from sklexplain.representation import _gradient_terms, _per_sample
+from sklexplain.representation import _gradient_sets, _gradient_terms, _per_sample
 from sklexplain.representation._gradient_terms import Explicit, Lookup, Outer
 from sklexplain.representation._per_sample import (
+    combine_terms,
     flatten_terms,
     gram_matrix,
     join_terms,
+    multiply_terms,
+    own_gram_matrix,
     per_sample_gradients,
     plan_gradients,
     project_terms,
@@ -311,6 +314,22 @@ def test_both_ways_to_the_inner_products_are_the_same():
         for max_bytes in (1, 300, 2**20):
             for gram in (_gradient_terms._explicit_gram, _gradient_terms._paired_gram):
                 torch.testing.assert_close(gram(first, second, max_bytes), expected)
+
+
+def test_symmetric_products_and_sums(monkeypatch):
+    monkeypatch.setattr(_gradient_sets, "_MIN_BLOCK", 2)
+    for name in ("conv2d", "lstm"):
+        net, x = build(name, torch.float64)
+        terms, _ = gradients(net, x)
+        whole = flatten_terms(terms)
+        gram = own_gram_matrix(terms)
+        torch.testing.assert_close(gram, whole @ whole.T)
+        assert torch.equal(gram, gram.T)
+        vectors, weights = torch.randn(3, whole.shape[1]).double(), torch.randn(2, 5).double()
+        for max_bytes in (1, 2**20):
+            products = multiply_terms(terms, vectors, max_bytes)
+            torch.testing.assert_close(products, whole @ vectors.T)
+            torch.testing.assert_close(combine_terms(weights, terms, max_bytes), weights @ whole)
 
 
 def test_large_layers_are_kept_as_factors():

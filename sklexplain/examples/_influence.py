@@ -15,7 +15,8 @@ from ._gradients import BaseGradientImportance, Network, choose_parameters
 from ._solvers import DenseSolver, IterativeSolver, RowsSolver
 
 _MAX_DENSE = 5000  # length of a matrix that is decomposed
-_AUTO_PRODUCTS = 500  # products with the Hessian that auto takes for worth it
+_AUTO_PRODUCTS = 500  # products with C that auto takes for worth it
+_AUTO_FLOPS = 10**12  # and multiplications
 _MAX_SIZE = 1024  # entries of z, of which curvatures are decomposed for each sample
 _ROWS_BYTES = 2**30
 _ROOT_BYTES = 2**27
@@ -71,7 +72,7 @@ class InfluenceImportance(BaseGradientImportance):
     max_iter : int, default=1000
         Most iterations of conjugate gradients.
     rank : int, default=2000
-        Number of rows of ``"low_rank"``.
+        Number of rows of ``"low_rank"``, fewer if they take more than 1 GB.
     n_draws : int, default=8
         Number of draws of a random pretext task.
     max_bytes : int, default=2**31
@@ -220,46 +221,42 @@ class InfluenceImportance(BaseGradientImportance):
 
     def _build(self, gradients, rows):
         """Choose a solver and prepare it; conjugate gradients need no preparation."""
-        p, n_train = gradients.plan.n_parameters, len(self._corpus)
-        solver = self.solver
-        n_rows = np.inf
+        p, n_rows = gradients.plan.n_parameters, np.inf
         if rows is not None and rows.size <= _MAX_SIZE:
-            n_rows = n_train * rows.n_rows
-            row_bytes = 2 * gradients.bytes_per_sample
-            if n_rows * row_bytes > _ROWS_BYTES:
-                n_rows = np.inf if self.solver != "low_rank" else n_rows
-        if solver == "auto":
-            solver = self._affordable(p, n_rows, rows)
+            n_rows = len(self._corpus) * rows.n_rows
+        # Of all rows only the inner products are needed, if they are few and fit into memory.
+        few = n_rows < p and n_rows <= min(_MAX_DENSE, _most_rows(gradients))
+        solver = self._affordable(p, n_rows, few) if self.solver == "auto" else self.solver
         if solver == "cg":
             return solver, None
         if solver == "low_rank":
             return solver, RowsSolver(self._random_rows(gradients, rows), self._shift)
-        if min(p, n_rows) > _MAX_DENSE:
-            raise ValueError(
-                f"solver='exact' would decompose a matrix of length {min(p, n_rows)}, but at most "
-                f"{_MAX_DENSE} is affordable (parameters: {p}); set solver='auto', 'cg' or "
-                "'low_rank', or look at fewer parameters."
-            )
-        if n_rows < p:
+        if few:
             return solver, RowsSolver(self._all_rows(gradients, rows), self._shift)
-        if n_rows < np.inf and rows.n_rows < p:
-            matrix = self._matrix_of_rows(gradients, rows)
-        else:
-            unit = torch.eye(p, dtype=torch.float64, device=self._representation.device)
-            columns = [self._product(gradients, v) for v in unit]
-            matrix = torch.stack(columns)
-            matrix = (matrix + matrix.T) / 2
+        if p > _MAX_DENSE:
+            raise ValueError(
+                f"solver='exact' would decompose the curvature in {p} parameters, but at most "
+                f"{_MAX_DENSE} are affordable; set solver='auto', 'cg' or 'low_rank', or look at "
+                "fewer parameters."
+            )
+        by_rows = n_rows < np.inf and rows.n_rows < p
+        matrix = (
+            self._matrix_of_rows(gradients, rows)
+            if by_rows
+            else self._matrix_of_products(gradients)
+        )
         matrix.diagonal().add_(self._shift)
         found = DenseSolver(matrix)
         self._warn(found.negative_curvature, 0.0)
         return solver, found
 
-    def _affordable(self, p, n_rows, rows):
-        if self.curvature == "hessian":
-            return "exact" if p <= _AUTO_PRODUCTS else "cg"
-        if n_rows <= _MAX_DENSE or p <= (_MAX_DENSE if n_rows < np.inf else _AUTO_PRODUCTS):
+    def _affordable(self, p, n_rows, few):
+        """Return the solver that ``"auto"`` stands for."""
+        if few or p <= _AUTO_PRODUCTS:
             return "exact"
-        return "low_rank" if rows.size <= _MAX_SIZE else "cg"
+        if self.curvature == "hessian" or n_rows == np.inf:
+            return "cg"
+        return "exact" if p <= _MAX_DENSE and n_rows * p**2 <= _AUTO_FLOPS else "low_rank"
 
     def _product(self, gradients, vector):
         """Multiply a vector with C."""
@@ -280,6 +277,13 @@ class InfluenceImportance(BaseGradientImportance):
         n = len(self._corpus)
         return join_terms([double_terms(rows.rows(x, n)) for x in batches])
 
+    def _matrix_of_products(self, gradients):
+        """C, by a product with every unit vector."""
+        p = gradients.plan.n_parameters
+        unit = torch.eye(p, dtype=torch.float64, device=self._representation.device)
+        matrix = torch.stack([self._product(gradients, v) for v in unit])
+        return (matrix + matrix.T) / 2
+
     def _matrix_of_rows(self, gradients, rows):
         p = gradients.plan.n_parameters
         matrix = torch.zeros(p, p, dtype=torch.float64, device=self._representation.device)
@@ -299,10 +303,10 @@ class InfluenceImportance(BaseGradientImportance):
                 "encoder's parameters only, or set solver='cg'."
             )
         rng = check_random_state(self.seed_)
-        draws = rows.n_rows // rows.size
-        n_chosen = min(len(self._corpus), max(1, self.rank // draws))
+        draws, rank = rows.n_rows // rows.size, min(self.rank, _most_rows(gradients))
+        n_chosen = min(len(self._corpus), max(1, rank // draws))
         chosen = np.sort(rng.permutation(len(self._corpus))[:n_chosen])
-        k = max(1, self.rank // (draws * n_chosen))
+        k = max(1, rank // (draws * n_chosen))
         parts = []
         for x in self._row_batches(gradients, rows, self._corpus[chosen]):
             probes = None
@@ -406,6 +410,11 @@ class InfluenceImportance(BaseGradientImportance):
                 found = solver.diagonal(double_terms(terms)) / len(self._corpus)
                 out[rows] = found.cpu().numpy()
         return out
+
+
+def _most_rows(gradients):
+    """Return the number of rows that fit into memory, in float64."""
+    return max(1, _ROWS_BYTES // (2 * gradients.bytes_per_sample))
 
 
 def _weight_decay(net):

@@ -64,6 +64,11 @@ class RowsSolver:
         A, in float64.
     shift : float
         Lambda, positive.
+
+    Raises
+    ------
+    ValueError
+        If lambda is too small for the rows' size.
     """
 
     negative_curvature = False
@@ -72,7 +77,12 @@ class RowsSolver:
         self._rows, self._shift = rows, shift
         gram = own_gram_matrix(rows)
         gram.diagonal().add_(shift)
-        self._root = torch.linalg.cholesky(gram)
+        self._root, info = torch.linalg.cholesky_ex(gram)
+        if info:
+            raise ValueError(
+                f"damping and weight decay, {shift:.2g} together, are lost in the rounding of a "
+                f"curvature of up to {float(gram.diagonal().max()):.2g}; raise damping."
+            )
 
     def solve(self, vectors):
         """Multiply vectors (k, p) with the inverse."""

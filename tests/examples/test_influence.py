@@ -290,6 +290,9 @@ def test_auto_says_what_it_chose(monkeypatch):
     monkeypatch.setattr(_influence, "_MAX_DENSE", 4)
     monkeypatch.setattr(_influence, "_AUTO_PRODUCTS", 4)
     assert InfluenceImportance(module, rank=4).fit(X).solver_ == "low_rank"
+    monkeypatch.setattr(_influence, "_ROWS_BYTES", 1)
+    lowest = InfluenceImportance(module, rank=4).fit(X)  # a single row
+    assert lowest.solver_ == "low_rank"
     assert InfluenceImportance(module, curvature="hessian", damping=2).fit(X).solver_ == "cg"
     with pytest.raises(ValueError, match="solver='exact' would decompose.*'cg'"):
         InfluenceImportance(module, solver="exact").fit(X)
@@ -297,6 +300,13 @@ def test_auto_says_what_it_chose(monkeypatch):
     assert InfluenceImportance(module).fit(X).solver_ == "cg"
     with pytest.raises(ValueError, match="solver='low_rank' decomposes"):
         InfluenceImportance(module, solver="low_rank").fit(X)
+
+
+def test_damping_that_rounding_swallows():
+    net, X = make_reconstructor("conv1d", torch.float64), make_X("conv1d", 9, np.float64)
+    X = np.vstack([X, X])
+    with pytest.raises(ValueError, match="raise damping"):
+        InfluenceImportance(net, damping=1e-25).fit(X)
 
 
 @pytest.mark.parametrize("solver", ["exact", "cg"])

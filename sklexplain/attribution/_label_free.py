@@ -14,6 +14,7 @@ from ..utils._validation import check_choice, check_finite
 from ._baselines import BASELINES, data_mean, given_baseline, named_baseline, own_baselines
 from ._groups import resolve_groups
 from ._methods import GRADIENT_METHODS, METHODS, PERTURBATION_METHODS, Engine, checked_params
+from ._units import checked_units, completeness_sums, sum_by
 
 _MAX_COMPLETENESS_ERROR = 0.05
 
@@ -167,7 +168,7 @@ class LabelFreeAttributor(BaseExplainer):
         if self.method in GRADIENT_METHODS and not representation.differentiable:
             raise TypeError(self._no_gradient_message())
         self.n_units_ = representation.n_units
-        self._units = _checked_units(self.units, self.n_units_)
+        self._units = checked_units(self.units, self.n_units_)
         names = getattr(self, "feature_names_in_", None)
         # Which feature (raw column, position) an entry of the inputs belongs to.
         entries = np.arange(int(np.prod(self.input_shape_))).reshape(self.input_shape_)
@@ -278,7 +279,7 @@ class LabelFreeAttributor(BaseExplainer):
             If a unit does not exist.
         """
         inputs = self._inputs(X)
-        units = self._units if units is None else _checked_units(units, self.n_units_)
+        units = self._units if units is None else checked_units(units, self.n_units_)
         maps = self._explain(inputs, units)
         return np.abs(maps) if self.absolute else maps
 
@@ -303,7 +304,7 @@ class LabelFreeAttributor(BaseExplainer):
                 z, z_ref = representation(x), self._reference_latents(references, rows)
                 cotangents = self._cotangents(z, z_ref, units)
                 result = attribute(x, references, cotangents)
-                sums += _completeness_sums(result, z, z_ref, cotangents)
+                sums += completeness_sums(result, z, z_ref, cotangents)
                 maps.append(self._to_features(result))
         self._warn_incomplete(*sums)
         return np.concatenate(maps)
@@ -333,7 +334,7 @@ class LabelFreeAttributor(BaseExplainer):
             if head is not None and self.method in ("saliency", "smooth_grad"):
                 maps = maps * head.slopes  # gradients in units of the raw column
             if head is not None or self.groups is not None:
-                maps = _sum_by(self._players, maps)
+                maps = sum_by(self._players, maps)
         if self.groups is None:
             maps = maps.reshape(*maps.shape[:2], *self.input_shape_)
         dtype = str(self._representation.output_dtype).removeprefix("torch.")
@@ -453,39 +454,3 @@ class LabelFreeAttributor(BaseExplainer):
             return _check_feature_names_in(self, input_features)
         axis = self._representation.channel_axis(len(self.input_shape_) + 1)
         return sample_feature_names(self, axis)
-
-
-def _checked_units(units, n_units):
-    """Latent units as an array of positions."""
-    if units is None:
-        return np.arange(n_units)
-    units = np.atleast_1d(np.asarray(units))
-    if units.dtype.kind not in "iu" or units.ndim != 1 or len(units) == 0:
-        raise TypeError(f"units={units.tolist()} must be a list of integers.")
-    unknown = units[(units < -n_units) | (units >= n_units)]
-    if len(unknown):
-        raise ValueError(
-            f"units: there is no latent unit {unknown[0]}; the representation has {n_units}, "
-            f"numbered 0 to {n_units - 1}."
-        )
-    return units % n_units
-
-
-def _sum_by(index, maps):
-    """Sum entries of (b, k, ...) by their feature: (b, k, n_features)."""
-    n_features = int(index.max()) + 1
-    flat = maps.reshape(*maps.shape[:2], -1)
-    out = np.zeros((*maps.shape[:2], n_features), dtype=flat.dtype)
-    np.add.at(out, (slice(None), slice(None), index.ravel()), flat)
-    return out
-
-
-def _completeness_sums(maps, z, z_ref, cotangents):
-    """How much sums of attributions miss what they should be, and how large that could be."""
-    dz, cotangents = (z - z_ref).double(), cotangents.double()
-    missed = maps.flatten(2).double().sum(dim=2) - torch.einsum("bn,bkn->bk", dz, cotangents)
-    # The product of lengths, not the inner product: that may be small by cancellation.
-    # And no less than what rounding can make of it.
-    length = dz.norm(dim=1, keepdim=True).clamp(min=1e-4 * z.double().norm(dim=1).mean().item())
-    size = length * cotangents.norm(dim=2)
-    return np.array([missed.abs().sum().item(), size.sum().item()])

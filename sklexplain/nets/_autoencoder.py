@@ -501,6 +501,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         module_class = find_module_class(self.module)
         X = validate_X(self, X, reset=True)
         X = cast_checked(X, np.float32, getattr(self, "feature_names_in_", None))
+        X = np.require(X, requirements="W")  # a DataFrame's values are read-only; torch warns
         target = self._encode_target(X, y)
         seed = draw_seed(self.random_state)
         self._n_features_out = self.n_components  # of the net, whatever is set later
@@ -568,7 +569,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         outputs = []
         with evaluating(module), torch.no_grad():
             for start in range(0, len(inputs), self.batch_size):
-                batch = np.ascontiguousarray(inputs[start : start + self.batch_size])
+                batch = inputs[start : start + self.batch_size]
+                batch = np.require(batch, requirements=["C", "W"])
                 batch = torch.from_numpy(batch).to(self.net_.device)
                 outputs.append(getattr(module, method)(batch).cpu().numpy())
         return np.concatenate(outputs)

@@ -664,3 +664,19 @@ def test_single_samples_do_not_warn():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         estimator.transform(X[:1])
+
+
+@pytest.mark.parametrize("kind", ["frame", "array"])
+def test_read_only_float32_data(kind):
+    # torch warns of arrays that it could not write to; a warning fails the test.
+    X = np.random.RandomState(0).normal(size=(20, 4)).astype(np.float32)
+    given = pd.DataFrame(X, columns=list("abcd")) if kind == "frame" else X.copy()
+    if kind == "array":
+        given.flags.writeable = False
+    estimator = Autoencoder(
+        n_components=2, hidden_layer_sizes=(4,), max_epochs=1, validation_split=None, random_state=0
+    )
+    Z = estimator.fit(given).transform(given)
+    assert estimator.inverse_transform(Z).shape == X.shape
+    assert np.isfinite(estimator.score(given))
+    np.testing.assert_array_equal(Z, estimator.fit(X).transform(X))

@@ -175,7 +175,8 @@ class LabelFreeAttributor(BaseExplainer):
         self.groups_ = None
         if self.groups is not None:
             entries, self.groups_ = resolve_groups(self.groups, self.input_shape_, names)
-        self._raw_groups = entries
+        # Counted before the head: a column that it drops is still a feature, of no importance.
+        self._n_features = int(entries.max()) + 1
         self._players = entries if head is None else entries[head.columns]
         self.mean_ = data_mean(inputs, integers=representation.takes_integers)
         self.baseline_ = None
@@ -186,6 +187,7 @@ class LabelFreeAttributor(BaseExplainer):
             self._params,
             n_references=1 if self.baseline_ is None else len(self.baseline_),
             players=self._players,
+            n_players=self._n_features,
             window_shape=None if self.groups is not None or head is not None else inputs.shape[1:],
             noise_std=self._noise_std(inputs),
             seed=self.seed_,
@@ -334,7 +336,7 @@ class LabelFreeAttributor(BaseExplainer):
             if head is not None and self.method in ("saliency", "smooth_grad"):
                 maps = maps * head.slopes  # gradients in units of the raw column
             if head is not None or self.groups is not None:
-                maps = sum_by(self._players, maps)
+                maps = sum_by(self._players, maps, self._n_features)
         if self.groups is None:
             maps = maps.reshape(*maps.shape[:2], *self.input_shape_)
         dtype = str(self._representation.output_dtype).removeprefix("torch.")

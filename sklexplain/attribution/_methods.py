@@ -74,6 +74,8 @@ class Engine:
         Number of baseline rows.
     players : ndarray of int
         Which player each entry of the inputs belongs to, for perturbation methods.
+    n_players : int
+        How many there are, those without an entry included.
     window_shape : tuple of int or None
         Shape that occlusion windows slide over; None: the players are the windows.
     noise_std : ndarray or None
@@ -87,11 +89,14 @@ class Engine:
         If window or coalition numbers do not fit the players.
     """
 
-    def __init__(self, method, params, *, n_references, players, window_shape, noise_std, seed):
+    def __init__(
+        self, method, params, *, n_references, players, n_players, window_shape, noise_std, seed
+    ):
         self.method = method
         self.params = params
         self.n_references = n_references
         self.players = players
+        self.n_players = n_players
         self.window_shape = window_shape
         self.noise_std = noise_std
         self.seed = seed
@@ -141,7 +146,7 @@ class Engine:
 
     def _design(self):
         rng = check_random_state(self.seed)
-        n_players = int(self.players.max()) + 1
+        n_players = self.n_players
         if self.method == "occlusion" and self.window_shape is not None:
             window = _per_axis("window", self.params["window"], self.window_shape, 10)
             stride = _per_axis("stride", self.params["stride"], window, 2)

@@ -20,9 +20,8 @@ def checked_units(units, n_units):
     return units % n_units
 
 
-def sum_by(index, maps):
+def sum_by(index, maps, n_features):
     """Sum entries of (b, k, ...) by their feature: (b, k, n_features)."""
-    n_features = int(index.max()) + 1
     flat = maps.reshape(*maps.shape[:2], -1)
     out = np.zeros((*maps.shape[:2], n_features), dtype=flat.dtype)
     np.add.at(out, (slice(None), slice(None), index.ravel()), flat)

@@ -130,6 +130,24 @@ def test_encoded_columns_are_summed_back_to_raw_columns(method):
         np.testing.assert_allclose(maps.sum(axis=1), expected, atol=2e-3 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_a_column_that_the_pipeline_drops_has_no_importance(method):
+    frame = mixed_frame()  # its last column is not used
+    columns = make_column_transformer(
+        (SimpleImputer(), ["age", "dose"]), (OneHotEncoder(), ["site"])
+    )
+    pipe = make_pipeline(columns, PCA(2)).fit(frame)
+    for groups, n_features in ((None, 4), ({"used": ["age", "site", "dose"], "not": ["stage"]}, 2)):
+        explainer = LabelFreeAttributor(pipe, method=method, groups=groups, random_state=0)
+        maps = explainer.fit(frame).transform(frame)
+        assert maps.shape == (40, n_features) == (40, len(explainer.get_feature_names_out()))
+        # LIME's ridge gives a player that does nothing what chance gives it.
+        tolerance = 0.3 if method == "lime" else 1e-9
+        assert np.abs(maps[:, -1]).max() <= tolerance * np.abs(maps).max()
+        assert explainer.feature_importances_.shape == (n_features,)
+        assert np.isfinite(explainer.score(frame))
+
+
 def test_ablating_a_raw_column_ablates_all_it_was_encoded_to():
     frame = mixed_frame()
     explainer = LabelFreeAttributor(mixed_pipeline(), method="feature_ablation").fit(frame)

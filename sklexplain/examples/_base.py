@@ -148,9 +148,9 @@ class BaseExampleImportance(BaseExplainer):
             "top_examples(X, k) for the k most important examples only, or raise max_bytes."
         )
 
-    def _row_blocks(self, n):
-        """Slices of n samples, so short that blocks of the matrix stay small."""
-        step = max(1, _BLOCK // len(self._corpus))
+    def _row_blocks(self, n, n_jobs=1):
+        """Slices of n samples: blocks of the matrix stay small, and every job has one."""
+        step = max(1, min(_BLOCK // len(self._corpus), -(-n // n_jobs)))
         return [slice(i, min(i + step, n)) for i in range(0, n, step)]
 
     def _shown_blocks(self, inputs, exclude_self=False):

@@ -5,6 +5,7 @@ from numbers import Real
 
 import numpy as np
 import torch
+from joblib import Parallel, delayed, effective_n_jobs
 from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 
@@ -61,6 +62,9 @@ class SimplExImportance(BaseExampleImportance):
         Where the network runs; None: where it is. Weights are computed on the CPU, in float64.
     random_state : int, RandomState instance or None, default=None
         Seed for networks that draw random numbers; nothing else here is random.
+    n_jobs : int or None, default=None
+        How many blocks of samples are solved at once, by joblib; the network itself runs before,
+        a batch at a time. None: 1, or what `joblib.parallel_config` says; -1: one a core.
     verbose : int, default=0
         Whether to show progress.
 
@@ -148,6 +152,7 @@ class SimplExImportance(BaseExampleImportance):
         batch_size=1024,
         device=None,
         random_state=None,
+        n_jobs=None,
         verbose=0,
     ):
         self.estimator = estimator
@@ -160,6 +165,7 @@ class SimplExImportance(BaseExampleImportance):
         self.batch_size = batch_size
         self.device = device
         self.random_state = random_state
+        self.n_jobs = n_jobs
         self.verbose = verbose
 
     def _check_params(self):
@@ -218,15 +224,24 @@ class SimplExImportance(BaseExampleImportance):
         worst, n_failed = 0.0, 0
         for start in range(0, len(inputs), self.batch_size):
             z = self._latents(inputs[start : start + self.batch_size])
-            for part in self._row_blocks(len(z)):
-                rows = slice(start + part.start, start + part.stop)
-                solution = self._problem.solve(
+            parts = self._row_blocks(len(z), effective_n_jobs(self.n_jobs))
+            excluded = [
+                np.arange(start + part.start, start + part.stop) if exclude_self else None
+                for part in parts
+            ]
+            # Mostly in compiled code, which lets other threads run.
+            solutions = Parallel(n_jobs=self.n_jobs, prefer="threads", return_as="generator")(
+                delayed(self._problem.solve)(
                     z[part],
-                    exclude=np.arange(rows.start, rows.stop) if exclude_self else None,
+                    exclude=indices,
                     n_keep=self.n_keep,
                     tol=self.tol,
                     max_iter=self.max_iter,
                 )
+                for part, indices in zip(parts, excluded, strict=True)
+            )
+            for part, solution in zip(parts, solutions, strict=True):
+                rows = slice(start + part.start, start + part.stop)
                 failed = ~solution.converged
                 n_failed += failed.sum()
                 worst = max(worst, solution.gap[failed].max(initial=0.0))

@@ -21,6 +21,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator, parametri
 from torch import nn
 
 from sklexplain.examples import SimplExImportance, _base
+from sklexplain.examples._simplex_solver import SimplexProblem
 from tests.cases import NETS, encode, make_net, make_X
 
 IRIS, LABELS = load_iris(return_X_y=True)
@@ -459,3 +460,28 @@ def test_representations_that_are_not_finite():
         SimplExImportance(Root()).fit(np.vstack([TRAIN[:2], -TRAIN[:2]]))
     with pytest.raises(ValueError, match="sample 0 is not finite"):
         SimplExImportance(Root()).fit(TRAIN).transform(-TRAIN[:1])
+
+
+@pytest.mark.parametrize("batch_size", [7, 1024])
+def test_jobs_share_the_samples_and_change_nothing(monkeypatch, batch_size):
+    sizes = []
+    solve = SimplexProblem.solve
+
+    def spy(self, z, **params):
+        sizes.append(len(z))
+        return solve(self, z, **params)
+
+    one = SimplExImportance(small_net(), batch_size=batch_size).fit(TRAIN)
+    three = clone(one).set_params(n_jobs=3).fit(TRAIN)
+    expected = one.transform(QUERY)
+    monkeypatch.setattr(SimplexProblem, "solve", spy)
+    np.testing.assert_allclose(three.transform(QUERY).toarray(), expected.toarray(), atol=1e-12)
+    assert sum(sizes) == len(QUERY)
+    assert max(sizes) == -(-min(batch_size, len(QUERY)) // 3)
+    sizes.clear()
+    with joblib.parallel_config(n_jobs=2):  # the user's, where n_jobs is None
+        one.transform(QUERY)
+    assert max(sizes) == -(-min(batch_size, len(QUERY)) // 2)
+    alone = three.fit_transform(TRAIN)
+    expected = one.fit_transform(TRAIN)
+    np.testing.assert_allclose(alone.toarray(), expected.toarray(), atol=1e-12)

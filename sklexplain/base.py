@@ -78,7 +78,7 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         self._representation = Representation(
             self.estimator_,
             self.n_features_in_,
-            layer=self.layer,
+            **self._explained(),
             device=self.device,
             seed=self.seed_,
         )
@@ -90,6 +90,10 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
     def _check_params(self):
         """Validate parameters; subclasses extend it."""
         check_positive_int("batch_size", self.batch_size)
+
+    def _explained(self):
+        """Say what of the estimator is explained, as arguments of `Representation`."""
+        return {"layer": self.layer}
 
     def _fit(self, inputs, y):
         """Learn from validated inputs; the hook of subclasses."""

@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from contextlib import contextmanager
 
 import torch
 
@@ -89,8 +90,37 @@ def pick(output, items, where):
     return output
 
 
-def run_to(call, module, x, n_calls=1):
-    """Output of a submodule during ``call(x)``, going no further than needed.
+def batch_axis(two, three, what):
+    """Find the one axis that follows the samples, the others being fixed.
+
+    Parameters
+    ----------
+    two, three : tuple of int
+        Shapes of what came out for two and for three samples.
+    what : str
+        What it came out of, for the error message.
+
+    Returns
+    -------
+    axis : int
+
+    Raises
+    ------
+    ValueError
+        If there is no such axis.
+    """
+    if len(two) == len(three):
+        differing = [i for i, n in enumerate(two) if n != three[i]]
+        if len(differing) == 1 and (two[differing[0]], three[differing[0]]) == (2, 3):
+            return differing[0]
+    raise ValueError(
+        f"{what} returned shape {two} for two samples and {three} for three: there must be one "
+        "axis of its output that follows the samples, else it gives them no representation."
+    )
+
+
+def run_to(call, module, x, n_calls=1, at="output"):
+    """Output or input of a submodule during ``call(x)``, going no further than needed.
 
     Parameters
     ----------
@@ -103,26 +133,75 @@ def run_to(call, module, x, n_calls=1):
     n_calls : int or None, default=1
         Number of times ``module`` is called in one pass; the pass ends there. None runs to the
         end and counts.
+    at : {"output", "input"}, default="output"
+        Look at what the submodule returns, or at the first thing it is called with.
 
     Returns
     -------
     output : object
-        What the submodule returned in that call, None if it was not called.
+        What the submodule returned (was given) in that call, None if it was not called.
     count : int
         Number of calls seen.
     """
     seen = []
 
-    def keep(_module, _inputs, output):
-        seen[:] = [output, seen[1] + 1 if seen else 1]
+    def see(value):
+        seen[:] = [value, seen[1] + 1 if seen else 1]
         if seen[1] == n_calls:
             raise _LayerReached
 
-    handle = module.register_forward_hook(keep)
+    with _watching(module, at, see):
+        try:
+            call(x)
+        except _LayerReached:
+            pass
+    return (seen[0], seen[1]) if seen else (None, 0)
+
+
+def run_through(call, module, x, items=(), where="", at="output"):
+    """Activations of a submodule during ``call(x)``, and what the call returns.
+
+    Parameters
+    ----------
+    call, module, x, at
+        See `run_to`; the submodule's last call counts.
+    items : tuple of int, default=()
+        Which item of what it returned; see `pick`.
+    where : str, default=""
+        The layer's name, for error messages.
+
+    Returns
+    -------
+    activations : torch.Tensor
+        A copy, so that a later operation in place leaves it as it is.
+    output : object
+        What the call returned.
+    """
+    seen = []
+
+    def see(value):
+        seen[:] = [pick(value, items, where).clone()]
+
+    with _watching(module, at, see):
+        output = call(x)
+    return seen[0], output
+
+
+@contextmanager
+def _watching(module, at, see):
+    """Hand what a module returns, or is first given, to a function in every call."""
+
+    def after(_module, _args, output):
+        see(output)
+
+    def before(_module, args, kwargs):
+        see(args[0] if args else next(iter(kwargs.values())))
+
+    if at == "output":
+        handle = module.register_forward_hook(after)
+    else:
+        handle = module.register_forward_pre_hook(before, with_kwargs=True)
     try:
-        call(x)
-    except _LayerReached:
-        pass
+        yield
     finally:
         handle.remove()
-    return (seen[0], seen[1]) if seen else (None, 0)

@@ -149,6 +149,32 @@ def _column_map(module, n_columns):
     return None if column_map is None else column_map(n_columns)
 
 
+def without_link(module):
+    """Leave out the last step of a converted classifier, which makes probabilities of scores.
+
+    Parameters
+    ----------
+    module : nn.Module
+        A torch path.
+
+    Returns
+    -------
+    module : nn.Module
+        The same without that step, if there is one.
+    """
+    if isinstance(module, Chain):
+        *before, (name, last) = module.named_parts()
+        return Chain([*before, (name, without_link(last))])
+    # A user's network is inside a Stage, so this one was made by `convert`.
+    children = list(module.named_children()) if isinstance(module, nn.Sequential) else []
+    if not children or children[-1][0] != "proba":
+        return module
+    rest = nn.Sequential()
+    for name, child in children[:-1]:
+        rest.add_module(name, child)
+    return rest
+
+
 def stages(module):
     """User's networks inside a module, in the order in which they are called."""
     return [m for m in module.modules() if isinstance(m, Stage)]

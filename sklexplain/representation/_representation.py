@@ -10,8 +10,8 @@ from torch import nn
 from ..utils._validation import check_columns_numeric
 from ._convert import Identity
 from ._heads import as_tensor, named
-from ._layers import parse_path, pick, run_to, unknown_layer
-from ._modules import BlackBox, Stage, first_step, layer_table, stages
+from ._layers import batch_axis, parse_path, pick, run_to, unknown_layer
+from ._modules import BlackBox, Stage, first_step, layer_table, stages, without_link
 from ._resolve import NoTorchForm, Parts, black_box, decompose, torch_modules, unwrap
 from ._session import frozen
 
@@ -47,6 +47,9 @@ class Representation:
         Submodule whose output is the representation, as in ``named_modules()``, with ``[i]`` for
         an item of a tuple. None: what the estimator offers: ``transform``, else
         ``predict_proba``, else ``predict``; a module's ``forward``.
+    link : bool, default=True
+        Whether probabilities are made of a classifier's scores; False: a skorch net is what its
+        module returns, and scikit-learn's classifiers give their scores (logits).
     device : str, torch.device or None, default=None
         Where the network runs. None: where it is. Another device gets a copy of the network.
     seed : int, default=0
@@ -74,12 +77,13 @@ class Representation:
     """
 
     @torch.inference_mode(False)  # else the buffers made here would take part in no gradient
-    def __init__(self, estimator, n_columns, *, layer=None, device=None, seed=0):
+    def __init__(self, estimator, n_columns, *, layer=None, link=True, device=None, seed=0):
         self.estimator = unwrap(estimator)
         self.layer = layer
         self.seed = seed
         try:
-            parts = decompose(self.estimator, n_columns, layer)
+            parts = decompose(self.estimator, n_columns, layer if link else "")
+            parts = parts if link else Parts(parts.head, without_link(parts.module))
         except NoTorchForm as error:
             parts = Parts(None, black_box(self.estimator, str(error)))
         self.head, self.chain = parts.head, parts.module
@@ -181,7 +185,8 @@ class Representation:
                 self._count_calls(rows)
             outputs = [self._try(self._forward, rows[:n]) for n in (2, 3)]
             outputs = [self._pick(output) for output in outputs]
-            self._batch_axis = self._follows(*(tuple(output.shape) for output in outputs))
+            what = "the network" if self.layer is None else f"layer {self.layer!r}"
+            self._batch_axis = batch_axis(*(tuple(output.shape) for output in outputs), what)
             x = self.tensor(rows).clone()
             self._in_place = False
             self._forward(x)
@@ -191,18 +196,6 @@ class Representation:
         self.n_units = outputs[0].numel() // 2
         self._bytes_per_row = self._saved_bytes(rows)
         return self
-
-    def _follows(self, two, three):
-        """Find the one axis of the output that follows the samples, the others being fixed."""
-        if len(two) == len(three):
-            differing = [i for i, n in enumerate(two) if n != three[i]]
-            if len(differing) == 1 and (two[differing[0]], three[differing[0]]) == (2, 3):
-                return differing[0]
-        what = "the network" if self.layer is None else f"layer {self.layer!r}"
-        raise ValueError(
-            f"{what} returned shape {two} for two samples and {three} for three: there must be one "
-            "axis of its output that follows the samples, else it gives them no representation."
-        )
 
     def _saved_bytes(self, rows):
         """Bytes that a row keeps for the backward pass; finds out whether there is one."""

@@ -71,6 +71,60 @@ def test_page_keeps_what_it_had(consistency):
     assert page.count("integrated gradients |") == 2  # a row in each data set's table
 
 
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory):
+    tmp_path = tmp_path_factory.mktemp("examples")
+    docs = tmp_path / "results.md"
+    docs.write_text("# Results\n")
+    results = run("papers/label_free_examples.py", tmp_path, "--docs", docs)
+    return results, docs.read_text()
+
+
+@pytest.mark.parametrize("dataset", ["ecg5000", "mnist"])
+def test_similarity_rates(examples, dataset):
+    for entry in examples[0]["consistency"][dataset].values():
+        assert set(entry["methods"]) == {
+            "DKNN",
+            "SimplEx",
+            "TracIn",
+            "TracIn, last weights",
+            "influence",
+        }
+        for rates in entry["methods"].values():
+            # All examples: whatever their order, the rate is that of chance.
+            assert rates["most"][-1] == pytest.approx(entry["prior"], abs=1e-4)
+            assert rates["least"][-1] == pytest.approx(entry["prior"], abs=1e-4)
+        # After one epoch there is one checkpoint, of the weights that there are.
+        assert (
+            entry["methods"]["TracIn"]["most"] == entry["methods"]["TracIn, last weights"]["most"]
+        )
+        assert entry["methods"]["influence"]["residual_"] < 1e-3
+
+
+def test_pretext_tasks(examples):
+    pretext = examples[0]["pretext"]
+    one_task = {f"{letter}-{letter}" for letter in "RDICU"}
+    tasks = {"R-D", "R-I", "R-C", "D-I", "D-C", "I-C"}
+    for kind in ("features", "absolute features", "examples"):
+        for name, found in pretext[kind].items():
+            without_labels = name in ("TracIn", "influence")
+            expected = {p for p in one_task | tasks if not (without_labels and set(p) & {*"CU"})}
+            assert set(found) == expected
+            for pair, values in found.items():  # two runs
+                assert len(values) == (1 if pair in one_task else 4)
+                assert all(-1 <= v <= 1 for v in values)
+    beside = pretext["beside exact"]
+    assert set(beside["integrated gradients"]) == {1.0}
+    assert min(beside["gradient SHAP, 5 draws"]) > 0.8
+
+
+def test_page_of_examples(examples):
+    page = examples[1]
+    assert page.startswith("# Results\n")
+    assert page.count("<!-- label-free examples: start -->") == 1
+    assert page.count("mis-tiled |") == 3  # two tables, and the replication's row
+
+
 def test_integrated_gradients(tmp_path):
     results = run("speed/integrated_gradients.py", tmp_path)
     for network in ("mnist_cnn", "ecg_lstm"):

@@ -1,0 +1,276 @@
+"""Example importance, and what pretext tasks change: figure 3 and tables 1, 2 of label-free XAI.
+
+Crabbé & van der Schaar (2022). Section 4.1: how often the training examples that four methods call
+important, or unimportant, have the label of the sample, on ECG5000 and MNIST. Section 4.2: how
+alike the importance of pixels and of examples is between encoders trained for reconstruction,
+denoising, inpainting and classification, beside encoders of one task that differ only in their
+seed, and what an error in the paper's released code did to it.
+
+    python benchmarks/papers/label_free_examples.py
+
+writes ``benchmarks/papers/results/label_free_examples.json`` after every run, and a section of
+``docs/results.md``; ``--render`` writes that section again from the results there are. With
+``--cache FOLDER``, trained networks and slow importances are kept there, and an interrupted run
+goes on where it was.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from functools import partial
+from itertools import combinations, product
+from pathlib import Path
+
+import joblib
+import label_free_networks as networks
+import numpy as np
+import torch
+from scipy.stats import rankdata
+
+from sklexplain import DKNNImportance, LabelFreeAttributor
+from sklexplain.metrics import saliency_correlation, similarity_rate
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from common import (  # noqa: E402
+    ROOT,
+    environment,
+    rounded,
+    write_json,
+    write_section,
+)
+from label_free_consistency import FRACTIONS  # noqa: E402
+from label_free_examples_page import FEW, LETTERS, render  # noqa: E402
+from label_free_networks import LOSS_BASED, TASKS  # noqa: E402
+
+SECTION = "label-free examples"
+
+
+# -- figure 3 ----------------------------------------------------------------------------------
+
+
+def importance(method, dataset, task, run, settings):
+    """Return one importance matrix and its times; training is looked up in the cache."""
+    network, data = trained(dataset, task, run, settings)
+    # The absolute error that the heartbeats' network is trained with has no second derivatives.
+    smooth = dataset == "ecg5000" and method == "influence"
+    return networks.explain(method, network, data, networks.squared_error if smooth else None)
+
+
+def trained(dataset, task, run, settings):
+    """Return a network and its data."""
+    memory = joblib.Memory(settings["cache"], verbose=0)
+    n_train = settings["n_train"]
+    if task == "untrained":
+        return networks.untrained(run), networks.digits(settings["n_examples"], n_train)
+    if dataset == "mnist":
+        train = memory.cache(networks.train_digits)
+        network = train(task, run, settings["epochs_mnist"], n_train)
+        return network, networks.digits(settings["n_examples"], n_train)
+    train = memory.cache(networks.train_heartbeats)
+    network = train(run, settings["epochs_ecg"], settings["units_ecg"], n_train)
+    return network, networks.heartbeats(run, settings["n_examples"], n_train)
+
+
+def cached_importance(settings):
+    return joblib.Memory(settings["cache"], verbose=0).cache(importance)
+
+
+def consistency(dataset, run, settings):
+    """Similarity rates of every method, for one run."""
+    task = "denoising" if dataset == "mnist" else None
+    network, data = trained(dataset, task, run, settings)
+    y, y_corpus = data["y_queries"], data["y_corpus"]
+    result = {
+        "n_epochs": network.n_epochs_,
+        "n_checkpoints": len(networks.history_of(network).checkpoints_),
+        "r2_queries": rounded(network.score(data["queries"])),
+        "prior": rounded((y[:, None] == y_corpus).mean()),
+        "methods": {},
+    }
+    for method in networks.METHODS:
+        matrix, info = cached_importance(settings)(method, dataset, task, run, settings)
+        n = matrix.shape[1]
+        sizes = [*FEW, *(max(1, int(np.ceil(f * n))) for f in FRACTIONS)]
+        rate = partial(similarity_rate, matrix, y, y_corpus[:n], n_top=sizes)
+        result["methods"][method] = {
+            "n_train": n,
+            "most": rounded(rate()),
+            "least": rounded(rate(least=True)),
+            **{k: v if isinstance(v, str) else rounded(v, 7) for k, v in info.items()},
+        }
+    stored = cached_importance(settings)("SimplEx", dataset, task, run, settings)[0].getnnz(axis=1)
+    result["simplex_examples"] = rounded(stored.mean(), 2)
+    return result
+
+
+# -- tables 1 and 2 ----------------------------------------------------------------------------
+
+
+def encoder_of(network):
+    """Return the torch module of the encoder."""
+    net = getattr(network, "net_", network)
+    return net.module_.eval().encoder
+
+
+def attributions(method, network, X_train, X):
+    layer = None if hasattr(network, "net_") else "encoder"
+    attributor = LabelFreeAttributor(
+        network, layer=layer, method=method, baseline="zeros", random_state=0
+    )
+    return attributor.fit(X_train).transform(X)
+
+
+def inverse_square(distance):
+    return 1 / np.maximum(distance, 1e-6) ** 2
+
+
+def nearest(network, data, *, kernel="inverse_distance", scale=1, ranks=False):
+    layer = None if hasattr(network, "net_") else "encoder"
+    dknn = DKNNImportance(network, layer=layer, kernel=kernel).fit(scale * data["corpus"])
+    matrix = dknn.transform(scale * data["queries"])
+    return rankdata(matrix).reshape(matrix.shape) if ranks else matrix
+
+
+def feature_methods(settings):
+    """Return functions from (task, run) to maps."""
+
+    def shap(task, run, aligned):
+        network, data = trained("mnist", task, run, settings)
+        seed = len(LETTERS) * run + list(LETTERS).index(task)
+        return networks.gradient_shap(encoder_of(network), data["queries"], seed, aligned=aligned)
+
+    def library(task, run, method):
+        network, data = trained("mnist", task, run, settings)
+        return attributions(method, network, data["X_train"], data["queries"])
+
+    return {
+        "integrated gradients": partial(library, method="integrated_gradients"),
+        "gradient SHAP": partial(library, method="gradient_shap"),
+        "gradient SHAP, 5 draws": partial(shap, aligned=True),
+        "gradient SHAP, 5 draws, mis-tiled": partial(shap, aligned=False),
+    }
+
+
+def example_methods(settings):
+    """Return functions from (task, run) to matrices."""
+
+    def dknn(task, run, **params):
+        return nearest(*trained("mnist", task, run, settings), **params)
+
+    def other(task, run, method):
+        return cached_importance(settings)(method, "mnist", task, run, settings)[0]
+
+    return {
+        "DKNN": dknn,
+        "DKNN, ranks": partial(dknn, ranks=True),
+        "DKNN, inverse squared distance": partial(dknn, kernel=inverse_square),
+        "DKNN, inverse squared distance, pixels 0 to 255": partial(
+            dknn, kernel=inverse_square, scale=255
+        ),
+        **{m: partial(other, method=m) for m in ("SimplEx", *LOSS_BASED)},
+    }
+
+
+def pretext(runs, settings):
+    """Correlations between all encoders, with every method."""
+    result = {"features": {}, "absolute features": {}, "examples": {}, "beside exact": {}}
+    exact = None
+    for name, make in feature_methods(settings).items():
+        maps = {(t, r): make(t, r) for t, r in product((*TASKS, "untrained"), runs)}
+        exact = exact or maps
+        result["features"][name] = correlations(maps)
+        result["absolute features"][name] = correlations({k: abs(v) for k, v in maps.items()})
+        result["beside exact"][name] = [
+            rounded(saliency_correlation(maps[k], exact[k])) for k in maps if k[0] in TASKS
+        ]
+    for name, make in example_methods(settings).items():
+        tasks = TASKS[:-1] if name in LOSS_BASED else (*TASKS, "untrained")
+        result["examples"][name] = correlations(
+            {(t, r): make(t, r) for t, r in product(tasks, runs)}
+        )
+    result["quality"] = {t: [quality(t, r, settings) for r in runs] for t in TASKS}
+    return result
+
+
+def correlations(maps):
+    """Pearson between encoders, by pair of tasks: of all pairs of runs."""
+    pairs = {}
+    for a, b in combinations(maps, 2):
+        if a[0] != b[0] and "untrained" in (a[0], b[0]):
+            continue
+        key = f"{LETTERS[a[0]]}-{LETTERS[b[0]]}"
+        pairs.setdefault(key, []).append(rounded(saliency_correlation(maps[a], maps[b])))
+    return pairs
+
+
+def quality(task, run, settings):
+    """R² of the reconstruction, or accuracy, of the test digits looked at."""
+    network, data = trained("mnist", task, run, settings)
+    if task == "classification":
+        return rounded(network.score(data["queries"], data["y_queries"]))
+    return rounded(network.score(data["queries"]))
+
+
+# -- command line ------------------------------------------------------------------------------
+
+
+def parse_args(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs-mnist", type=int, default=5)
+    parser.add_argument("--runs-ecg", type=int, default=3)
+    parser.add_argument("--epochs-mnist", type=int, default=25)
+    parser.add_argument("--epochs-ecg", type=int, default=20)
+    parser.add_argument("--units-ecg", type=int, default=16)
+    parser.add_argument("--n-examples", type=int, default=1000, help="training, and test, samples")
+    parser.add_argument("--n-train", type=int, default=None, help="at most; for short tests")
+    parser.add_argument("--cache", type=Path, help="folder for networks and slow importances")
+    parser.add_argument("--smoke", action="store_true", help="a tiny run that says nothing")
+    parser.add_argument("--render", action="store_true", help="only write the section again")
+    parser.add_argument("--out", type=Path, help="results file (JSON)")
+    parser.add_argument("--docs", type=Path, help="page with the section (Markdown)")
+    args = parser.parse_args(argv)
+    folder = Path(tempfile.mkdtemp()) if args.smoke else ROOT
+    args.out = args.out or folder / "benchmarks/papers/results/label_free_examples.json"
+    args.docs = args.docs or folder / "docs" / "results.md"
+    args.cache = args.cache or Path(tempfile.mkdtemp())
+    if args.smoke:
+        args.runs_mnist, args.runs_ecg, args.n_train, args.n_examples = 2, 1, 64, 10
+        args.epochs_mnist = args.epochs_ecg = 1
+        args.units_ecg = 2
+    return args
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    if args.render:
+        results = json.loads(args.out.read_text())
+        write_section(args.docs, SECTION, render(results))
+        return
+    torch.set_num_threads(1)
+    left_out = ("out", "docs", "render", "smoke")
+    settings = {k: v for k, v in vars(args).items() if k not in left_out}
+    settings["cache"] = str(args.cache)
+    results = {
+        "settings": {k: v for k, v in settings.items() if k != "cache"},
+        "environment": environment(),
+        "consistency": {"ecg5000": {}, "mnist": {}},
+    }
+    runs = {"ecg5000": args.runs_ecg, "mnist": args.runs_mnist}
+    ran = {k: settings[k] for k in settings if not k.startswith("runs")}
+    for run, dataset in product(range(max(runs.values())), runs):
+        if run >= runs[dataset]:
+            continue
+        start = time.perf_counter()
+        results["consistency"][dataset][str(run)] = consistency(dataset, run, ran)
+        write_json(args.out, results)
+        print(f"{dataset}, run {run}: {time.perf_counter() - start:.0f} s", flush=True)
+    results["pretext"] = pretext(range(args.runs_mnist), ran)
+    write_json(args.out, results)
+    write_section(args.docs, SECTION, render(results))
+    print(f"wrote {args.out} and {args.docs}")
+
+
+if __name__ == "__main__":
+    main()

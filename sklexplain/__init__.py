@@ -1,12 +1,13 @@
 """Explanations of learned representations as scikit-learn estimators."""
 
-from .attribution import LabelFreeAttributor
+from .attribution import EmbeddingAttributor, LabelFreeAttributor
 from .examples import DKNNImportance, InfluenceImportance, SimplExImportance, TracInImportance
 
 __version__ = "0.1.0"
 
 __all__ = [
     "DKNNImportance",
+    "EmbeddingAttributor",
     "InfluenceImportance",
     "LabelFreeAttributor",
     "SimplExImportance",

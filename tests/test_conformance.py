@@ -13,6 +13,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator, parametri
 import sklexplain
 from sklexplain import (
     DKNNImportance,
+    EmbeddingAttributor,
     InfluenceImportance,
     LabelFreeAttributor,
     SimplExImportance,
@@ -43,6 +44,8 @@ ESTIMATORS = [
     LabelFreeAttributor(
         make_pipeline(StandardScaler(), PCA(n_components=1)), center=True, random_state=0
     ),
+    EmbeddingAttributor(PCA(n_components=1), unit_agg="abs"),
+    EmbeddingAttributor(make_pipeline(StandardScaler(), _autoencoder()), n_units=1, random_state=0),
 ]
 
 
@@ -74,6 +77,10 @@ CASES = [
             make_X("conv1d"),
         )
         for method in sorted(METHODS)
+    ],
+    *[
+        (EmbeddingAttributor(make_net(name), n_units=n, random_state=0), make_X(name))
+        for name, n in zip(sorted(NETS), (None, 3, None, None, 2, None, None), strict=True)
     ],
     *[
         (DKNNImportance(make_net(name), n_neighbors=k, random_state=0), make_X(name))

@@ -14,9 +14,6 @@ from ._points import Point, Points, entering, find_points, watching
 
 __all__ = ["Point", "Points", "find_points", "unit_gradients"]
 
-# Larger blocks leave the processor's cache.
-_CACHE_BYTES = 12 * 2**20
-
 
 def unit_gradients(call, points, x, *, units=None, weights=None, rows, create_graph=False):
     """Gradients of output units at layers, block by block over the units.
@@ -54,7 +51,8 @@ def unit_gradients(call, points, x, *, units=None, weights=None, rows, create_gr
         index = torch.arange(points.n_units) if units is None else torch.as_tensor(units)
         cotangents = None
     n_rows = 1 if weights is not None else len(index)
-    copies = _n_copies(len(x), n_rows, rows, points.row_bytes)
+    # Each sample so often in the batch, as many units are differentiated at once.
+    copies = max(1, min(n_rows, points.block_rows(rows, x.device) // len(x)))
     with torch.set_grad_enabled(create_graph):
         z, tensors = _forward(call, points, x, copies, create_graph)
         activations = _activations(points, tensors, len(x), copies, create_graph)
@@ -85,12 +83,6 @@ def _unit_rows(block, n_units, z):
     c = z.new_zeros(len(block), n_units)
     c[torch.arange(len(block)), block.to(z.device)] = 1
     return c
-
-
-def _n_copies(n_samples, n_units, rows, row_bytes):
-    """How often each sample is in the batch: as many units are differentiated at once."""
-    most = min(n_units, rows // n_samples, _CACHE_BYTES // (row_bytes * n_samples))
-    return max(1, most)
 
 
 def _forward(call, points, x, copies, create_graph):

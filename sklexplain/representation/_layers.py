@@ -46,13 +46,15 @@ def parse_path(path):
     return match["name"], items
 
 
-def unknown_layer(name, known):
+def unknown_layer(name, known, parameter="layer"):
     """Build the error for a layer name that does not exist, with the nearest ones that do."""
     known = [k for k in known if k]
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
     hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
     listed = ", ".join(map(repr, known[:20])) + (", …" if len(known) > 20 else "")
-    return ValueError(f"layer={name!r} is not a submodule of the network.{hint} Layers: {listed}.")
+    return ValueError(
+        f"{parameter}={name!r} is not a submodule of the network.{hint} Layers: {listed}."
+    )
 
 
 def pick(output, items, where):

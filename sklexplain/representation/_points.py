@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from ._convert import LinearMap
-from ._layers import parse_path, pick, unknown_layer
+from ._layers import batch_axis, parse_path, pick, unknown_layer
 
-_CHANNELS_FIRST = (
+CHANNELS_FIRST = (
     nn.modules.conv._ConvNd,
     nn.modules.batchnorm._NormBase,
     nn.modules.pooling._MaxPoolNd,
@@ -18,13 +18,23 @@ _CHANNELS_FIRST = (
     nn.modules.pooling._AdaptiveMaxPoolNd,
     nn.GroupNorm,
 )
-_CHANNELS_LAST = (
+CHANNELS_LAST = (
     *(nn.RNNBase, nn.Linear, LinearMap, nn.LayerNorm, nn.MultiheadAttention, nn.Embedding),
     *(nn.EmbeddingBag, nn.RNNCellBase, nn.Bilinear),
 )
-_CONVOLUTIONS = (nn.modules.conv._ConvNd,)
-_KINDS = (*_CONVOLUTIONS, nn.Linear, LinearMap, nn.Bilinear, nn.RNNBase, nn.MultiheadAttention)
+_KINDS = (
+    nn.modules.conv._ConvNd,
+    nn.Linear,
+    LinearMap,
+    nn.Bilinear,
+    nn.RNNBase,
+    nn.MultiheadAttention,
+)
 _TUPLES = (nn.RNNBase, nn.MultiheadAttention)
+
+
+# Larger blocks leave the processor's cache; elsewhere it is memory that bounds them.
+BLOCK_BYTES = {"cpu": 12 * 2**20, "other": 4 * 2**30}
 
 
 @dataclass(frozen=True)
@@ -108,9 +118,14 @@ class Points:
         """Names of the layers, in the order of the points."""
         return [point.name for point in self.points]
 
-    def only(self, index):
-        """Keep one point."""
-        return Points((self.points[index],), self.n_units, self.row_bytes)
+    def only(self, *indices):
+        """Keep some of the points."""
+        return replace(self, points=tuple(self.points[i] for i in indices))
+
+    def block_rows(self, batch_size, device):
+        """Return the number of samples to take at once, at most ``batch_size``."""
+        most = BLOCK_BYTES["cpu" if device.type == "cpu" else "other"]
+        return max(1, min(batch_size, most // self.row_bytes))
 
 
 def find_points(call, x, modules, *, layers=None, at="output"):
@@ -219,7 +234,7 @@ def _run(call, x, candidates, modules, lenient):
     seen, order, kinds, handles, called, n_bytes = {}, {}, {}, [], [], [0]
 
     def note(module, _inputs, _output):
-        if isinstance(module, (*_CHANNELS_FIRST, *_CHANNELS_LAST)):
+        if isinstance(module, (*CHANNELS_FIRST, *CHANNELS_LAST)):
             called.append(module)
 
     def look(candidate):
@@ -288,27 +303,15 @@ def _described(candidate, runs):
             f"the output does not depend on layer {name!r} (or not differentiably), so its "
             f"gradient says nothing; name a layer on the way to the output.{hint}"
         )
-    batch_axis = _batch_axis(name, *(tuple(tensor.shape) for tensor in seen))
-    channel_axis = _channel_axis(candidate, seen[1], batch_axis, runs[1].kinds[id(candidate)])
-    point = replace(candidate, batch_axis=batch_axis, channel_axis=channel_axis)
-    z, flat = runs[1].z, seen[1].movedim(batch_axis, 0).flatten(1)
+    axis = batch_axis(*(tuple(tensor.shape) for tensor in seen), f"layer {name!r}")
+    channel_axis = _channel_axis(candidate, seen[1], axis, runs[1].kinds[id(candidate)])
+    point = replace(candidate, batch_axis=axis, channel_axis=channel_axis)
+    z, flat = runs[1].z, seen[1].movedim(axis, 0).flatten(1)
     is_output = flat.numel() == z.numel() and torch.equal(flat.reshape(z.shape).to(z), z)
     return replace(point, shape=tuple(point.arrange(seen[1]).shape[1:]), is_output=is_output)
 
 
-def _batch_axis(name, two, three):
-    differing = [i for i, (n, m) in enumerate(zip(two, three, strict=False)) if n != m]
-    if len(two) == len(three) and len(differing) == 1:
-        axis = differing[0]
-        if (two[axis], three[axis]) == (2, 3):
-            return axis
-    raise ValueError(
-        f"layer {name!r} has activations of shape {two} for two samples and {three} for three: "
-        "there must be one axis that follows the samples."
-    )
-
-
-def _channel_axis(candidate, tensor, batch_axis, kinds):
+def _channel_axis(candidate, tensor, batch, kinds):
     """Axis of channels: what the layer, else the last known layer before it, has it at."""
     if tensor.dim() <= 2:
         return None
@@ -320,11 +323,11 @@ def _channel_axis(candidate, tensor, batch_axis, kinds):
             return 1 if tensor.dim() == 4 else None  # weights, of every head or their mean
     last = tensor.dim() - 1
     for known in kinds:
-        if isinstance(known, _CHANNELS_LAST):
-            return last if last != batch_axis else None
-        if isinstance(known, _CHANNELS_FIRST):
+        if isinstance(known, CHANNELS_LAST):
+            return last if last != batch else None
+        if isinstance(known, CHANNELS_FIRST):
             break
-    return 1 if batch_axis == 0 else last
+    return 1 if batch == 0 else last
 
 
 @contextmanager

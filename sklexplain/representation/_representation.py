@@ -5,15 +5,15 @@ import copy
 import numpy as np
 import torch
 from sklearn.exceptions import NotFittedError
-from torch import nn
 
 from ..utils._validation import check_columns_numeric
 from ._convert import Identity
 from ._heads import as_tensor, named
 from ._layers import batch_axis, parse_path, pick, run_to, unknown_layer
 from ._modules import BlackBox, Stage, first_step, layer_table, stages, without_link
+from ._points import CHANNELS_FIRST, CHANNELS_LAST, find_points
 from ._resolve import NoTorchForm, Parts, black_box, decompose, torch_modules, unwrap
-from ._session import frozen
+from ._session import checked_device, frozen
 
 # Measured on small convolutional, recurrent and dense encoders: larger blocks leave the cache,
 # smaller ones pay the overhead of a call.
@@ -25,15 +25,6 @@ _NETWORK_ERRORS = (
     *(ArithmeticError, AssertionError, AttributeError, LookupError, NotImplementedError),
     *(RuntimeError, TypeError, ValueError),
 )
-
-_SPATIAL_FIRST = (
-    nn.modules.conv._ConvNd,
-    nn.modules.batchnorm._BatchNorm,
-    nn.modules.pooling._MaxPoolNd,
-    nn.modules.pooling._AvgPoolNd,
-    nn.GroupNorm,
-)
-_CHANNELS_LAST = (nn.RNNBase, nn.Linear, nn.LayerNorm, nn.MultiheadAttention)
 
 
 class Representation:
@@ -54,6 +45,8 @@ class Representation:
         Where the network runs. None: where it is. Another device gets a copy of the network.
     seed : int, default=0
         Seed of the torch generator for networks that draw random numbers even in eval mode.
+    parameter : str, default="layer"
+        What error messages call ``layer``.
 
     Attributes
     ----------
@@ -77,9 +70,12 @@ class Representation:
     """
 
     @torch.inference_mode(False)  # else the buffers made here would take part in no gradient
-    def __init__(self, estimator, n_columns, *, layer=None, link=True, device=None, seed=0):
+    def __init__(
+        self, estimator, n_columns, *, layer=None, link=True, device=None, seed=0, parameter="layer"
+    ):
         self.estimator = unwrap(estimator)
         self.layer = layer
+        self.parameter = parameter
         self.seed = seed
         try:
             parts = decompose(self.estimator, n_columns, layer if link else "")
@@ -101,7 +97,7 @@ class Representation:
         networks = stages(self.chain)
         tensors = [t for net in networks for t in (*net.parameters(), *net.buffers())]
         self.device = tensors[0].device if tensors else torch.device("cpu")
-        wanted = self.device if device is None else _checked_device(device)
+        wanted = self.device if device is None else checked_device(device)
         if self.device.type == "meta":
             raise ValueError("the network is on the meta device, where it has no weights; load it.")
         if any(t.is_inference() for t in tensors):
@@ -124,15 +120,15 @@ class Representation:
             return
         if isinstance(self.chain, BlackBox):
             raise ValueError(
-                f"layer={self.layer!r} needs a network; {self.chain.reason} has no torch form. "
-                "Use layer=None to explain what the estimator itself returns."
+                f"{self.parameter}={self.layer!r} needs a network; {self.chain.reason} has no "
+                f"torch form. Use {self.parameter}=None to explain what the estimator returns."
             )
         if not isinstance(self.layer, str):
-            raise TypeError(f"layer={self.layer!r} must be a string or None.")
+            raise TypeError(f"{self.parameter}={self.layer!r} must be a string or None.")
         name, items = parse_path(self.layer)
         table = layer_table(self.chain)
         if name not in table:
-            raise unknown_layer(name, table)
+            raise unknown_layer(name, table, self.parameter)
         module, stage = table[name]
         self._path = (module, items)
         self._stage = stage
@@ -250,8 +246,8 @@ class Representation:
             n_calls = self._try(count, rows)
         if n_calls == 0:
             raise ValueError(
-                f"layer={self.layer!r} is never called when the network runs on this input, so "
-                "it has no activations; name a layer that is."
+                f"{self.parameter}={self.layer!r} is never called when the network runs on this "
+                "input, so it has no activations; name a layer that is."
             )
         self._n_calls = n_calls
 
@@ -373,6 +369,27 @@ class Representation:
             ]
         return np.concatenate(parts)
 
+    def points(self, inputs, layers=None, at="output"):
+        """Find layers whose activations the representation is built of.
+
+        Parameters
+        ----------
+        inputs : ndarray of shape (n, *shape)
+            What `inputs` returned; the first three samples are used.
+        layers : list of str or None, default=None
+            See `find_points`.
+        at : {"output", "input"}, default="output"
+            See `find_points`.
+
+        Returns
+        -------
+        points : Points
+        """
+        modules = {name: module for name, (module, _) in layer_table(self.chain).items()}
+        with self.session():
+            x = self.tensor(inputs[:3]).clone()
+            return find_points(self, x, modules, layers=layers, at=at)
+
     def channel_axis(self, ndim):
         """Axis of a sample's array that holds channels, None if there is no telling.
 
@@ -392,9 +409,9 @@ class Representation:
         if ndim != 3:
             return None
         for module in self.chain.modules():
-            if isinstance(module, _SPATIAL_FIRST):
+            if isinstance(module, CHANNELS_FIRST):
                 return 0
-            if isinstance(module, _CHANNELS_LAST):
+            if isinstance(module, CHANNELS_LAST):
                 return 1
         return None
 
@@ -422,16 +439,3 @@ def _numpy_dtype(dtype, other=torch.float32):
     if dtype is None:
         return torch.get_default_dtype()
     return dtype if dtype in (torch.float16, torch.float32, torch.float64) else other
-
-
-def _checked_device(device):
-    try:
-        found = torch.empty(0, device=device).device
-    except (RuntimeError, TypeError, AssertionError) as error:
-        raise ValueError(
-            f"device={device!r} cannot be used here: {error}. Use None (where the model is), 'cpu' "
-            "or a device that torch finds."
-        ) from error
-    if found.type == "meta":
-        raise ValueError("device='meta' holds no numbers; use None (where the model is) or 'cpu'.")
-    return found

@@ -87,3 +87,17 @@ def _seed(cuda, seed):
     for device in cuda:
         index = torch.cuda.current_device() if device.index is None else device.index
         torch.cuda.default_generators[index].manual_seed(seed)
+
+
+def checked_device(device):
+    """Device of a name; raise a ValueError if it cannot be used here."""
+    try:
+        found = torch.empty(0, device=device).device
+    except (RuntimeError, TypeError, AssertionError) as error:
+        raise ValueError(
+            f"device={device!r} cannot be used here: {error}. Use None (where the model is), 'cpu' "
+            "or a device that torch finds."
+        ) from error
+    if found.type == "meta":
+        raise ValueError("device='meta' holds no numbers; use None (where the model is) or 'cpu'.")
+    return found

@@ -222,7 +222,7 @@ def test_layers_that_cannot_be_looked_at(layer, words):
 
 def test_layer_that_mixes_the_samples():
     net = nn.Sequential(nn.Flatten(0), nn.Unflatten(0, (-1, 3)), nn.Linear(3, 2))
-    with pytest.raises(ValueError, match="must be one axis that follows the samples"):
+    with pytest.raises(ValueError, match="layer '0' returned shape .* must be one axis"):
         find_points(net, torch.randn(3, 3), modules(net), layers=["0"])
 
 

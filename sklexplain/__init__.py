@@ -2,6 +2,7 @@
 
 from .attribution import EmbeddingAttributor, LabelFreeAttributor
 from .examples import DKNNImportance, InfluenceImportance, SimplExImportance, TracInImportance
+from .scores import NoiseScorer, VarianceScorer
 
 __version__ = "0.1.0"
 
@@ -10,7 +11,9 @@ __all__ = [
     "EmbeddingAttributor",
     "InfluenceImportance",
     "LabelFreeAttributor",
+    "NoiseScorer",
     "SimplExImportance",
     "TracInImportance",
+    "VarianceScorer",
     "__version__",
 ]

@@ -16,8 +16,10 @@ from sklexplain import (
     EmbeddingAttributor,
     InfluenceImportance,
     LabelFreeAttributor,
+    NoiseScorer,
     SimplExImportance,
     TracInImportance,
+    VarianceScorer,
 )
 from sklexplain.attribution._methods import METHODS
 from sklexplain.nets import Autoencoder
@@ -46,6 +48,9 @@ ESTIMATORS = [
     ),
     EmbeddingAttributor(PCA(n_components=1), unit_agg="abs"),
     EmbeddingAttributor(make_pipeline(StandardScaler(), _autoencoder()), n_units=1, random_state=0),
+    NoiseScorer(_autoencoder(), random_state=0),
+    NoiseScorer(make_pipeline(StandardScaler(), PCA(n_components=1)), random_state=0),
+    VarianceScorer(_autoencoder(), random_state=0),
 ]
 
 
@@ -98,6 +103,13 @@ CASES = [
         (InfluenceImportance(make_reconstructor(name), damping=0.1, random_state=0), make_X(name))
         for name in ("conv1d", "conv2d", "gru", "mlp")
     ],
+    *[
+        (scorer(make_net(name), random_state=0), make_X(name))
+        for scorer in (NoiseScorer, VarianceScorer)
+        for name in sorted(NETS)
+    ],
+    (NoiseScorer(make_net("conv1d"), n_units=3, random_state=0), make_X("conv1d")),
+    (VarianceScorer(make_net("conv2d"), n_units=4, random_state=0), make_X("conv2d")),
     (TracInImportance(_autoencoder(pretext="inpainting"), random_state=0), make_X("mlp")),
     (_autoencoder(), make_X("mlp")),
     (_autoencoder(), make_X("conv2d")),

@@ -91,7 +91,8 @@ def as_tensor(X):
     """Tensor of an array's numbers, sharing its memory where torch can."""
     # Torch takes neither read-only memory, negative strides nor a foreign byte order.
     X = np.require(X, dtype=X.dtype.newbyteorder("="), requirements=["C", "W"])
-    return torch.as_tensor(X)
+    # numpy calls an array contiguous whose axis of length 1 has a negative stride.
+    return torch.as_tensor(X.copy() if min(X.strides, default=0) < 0 else X)
 
 
 def to_numbers(out, method):

@@ -1,0 +1,272 @@
+"""What the scorers share: layers, random units, the tables they return."""
+
+import numpy as np
+import torch
+from sklearn.utils import Bunch
+from sklearn.utils.validation import check_is_fitted
+from tqdm import tqdm
+
+from ..attribution._aggregators import AGGREGATORS
+from ..attribution._maps import SALIENCIES, check_grad_cam, unit_maps
+from ..base import BaseExplainer
+from ..representation._jacobian import find_points
+from ..representation._modules import layer_table
+from ..utils._validation import check_choice, check_positive_int
+from ._sampling import draw_units, standard_error, t_quantile
+
+
+class LayerScorer(BaseExplainer):
+    """Base class of scores of a representation, one a layer that leads to it.
+
+    A subclass implements `_batch_scores` and, where it needs more than the points and units,
+    `_fit_scorer`.
+    """
+
+    # -- fit -----------------------------------------------------------------------------------
+
+    def _explained(self):
+        # The layers are where that is looked at.
+        return {"layer": self.output}
+
+    def _check_params(self):
+        super()._check_params()
+        check_choice("at", self.at, ("output", "input"))
+        check_choice("saliency", self.saliency, SALIENCIES)
+        if self.n_units is not None:
+            check_positive_int("n_units", self.n_units, minimum=2)
+        if isinstance(self.layers, str) or not hasattr(self.layers or (), "__iter__"):
+            raise TypeError(
+                f"layers={self.layers!r} must be a list of names or None; "
+                f"for one layer, write layers=[{str(self.layers)!r}]."
+            )
+
+    def _fit(self, inputs, y):
+        self._points = self._find_points(inputs)
+        check_grad_cam(self._points, self.saliency)
+        self.layers_ = self._layer_names()
+        self.n_units_ = self._points.n_units
+        self._sample = None  # all units
+        if self.n_units is not None and self.n_units < self.n_units_:
+            rng = np.random.default_rng([self.seed_, 1])
+            self._sample = draw_units(self.n_units_, self.n_units, rng)
+        self._fit_inputs = inputs
+        self._fit_interval = None
+        self._fit_scorer(inputs)
+
+    def _fit_scorer(self, inputs):
+        """Learn what else a score needs."""
+
+    def _find_points(self, inputs):
+        representation = self._representation
+        table = layer_table(representation.chain)
+        modules = {name: module for name, (module, _) in table.items()}
+        layers = None if self.layers is None else list(self.layers)
+        with representation.session():
+            x = representation.tensor(inputs[:3]).clone()
+            points = find_points(representation, x, modules, layers=layers, at=self.at)
+        if len(points):
+            return points
+        if representation.no_torch_form is not None:
+            raise TypeError(
+                f"{type(self).__name__} needs gradients at layers of a network, but "
+                f"{representation.no_torch_form} has no torch form; score a network, or a Pipeline "
+                "that ends in one. LabelFreeAttributor explains such an estimator with "
+                "method='feature_ablation' or 'kernel_shap'."
+            )
+        raise ValueError(
+            "the output depends on no convolution, linear, recurrent or attention layer (of a "
+            "recurrent layer, on its output at every step); name what to look at: layers=[...], "
+            f"of {[name for name in modules if name]}."
+        )
+
+    def _layer_names(self):
+        if self.layers is not None:
+            return list(self.layers)
+        # The output of a recurrent layer, its item 0, goes by the layer's name.
+        return [p.name.removesuffix("[0]") if p.items == (0,) else p.name for p in self._points]
+
+    # -- scores --------------------------------------------------------------------------------
+
+    def transform(self, X):
+        """Score every sample at every layer.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or tensor of shape (n_samples, ...)
+            Samples, of the shape given to ``fit``.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples, n_layers)
+            Of the network's dtype. With ``set_output``, a DataFrame with columns named by layer.
+
+        Raises
+        ------
+        NotFittedError
+            If called before ``fit``.
+        ValueError
+            If X does not have the fitted shape or holds NaN or infinity.
+        """
+        dtype = str(self._representation_of_fitted().output_dtype).removeprefix("torch.")
+        return self._scores(self._inputs(X))[0].astype(dtype)
+
+    def score_samples(self, X):
+        """Mean over the layers of every sample's scores.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or tensor of shape (n_samples, ...)
+            Samples.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,)
+        """
+        return self._scores(self._inputs(X))[0].mean(axis=1)
+
+    def score(self, X, y=None):
+        """Score the representation on samples; needs no labels.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or tensor of shape (n_samples, ...)
+            Samples.
+        y : object, default=None
+            Ignored.
+
+        Returns
+        -------
+        score : float
+            See the class; higher is better.
+        """
+        return float(self._overall(self._scores(self._inputs(X)).mean(axis=1))[0])
+
+    def confidence_interval(self, X, level=0.95):
+        """Where the score of all output units lies, told from the random ones that were used.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or tensor of shape (n_samples, ...)
+            Samples.
+        level : float, default=0.95
+            Probability, over draws of the units, with which the interval is meant to hold the
+            score of all units. It says nothing about other samples or other noise inputs.
+
+        Returns
+        -------
+        interval : Bunch
+            ``score``, ``standard_error``, ``low`` and ``high``, numbers; and
+            ``layer_scores``, ``layer_standard_errors``, ``layer_low`` and ``layer_high``, ndarrays
+            of shape (n_layers,), of the means over X. Width 0 if all units were used; NaN if fewer
+            than four were.
+
+        Raises
+        ------
+        ValueError
+            If ``level`` is not between 0 and 1.
+        """
+        if not 0 < level < 1:
+            raise ValueError(f"level={level!r} must be between 0 and 1, for example 0.95.")
+        return self._interval(self._inputs(X), level)
+
+    @property
+    def standard_error_(self):
+        """Standard error of `score` on the data given to ``fit``, from drawing units at random."""
+        check_is_fitted(self)
+        if self._fit_interval is None:
+            self._fit_interval = self._interval(self._fit_inputs, 0.95)
+        return self._fit_interval.standard_error
+
+    def _representation_of_fitted(self):
+        check_is_fitted(self)
+        return self._representation
+
+    def _interval(self, inputs, level):
+        layers = self._scores(inputs, halves=True).mean(axis=1)  # (1 + n_halves, n_layers)
+        overall = self._overall(layers)
+        quantile, errors = 0.0, np.zeros(layers.shape[1] + 1)
+        values = np.append(layers, overall[:, None], axis=1)
+        if self._sample is not None:
+            quantile = t_quantile(self._sample, level)
+            errors = standard_error(values[0], values[1:], self._sample)
+        low, high = values[0] - quantile * errors, values[0] + quantile * errors
+        return Bunch(
+            score=float(overall[0]),
+            standard_error=float(errors[-1]),
+            low=float(low[-1]),
+            high=float(high[-1]),
+            layer_scores=layers[0],
+            layer_standard_errors=errors[:-1],
+            layer_low=low[:-1],
+            layer_high=high[:-1],
+        )
+
+    def _overall(self, layer_scores):
+        """One number from the scores at the layers: (..., n_layers) to (...)."""
+        return layer_scores.mean(axis=-1)
+
+    def _scores(self, inputs, halves=False):
+        """Scores from all units that are used and, if asked for, from each half of them.
+
+        Returns (1 or 1 + n_halves, n, n_layers), float64.
+        """
+        representation = self._representation
+        rows = self._rows()
+        starts = range(0, len(inputs), rows)
+        parts = []
+        with representation.session():
+            for i in tqdm(starts, desc=type(self).__name__, disable=not self.verbose):
+                x = representation.tensor(inputs[i : i + rows])
+                parts.append(self._batch_scores(x, self._subsets(halves)))
+        return np.concatenate(parts, axis=1)
+
+    def _rows(self):
+        """Return the number of samples in a batch."""
+        rows = self._representation.block_rows(self.batch_size)
+        # The maps of all units that were drawn are there at once.
+        return rows if self._sample is None else max(1, rows // len(self._sample.units))
+
+    def _subsets(self, halves):
+        """Positions among the units that are used: all of them, then each half."""
+        if self._sample is None:
+            return None
+        return [slice(None), *(self._sample.halves if halves else ())]
+
+    def _unit_blocks(self, x):
+        """Blocks of channel-aggregated maps of the units that are used, (k, b, n_positions)."""
+        blocks = unit_maps(
+            self._representation,
+            self._points,
+            x,
+            saliency=self.saliency,
+            channel_agg=self.channel_agg,
+            units=None if self._sample is None else self._sample.units,
+            rows=self.batch_size,
+        )
+        for _, maps in blocks:
+            yield [m.flatten(2) for m in maps]
+
+    def _sampled_maps(self, x):
+        """Compute maps of all units that were drawn, (n_units, b, n_positions), a layer each."""
+        return [torch.cat(blocks) for blocks in zip(*self._unit_blocks(x), strict=True)]
+
+    def get_feature_names_out(self, input_features=None):
+        """Names of the layers, which are the columns of `transform`.
+
+        Parameters
+        ----------
+        input_features : object, default=None
+            Ignored.
+
+        Returns
+        -------
+        names : ndarray of str of shape (n_layers,)
+        """
+        check_is_fitted(self)
+        return np.asarray(self.layers_, dtype=object)
+
+
+def check_reducing(name, value):
+    """Raise unless a parameter is a callable or an aggregator that drops its axis."""
+    if not callable(value):
+        check_choice(name, value, [a for a in AGGREGATORS if a != "none"])

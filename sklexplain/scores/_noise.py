@@ -1,0 +1,60 @@
+"""Noise inputs."""
+
+import numpy as np
+
+from ..utils._validation import check_choice
+
+NOISES = ("data", "unit", "permuted")
+
+
+def noise_inputs(kind, inputs, n_noise, rng):
+    """Draw inputs without structure.
+
+    Parameters
+    ----------
+    kind : {"data", "unit", "permuted"}
+        Uniform over the range between the 1st and the 99th percentile of the data, of each column
+        where samples are one-dimensional and of all entries together otherwise; uniform on [0, 1];
+        or every entry taken from a random sample, another for every entry.
+    inputs : ndarray of shape (n, ...)
+        The data, as it enters the network.
+    n_noise : int
+        How many to draw.
+    rng : numpy.random.Generator
+        Moves on.
+
+    Returns
+    -------
+    noise : ndarray of shape (n_noise, ...)
+        Of the dtype of ``inputs``; of integers, integers.
+
+    Raises
+    ------
+    ValueError
+        If there is no such noise, or integers are asked to be uniform on [0, 1].
+    """
+    check_choice("noise", kind, NOISES)
+    shape = (n_noise, *inputs.shape[1:])
+    if kind == "permuted":
+        return _permuted(inputs, n_noise, rng)
+    if kind == "unit":
+        if inputs.dtype.kind in "iu":
+            raise ValueError(
+                "noise='unit' draws numbers between 0 and 1 but the network takes integers (token "
+                "numbers, for example); use 'data' or 'permuted'."
+            )
+        return rng.uniform(size=shape).astype(inputs.dtype)
+    axis = 0 if inputs.ndim == 2 else None
+    low, high = np.percentile(inputs, [1, 99], axis=axis)
+    if inputs.dtype.kind in "iu":
+        low, high = np.floor(low).astype(int), np.ceil(high).astype(int)
+        return rng.integers(low, high, size=shape, endpoint=True).astype(inputs.dtype)
+    return rng.uniform(low, high, size=shape).astype(inputs.dtype)
+
+
+def _permuted(inputs, n_noise, rng):
+    """Shuffle every entry's values over the samples; as many shuffles as are needed."""
+    flat = inputs.reshape(len(inputs), -1)
+    n_shuffles = -(-n_noise // len(flat))
+    parts = [rng.permuted(flat, axis=0) for _ in range(n_shuffles)]
+    return np.concatenate(parts)[:n_noise].reshape(n_noise, *inputs.shape[1:])

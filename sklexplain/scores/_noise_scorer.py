@@ -1,0 +1,368 @@
+"""The noise score: whether a representation looks at samples otherwise than at noise."""
+
+import warnings
+
+import numpy as np
+import torch
+from sklearn.utils.validation import check_is_fitted
+
+from ..attribution._aggregators import aggregate
+from ..attribution._maps import layer_maps
+from ..utils._validation import check_choice, check_positive_int
+from ._base import LayerScorer, check_reducing
+from ._drift import DriftReference, split_in_halves
+from ._functions import excess_over_benchmark, min_max_scaled, noise_scores
+from ._noise import NOISES, noise_inputs
+
+# Enough to see which output units depend on which positions.
+_SPARSITY_SAMPLES = 16
+
+
+class NoiseScorer(LayerScorer):
+    r"""How differently a representation looks at samples and at noise.
+
+    The noise score of Bertolini, Clevert & Montanari (equation 1) at layer p is
+
+    .. math:: N_p(x) = \operatorname{mean}_{k, s} |A_p(x)_s - A_p(\nu_k)_s| \in [0, 1],
+
+    with :math:`A_p(x)` the map over the positions s of the layer: the saliency of every output
+    unit, aggregated over channels and units and scaled to [0, 1] (a constant map to zeros), and
+    :math:`\nu_k` noise inputs, common to all samples. The benchmark :math:`N^0_p` (equation 2) is
+    the same between two sets of noise inputs. `transform` gives :math:`N_p(x)`, `score` the mean
+    over layers of
+
+    .. math:: (N_p - N^0_p) / (N_p + N^0_p) \in [-1, 1],
+
+    :math:`N_p` averaged over samples: 0 where samples are looked at as if they were noise. The
+    score itself is larger for some untrained networks than for trained ones.
+
+    Parameters
+    ----------
+    estimator : nn.Module, skorch net, scikit-learn estimator or Pipeline
+        What is scored. A module or a fitted estimator is taken as it is and never changed; of an
+        unfitted estimator a clone is fitted in ``fit``.
+    layers : list of str or None, default=None
+        Where it is looked at, as in ``named_modules()``. None: every convolution, linear, recurrent
+        and attention layer that the output depends on, in call order.
+    output : str or None, default=None
+        Submodule whose output is scored. None: what ``transform``, else ``predict_proba``, else
+        ``predict`` returns; a module's ``forward``.
+    at : {"output", "input"}, default="output"
+        Look at what the layers return or at what they are called with.
+    saliency : {"activation_x_gradient", "gradient", "grad_cam"}, \
+            default="activation_x_gradient"
+        Per output unit and layer.
+    channel_agg, unit_agg : {"abs", "mean", "var", "skew"} or callable, default="abs"
+        Aggregation over channels, then over output units; a callable is called as
+        ``f(tensor, dim=...)``. With abs and abs, the sign of a unit does not matter.
+    noise : {"data", "unit", "permuted"}, default="data"
+        ``"data"``: uniform over the range of the data given to ``fit`` from the 1st to the 99th
+        percentile, of each column of two-dimensional X and of all entries together otherwise;
+        ``"unit"``: uniform on [0, 1], the paper's; ``"permuted"``: every entry that of another
+        sample. Of what enters the torch path: raw units, or, where a Pipeline starts with steps
+        that have no torch form (imputers, encoders), what they return.
+    n_noise : int, default=8
+        Noise inputs in a set; their scores are averaged.
+    n_units : int or None, default=None
+        Score by this many random output units, at that share of the cost. None, or as many as there
+        are: all. See Notes.
+    batch_size : int, default=1024
+        Most rows (samples times units) in the network at once.
+    device : str, torch.device or None, default=None
+        Where to run; None: where the model is.
+    random_state : int, RandomState instance or None, default=None
+        Determines the noise inputs and which units are drawn.
+    verbose : int, default=0
+        1 shows a progress bar.
+
+    Attributes
+    ----------
+    estimator_ : nn.Module or estimator
+        The fitted estimator that is scored.
+    benchmark_ : ndarray of shape (n_layers,)
+        :math:`N^0_p`, between two sets of ``n_noise`` noise inputs.
+    layers_ : list of str
+        Names of the layers.
+    n_units_ : int
+        Number of output units, N.
+    standard_error_ : float
+        Of ``score`` on the data given to ``fit``, from drawing units; computed when first asked
+        for. 0.0 if all units are used, NaN if fewer than four are.
+    n_features_in_, feature_names_in_, input_shape_, seed_
+        See `BaseExplainer`.
+
+    See Also
+    --------
+    VarianceScorer : Do the units of a representation look at different things?
+    sklexplain.scores.noise_scorer : The score as ``scoring=`` of a search.
+    sklexplain.plotting.ScoreCurveDisplay : The score over the layers.
+
+    Notes
+    -----
+    Activation times gradient at a layer is large where the activation is, whether or not training
+    has taught the layer anything; the first layers tell trained from untrained networks least.
+
+    With ``n_units``, maps are scaled after they have been estimated, which biases the score: by
+    less than its standard error in nearly every setting tried. The error reported by
+    ``standard_error_`` and ``confidence_interval`` is the root mean squared one, bias included,
+    from random halves of the units. Where a position belongs to few output units, the units drawn
+    leave most positions empty: at the output itself the map of all units is known and used, at
+    other such layers a UserWarning is raised.
+
+    References
+    ----------
+    .. [1] M. Bertolini, D.-A. Clevert, F. Montanari, "Explaining, Evaluating and Enhancing Neural
+       Networks' Learned Representations".
+
+    Examples
+    --------
+    >>> from sklexplain import NoiseScorer
+    >>> from sklexplain.datasets import make_relevant_columns
+    >>> from sklexplain.nets import Autoencoder
+    >>> X, _, _ = make_relevant_columns(random_state=0)
+    >>> autoencoder = Autoencoder(max_epochs=5, validation_split=None, random_state=0).fit(X)
+    >>> scorer = NoiseScorer(autoencoder, random_state=0).fit(X)
+    >>> scorer.get_feature_names_out().tolist()
+    ['encoder.linear0', 'encoder.linear1', 'encoder.code']
+    >>> scorer.transform(X).shape
+    (200, 3)
+    """
+
+    def __init__(
+        self,
+        estimator,
+        *,
+        layers=None,
+        output=None,
+        at="output",
+        saliency="activation_x_gradient",
+        channel_agg="abs",
+        unit_agg="abs",
+        noise="data",
+        n_noise=8,
+        n_units=None,
+        batch_size=1024,
+        device=None,
+        random_state=None,
+        verbose=0,
+    ):
+        self.estimator = estimator
+        self.layers = layers
+        self.output = output
+        self.at = at
+        self.saliency = saliency
+        self.channel_agg = channel_agg
+        self.unit_agg = unit_agg
+        self.noise = noise
+        self.n_noise = n_noise
+        self.n_units = n_units
+        self.batch_size = batch_size
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _check_params(self):
+        super()._check_params()
+        check_reducing("channel_agg", self.channel_agg)
+        check_reducing("unit_agg", self.unit_agg)
+        check_choice("noise", self.noise, NOISES)
+        check_positive_int("n_noise", self.n_noise)
+
+    def _fit_scorer(self, inputs):
+        rng = np.random.default_rng([self.seed_, 0])
+        noise = noise_inputs(self.noise, inputs, 2 * self.n_noise, rng)
+        batches = list(self._map_batches(noise, halves=True))
+        self._noise_maps = [torch.cat(maps, dim=1) for maps in zip(*batches, strict=True)]
+        pairs = [(maps[:, : self.n_noise], maps[:, self.n_noise :]) for maps in self._noise_maps]
+        self._benchmarks = _as_array([noise_scores(x, y).mean(dim=-1) for x, y in pairs])
+        self.benchmark_ = self._benchmarks[0]
+        self._noise_maps = [first.cpu().numpy() for first, _ in pairs]
+        self._fit_mean = self._drift_reference = None
+        self._warn_if_sparse(inputs)
+
+    def _warn_if_sparse(self, inputs):
+        """Warn where the units that were drawn leave most positions without any of them."""
+        if self._sample is None:
+            return
+        representation = self._representation
+        with representation.session():
+            maps = self._sampled_maps(representation.tensor(inputs[:_SPARSITY_SAMPLES]))
+        for name, point, m in zip(self.layers_, self._points, maps, strict=True):
+            n_units = (m != 0).double().mean().item() * len(m)  # at a position
+            if n_units < 1 and not self._is_known(point):
+                warnings.warn(
+                    f"on average {n_units:.2g} of the n_units={len(m)} output units drawn depend "
+                    f"on a position of layer {name!r}, so its noise score and the standard error "
+                    "of that are far from those of all units; use n_units=None or leave this layer "
+                    "out of layers.",
+                    stacklevel=5,
+                )
+
+    def _batch_scores(self, x, subsets):
+        return self._against_noise(self._batch_maps(x, subsets))
+
+    def _against_noise(self, maps):
+        """Noise scores of scaled maps: (n_subsets, b, n_layers)."""
+        scores = []
+        for m, noise in zip(maps, self._noise_maps, strict=True):
+            noise = torch.from_numpy(noise[: len(m)]).to(m.device)
+            scores.append(noise_scores(m, noise))
+        return _as_array(scores)
+
+    def _map_batches(self, inputs, halves=False):
+        """Scaled maps of all samples, batch by batch."""
+        representation, rows = self._representation, self._rows()
+        with representation.session():
+            for i in range(0, len(inputs), rows):
+                x = representation.tensor(inputs[i : i + rows])
+                yield self._batch_maps(x, self._subsets(halves))
+
+    def _batch_maps(self, x, subsets):
+        """Scaled maps from every subset of the units: (n_subsets, b, n_positions), a layer each."""
+        if subsets is None:
+            maps = layer_maps(
+                self._representation,
+                self._points,
+                x,
+                saliency=self.saliency,
+                channel_agg=self.channel_agg,
+                unit_agg=self.unit_agg,
+                rows=self.batch_size,
+            )
+            return [min_max_scaled(m.flatten(1))[None] for m in maps]
+        layers = []
+        for point, maps in zip(self._points, self._sampled_maps(x), strict=True):
+            if self._is_known(point):
+                known = min_max_scaled(self._output_map(x))
+                layers.append(known.expand(len(subsets), -1, -1))
+                continue
+            aggregated = [aggregate(maps[s], self.unit_agg, 0) for s in subsets]
+            layers.append(torch.stack([min_max_scaled(m) for m in aggregated]))
+        return layers
+
+    def _is_known(self, point):
+        """Tell whether a layer is the output itself, where the map of all units is known."""
+        aggregators = (self.channel_agg, self.unit_agg)
+        return point.is_output and not point.has_channels and not any(map(callable, aggregators))
+
+    def _output_map(self, x):
+        """Compute the map of all units at the output itself, up to a factor: (b, N).
+
+        There unit i has its saliency z_i (or 1) at its own position and 0 elsewhere: no gradient is
+        needed, and a part of the units would leave the other positions at 0.
+        """
+        z = self._representation(x)
+        z = z if self.saliency == "activation_x_gradient" else torch.ones_like(z)
+        z = aggregate(z[None], self.channel_agg, 0)
+        return {"mean": z, "abs": z.abs(), "var": z.square(), "skew": z.sign()}[self.unit_agg]
+
+    # -- drift ---------------------------------------------------------------------------------
+
+    def drift(self, X, method="relative"):
+        """How far samples have drifted from the data given to ``fit``.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or tensor of shape (n_samples, ...)
+            Samples.
+        method : {"relative", "distance"}, default="relative"
+            ``"relative"``: (N - N(x)) / N, N(x) averaged over layers and N over the fitted data too
+            (section 4.4 of the paper). It is positive where samples are looked at more as noise
+            is, so it needs samples inside the range of the noise; outside it, samples become
+            unlike noise again and it turns negative. ``"distance"``: two-sided, with no such range:
+            the Mahalanobis distance, from the fitted data, of the noise scores of all layers and of
+            the mean absolute differences of the maps from the fitted data's mean maps.
+
+        Returns
+        -------
+        drift : ndarray of shape (n_samples,)
+            0 is none.
+
+        Raises
+        ------
+        ValueError
+            If there is no such method, or ``"distance"`` has fewer than 20 fitted samples.
+        """
+        check_choice("method", method, ("relative", "distance"))
+        inputs = self._inputs(X)
+        if method == "distance":
+            reference = self._reference()
+            return reference.distances(self._drift_features(inputs, self._mean_maps))
+        if self._fit_mean is None:
+            self._fit_mean = self._scores(self._fit_inputs)[0].mean()
+        scores = self._scores(inputs)[0].mean(axis=1)
+        if self._fit_mean == 0:
+            raise ValueError(
+                "every fitted sample has a noise score of 0 at every layer, which nothing can be "
+                "relative to; use method='distance'."
+            )
+        return (self._fit_mean - scores) / self._fit_mean
+
+    def drift_pvalue(self, X):
+        """P-values of no drift: the rank of ``drift(X, method="distance")`` among fitted samples.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or tensor of shape (n_samples, ...)
+            Samples.
+
+        Returns
+        -------
+        p_values : ndarray of shape (n_samples,)
+            Each, for a sample from the distribution of the data given to ``fit``, is at most p with
+            probability p or less (split conformal). At least 2 / (n + 3) for n fitted samples.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer than 20 fitted samples.
+
+        Notes
+        -----
+        Data that the network was trained on need not be like new data to it: fit on held-out data.
+        """
+        return self._reference_after_check().p_values(self.drift(X, method="distance"))
+
+    def _reference_after_check(self):
+        check_is_fitted(self)
+        return self._reference()
+
+    def _reference(self):
+        """Return what drift is measured against; it is computed when first asked for."""
+        if self._drift_reference is None:
+            rng = np.random.default_rng([self.seed_, 2])
+            first, second = split_in_halves(len(self._fit_inputs), rng)
+            self._mean_maps = self._mean_of_maps(self._fit_inputs[first])
+            features = [
+                self._drift_features(self._fit_inputs[half], self._mean_maps)
+                for half in (first, second)
+            ]
+            self._drift_reference = DriftReference(*features)
+        return self._drift_reference
+
+    def _mean_of_maps(self, inputs):
+        sums = [0.0] * len(self._points)
+        for maps in self._map_batches(inputs):
+            sums = [s + m[0].double().sum(dim=0) for s, m in zip(sums, maps, strict=True)]
+        return [(s / len(inputs)).cpu().numpy() for s in sums]
+
+    def _drift_features(self, inputs, mean_maps):
+        """Noise scores and mean absolute differences from mean maps: (n, 2 n_layers)."""
+        parts = []
+        for maps in self._map_batches(inputs):
+            noise = self._against_noise(maps)
+            means = [torch.from_numpy(m).to(maps[0].device) for m in mean_maps]
+            pairs = zip(maps, means, strict=True)
+            other = _as_array([(m[0] - mean).abs().mean(dim=-1) for m, mean in pairs])
+            parts.append(np.concatenate([noise[0], other], axis=1))
+        return np.concatenate(parts)
+
+    # -- maps ----------------------------------------------------------------------------------
+
+    def _overall(self, layer_scores):
+        return excess_over_benchmark(layer_scores, self._benchmarks[: len(layer_scores)])
+
+
+def _as_array(layers):
+    """Tensors a layer to one array, layers last."""
+    return torch.stack(layers, dim=-1).cpu().numpy().astype(np.float64)

@@ -1,0 +1,78 @@
+"""The scores as ``scoring=`` of searches and cross-validation."""
+
+from ._noise_scorer import NoiseScorer
+from ._variance_scorer import VarianceScorer
+
+
+def noise_scorer(**params):
+    """Make a scorer of fitted estimators: the noise score, which needs no labels.
+
+    Parameters
+    ----------
+    **params : object
+        Parameters of `NoiseScorer`.
+
+    Returns
+    -------
+    scorer : callable
+        ``scorer(estimator, X, y=None)`` returns ``NoiseScorer(estimator, **params).fit(X)
+        .score(X)``; higher is better. It can be pickled.
+
+    Raises
+    ------
+    TypeError
+        If `NoiseScorer` has no such parameter.
+
+    Examples
+    --------
+    >>> from sklearn.model_selection import GridSearchCV
+    >>> from sklexplain.datasets import make_relevant_columns
+    >>> from sklexplain.nets import Autoencoder
+    >>> from sklexplain.scores import noise_scorer
+    >>> X, _, _ = make_relevant_columns(n_samples=60, random_state=0)
+    >>> autoencoder = Autoencoder(max_epochs=3, validation_split=None, random_state=0)
+    >>> search = GridSearchCV(
+    ...     autoencoder, {"n_components": [2, 4]}, scoring=noise_scorer(random_state=0), cv=2
+    ... ).fit(X)
+    >>> sorted(search.best_params_)
+    ['n_components']
+    """
+    return _Scoring(NoiseScorer, params)
+
+
+def variance_scorer(**params):
+    """Make a scorer of fitted estimators: the variance score, which needs no labels.
+
+    Parameters
+    ----------
+    **params : object
+        Parameters of `VarianceScorer`.
+
+    Returns
+    -------
+    scorer : callable
+        ``scorer(estimator, X, y=None)`` returns ``VarianceScorer(estimator, **params).fit(X)
+        .score(X)``; higher is better. It can be pickled.
+
+    Raises
+    ------
+    TypeError
+        If `VarianceScorer` has no such parameter.
+    """
+    return _Scoring(VarianceScorer, params)
+
+
+class _Scoring:
+    """A score of fitted estimators, with its parameters."""
+
+    def __init__(self, scorer_class, params):
+        scorer_class(None, **params)  # an unknown parameter is refused here, not in every fold
+        self.scorer_class = scorer_class
+        self.params = params
+
+    def __call__(self, estimator, X, y=None):
+        return self.scorer_class(estimator, **self.params).fit(X).score(X)
+
+    def __repr__(self):
+        params = ", ".join(f"{name}={value!r}" for name, value in self.params.items())
+        return f"{self.scorer_class.__name__}({params})"

@@ -22,6 +22,7 @@ _ROWS_BYTES = 2**30
 _ROOT_BYTES = 2**27
 _ROW_ENTRIES = 2**25  # of the importance matrix at once
 _N_RESIDUALS = 4
+_MAX_RESIDUAL = 0.5  # of the low-rank solver, before that is said; 0 would have 1
 
 
 class InfluenceImportance(BaseGradientImportance):
@@ -334,11 +335,34 @@ class InfluenceImportance(BaseGradientImportance):
         if self.solver_ == "cg":
             self.n_iter_ = max(1, solver.n_iter)
             self._warn(solver.negative_curvature, solver.residual)
-        worst = 0.0
+        worst, flat = 0.0, bool(g.any())
         for s, b in zip(solved, g, strict=True):
-            error = self._product(gradients, s) + self._shift * s - b
+            product = self._product(gradients, s)
+            flat = flat and not product.any()
+            error = product + self._shift * s - b
             worst = max(worst, float(error.norm() / b.norm()) if b.any() else 0.0)
+        self._warn_of_curvature(flat, worst)
         return worst
+
+    def _warn_of_curvature(self, flat, residual):
+        if flat:
+            warnings.warn(
+                "the curvature of the training loss is 0 (an absolute error has no second "
+                "derivatives), so importance is the inner product of gradients over damping * "
+                "n_train; pass a smooth loss, such as the squared error, or set "
+                "curvature='hessian' if it is the Gauss–Newton matrix that is 0.",
+                UserWarning,
+                stacklevel=2,
+            )
+        elif self.solver_ == "low_rank" and residual > _MAX_RESIDUAL:
+            warnings.warn(
+                f"the random rows of solver='low_rank', at most rank={self.rank}, are far from the "
+                f"curvature: the relative residual is {residual:.2g}, and 1 is no solution at all. "
+                "Raise rank or damping; or take fewer training examples or n_draws, or set "
+                "solver='cg', for a solution that is not random.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
 
     def _warn(self, negative_curvature, residual):
         if negative_curvature:

@@ -226,6 +226,7 @@ def test_duplicates_are_finite_and_share():
     assert not InfluenceImportance(module).fit_transform(X).diagonal().any()
 
 
+@pytest.mark.filterwarnings("ignore:the random rows")  # as few as here are meant to be far off
 def test_few_rows_give_the_same_in_the_end():
     net, X = make_reconstructor("conv1d", torch.float64), make_X("conv1d", 40, np.float64)
     exact = InfluenceImportance(net, solver="exact", damping=0.01).fit(X).transform(X[:5])
@@ -289,9 +290,11 @@ def test_auto_says_what_it_chose(monkeypatch):
     assert InfluenceImportance(module, curvature="hessian", damping=2).fit(X).solver_ == "exact"
     monkeypatch.setattr(_influence, "_MAX_DENSE", 4)
     monkeypatch.setattr(_influence, "_AUTO_PRODUCTS", 4)
-    assert InfluenceImportance(module, rank=4).fit(X).solver_ == "low_rank"
+    with pytest.warns(ConvergenceWarning, match="at most rank=4, are far"):
+        assert InfluenceImportance(module, rank=4).fit(X).solver_ == "low_rank"
     monkeypatch.setattr(_influence, "_ROWS_BYTES", 1)
-    lowest = InfluenceImportance(module, rank=4).fit(X)  # a single row
+    with pytest.warns(ConvergenceWarning, match="are far"):
+        lowest = InfluenceImportance(module, rank=4).fit(X)  # a single row
     assert lowest.solver_ == "low_rank"
     assert InfluenceImportance(module, curvature="hessian", damping=2).fit(X).solver_ == "cg"
     with pytest.raises(ValueError, match="solver='exact' would decompose.*'cg'"):
@@ -315,6 +318,27 @@ def test_negative_curvature_is_said(solver):
     influence = InfluenceImportance(module, curvature="hessian", solver=solver, damping=1e-6)
     with pytest.warns(UserWarning, match="negative in some directions"):
         influence.fit(X)
+
+
+def test_a_loss_without_curvature_is_said():
+    module, X = make(LinearAutoencoder), RNG.normal(size=(9, 4))
+
+    def absolute_error(output, x):
+        return (output - x).abs().mean(dim=1)
+
+    influence = InfluenceImportance(module, loss=absolute_error, damping=0.5)
+    with pytest.warns(UserWarning, match="curvature of the training loss is 0"):
+        influence.fit(X)
+    tracin = TracInImportance(module, loss=absolute_error).fit(X)
+    np.testing.assert_allclose(influence.transform(X), tracin.transform(X) / (0.5 * 9))
+
+
+def test_too_few_random_rows_are_said():
+    net, X = make_reconstructor("conv1d", torch.float64), make_X("conv1d", 40, np.float64)
+    influence = InfluenceImportance(net, solver="low_rank", rank=1, damping=1e-4, random_state=0)
+    with pytest.warns(ConvergenceWarning, match="at most rank=1, are far"):
+        influence.fit(X)
+    assert influence.residual_ > 0.5
 
 
 def test_no_convergence_is_said():

@@ -3,5 +3,6 @@
 from ._attribution import AttributionDisplay
 from ._examples import ExampleDisplay
 from ._latent_shift import LatentShiftDisplay
+from ._score_curve import ScoreCurveDisplay
 
-__all__ = ["AttributionDisplay", "ExampleDisplay", "LatentShiftDisplay"]
+__all__ = ["AttributionDisplay", "ExampleDisplay", "LatentShiftDisplay", "ScoreCurveDisplay"]

@@ -9,8 +9,6 @@ from tqdm import tqdm
 from ..attribution._aggregators import AGGREGATORS
 from ..attribution._maps import SALIENCIES, check_grad_cam, unit_maps
 from ..base import BaseExplainer
-from ..representation._jacobian import find_points
-from ..representation._modules import layer_table
 from ..utils._validation import check_choice, check_positive_int
 from ._sampling import draw_units, standard_error, t_quantile
 
@@ -58,12 +56,8 @@ class LayerScorer(BaseExplainer):
 
     def _find_points(self, inputs):
         representation = self._representation
-        table = layer_table(representation.chain)
-        modules = {name: module for name, (module, _) in table.items()}
         layers = None if self.layers is None else list(self.layers)
-        with representation.session():
-            x = representation.tensor(inputs[:3]).clone()
-            points = find_points(representation, x, modules, layers=layers, at=self.at)
+        points = representation.points(inputs, layers, self.at)
         if len(points):
             return points
         if representation.no_torch_form is not None:
@@ -75,8 +69,8 @@ class LayerScorer(BaseExplainer):
             )
         raise ValueError(
             "the output depends on no convolution, linear, recurrent or attention layer (of a "
-            "recurrent layer, on its output at every step); name what to look at: layers=[...], "
-            f"of {[name for name in modules if name]}."
+            "recurrent layer, on its output at every step or the last); name what to look at: "
+            "layers=[...]."
         )
 
     def _layer_names(self):
@@ -222,7 +216,7 @@ class LayerScorer(BaseExplainer):
 
     def _rows(self):
         """Return the number of samples in a batch."""
-        rows = self._representation.block_rows(self.batch_size)
+        rows = self._points.block_rows(self.batch_size, self._representation.device)
         # The maps of all units that were drawn are there at once.
         return rows if self._sample is None else max(1, rows // len(self._sample.units))
 

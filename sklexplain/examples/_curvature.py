@@ -7,7 +7,12 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..representation._layers import run_to
-from ..representation._per_sample import join_terms, per_sample_gradients, plan_gradients
+from ..representation._per_sample import (
+    interleave_terms,
+    join_terms,
+    per_sample_products,
+    plan_gradients,
+)
 
 
 @contextmanager
@@ -41,8 +46,8 @@ def twice_differentiable(module, parameters):
             p.requires_grad_(flag)
 
 
-def curvature_product(losses, parameters, batches, vector, curvature):
-    r"""Multiply the curvature of the mean loss with a vector.
+def curvature_products(losses, parameters, batches, vectors, curvature):
+    r"""Multiply the curvature of the mean loss with vectors.
 
     Parameters
     ----------
@@ -52,49 +57,70 @@ def curvature_product(losses, parameters, batches, vector, curvature):
         The parameters, p entries in all.
     batches : iterable of torch.Tensor
         All samples.
-    vector : torch.Tensor of shape (p,)
-        The vector.
+    vectors : torch.Tensor of shape (k, p)
+        The vectors.
     curvature : {"hessian", "gauss_newton"}
         The Hessian, or :math:`\frac 1 n \sum_n J_n^\top S_n J_n`, J the network's Jacobian and S
         the Hessian of the loss in the network's output.
 
     Returns
     -------
-    product : torch.Tensor of shape (p,)
-        In the vector's dtype.
+    products : torch.Tensor of shape (k, p)
+        In the vectors' dtype.
     """
-    one = _hessian_product if curvature == "hessian" else _gauss_newton_product
-    parts = vector.to(parameters[0].dtype).split([p.numel() for p in parameters])
-    parts = [v.view_as(p) for v, p in zip(parts, parameters, strict=True)]
-    total, n = torch.zeros_like(vector), 0
+    make = _hessian_product if curvature == "hessian" else _gauss_newton_product
+    sizes = [p.numel() for p in parameters]
+    total, n = torch.zeros_like(vectors), 0
     with twice_differentiable(losses.module, parameters):
         for x in batches:
-            for product in one(losses, parameters, x, parts):
-                total += _flat(product, parameters).to(vector.dtype)
+            inputs = losses.inputs(x)
+            for part in inputs:
+                product = make(losses, parameters, part, x)
+                for row, vector in zip(total, vectors, strict=True):
+                    pieces = vector.to(parameters[0].dtype).split(sizes)
+                    pieces = [v.view_as(p) for v, p in zip(pieces, parameters, strict=True)]
+                    found = product(pieces)
+                    if found is not None:
+                        row += _flat(found, parameters).to(row.dtype) / len(inputs)
             n += len(x)
     return total / n
 
 
-def _hessian_product(losses, parameters, x, vector):
-    grads = torch.autograd.grad(losses(x).sum(), parameters, create_graph=True, allow_unused=True)
-    inner = _inner(grads, vector)
-    if inner.requires_grad:
-        yield torch.autograd.grad(inner, parameters, allow_unused=True)
+def _hessian_product(losses, parameters, part, x):
+    """Make the function that multiplies with a batch's Hessian."""
+    loss = losses.compare(losses.module(part), x).sum()
+    grads = torch.autograd.grad(loss, parameters, create_graph=True, allow_unused=True)
+
+    def product(vector):
+        inner = _inner(grads, vector)
+        if not isinstance(inner, torch.Tensor) or not inner.requires_grad:
+            return None
+        return torch.autograd.grad(inner, parameters, retain_graph=True, allow_unused=True)
+
+    return product
 
 
-def _gauss_newton_product(losses, parameters, x, vector):
-    inputs = losses.inputs(x)
-    for part in inputs:
-        output = losses.module(part)
-        probe = torch.zeros_like(output, requires_grad=True)
-        grads = torch.autograd.grad(output, parameters, probe, create_graph=True, allow_unused=True)
-        (along,) = torch.autograd.grad(_inner(grads, vector), probe)
-        weights = _output_hessian(losses, output, x)(along) / len(inputs)
-        yield torch.autograd.grad(output, parameters, weights, allow_unused=True)
+def _gauss_newton_product(losses, parameters, part, x):
+    """Make the function that multiplies with a batch's Gauss–Newton matrix."""
+    output = losses.module(part)
+    probe = torch.zeros_like(output, requires_grad=True)
+    grads = torch.autograd.grad(output, parameters, probe, create_graph=True, allow_unused=True)
+    _, weigh = _output_derivatives(losses, output, x)
+
+    def product(vector):
+        inner = _inner(grads, vector)
+        if not isinstance(inner, torch.Tensor):
+            return None
+        (along,) = torch.autograd.grad(inner, probe, retain_graph=True)
+        return torch.autograd.grad(
+            output, parameters, weigh(along), retain_graph=True, allow_unused=True
+        )
+
+    return product
 
 
-def _output_hessian(losses, output, x):
-    """Make the function that multiplies with S, the Hessian of the losses in the output."""
+def _output_derivatives(losses, output, x):
+    """Losses' first derivatives in the output, and the function that multiplies with S."""
     leaf = output.detach().requires_grad_()
     (slope,) = torch.autograd.grad(losses.compare(leaf, x).sum(), leaf, create_graph=True)
 
@@ -104,7 +130,7 @@ def _output_hessian(losses, output, x):
         (found,) = torch.autograd.grad(slope, leaf, direction, retain_graph=True, allow_unused=True)
         return torch.zeros_like(direction) if found is None else found
 
-    return product
+    return slope, product
 
 
 def _inner(grads, vector):
@@ -205,30 +231,64 @@ class GaussNewtonRows:
             handle.remove()
         return held[0], output
 
-    def _roots(self, part, x):
-        """Roots L of the curvature in z, (n, size, size)."""
+    def factors(self, x):
+        r"""What the loss makes of z, in every draw of a random pretext task.
+
+        Parameters
+        ----------
+        x : torch.Tensor of shape (n, ...)
+            Samples.
+
+        Returns
+        -------
+        roots : torch.Tensor of shape (n, n_draws, size, size)
+            L, for each sample; float64.
+        slopes : torch.Tensor of shape (n, n_draws, size)
+            The loss's first derivatives in z; float64. Gradients of the losses are the Jacobian's
+            rows times them.
+        """
+        found = [self._factors(part, x) for part in self._losses.inputs(x)]
+        roots = torch.stack([r for r, _ in found], dim=1) / self._n_draws**0.5
+        return roots, torch.stack([s for _, s in found], dim=1) / self._n_draws
+
+    def _factors(self, part, x):
         with twice_differentiable(self._losses.module, []):
             z, output = self._after_waist(part)
-            product = _output_hessian(self._losses, output, x)
-            probe = torch.zeros_like(output, requires_grad=True)
-            slopes = None
-            if z is not output:
-                (slopes,) = torch.autograd.grad(output, z, probe, create_graph=True)
-            columns = []
-            for j in range(self.size):
-                unit = torch.zeros_like(z).flatten(1)
+            slope, product = _output_derivatives(self._losses, output, x)
+            slope = slope.detach().flatten(1).double()
+            units = [torch.zeros_like(z).flatten(1) for _ in range(self.size)]
+            for j, unit in enumerate(units):
                 unit[:, j] = 1
-                unit = unit.view_as(z)
-                if slopes is None:
-                    columns.append(product(unit))
-                    continue
-                (along,) = torch.autograd.grad(slopes, probe, unit, retain_graph=True)
-                (back,) = torch.autograd.grad(output, z, product(along), retain_graph=True)
-                columns.append(back)
-        matrix = torch.stack([c.detach().flatten(1) for c in columns], dim=2).double()
+            if z is output:
+                matrix = [product(unit.view_as(z)).flatten(1) for unit in units]
+                matrix = torch.stack(matrix, dim=2).double()
+            else:
+                tangents = _tangents(z, output, units)
+                bent = torch.stack([product(t).flatten(1) for t in tangents], dim=2)
+                tangents = torch.stack([t.flatten(1) for t in tangents], dim=2)  # (n, m, size)
+                matrix = (tangents.transpose(1, 2) @ bent).double()
+                slope = (slope.unsqueeze(1) @ tangents.double()).squeeze(1)
         values, vectors = torch.linalg.eigh((matrix + matrix.transpose(1, 2)) / 2)
         # What is negative is rounding, or a loss that is not convex: left out, as is usual.
-        return vectors * values.clamp(min=0).sqrt().unsqueeze(1)
+        return vectors * values.clamp(min=0).sqrt().unsqueeze(1), slope
+
+    def jacobian(self, x):
+        """Gradients of z's entries.
+
+        Parameters
+        ----------
+        x : torch.Tensor of shape (n, ...)
+            Samples.
+
+        Returns
+        -------
+        terms : dict of str to term
+            n · n_rows gradients: of the first sample in every draw, each entry, then the second's.
+        """
+        units = torch.eye(self.size, dtype=x.dtype, device=x.device)
+        units = [unit.expand(len(x), -1) for unit in units]
+        parts = [self._gradients(part, units) for part in self._losses.inputs(x)]
+        return interleave_terms([terms for found in parts for terms in found])
 
     def rows(self, x, n_samples, probes=None):
         """Rows of a batch.
@@ -245,33 +305,26 @@ class GaussNewtonRows:
         Returns
         -------
         terms : dict of str to term
-            Gradients, all samples' first rows first.
+            Gradients, sample by sample.
         """
+        roots = self.factors(x)[0] / n_samples**0.5
+        if probes is not None:
+            roots = roots @ probes.to(roots).unsqueeze(1)
         found = []
-        for part in self._losses.inputs(x):
-            roots = self._roots(part, x)
-            if probes is not None:
-                roots = roots @ probes.to(roots)
-            roots = (roots / (n_samples * self._n_draws) ** 0.5).to(part.dtype)
-            for j in range(roots.shape[2]):
+        for part, root in zip(self._losses.inputs(x), roots.unbind(1), strict=True):
+            found += self._gradients(part, root.to(part.dtype).unbind(2))
+        return interleave_terms(found)
 
-                def along(x, direction=roots[:, :, j]):
-                    return (self._at_waist(x).flatten(1) * direction).sum(dim=1)
+    def _gradients(self, part, directions):
+        return per_sample_products(
+            self._at_waist, self._losses.module, part, self._plan, directions
+        )
 
-                found.append(self._gradients(along, part))
-        return join_terms(found)
 
-    def _gradients(self, along, part):
-        plan = self._plan
-        if not plan.rest:
-            return per_sample_gradients(along, self._losses.module, part, plan)
-        # A loop goes over samples one by one, and each has a direction of its own.
-        rows = []
-        for i in range(len(part)):
-            direction = along.__defaults__[0][i : i + 1]
-            rows.append(
-                per_sample_gradients(
-                    lambda x, d=direction: along(x, d), self._losses.module, part[i : i + 1], plan
-                )
-            )
-        return join_terms(rows)
+def _tangents(z, output, directions):
+    """Products of the output's Jacobian in z with directions: backward through backward."""
+    probe = torch.zeros_like(output, requires_grad=True)
+    (slopes,) = torch.autograd.grad(output, z, probe, create_graph=True)
+    return [
+        torch.autograd.grad(slopes, probe, d.view_as(z), retain_graph=True)[0] for d in directions
+    ]

@@ -2,6 +2,7 @@
 
 import numbers
 import warnings
+from functools import partial
 
 import numpy as np
 import torch
@@ -10,9 +11,9 @@ from sklearn.utils import check_random_state
 
 from ..representation._per_sample import double_terms, flatten_terms, join_terms
 from ..utils._validation import check_choice, check_positive_int
-from ._curvature import GaussNewtonRows, curvature_product
+from ._curvature import GaussNewtonRows, curvature_products
 from ._gradients import BaseGradientImportance, Network, choose_parameters
-from ._solvers import DenseSolver, IterativeSolver, RowsSolver
+from ._solvers import DenseSolver, IterativeSolver, JacobianSolver, RowsSolver
 
 _MAX_DENSE = 5000  # length of a matrix that is decomposed
 _AUTO_PRODUCTS = 500  # products with C that auto takes for worth it
@@ -21,7 +22,7 @@ _MAX_SIZE = 1024  # entries of z, of which curvatures are decomposed for each sa
 _ROWS_BYTES = 2**30
 _ROOT_BYTES = 2**27
 _ROW_ENTRIES = 2**25  # of the importance matrix at once
-_N_RESIDUALS = 4
+_N_RESIDUALS = 2
 _MAX_RESIDUAL = 0.5  # of the low-rank solver, before that is said; 0 would have 1
 
 
@@ -233,7 +234,7 @@ class InfluenceImportance(BaseGradientImportance):
         if solver == "low_rank":
             return solver, RowsSolver(self._random_rows(gradients, rows), self._shift)
         if few:
-            return solver, RowsSolver(self._all_rows(gradients, rows), self._shift)
+            return solver, self._of_jacobian(gradients, rows)
         if p > _MAX_DENSE:
             raise ValueError(
                 f"solver='exact' would decompose the curvature in {p} parameters, but at most "
@@ -246,7 +247,6 @@ class InfluenceImportance(BaseGradientImportance):
             if by_rows
             else self._matrix_of_products(gradients)
         )
-        matrix.diagonal().add_(self._shift)
         found = DenseSolver(matrix)
         self._warn(found.negative_curvature, 0.0)
         return solver, found
@@ -259,30 +259,35 @@ class InfluenceImportance(BaseGradientImportance):
             return "cg"
         return "exact" if p <= _MAX_DENSE and n_rows * p**2 <= _AUTO_FLOPS else "low_rank"
 
-    def _product(self, gradients, vector):
-        """Multiply a vector with C."""
-        return curvature_product(
+    def _products(self, gradients, vectors):
+        """Multiply vectors (k, p) with H."""
+        found = curvature_products(
             gradients.losses,
             list(gradients.plan.parameters.values()),
             gradients.batches(self._corpus),
-            vector,
+            vectors,
             self.curvature,
         )
+        return found + self._shift * vectors
 
     def _row_batches(self, gradients, rows, inputs):
         step = max(1, _ROOT_BYTES // (8 * rows.size**2))
         return gradients.batches(inputs, step)
 
-    def _all_rows(self, gradients, rows):
-        batches = self._row_batches(gradients, rows, self._corpus)
-        n = len(self._corpus)
-        return join_terms([double_terms(rows.rows(x, n)) for x in batches])
+    def _of_jacobian(self, gradients, rows):
+        jacobian, factors = [], []
+        for x in self._row_batches(gradients, rows, self._corpus):
+            jacobian.append(rows.jacobian(x))
+            factors.append(rows.factors(x))
+        roots, slopes = (torch.cat(parts) for parts in zip(*factors, strict=True))
+        roots /= len(self._corpus) ** 0.5
+        return JacobianSolver(join_terms(jacobian), roots, slopes, self._shift)
 
     def _matrix_of_products(self, gradients):
-        """C, by a product with every unit vector."""
+        """H, by a product with every unit vector."""
         p = gradients.plan.n_parameters
         unit = torch.eye(p, dtype=torch.float64, device=self._representation.device)
-        matrix = torch.stack([self._product(gradients, v) for v in unit])
+        matrix = self._products(gradients, unit)
         return (matrix + matrix.T) / 2
 
     def _matrix_of_rows(self, gradients, rows):
@@ -293,6 +298,7 @@ class InfluenceImportance(BaseGradientImportance):
         for x in gradients.batches(self._corpus, step):
             part = flatten_terms(rows.rows(x, len(self._corpus))).double()
             matrix += part.T @ part
+        matrix.diagonal().add_(self._shift)
         return matrix
 
     def _random_rows(self, gradients, rows):
@@ -314,33 +320,28 @@ class InfluenceImportance(BaseGradientImportance):
             if k < rows.size:
                 signs = rng.choice([-1.0, 1.0], size=(len(x), rows.size, k))
                 probes = torch.from_numpy(signs / k**0.5)
-            parts.append(double_terms(rows.rows(x, n_chosen, probes)))
+            parts.append(rows.rows(x, n_chosen, probes))
         return join_terms(parts)
 
     def _opened(self, gradients):
         """Return the solver; conjugate gradients run the network."""
         if self._solver is not None:
             return self._solver
-
-        def damped(vector):
-            return self._product(gradients, vector) + self._shift * vector
-
-        return IterativeSolver(damped, self.tol, self.max_iter)
+        return IterativeSolver(partial(self._products, gradients), self.tol, self.max_iter)
 
     def _residual(self, gradients):
         g = flatten_terms(double_terms(gradients.terms(self._corpus[:_N_RESIDUALS])))
         solver = self._opened(gradients)
-        solved = solver.solve(g)
+        by_rows = isinstance(solver, JacobianSolver)
+        solved = solver.solved(len(g)) if by_rows else solver.solve(g)
         self.n_iter_ = 1
         if self.solver_ == "cg":
             self.n_iter_ = max(1, solver.n_iter)
             self._warn(solver.negative_curvature, solver.residual)
-        worst, flat = 0.0, bool(g.any())
-        for s, b in zip(solved, g, strict=True):
-            product = self._product(gradients, s)
-            flat = flat and not product.any()
-            error = product + self._shift * s - b
-            worst = max(worst, float(error.norm() / b.norm()) if b.any() else 0.0)
+        products = self._products(gradients, solved)
+        flat = bool(g.any()) and torch.equal(products, self._shift * solved)
+        length, error = g.norm(dim=1), (products - g).norm(dim=1)
+        worst = float(torch.where(length > 0, error / length, 0.0).max())
         self._warn_of_curvature(flat, worst)
         return worst
 
@@ -391,26 +392,36 @@ class InfluenceImportance(BaseGradientImportance):
             with self._gradients(kept) as gradients:
                 step = min(gradients.rows_at_once, max(1, _ROW_ENTRIES // n_train))
                 rows = slice(start, min(start + step, len(inputs)))
-                block = np.zeros((rows.stop - rows.start, n_train), dtype=self._dtype)
-                solver = self._opened(gradients)
-                terms = double_terms(gradients.terms(inputs[rows]))
-                few = len(inputs) < n_train
-                ours = solver.solve(flatten_terms(terms)) if few and self._solver is None else None
-                for columns, corpus in gradients.blocks(self._corpus, key="corpus"):
-                    corpus = double_terms(corpus)
-                    if self._solver is not None:
-                        found = solver.inner(terms, corpus)
-                    elif few:
-                        found = ours @ flatten_terms(corpus).T
-                    else:
-                        if columns.start not in solved:
-                            solved[columns.start] = solver.solve(flatten_terms(corpus))
-                        found = flatten_terms(terms) @ solved[columns.start].T
-                    block[:, columns] = (found / n_train).cpu().numpy()
-                if self._solver is None:
-                    self._warn(solver.negative_curvature, solver.residual)
-            yield rows, block
+                terms = gradients.terms(inputs[rows])
+                if isinstance(self._solver, JacobianSolver):
+                    block = self._solver.corpus_products(terms)
+                else:
+                    few = len(inputs) < n_train
+                    block = self._with_corpus(gradients, terms, few, solved)
+            yield rows, (block / n_train).cpu().numpy().astype(self._dtype)
             start = rows.stop
+
+    def _with_corpus(self, gradients, terms, few, solved):
+        """Inner products with the corpus's gradients through the inverse, (n_terms, n_train)."""
+        solver, found = self._opened(gradients), []
+        iterative = self._solver is None
+        ours = flatten_terms(double_terms(terms)) if iterative else None
+        if iterative and few:
+            ours = solver.solve(ours)
+        for columns, corpus in gradients.blocks(self._corpus, key="corpus"):
+            if not iterative:
+                found.append(solver.inner(terms, corpus))
+                continue
+            if few:
+                theirs = flatten_terms(double_terms(corpus))
+            else:
+                if columns.start not in solved:
+                    solved[columns.start] = solver.solve(flatten_terms(double_terms(corpus)))
+                theirs = solved[columns.start]
+            found.append(ours @ theirs.T)
+        if iterative:
+            self._warn(solver.negative_curvature, solver.residual)
+        return torch.cat(found, dim=1)
 
     def self_influence(self, X):
         r"""Return the importance that samples would have for themselves.
@@ -431,7 +442,7 @@ class InfluenceImportance(BaseGradientImportance):
         with self._gradients() as gradients:
             solver = self._opened(gradients)
             for rows, terms in gradients.blocks(inputs):
-                found = solver.diagonal(double_terms(terms)) / len(self._corpus)
+                found = solver.diagonal(terms) / len(self._corpus)
                 out[rows] = found.cpu().numpy()
         return out
 

@@ -4,9 +4,10 @@ import math
 
 import torch
 
-from ._gradient_terms import Explicit
+from ._gradient_terms import Explicit, Outer
 
 _N_BLOCKS, _MIN_BLOCK = 8, 64  # of a symmetric matrix, of which half is computed
+_FEW_SUMS = 4  # of gradients, which need no explicit ones
 _CHUNK = 4096  # rows of the random projection drawn at once; part of what a seed means
 
 
@@ -24,6 +25,23 @@ def join_terms(parts):
     """
     first, *others = parts
     return {k: term.joined([p[k] for p in others]) for k, term in first.items()}
+
+
+def interleave_terms(parts):
+    """Put several sets of gradients of the same samples together, sample by sample.
+
+    Parameters
+    ----------
+    parts : list of dict of str to term
+        k sets of n gradients.
+
+    Returns
+    -------
+    terms : dict of str to term
+        n · k gradients: the first sample's of every set, then the second's.
+    """
+    first, *others = parts
+    return {k: term.interleaved([p[k] for p in others]) for k, term in first.items()}
 
 
 def flatten_terms(terms):
@@ -55,7 +73,19 @@ def gram_matrix(first, second, max_bytes=2**28):
     -------
     gram : torch.Tensor of shape (n_first, n_second)
     """
-    return sum(_gram(term, second[name], max_bytes) for name, term in first.items())
+    both = [n for n, t in first.items() if isinstance(t, Explicit) and _explicit(second, n)]
+    pairs = [(t, second[n]) for n, t in first.items() if n not in both]
+    if both:  # one product of matrices instead of several
+        pairs.append((_side_by_side(first, both), _side_by_side(second, both)))
+    return sum(_gram(ours, theirs, max_bytes) for ours, theirs in pairs)
+
+
+def _explicit(terms, name):
+    return isinstance(terms[name], Explicit)
+
+
+def _side_by_side(terms, names):
+    return Explicit(torch.cat([terms[n].values for n in names], dim=1))
 
 
 def own_gram_matrix(terms, max_bytes=2**28):
@@ -73,21 +103,34 @@ def own_gram_matrix(terms, max_bytes=2**28):
     gram : torch.Tensor of shape (n, n)
         Symmetric to the bit.
     """
-    return sum(_own_gram(term, max_bytes) for term in terms.values())
+    terms = {n: _multiplied_out(t, max_bytes) for n, t in terms.items()}
+    explicit = [n for n in terms if _explicit(terms, n)]
+    parts = [t for n, t in terms.items() if n not in explicit]
+    if explicit:
+        parts.append(_side_by_side(terms, explicit))
+    n = len(parts[0])
+    step = max(_MIN_BLOCK, -(-n // _N_BLOCKS))
+    blocks = [slice(i, min(i + step, n)) for i in range(0, n, step)]
+    out = None
+    for i, rows in enumerate(blocks):
+        for columns in blocks[i:]:
+            block = sum(part[rows].gram(part[columns], max_bytes) for part in parts)
+            if out is None:
+                out = block.new_empty(n, n)
+            if columns == rows:
+                out[rows, rows] = (block + block.T) / 2
+            else:
+                out[rows, columns] = block
+                out[columns, rows] = block.T
+    return out
 
 
-def _own_gram(term, max_bytes):
-    step = max(_MIN_BLOCK, -(-len(term) // _N_BLOCKS))
-    blocks = [slice(i, i + step) for i in range(0, len(term), step)]
-    rows = []
-    for i, block in enumerate(blocks):
-        ours = term[block]
-        parts = [row[i].T for row in rows]
-        own = ours.gram(ours, max_bytes)
-        parts.append((own + own.T) / 2)
-        parts += [ours.gram(term[other], max_bytes) for other in blocks[i + 1 :]]
-        rows.append(parts)
-    return torch.cat([torch.cat(parts, dim=1) for parts in rows])
+def _multiplied_out(term, max_bytes):
+    """Explicit gradients where inner products would need them again and again."""
+    if not isinstance(term, Outer) or not term.is_cheaper_explicit(term):
+        return term
+    n_bytes = len(term) * term.size * term.a.element_size()
+    return Explicit(term.values) if n_bytes <= max_bytes else term
 
 
 def _gram(first, second, max_bytes):
@@ -135,7 +178,13 @@ def combine_terms(weights, terms, max_bytes=2**28):
     -------
     sums : torch.Tensor of shape (k, p)
     """
-    return torch.cat([weights @ part for _, part in _all_chunks(terms, max_bytes)], dim=1)
+    sums = []
+    for term in terms.values():
+        if isinstance(term, Outer) and len(weights) <= _FEW_SUMS:
+            sums.append(term.combined(weights))
+        else:
+            sums += [weights @ part for _, part in term.chunks(max_bytes)]
+    return torch.cat(sums, dim=1)
 
 
 def _all_chunks(terms, max_bytes):

@@ -45,6 +45,10 @@ class Explicit:
         """Stack with the gradients of other samples."""
         return Explicit(torch.cat([self.values, *(o.values for o in others)]))
 
+    def interleaved(self, others):
+        """Put other gradients of the same samples behind each sample's, (n · k, p)."""
+        return Explicit(_interleaved([self.values, *(o.values for o in others)]))
+
     def chunks(self, max_bytes):
         """Yield columns of the gradients and what part they are, a few at a time."""
         step = max(1, max_bytes // max(1, len(self) * self.values.element_size()))
@@ -108,6 +112,11 @@ class Outer:
         parts = [self, *others]
         return Outer(torch.cat([t.a for t in parts]), torch.cat([t.b for t in parts]))
 
+    def interleaved(self, others):
+        """Put other gradients of the same samples behind each sample's, (n · k, p)."""
+        parts = [self, *others]
+        return Outer(_interleaved([t.a for t in parts]), _interleaved([t.b for t in parts]))
+
     def added(self, other):
         """Sum with the gradients of other uses of the matrix: they are more positions."""
         return Outer(torch.cat([self.a, other.a], dim=2), torch.cat([self.b, other.b], dim=2))
@@ -129,13 +138,25 @@ class Outer:
 
     def gram(self, other, max_bytes):
         """Inner products with other gradients of the same parameter, (n, n_other)."""
+        if self.is_cheaper_explicit(other):
+            return _explicit_gram(self, other, max_bytes)
+        return _paired_gram(self, other, max_bytes)
+
+    def is_cheaper_explicit(self, other):
+        """Tell whether inner products take fewer multiplications by the explicit gradients."""
         n_pairs, n_sum = len(self) * len(other), len(self) + len(other)
         n_positions, n_both = self.a.shape[2], self.a.shape[3] + self.b.shape[3]
         area = self.a.shape[3] * self.b.shape[3]
         factored = n_pairs * n_positions * other.a.shape[2] * n_both
-        if factored > area * (n_pairs + n_sum * n_positions):
-            return _explicit_gram(self, other, max_bytes)
-        return _paired_gram(self, other, max_bytes)
+        return factored > area * (n_pairs + n_sum * n_positions)
+
+    def combined(self, weights):
+        """Sums of the gradients with weights (k, n), without the explicit gradients; (k, p)."""
+        sums = []
+        for w in weights:
+            b = (self.b * w.view(-1, 1, 1, 1)).transpose(0, 1).flatten(1, 2)
+            sums.append((b.transpose(1, 2) @ self.a.transpose(0, 1).flatten(1, 2)).flatten())
+        return torch.stack(sums)
 
 
 class Lookup:
@@ -192,6 +213,12 @@ class Lookup:
         index, b = torch.cat([t.index for t in parts]), torch.cat([t.b for t in parts])
         return Lookup(index, b, self.n_rows)
 
+    def interleaved(self, others):
+        """Put other gradients of the same samples behind each sample's, (n · k, p)."""
+        parts = [self, *others]
+        index = _interleaved([t.index for t in parts])
+        return Lookup(index, _interleaved([t.b for t in parts]), self.n_rows)
+
     def added(self, other):
         """Sum with the gradients of other uses of the table."""
         index = torch.cat([self.index, other.index], dim=1)
@@ -223,6 +250,10 @@ class Lookup:
             products = products.view(len(mine), self.index.shape[1], len(other), -1)
             out[rows] = products.sum(dim=(1, 3))
         return out
+
+
+def _interleaved(tensors):
+    return torch.stack(tensors, dim=1).flatten(0, 1)
 
 
 def _n_bytes(tensor):

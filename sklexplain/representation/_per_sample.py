@@ -16,6 +16,7 @@ from ._gradient_sets import (
     double_terms,
     flatten_terms,
     gram_matrix,
+    interleave_terms,
     join_terms,
     multiply_terms,
     own_gram_matrix,
@@ -42,11 +43,13 @@ __all__ = [
     "double_terms",
     "flatten_terms",
     "gram_matrix",
+    "interleave_terms",
     "join_terms",
     "looped_gradients",
     "multiply_terms",
     "own_gram_matrix",
     "per_sample_gradients",
+    "per_sample_products",
     "plan_gradients",
     "project_terms",
     "squared_norms",
@@ -154,7 +157,7 @@ def plan_gradients(losses, module, names, x):
         own = [p for m in layer.modules() for p in m.parameters(recurse=False)]
         if _rule(layer) is not None and any(id(p) in names_of for p in own):
             plan.layers.append(layer)
-    found = _ruled_gradients(losses, plan, x, tolerant=True)
+    (found,) = _ruled_gradients(losses, plan, x, tolerant=True)
     unused = _unused(losses, plan.parameters, x)
     for name in plan.parameters:
         good = name in found and _agree(found[name].values, expected[name])
@@ -206,7 +209,7 @@ def per_sample_gradients(losses, module, x, plan):
     terms : dict of str to Explicit, Outer or Lookup
         By parameter, in the plan's order; ``flatten_terms(terms)`` is the (n, p) matrix.
     """
-    terms = _ruled_gradients(losses, plan, x) if plan.layers else {}
+    (terms,) = _ruled_gradients(losses, plan, x) if plan.layers else ({},)
     if plan.rest:
         rest = {name: plan.parameters[name] for name in plan.rest}
         if plan.vectorised:
@@ -214,14 +217,57 @@ def per_sample_gradients(losses, module, x, plan):
         else:
             values = looped_gradients(losses, module, rest, x)
         terms.update({name: Explicit(values[name]) for name in rest})
+    return _completed(terms, plan, x)
+
+
+def _completed(terms, plan, x):
+    """Terms in the plan's order, with zeros for what the losses do not depend on."""
     for name, p in plan.parameters.items():
         if name not in terms:
             terms[name] = Explicit(x.new_zeros(len(x), p.numel(), dtype=p.dtype))
     return {name: terms[name].compact() for name in plan.parameters}
 
 
-def _ruled_gradients(losses, plan, x, tolerant=False):
-    """Gradients from one backward pass over the batch, by the layers' rules."""
+def per_sample_products(outputs, module, x, plan, directions):
+    """Gradients of inner products of every sample's output, for one forward pass.
+
+    Parameters
+    ----------
+    outputs : callable
+        From a batch (n, ...) to a tensor (n, ...) of m entries a sample, running ``module``.
+    module : nn.Module
+        The network.
+    x : torch.Tensor of shape (n, ...)
+        Samples.
+    plan : GradientPlan
+        What `plan_gradients` returned for a function of the same outputs.
+    directions : list of torch.Tensor of shape (n, m)
+        What outputs are multiplied with.
+
+    Returns
+    -------
+    terms : list of dict of str to term
+        For each of the directions, see `per_sample_gradients`.
+    """
+    if not plan.rest:
+        found = _ruled_gradients(outputs, plan, x, directions) if plan.layers else None
+        return [_completed(t, plan, x) for t in found or [{} for _ in directions]]
+    # The rest goes over samples one by one, and each has a direction of its own.
+    terms = []
+    for direction in directions:
+        parts = []
+        for i in range(len(x)):
+
+            def along(x, direction=direction[i]):
+                return outputs(x).flatten(1) @ direction
+
+            parts.append(per_sample_gradients(along, module, x[i : i + 1], plan))
+        terms.append(join_terms(parts))
+    return terms
+
+
+def _ruled_gradients(outputs, plan, x, directions=(None,), tolerant=False):
+    """Gradients from one forward pass and a backward pass a direction, by the layers' rules."""
     calls = []
     handles = [
         # First, so that what a user's hook makes of the output is part of the rest.
@@ -230,14 +276,24 @@ def _ruled_gradients(losses, plan, x, tolerant=False):
     ]
     try:
         with torch.enable_grad():
-            total = losses(x).sum()
+            out = outputs(x)
     finally:
         for handle in handles:
             handle.remove()
     edges = [edge for call in calls for edge in call[3]]
-    if not edges or not total.requires_grad:
-        return {}
-    found = iter(torch.autograd.grad(total, edges, allow_unused=True))
+    if not edges or not out.requires_grad:
+        return [{} for _ in directions]
+    found = []
+    for number, direction in enumerate(directions):
+        along = torch.ones_like(out) if direction is None else direction.view_as(out)
+        more = number + 1 < len(directions)
+        grads = torch.autograd.grad(out, edges, along, retain_graph=more, allow_unused=True)
+        found.append(_by_rules(plan, calls, iter(grads), len(x), tolerant))
+    return found
+
+
+def _by_rules(plan, calls, found, n, tolerant):
+    """Gradients in parameters from those of the layers' outputs."""
     names_of = {id(p): name for name, p in plan.parameters.items()}
     terms = defaultdict(list)
     for layer, args, kwargs, outputs in calls:
@@ -245,7 +301,7 @@ def _ruled_gradients(losses, plan, x, tolerant=False):
         if all(g is None for g in grads):
             continue
         try:
-            pairs = [(p, t) for p, t in _rule(layer)(layer, args, kwargs, grads, len(x))]
+            pairs = [(p, t) for p, t in _rule(layer)(layer, args, kwargs, grads, n)]
         except Exception:  # by a call that the rule does not cover
             if not tolerant:
                 raise

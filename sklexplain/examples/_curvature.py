@@ -232,7 +232,7 @@ class GaussNewtonRows:
         return held[0], output
 
     def factors(self, x):
-        r"""What the loss makes of z, in every draw of a random pretext task.
+        """Find the loss's derivatives in z, in every draw of a random pretext task.
 
         Parameters
         ----------

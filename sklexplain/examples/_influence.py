@@ -59,8 +59,8 @@ class InfluenceImportance(BaseGradientImportance):
         - ``"exact"``: H is decomposed, or with ``"gauss_newton"`` the smaller matrix of its rows'
           inner products, of which an encoder has only as many as its code has entries for each
           training example;
-        - ``"cg"``: conjugate gradients, for as many right-hand sides as there are samples or
-          training examples, whichever are fewer;
+        - ``"cg"``: conjugate gradients, together for as many right-hand sides as there are
+          samples or training examples, whichever are fewer, each until it has converged;
         - ``"low_rank"``: a Gauss–Newton matrix of ``rank`` random rows, right in expectation;
         - ``"auto"``: ``"exact"`` where that is affordable, else ``"low_rank"`` for
           ``"gauss_newton"`` and ``"cg"`` for ``"hessian"``; see ``solver_``.
@@ -125,7 +125,10 @@ class InfluenceImportance(BaseGradientImportance):
     :math:`\delta\, n_\mathrm{train}`; with little, directions in which the training loss hardly
     bends decide. With the encoder's Jacobian E in the code z and the decoder's D,
     the Gauss–Newton matrix is :math:`\frac 1 n \sum_n E_n^\top (D_n^\top S_n D_n) E_n`, S the
-    loss's second derivatives: that is why it has few rows. Linear systems are solved in float64.
+    loss's second derivatives: that is why it has few rows. Training examples' gradients are
+    combinations of the same rows :math:`E_n`, so ``"exact"`` needs no more than those rows' inner
+    products. They are taken in the network's dtype where its rounding is far below the damping,
+    else in float64.
 
     References
     ----------

@@ -151,7 +151,7 @@ class Outer:
         return factored > area * (n_pairs + n_sum * n_positions)
 
     def combined(self, weights):
-        """Sums of the gradients with weights (k, n), without the explicit gradients; (k, p)."""
+        """Sum the gradients with weights (k, n), without the explicit gradients; (k, p)."""
         sums = []
         for w in weights:
             b = (self.b * w.view(-1, 1, 1, 1)).transpose(0, 1).flatten(1, 2)

@@ -21,7 +21,7 @@ def run(script, tmp_path, *options):
         capture_output=True,
         text=True,
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "PYDVL_PYTHON": ""},
     )
     assert done.returncode == 0, done.stderr
     results = json.loads(out.read_text())
@@ -149,3 +149,16 @@ def test_simplex(tmp_path):
             entry = results["speed"][name]["3"][f"locality={locality}"]
             assert entry["seconds_ratio"] > 0
             assert entry["worst_excess_ratio"] < 0.01
+
+
+def test_influence(tmp_path):
+    docs = tmp_path / "results.md"
+    results = run("speed/influence.py", tmp_path, "--docs", docs)
+    assert results["pydvl"] is None  # its environment is made by hand
+    assert results["solver"]["ours, auto"] == "exact"
+    for curvature in ("gauss_newton", "hessian"):
+        entry = results["agreement"]["1.0"][curvature]
+        assert entry["residual"] <= 1e-4
+        assert entry["ours, auto"] > 0.99  # with so much damping
+    assert results["speed"]["ours, auto"]["seconds"] > 0
+    assert "pyDVL not run" in docs.read_text()

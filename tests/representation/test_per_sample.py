@@ -10,10 +10,12 @@ from sklexplain.representation._per_sample import (
     combine_terms,
     flatten_terms,
     gram_matrix,
+    interleave_terms,
     join_terms,
     multiply_terms,
     own_gram_matrix,
     per_sample_gradients,
+    per_sample_products,
     plan_gradients,
     project_terms,
     squared_norms,
@@ -330,6 +332,67 @@ def test_symmetric_products_and_sums(monkeypatch):
             products = multiply_terms(terms, vectors, max_bytes)
             torch.testing.assert_close(products, whole @ vectors.T)
             torch.testing.assert_close(combine_terms(weights, terms, max_bytes), weights @ whole)
+
+
+def test_sums_of_factors_with_few_and_many_weights():
+    torch.manual_seed(0)
+    a, b = torch.randn(5, 2, 3, 20).double(), torch.randn(5, 2, 3, 30).double()
+    terms = {"w": Outer(a, b), "v": Explicit(torch.randn(5, 4).double())}
+    whole = torch.einsum("ngli,nglo->ngoi", a, b).flatten(1)
+    whole = torch.cat([whole, terms["v"].values], dim=1)
+    for n_sums in (1, 9):
+        weights = torch.randn(n_sums, 5).double()
+        torch.testing.assert_close(combine_terms(weights, terms), weights @ whole)
+    gram = own_gram_matrix(terms)
+    torch.testing.assert_close(gram, whole @ whole.T)
+
+
+# The second kind needs a loop.
+@pytest.mark.parametrize("net", [nn.Sequential(nn.Conv1d(2, 3, 2), nn.Flatten()), LoopOnly()])
+def test_products_of_outputs_for_one_forward_pass(net):
+    torch.manual_seed(0)
+    net, x = net.double(), torch.randn(4, 2, 3).double()
+    names, calls = [name for name, _ in net.named_parameters()], []
+
+    def outputs(x):
+        calls.append(len(x))
+        return net(x)
+
+    with frozen([net], torch.device("cpu"), 0):
+        plan = plan_gradients(lambda x: outputs(x).flatten(1).sum(dim=1), net, names, x[:2])
+        n_entries = net(x).shape[1]
+        directions = [torch.randn(4, n_entries).double() for _ in range(2)]
+        calls.clear()
+        found = per_sample_products(outputs, net, x, plan, directions)
+    if not plan.rest:
+        assert calls == [4]
+    parameters = list(net.parameters())
+    for terms, direction in zip(found, directions, strict=True):
+        rows = []
+        for i in range(4):
+            grads = torch.autograd.grad(net(x[i : i + 1])[0] @ direction[i], parameters)
+            rows.append(torch.cat([g.flatten() for g in grads]))
+        torch.testing.assert_close(flatten_terms(terms), torch.stack(rows))
+
+
+def test_sets_of_the_same_samples_are_put_together_sample_by_sample():
+    net = Tokens(50).double()
+    x = torch.randint(1, 6, (3, 4))
+    terms, _ = gradients(net, x)
+    doubled = {k: type(t)(*_doubled(t)) for k, t in terms.items()}
+    rows = flatten_terms(terms)
+    both = torch.stack([rows, 2 * rows], dim=1).flatten(0, 1)
+    together = interleave_terms([terms, doubled])
+    assert isinstance(together["table.weight"], Lookup)
+    torch.testing.assert_close(flatten_terms(together), both)
+
+
+def _doubled(term):
+    if isinstance(term, Explicit):
+        return (2 * term.values,)
+    if isinstance(term, Outer):
+        return term.a, 2 * term.b
+    return term.index, 2 * term.b, term.n_rows
 
 
 def test_large_layers_are_kept_as_factors():

@@ -9,7 +9,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from ..representation._layers import run_to
 from ..representation._per_sample import (
     interleave_terms,
-    join_terms,
     per_sample_products,
     plan_gradients,
 )

@@ -32,11 +32,19 @@ class LayerScorer(BaseExplainer):
         check_choice("saliency", self.saliency, SALIENCIES)
         if self.n_units is not None:
             check_positive_int("n_units", self.n_units, minimum=2)
-        if isinstance(self.layers, str) or not hasattr(self.layers or (), "__iter__"):
+        self._check_layers()
+
+    def _check_layers(self):
+        layers = self.layers
+        if layers is None:
+            return
+        if isinstance(layers, str) or not hasattr(layers, "__iter__"):
             raise TypeError(
-                f"layers={self.layers!r} must be a list of names or None; "
-                f"for one layer, write layers=[{str(self.layers)!r}]."
+                f"layers={layers!r} must be a list of names or None; "
+                f"for one layer, write layers=[{str(layers)!r}]."
             )
+        if len(list(layers)) == 0:
+            raise ValueError("layers=[] names no layer; use None for all of them.")
 
     def _fit(self, inputs, y):
         self._points = self._find_points(inputs)

@@ -162,3 +162,41 @@ def test_influence(tmp_path):
         assert entry["ours, auto"] > 0.99  # with so much damping
     assert results["speed"]["ours, auto"]["seconds"] > 0
     assert "pyDVL not run" in docs.read_text()
+
+
+def test_architecture_choice(tmp_path):
+    docs = tmp_path / "results.md"
+    results = run("papers/architecture_choice.py", tmp_path, "--docs", docs)
+    for name in ("ecg5000", "wine"):
+        entries = results["datasets"][name]["0"]["architectures"]
+        assert len(entries) >= 3
+        accuracy = [entry["accuracy"] for entry in entries]
+        for part in results["summary"][name].values():
+            for summary in part.values():
+                worst = 100 * (max(accuracy) - min(accuracy))
+                assert 0 <= summary["regret"]["lowest"] <= worst + 1e-6
+                assert -1 <= summary["spearman"]["mean"] <= 1
+    assert docs.read_text().count("| wine |") == 2
+
+
+def test_sampled_scores(tmp_path):
+    docs = tmp_path / "results.md"
+    results = run("papers/sampled_scores.py", tmp_path, "--docs", docs)
+    scores = results["networks"]["120"]["scores"]
+    assert set(scores) == {"noise", "variance", "variance, threshold 0.5"}
+    for entry in scores.values():
+        assert entry["n_drawn"] == 4
+        assert len(entry["coverage"]) == len(entry["layers"]) + 1
+        assert entry["cpu_ratio"] > 0
+    assert "| noise, 4 of 120 units |" in docs.read_text()
+
+
+def test_dataset_drift(tmp_path):
+    docs = tmp_path / "results.md"
+    results = run("papers/dataset_drift.py", tmp_path, "--docs", docs)
+    for setting in results["seeds"]["0"].values():
+        for place in setting.values():
+            assert set(place) == {"relative", "distance", "rejected"}
+            # The first value is without drift.
+            assert len(place["relative"]["means"]) == len(place["relative"]["auc"]) + 1
+    assert docs.read_text().count("all layers, abs/abs, clipped") == 3

@@ -313,6 +313,7 @@ class TestParameters:
             ({"channel_agg": "meen"}, ValueError, "Did you mean 'mean'"),
             ({"at": "outputs"}, ValueError, "Did you mean 'output'"),
             ({"layers": 3}, TypeError, "list of names"),
+            ({"layers": []}, ValueError, "None for all of them"),
         ],
     )
     def test_noise_scorer(self, params, error, match):

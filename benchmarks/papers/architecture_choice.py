@@ -1,0 +1,301 @@
+"""Choose an autoencoder without labels: by the noise score, the variance score, or by R².
+
+Every architecture is trained on the same samples with every seed. Without labels, each is scored on
+held-out samples: by `NoiseScorer`, by `VarianceScorer` and by R² of the reconstruction, the natural
+rival. With labels, each is judged by a linear probe: the accuracy, on the held-out samples, of a
+logistic regression trained on the codes of the training samples. A score is good if it orders
+architectures as the probe does (Spearman), and if the one it would choose is hardly worse than the
+best (regret, in points of accuracy), set beside one chosen at random.
+
+Results go to ``results/architecture_choice.json``, after every data set and seed, and into
+``docs/results.md``. Run again, it does what is missing; ``--render`` only writes the section.
+"""
+
+import argparse
+import itertools
+import json
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.stats import spearmanr
+from sklearn.datasets import load_breast_cancer, load_digits, load_wine
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sklexplain import NoiseScorer, VarianceScorer
+from sklexplain.datasets import load_ecg5000
+from sklexplain.nets import Autoencoder
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from common import ROOT, environment, markdown_table, rounded, write_json, write_section  # noqa: E402
+
+SECTION = "architecture choice"
+SCORES = ("noise", "variance", "reconstruction")
+NAMES = {
+    "ecg5000": "ECG5000",
+    "digits": "digits (8 × 8)",
+    "breast_cancer": "breast cancer",
+    "wine": "wine",
+}
+
+
+def grid(**axes):
+    """All combinations, as dictionaries of parameters of `Autoencoder`."""
+    names = list(axes)
+    return [dict(zip(names, values, strict=True)) for values in itertools.product(*axes.values())]
+
+
+TABLES = grid(
+    module=["mlp"],
+    hidden_layer_sizes=[(), (32,), (128, 64)],
+    n_components=[2, 4, 16],
+    max_epochs=[1, 10, 60],
+)
+SERIES = [
+    *grid(
+        module=["mlp"],
+        hidden_layer_sizes=[(32,), (128, 64)],
+        n_components=[2, 8, 32],
+        max_epochs=[1, 10, 60],
+    ),
+    *grid(
+        module=["conv1d"],
+        hidden_layer_sizes=[(8,), (16, 32)],
+        n_components=[2, 8, 32],
+        max_epochs=[1, 10, 60],
+    ),
+    *grid(module=["lstm"], n_components=[2, 8, 32], max_epochs=[1, 10]),
+]
+
+
+def load(name):
+    """Samples, labels, and the architectures that are tried."""
+    if name == "ecg5000":
+        X, y = load_ecg5000(return_X_y=True)
+        rows = np.random.RandomState(0).permutation(len(X))[:1500]
+        return X[rows], y[rows], SERIES
+    loaders = {"digits": load_digits, "breast_cancer": load_breast_cancer, "wine": load_wine}
+    X, y = loaders[name](return_X_y=True)
+    return (X / 16 if name == "digits" else X), y, TABLES
+
+
+def run(name, seed, args):
+    """Train every architecture once, and score and judge it."""
+    X, y, architectures = load(name)
+    share = 1 / 3
+    train, test, y_train, y_test = train_test_split(
+        X, y, test_size=share, stratify=y, random_state=seed
+    )
+    if name in ("breast_cancer", "wine"):
+        scaler = StandardScaler().fit(train)
+        train, test = scaler.transform(train), scaler.transform(test)
+    if args.smoke:
+        architectures, train, y_train = (
+            architectures[:: len(architectures) // 3],
+            train[:90],
+            y_train[:90],
+        )
+        architectures = [a | {"max_epochs": 1} for a in architectures]
+    start, entries = time.process_time(), []
+    for architecture in architectures:
+        model = Autoencoder(**architecture, validation_split=None, batch_size=32, random_state=seed)
+        model.fit(train)
+        probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300))
+        probe.fit(model.transform(train), y_train)
+        noise = NoiseScorer(model, random_state=seed).fit(test)
+        entry = {
+            "architecture": architecture,
+            "accuracy": probe.score(model.transform(test), y_test),
+            "noise": noise.score(test),
+            "raw_noise": noise.score_samples(test).mean(),
+            "variance": VarianceScorer(model).fit(test).score(test),
+            "reconstruction": model.score(test),
+        }
+        entries.append({k: v if isinstance(v, dict) else rounded(v) for k, v in entry.items()})
+    minutes = (time.process_time() - start) / 60
+    return {"architectures": entries, "core_minutes": rounded(minutes, 2)}
+
+
+# -- summary -----------------------------------------------------------------------------------
+
+
+def judged(entries, score):
+    """Spearman with the probe's accuracy, and the regret of choosing by a score."""
+    accuracy = np.array([entry["accuracy"] for entry in entries])
+    values = np.array([entry[score] for entry in entries])
+    constant = np.ptp(values) == 0 or np.ptp(accuracy) == 0
+    return {
+        "spearman": 0.0 if constant else spearmanr(values, accuracy).statistic,
+        "regret": 100 * (accuracy.max() - accuracy[values.argmax()]),
+        "random_regret": 100 * (accuracy.max() - accuracy.mean()),
+    }
+
+
+def longest(entries):
+    """Keep those that were trained longest, of each module."""
+    most = {}
+    for entry in entries:
+        module, epochs = (entry["architecture"][k] for k in ("module", "max_epochs"))
+        most[module] = max(most.get(module, 0), epochs)
+    return [
+        entry
+        for entry in entries
+        if entry["architecture"]["max_epochs"] == most[entry["architecture"]["module"]]
+    ]
+
+
+def summarize(results):
+    """Mean and range over seeds, for all architectures and for those trained longest."""
+    results["summary"] = {}
+    for name, runs in results["datasets"].items():
+        place = results["summary"][name] = {}
+        for part, select in (("all", list), ("longest", longest)):
+            for score in (*SCORES, "raw_noise"):
+                found = [judged(select(run["architectures"]), score) for run in runs.values()]
+                place.setdefault(part, {})[score] = {
+                    key: {
+                        "mean": rounded(np.mean([f[key] for f in found]), 3),
+                        "lowest": rounded(np.min([f[key] for f in found]), 3),
+                        "highest": rounded(np.max([f[key] for f in found]), 3),
+                    }
+                    for key in found[0]
+                }
+
+
+def render(results):
+    """Write the section of docs/results.md."""
+    n_seeds = max(len(runs) for runs in results["datasets"].values())
+    minutes = sum(
+        run["core_minutes"] for runs in results["datasets"].values() for run in runs.values()
+    )
+    lines = [
+        "## Choosing an autoencoder without labels",
+        "",
+        "How well scores that need no labels tell which architecture has the best code. Made by "
+        "`benchmarks/papers/architecture_choice.py`: "
+        f"{_counts(results)}; {n_seeds} seeds (split, weights), {minutes:.0f} core-minutes. Every "
+        "autoencoder is trained on two thirds of the samples and scored on the rest, by "
+        "`noise_scorer`, by `variance_scorer` and by R² of the reconstruction; the judge is a "
+        "logistic regression on the code. *Spearman* is the rank correlation of a score with the "
+        "judge's accuracy over architectures; *regret* is how many points of accuracy the one with "
+        "the highest score lacks to the best. Means over seeds, lowest and highest in brackets.",
+        "",
+    ]
+    titles = {
+        "all": "### Architectures and numbers of epochs",
+        "longest": "### Architectures only: those trained longest",
+    }
+    for part, title in titles.items():
+        lines += [title, "", _table(results, part), ""]
+    return "\n".join([*lines, *_verdict(results)])
+
+
+def _counts(results):
+    parts = []
+    for name, runs in results["datasets"].items():
+        n = len(next(iter(runs.values()))["architectures"])
+        parts.append(f"{n} for {NAMES[name]}")
+    return "architectures (module, widths, code, epochs): " + ", ".join(parts)
+
+
+def _table(results, part):
+    header = ["data", "Spearman: noise", "variance", "R²"]
+    header += ["regret: noise", "variance", "R²", "at random"]
+    rows = []
+    for name, summary in results["summary"].items():
+        row = [NAMES[name]]
+        for key, digits in (("spearman", 2), ("regret", 1)):
+            row += [_spread(summary[part][score][key], digits) for score in SCORES]
+        random = summary[part]["noise"]["random_regret"]
+        rows.append([*row, f"{random['mean']:.1f}"])
+    return markdown_table(header, rows)
+
+
+def _spread(value, digits):
+    low, high = value["lowest"], value["highest"]
+    return f"{value['mean']:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def _verdict(results):
+    """Say, from the numbers, where a score is better than chance and than its rival."""
+    lines = []
+    for score in ("noise", "variance"):
+        better, worse = [], []
+        for name, summary in results["summary"].items():
+            for part, label in (("all", "with epochs"), ("longest", "architectures only")):
+                entry, rival = summary[part][score], summary[part]["reconstruction"]
+                where = f"{NAMES[name]}, {label}"
+                if entry["regret"]["mean"] >= entry["random_regret"]["mean"]:
+                    worse.append(where)
+                if entry["regret"]["mean"] < rival["regret"]["mean"]:
+                    better.append(where)
+        lines += [
+            f"- The {score} score chose better than reconstruction (lower mean regret) in "
+            f"{len(better)} of {2 * len(results['summary'])} comparisons"
+            + (f" ({'; '.join(better)})" if better else "")
+            + ", and no better than chance in "
+            + (f"{len(worse)} ({'; '.join(worse)})." if worse else "none.")
+        ]
+    raw = [
+        f"{NAMES[name]} {s['all']['raw_noise']['spearman']['mean']:.2f}"
+        for name, s in results["summary"].items()
+    ]
+    lines.append(
+        "- The noise score without its benchmark, mean N, has these Spearman correlations over all "
+        f"architectures: {', '.join(raw)}."
+    )
+    return lines
+
+
+# -- running -----------------------------------------------------------------------------------
+
+
+def parse_args(argv):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--datasets", nargs="+", choices=NAMES, default=list(NAMES))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--smoke", action="store_true", help="a tiny run that says nothing")
+    parser.add_argument("--render", action="store_true", help="only write the section")
+    parser.add_argument("--out", type=Path, help="results file (JSON)")
+    parser.add_argument("--docs", type=Path, help="Markdown file with the section")
+    args = parser.parse_args(argv)
+    folder = Path(tempfile.mkdtemp()) if args.smoke else ROOT
+    args.out = args.out or folder / "benchmarks/papers/results/architecture_choice.json"
+    args.docs = args.docs or folder / "docs/results.md"
+    if args.smoke:
+        args.datasets, args.seeds = ["ecg5000", "wine"], [0]
+    return args
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    results = {"settings": {"epochs": "in each architecture"}, "environment": environment()}
+    results["datasets"] = {}
+    if args.out.exists():
+        results = json.loads(args.out.read_text())
+    if not args.render:
+        torch.set_num_threads(1)
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        for seed, name in itertools.product(args.seeds, args.datasets):
+            runs = results["datasets"].setdefault(name, {})
+            if str(seed) in runs:
+                continue
+            runs[str(seed)] = run(name, seed, args)
+            print(f"{name}, seed {seed}: {runs[str(seed)]['core_minutes']} min", flush=True)
+            write_json(args.out, results)
+    summarize(results)
+    write_json(args.out, results)
+    write_section(args.docs, SECTION, render(results))
+    print(f"wrote {args.out} and {args.docs}")
+
+
+if __name__ == "__main__":
+    main()

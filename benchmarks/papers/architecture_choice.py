@@ -72,7 +72,7 @@ SERIES = [
         n_components=[2, 8, 32],
         max_epochs=[1, 10, 60],
     ),
-    *grid(module=["lstm"], n_components=[2, 8, 32], max_epochs=[1, 10]),
+    *grid(module=["lstm"], n_components=[4, 16], max_epochs=[1, 10]),
 ]
 
 
@@ -80,7 +80,7 @@ def load(name):
     """Samples, labels, and the architectures that are tried."""
     if name == "ecg5000":
         X, y = load_ecg5000(return_X_y=True)
-        rows = np.random.RandomState(0).permutation(len(X))[:1500]
+        rows = np.random.RandomState(0).permutation(len(X))[:900]
         return X[rows], y[rows], SERIES
     loaders = {"digits": load_digits, "breast_cancer": load_breast_cancer, "wine": load_wine}
     X, y = loaders[name](return_X_y=True)

@@ -2,11 +2,23 @@
 
 from ._agreement import saliency_correlation, similarity_rate
 from ._completeness import completeness_error
+from ._concepts import (
+    concept_orthogonality,
+    faithfulness,
+    grid_parts,
+    locality,
+    voronoi_parts,
+)
 from ._latent_shift import latent_shift_curve
 
 __all__ = [
     "completeness_error",
+    "concept_orthogonality",
+    "faithfulness",
+    "grid_parts",
     "latent_shift_curve",
+    "locality",
     "saliency_correlation",
     "similarity_rate",
+    "voronoi_parts",
 ]

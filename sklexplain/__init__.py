@@ -1,6 +1,7 @@
 """Explanations of learned representations as scikit-learn estimators."""
 
 from .attribution import EmbeddingAttributor, LabelFreeAttributor
+from .concepts import SRAEExplainer
 from .examples import DKNNImportance, InfluenceImportance, SimplExImportance, TracInImportance
 from .scores import NoiseScorer, VarianceScorer
 
@@ -12,6 +13,7 @@ __all__ = [
     "InfluenceImportance",
     "LabelFreeAttributor",
     "NoiseScorer",
+    "SRAEExplainer",
     "SimplExImportance",
     "TracInImportance",
     "VarianceScorer",

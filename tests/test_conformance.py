@@ -18,6 +18,7 @@ from sklexplain import (
     LabelFreeAttributor,
     NoiseScorer,
     SimplExImportance,
+    SRAEExplainer,
     TracInImportance,
     VarianceScorer,
 )
@@ -39,6 +40,18 @@ def _autoencoder(module="mlp", **params):
     )
 
 
+def _srae(estimator, **params):
+    return SRAEExplainer(
+        estimator,
+        n_concepts=2,
+        hidden_layer_sizes=(4,),
+        max_epochs=2,
+        validation_split=None,
+        random_state=0,
+        **params,
+    )
+
+
 # Example importance and Autoencoder have theirs beside their other tests.
 ESTIMATORS = [
     *[LabelFreeAttributor(PCA(n_components=1), method=m, random_state=0) for m in sorted(METHODS)],
@@ -51,6 +64,7 @@ ESTIMATORS = [
     NoiseScorer(_autoencoder(), random_state=0),
     NoiseScorer(make_pipeline(StandardScaler(), PCA(n_components=1)), random_state=0),
     VarianceScorer(_autoencoder(), random_state=0),
+    _srae(_autoencoder(), target="norm"),
 ]
 
 
@@ -110,6 +124,15 @@ CASES = [
     ],
     (NoiseScorer(make_net("conv1d"), n_units=3, random_state=0), make_X("conv1d")),
     (VarianceScorer(make_net("conv2d"), n_units=4, random_state=0), make_X("conv2d")),
+    *[
+        (_srae(make_net(name), layer=layer, target=target), make_X(name))
+        for name, layer, target in (
+            ("conv1d", None, None),
+            ("conv2d", "0", 1),
+            ("lstm", "rnn[0]", "norm"),
+            ("mlp", None, [0, 2]),
+        )
+    ],
     (TracInImportance(_autoencoder(pretext="inpainting"), random_state=0), make_X("mlp")),
     (_autoencoder(), make_X("mlp")),
     (_autoencoder(), make_X("conv2d")),

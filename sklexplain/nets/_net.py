@@ -48,7 +48,7 @@ def make_net(estimator, module_class):
         If `net_params` has a name that is unknown, or that is set elsewhere.
     """
     extra = dict(estimator.net_params or {})
-    _check_net_params(extra, type(estimator).__name__)
+    check_net_params(extra, type(estimator).__name__, _RESERVED)
     callbacks = extra.pop("callbacks", None) or []
     if estimator.validation_split is not None:
         stopping = EarlyStopping(patience=estimator.patience, load_best=True)
@@ -83,12 +83,27 @@ def make_net(estimator, module_class):
     )
 
 
-def _check_net_params(extra, owner):
-    """Raise where a parameter of the net is unknown, or is set elsewhere."""
+def check_net_params(extra, owner, reserved):
+    """Raise where a parameter of the net is unknown, or is set elsewhere.
+
+    Parameters
+    ----------
+    extra : dict
+        What was given as ``net_params``.
+    owner : str
+        The estimator's name.
+    reserved : dict of str to (str or None)
+        What may not be there, and the estimator's parameter to set instead.
+
+    Raises
+    ------
+    ValueError
+        Naming the parameter.
+    """
     known = inspect.signature(NeuralNet).parameters
     for name in extra:
-        if name in _RESERVED:
-            home = _RESERVED[name]
+        if name in reserved:
+            home = reserved[name]
             instead = "fit starts anew"
             if home is not None:
                 instead = f"set {owner}({home}=...) instead"

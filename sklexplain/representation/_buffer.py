@@ -9,6 +9,7 @@ from torch import nn
 from ._convert import LinearMap
 from ._layers import batch_axis, parse_path, pick, run_through, run_to, unknown_layer
 from ._modules import BlackBox, layer_table
+from ._points import Point, entering, watching
 
 _MAX_BYTES = 2**28
 _LINEAR = (nn.Linear, LinearMap)
@@ -137,6 +138,39 @@ class LayerTap:
         )
         output = output.movedim(representation._batch_axis, 0).reshape(len(x), -1)
         return self._arranged(z), output
+
+    def gradients(self, x, function):
+        """Gradients, at the layer, of functions of the network's output.
+
+        Parameters
+        ----------
+        x : tensor of shape (b, ...)
+            Samples.
+        function : callable
+            From the output (b, N) to (b, k).
+
+        Yields
+        ------
+        z : tensor of shape (b, *shape)
+            Activations.
+        gradient : tensor of shape (b, *shape)
+            Of each of the k numbers in turn; zeros where it does not depend on the layer.
+        """
+        representation, seen = self._representation, []
+        point = Point(self.name, self.module, self._items, self.at)
+        with torch.enable_grad(), watching([(point, seen.append)]):
+            output = self._chain(entering(x.clone(), [point]))
+            output = output.movedim(representation._batch_axis, 0).reshape(len(x), -1)
+            values = function(output)
+        z = seen[-1]
+        for j in range(values.shape[1]):
+            gradient = None
+            if values.requires_grad:
+                (gradient,) = torch.autograd.grad(
+                    values[:, j].sum(), z, retain_graph=True, allow_unused=True
+                )
+            gradient = torch.zeros_like(z) if gradient is None else gradient
+            yield self._arranged(z.detach()), self._arranged(gradient)
 
     def buffers(self, inputs, batch_size, max_bytes=_MAX_BYTES):
         """Activations and outputs of all samples, each computed once.

@@ -1,0 +1,5 @@
+"""Explanations by a few concepts."""
+
+from ._srae import SRAEExplainer
+
+__all__ = ["SRAEExplainer"]

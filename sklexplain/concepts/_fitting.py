@@ -1,0 +1,133 @@
+"""What fitting an explanation by concepts needs: checks of parameters, scales, warnings."""
+
+import warnings
+from numbers import Real
+
+import numpy as np
+import torch
+from sklearn.exceptions import ConvergenceWarning
+
+from ..utils._validation import check_choice, check_positive_int
+from ._losses import PENALTIES
+
+_BLOCK = 1024
+
+
+def check_concept_params(explainer):
+    """Validate the parameters of an `SRAEExplainer` that its base does not.
+
+    Parameters
+    ----------
+    explainer : SRAEExplainer
+        Its parameters are checked.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the parameter and what it must be.
+    """
+    for name in ("n_concepts", "max_epochs", "patience"):
+        check_positive_int(name, getattr(explainer, name))
+    check_positive_int("warm_up", explainer.warm_up, minimum=0)
+    for width in explainer.hidden_layer_sizes:
+        check_positive_int("hidden_layer_sizes: a width", width)
+    check_choice("penalty", explainer.penalty, PENALTIES)
+    for name in ("beta", "pull_away"):
+        _check_number(name, getattr(explainer, name), "at least 0", lambda value: value >= 0)
+    for name in ("q", "lr"):
+        _check_number(name, getattr(explainer, name), "positive", lambda value: value > 0)
+    split = explainer.validation_split
+    if split is not None and not hasattr(split, "split"):
+        wanted = "between 0 and 1, a splitter or None"
+        _check_number("validation_split", split, wanted, lambda value: 0 < value < 1)
+
+
+def _check_number(name, value, wanted, is_right):
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"{name}={value!r} must be a number.")
+    if not is_right(value):
+        raise ValueError(f"{name}={value} must be {wanted}.")
+
+
+def root_mean_square(z):
+    """Return the rms of all activations, 1 if they are zero; in blocks, as they may be in a file.
+
+    Parameters
+    ----------
+    z : ndarray of shape (n, *shape)
+        Activations.
+
+    Returns
+    -------
+    rms : float
+    """
+    blocks = (z[i : i + _BLOCK] for i in range(0, len(z), _BLOCK))
+    total = sum(float(np.square(block, dtype=np.float64).sum()) for block in blocks)
+    return float(np.sqrt(total / z.size)) or 1.0
+
+
+def spread(targets):
+    """Return the standard deviation of every target, 1 where it does not vary.
+
+    Parameters
+    ----------
+    targets : ndarray of shape (n, n_targets)
+        Values.
+
+    Returns
+    -------
+    scale : ndarray of shape (n_targets,)
+    """
+    std = targets.std(axis=0, dtype=np.float64)
+    # What rounding alone makes vary does not.
+    return np.where(std > 1e-6 * np.abs(targets).max(axis=0), std, 1.0)
+
+
+def check_finite_weights(net, lr):
+    """Raise a ValueError if training diverged.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        After training.
+    lr : float
+        For the message.
+
+    Raises
+    ------
+    ValueError
+        If a weight is not finite.
+    """
+    for weights in net.module_.parameters():
+        if not torch.isfinite(weights).all():
+            raise ValueError(
+                f"Training diverged: after {len(net.history)} epochs there are weights that are "
+                f"not finite. Lower lr={lr}."
+            )
+
+
+def warn_unless_converged(explainer, stacklevel):
+    """Warn if the held-out loss still improved when the last epoch was reached.
+
+    Parameters
+    ----------
+    explainer : SRAEExplainer
+        After training.
+    stacklevel : int
+        Of the warning, seen from the caller.
+
+    Warns
+    -----
+    ConvergenceWarning
+        Naming ``max_epochs``.
+    """
+    stopping = dict(explainer.net_.callbacks_).get("early_stopping")
+    if stopping is None or explainer.n_epochs_ < explainer.max_epochs:
+        return
+    if stopping.misses_ < stopping.patience:
+        warnings.warn(
+            f"The validation loss still improved when max_epochs={explainer.max_epochs} was "
+            "reached: raise max_epochs or lr.",
+            ConvergenceWarning,
+            stacklevel=stacklevel,
+        )

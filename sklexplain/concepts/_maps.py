@@ -1,0 +1,71 @@
+"""Maps of where in a sample its concepts come from."""
+
+from ..attribution import LabelFreeAttributor
+from ..representation import Representation
+
+_COPIED = ("estimator_", "n_features_in_", "feature_names_in_", "input_shape_", "seed_", "_raw")
+
+
+class ConceptRepresentation(Representation):
+    """A network up to a layer, and the encoder of concepts on it: x to (b, n_concepts).
+
+    Parameters
+    ----------
+    representation : Representation
+        Of the whole network.
+    tap : LayerTap
+        The layer.
+    module : ConceptModule
+        The encoder.
+    inputs : ndarray of shape (n, *shape)
+        Samples; at most three are run.
+    """
+
+    def __init__(self, representation, tap, module, inputs):
+        vars(self).update(vars(representation))
+        self._tap, self._module = tap, module
+        self.n_units = module.head.in_features
+        self.no_torch_form = None
+        self._bytes_per_row = self._saved_bytes(inputs[[i % len(inputs) for i in range(3)]])
+
+    def _run(self, x):
+        return self._module.encode(self._tap(x)).to(self.output_dtype)
+
+    def __call__(self, x):
+        """Concepts of a batch."""
+        return self._run(x)
+
+
+def concept_maps(explainer, X, method, method_params, baseline):
+    """Attributions of every concept.
+
+    Parameters
+    ----------
+    explainer : SRAEExplainer
+        Fitted.
+    X : array-like
+        Samples.
+    method, method_params, baseline
+        See `LabelFreeAttributor`.
+
+    Returns
+    -------
+    maps : ndarray of shape (n, n_concepts, *X.shape[1:])
+    """
+    inputs = explainer._inputs(X)
+    attributor = LabelFreeAttributor(
+        explainer.estimator_,
+        method=method,
+        method_params=method_params,
+        baseline=baseline,
+        batch_size=explainer.batch_size,
+        verbose=explainer.verbose,
+    )
+    attributor._check_params()
+    # What its fit would find out once more.
+    vars(attributor).update({k: v for k, v in vars(explainer).items() if k in _COPIED})
+    attributor._representation = ConceptRepresentation(
+        explainer._representation, explainer._tap, explainer.net_.module_, explainer._fit_inputs
+    )
+    attributor._fit(explainer._fit_inputs, None)
+    return attributor._explain(inputs, attributor._units)

@@ -1,0 +1,97 @@
+"""How good an explanation by concepts is."""
+
+import numpy as np
+import torch
+
+
+def unit_relevance(representation, tap, target, scale, inputs, batch_size):
+    """Share of every unit of a layer in the targets: mean |Z dy/dZ|, divided by the sum.
+
+    Parameters
+    ----------
+    representation : Representation
+        Of the network.
+    tap : LayerTap
+        The layer.
+    target : callable
+        From the network's output to the targets.
+    scale : tensor of shape (n_targets,)
+        What targets are divided by, so that they can be added.
+    inputs : ndarray of shape (n, ...)
+        Samples.
+    batch_size : int
+        Most samples at once.
+
+    Returns
+    -------
+    relevance : ndarray of shape `tap.shape`
+        Sums to one; where nothing matters all units count alike.
+    """
+    total = np.zeros(tap.shape)
+    with representation.session():
+        for i in range(0, len(inputs), batch_size):
+            x = representation.tensor(inputs[i : i + batch_size])
+            for j, (z, gradient) in enumerate(tap.gradients(x, target)):
+                share = (z * gradient).abs().sum(dim=0, dtype=torch.float64)
+                total += (share / scale[j].double()).cpu().numpy()
+    total = total if total.sum() > 0 else np.ones(tap.shape)
+    return total / total.sum()
+
+
+def prediction_r2(true, predicted):
+    """R² of predictions, averaged over targets that vary.
+
+    Parameters
+    ----------
+    true, predicted : ndarray of shape (n, n_targets)
+        Values.
+
+    Returns
+    -------
+    r2 : float
+        1.0 if no target varies and all are met, 0.0 if one of those is missed.
+    """
+    true, predicted = true.astype(np.float64), predicted.astype(np.float64)
+    error = np.square(true - predicted).sum(axis=0)
+    total = np.square(true - true.mean(axis=0)).sum(axis=0)
+    return float(_r2(error, total)[1].mean())
+
+
+def unit_r2(blocks, mean, weights):
+    """R² of the reconstruction of every unit, averaged with weights.
+
+    Parameters
+    ----------
+    blocks : iterable of (ndarray, ndarray)
+        Activations and reconstructions (b, *shape), all samples block by block.
+    mean : ndarray of shape `shape`
+        Mean activation over all samples.
+    weights : ndarray of shape `shape`
+        Non-negative; those of units that vary are made to sum to one.
+
+    Returns
+    -------
+    r2 : float
+    """
+    error, total = np.zeros(mean.shape), np.zeros(mean.shape)
+    for z, reconstructed in blocks:
+        error += np.square(z - reconstructed, dtype=np.float64).sum(axis=0)
+        total += np.square(z - mean).sum(axis=0)
+    varies, r2 = _r2(error, total)
+    weights = weights[varies] if varies.any() else weights.ravel()
+    if weights.sum() == 0:
+        weights = np.ones(len(weights))
+    return float(np.average(r2, weights=weights))
+
+
+def _r2(error, total):
+    """Which entries vary, and their R²; where none does, 1 for those without error."""
+    varies = total > 0
+    if varies.any():
+        return varies, 1 - error[varies] / total[varies]
+    return varies, (error == 0).astype(np.float64).ravel()
+
+
+def harmonic_mean(a, b):
+    """Harmonic mean of two numbers, 0 if one of them is not positive."""
+    return float(2 * a * b / (a + b)) if min(a, b) > 0 else 0.0

@@ -1,0 +1,475 @@
+"""Sparse reconstruction autoencoder: a few concepts that a network's output is made of."""
+
+import numpy as np
+import torch
+from sklearn.utils import check_array
+from sklearn.utils.validation import check_is_fitted
+
+from ..base import BaseExplainer
+from ..nets._training import seeded, split_validation
+from ..representation._buffer import LayerTap, activation_buffer
+from ._fitting import (
+    check_concept_params,
+    check_finite_weights,
+    root_mean_square,
+    spread,
+    warn_unless_converged,
+)
+from ._maps import concept_maps
+from ._network import make_concept_net
+from ._scores import harmonic_mean, prediction_r2, unit_r2, unit_relevance
+from ._targets import resolve_target
+
+# A concept that moves the prediction by less than this share of its spread is not used.
+_ACTIVE = 0.01
+
+
+class SRAEExplainer(BaseExplainer):
+    r"""A few concepts from which a network's output can be told.
+
+    A small network on the activations Z of one layer of a frozen network: an encoder E to a few
+    concepts, a linear head v that tells the network's output :math:`\hat y` from them, and a
+    decoder D back to the activations (Qi & Li, equation 1):
+
+    .. math:: \min \frac 1 M \sum_m (v^\top E(Z_m) - \hat y_m)^2 + \frac \beta {S_z} \sum_k
+        \log\Big(1 + \frac q M \sum_m (D(E(Z_m))_k - Z_{mk})^2\Big) + \eta \, P,
+
+    with M samples in a mini-batch and :math:`S_z` units. The log lets go of units that do not
+    matter, and without the second term :math:`\hat y` itself would be a concept. P, the pull-away
+    term, is the mean squared cosine between concepts (columns of E times v).
+
+    Inside, activations are divided by their root mean square, targets are standardised, and the
+    head has an intercept; everything returned is in original units.
+
+    Parameters
+    ----------
+    estimator : nn.Module, skorch net, scikit-learn estimator or Pipeline
+        The network that is explained; never changed. Of an unfitted estimator a clone is fitted in
+        ``fit``. Of a skorch classifier that adds a softmax in ``predict_proba``, and of
+        scikit-learn's, the scores before it (logits) are explained; a module is what its
+        ``forward`` returns, a transformer what ``transform`` returns.
+    layer : str or None, default=None
+        Submodule whose output is Z, as in ``named_modules()``; ``"rnn[1][0]"`` picks from a tuple.
+        None: the *input* of the last linear layer.
+    target : int, list of int, "norm" or None, default=None
+        What is approximated: one of the network's outputs (a class's score, an embedding's unit),
+        several at once, the Euclidean norm of all of them (an embedding without labels), or None:
+        all outputs.
+    n_concepts : int, default=5
+        Number of concepts.
+    hidden_layer_sizes : sequence of int, default=(800, 100)
+        Widths of the encoder's hidden layers, with ReLUs; the decoder has them in reverse. The
+        concepts themselves are linear, so none can die.
+    beta : float, default=10.0
+        Weight of the reconstruction; 0 leaves a plain network ("NN" in the paper).
+    q : float, default=100.0
+        How soon a unit is given up; see `penalty`.
+    penalty : {"log", "l1", "epsilon_l1", "kl", "none"}, default="log"
+        Of :math:`m_k`, the mean squared error of unit k: log(1 + q m_k), sqrt(q m_k),
+        sqrt(q m_k + 0.01), the Kullback-Leibler divergence of q m_k / (1 + q m_k) from 0.05, or
+        m_k itself (a plain autoencoder, "SAE" in the paper).
+    pull_away : float, default=0.0
+        Weight :math:`\eta` of the pull-away term; the authors' later code has 10.
+    lr : float, default=1e-3
+        Learning rate of Adam.
+    max_epochs : int, default=500
+        Most passes over the training samples.
+    warm_up : int, default=30
+        Number of epochs over which `beta` rises to its value (at most a third of `max_epochs`). So
+        the target comes first and the reconstruction is built around it: that reaches a lower loss
+        than `beta` from the start, in which the larger term wins.
+    validation_split : float, splitter or None, default=0.1
+        Which samples are held out to decide when to stop; None: train on all for `max_epochs`.
+    patience : int, default=20
+        Epochs without improvement of the held-out loss after which training stops.
+    net_params : dict or None, default=None
+        Other parameters of the skorch net, such as ``{"batch_size": 200, "optimizer":
+        torch.optim.SGD}``. Mini-batches have 50 samples, and Adam a weight decay of 1e-4, unless
+        they are set here.
+    batch_size : int, default=1024
+        Most samples in the explained network at once; it changes no result.
+    device : str, torch.device or None, default=None
+        Where to run; None: where the model is.
+    random_state : int, RandomState instance or None, default=None
+        Of the initial weights, the mini-batches and the held-out samples.
+    verbose : int, default=0
+        1 prints the losses of every epoch.
+
+    Attributes
+    ----------
+    estimator_ : nn.Module or estimator
+        The fitted estimator that is explained.
+    layer_ : str
+        Name of the layer that is looked at (its input, if ``layer`` is None).
+    layer_shape_ : tuple of int
+        Shape of one sample's activations.
+    concept_weights_ : ndarray of shape (n_concepts,) or (n_targets, n_concepts)
+        v: what a concept's value adds to the prediction, in the target's units.
+    intercept_ : float or ndarray of shape (n_targets,)
+        What is added to that.
+    active_concepts_ : ndarray of bool of shape (n_concepts,)
+        Concepts that move the prediction by at least 1 % of its standard deviation over the
+        training samples.
+    n_active_concepts_ : int
+        How many there are.
+    relevance_ : ndarray of shape layer_shape_
+        What share every unit of the layer has in the target: mean :math:`|Z_k \partial \hat y /
+        \partial Z_k|` over the training samples, divided by the sum; computed when first asked for.
+    net_ : skorch.NeuralNet
+        The trained net; ``net_.module_`` has ``encode``, ``predict`` and ``decode``.
+    loss_curve_, validation_loss_curve_ : list of float
+        Losses of every epoch, with the full `beta`; the second is None without a held-out part.
+    n_epochs_ : int
+        Number of epochs.
+    n_features_in_, feature_names_in_, input_shape_, seed_
+        See `BaseExplainer`.
+
+    See Also
+    --------
+    sklexplain.metrics.faithfulness : How well the concepts tell the output.
+    sklexplain.metrics.locality : Whether a concept looks at few parts of the input.
+    sklexplain.plotting.ConceptDisplay : The concepts of one sample.
+
+    References
+    ----------
+    .. [1] Z. Qi, F. Li, "Learning Explainable Embeddings for Deep Networks", NIPS 2017 workshop on
+       Interpreting, Explaining and Visualizing Deep Learning.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.neural_network import MLPClassifier
+    >>> from sklexplain import SRAEExplainer
+    >>> X, y = load_iris(return_X_y=True)
+    >>> classifier = MLPClassifier((16,), solver="lbfgs", max_iter=500, random_state=0).fit(X, y)
+    >>> explainer = SRAEExplainer(
+    ...     classifier,
+    ...     target=0,
+    ...     n_concepts=2,
+    ...     hidden_layer_sizes=(20,),
+    ...     lr=1e-2,
+    ...     max_epochs=60,
+    ...     validation_split=None,
+    ...     random_state=0,
+    ... ).fit(X)
+    >>> explainer.transform(X).shape
+    (150, 2)
+    >>> bool(explainer.score(X) > 0.9)
+    True
+    """
+
+    def __init__(
+        self,
+        estimator,
+        *,
+        layer=None,
+        target=None,
+        n_concepts=5,
+        hidden_layer_sizes=(800, 100),
+        beta=10.0,
+        q=100.0,
+        penalty="log",
+        pull_away=0.0,
+        lr=1e-3,
+        max_epochs=500,
+        warm_up=30,
+        validation_split=0.1,
+        patience=20,
+        net_params=None,
+        batch_size=1024,
+        device=None,
+        random_state=None,
+        verbose=0,
+    ):
+        self.estimator = estimator
+        self.layer = layer
+        self.target = target
+        self.n_concepts = n_concepts
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.beta = beta
+        self.q = q
+        self.penalty = penalty
+        self.pull_away = pull_away
+        self.lr = lr
+        self.max_epochs = max_epochs
+        self.warm_up = warm_up
+        self.validation_split = validation_split
+        self.patience = patience
+        self.net_params = net_params
+        self.batch_size = batch_size
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    # -- fit -----------------------------------------------------------------------------------
+
+    def _check_params(self):
+        super()._check_params()
+        check_concept_params(self)
+
+    def _explained(self):
+        return {"link": False}
+
+    def _fit(self, inputs, y):
+        train, valid = split_validation(self.validation_split, inputs, y, None, self.seed_)
+        self._tap = LayerTap(self._representation, self.layer, inputs)
+        self.layer_, self.layer_shape_ = self._tap.name, self._tap.shape
+        self._target = resolve_target(self.target, self._representation.n_units)
+        self._fit_inputs, self._relevance = inputs, None
+        z, targets = self._activations(inputs)
+        self._train(z, targets, train, valid)
+        self._describe_concepts(z)
+        warn_unless_converged(self, stacklevel=4)
+
+    def _activations(self, inputs):
+        """Activations (n, *shape) and targets (n, n_targets), in float32, of one pass."""
+        representation = self._representation
+
+        def run(batch):
+            z, output = self._tap.with_output(representation.tensor(batch))
+            return z.float(), self._target(output).float()
+
+        with representation.session(), torch.no_grad():
+            return activation_buffer(run, inputs, self.batch_size)
+
+    def _train(self, z, targets, train, valid):
+        module_params = {
+            "shape": self.layer_shape_,
+            "n_concepts": self.n_concepts,
+            "hidden_layer_sizes": tuple(self.hidden_layer_sizes),
+            "z_scale": root_mean_square(z),
+            "y_mean": targets.mean(axis=0, dtype=np.float64),
+            "y_scale": spread(targets),
+        }
+        device = str(self._representation.device)
+        with seeded(self.seed_, device):
+            self.net_ = make_concept_net(self, module_params, device).initialize()
+            self.net_.fit_split(z, self.net_.module_.standardised(targets), train, valid)
+        check_finite_weights(self.net_, self.lr)
+        history = self.net_.history
+        self.n_epochs_ = len(history)
+        self.loss_curve_ = [float(loss) for loss in history[:, "train_loss"]]
+        self.validation_loss_curve_ = None
+        if valid is not None:
+            self.validation_loss_curve_ = [float(loss) for loss in history[:, "valid_loss"]]
+
+    def _describe_concepts(self, z):
+        single = self._target.single
+        weights, intercept, v = self.net_.module_.linear_head()
+        self.concept_weights_ = weights[0] if single else weights
+        self.intercept_ = float(intercept[0]) if single else intercept
+        deviation = self._apply("encode", z).std(axis=0, dtype=np.float64)
+        # In standard deviations of the target.
+        self.active_concepts_ = np.abs(v).max(axis=0) * deviation >= _ACTIVE
+        self.n_active_concepts_ = int(self.active_concepts_.sum())
+        self._n_features_out = self.n_concepts
+
+    # -- concepts ------------------------------------------------------------------------------
+
+    def transform(self, X):
+        """Values of the concepts.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or tensor of shape (n_samples, ...)
+            Samples, of the shape given to ``fit``.
+
+        Returns
+        -------
+        concepts : ndarray of shape (n_samples, n_concepts), float32
+
+        Raises
+        ------
+        NotFittedError
+            If called before ``fit``.
+        ValueError
+            If X does not have the fitted shape or holds NaN or infinity.
+        """
+        return self._encode(self._inputs(X))
+
+    def _encode(self, inputs):
+        """Concepts of inputs, running no further than the layer."""
+        representation = self._representation
+
+        def run(batch):
+            return self.net_.module_.encode(self._tap(representation.tensor(batch)))
+
+        with representation.session(), torch.no_grad():
+            return activation_buffer(run, inputs, self.batch_size, max_bytes=np.inf)
+
+    def predict(self, X):
+        """Approximate the network's output by its concepts.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or tensor of shape (n_samples, ...)
+            Samples.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_targets), float32
+            In the units of the output.
+        """
+        return self._shaped(self._apply("predict", self._encode(self._inputs(X))))
+
+    def target_values(self, X):
+        """Return what `predict` approximates: the chosen output of the network itself.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or tensor of shape (n_samples, ...)
+            Samples.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_targets), float32
+        """
+        return self._shaped(self._activations(self._inputs(X))[1])
+
+    def inverse_transform(self, concepts):
+        """Activations that concepts stand for.
+
+        Parameters
+        ----------
+        concepts : array-like of shape (n_samples, n_concepts)
+            Values of the concepts.
+
+        Returns
+        -------
+        activations : ndarray of shape (n_samples, *layer_shape_), float32
+            In the units of the layer; units that do not matter to the target are not
+            reconstructed well.
+
+        Raises
+        ------
+        ValueError
+            If there is another number of concepts.
+        """
+        check_is_fitted(self)
+        concepts = check_array(concepts, dtype=np.float32, input_name="concepts", estimator=self)
+        if concepts.shape[1] != self._n_features_out:
+            raise ValueError(
+                f"concepts has shape (n, {concepts.shape[1]}), but this SRAEExplainer was fitted "
+                f"with n_concepts={self._n_features_out}."
+            )
+        return self._apply("decode", concepts)
+
+    def _shaped(self, values):
+        return values[:, 0] if self._target.single else values
+
+    def _apply(self, method, arrays):
+        """Call a method of the module, a batch at a time."""
+        call, device = getattr(self.net_.module_, method), self._representation.device
+
+        def run(batch):
+            return call(torch.as_tensor(np.array(batch), device=device))
+
+        with torch.no_grad():
+            return activation_buffer(run, arrays, self.batch_size, max_bytes=np.inf)
+
+    def concept_attributions(
+        self, X, method="integrated_gradients", *, method_params=None, baseline="mean"
+    ):
+        """Where in a sample its concepts come from: one map a concept.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or tensor of shape (n_samples, ...)
+            Samples.
+        method : str, default="integrated_gradients"
+            A method of `LabelFreeAttributor`, or ``"excitation_backprop"``: the contrastive
+            marginal winning probability (c-MWP) of ReLU networks, which the paper uses.
+        method_params, baseline
+            See `LabelFreeAttributor`; not used by ``"excitation_backprop"``.
+
+        Returns
+        -------
+        attributions : ndarray of shape (n_samples, n_concepts, *X.shape[1:])
+
+        Raises
+        ------
+        TypeError
+            If the method needs gradients and there are none.
+        ValueError
+            If the method is unknown, or is excitation backprop and the network has other
+            nonlinearities than ReLU and pooling.
+        """
+        return concept_maps(self, X, method, method_params, baseline)
+
+    # -- judging -------------------------------------------------------------------------------
+
+    @property
+    def relevance_(self):
+        """Share of every unit of the layer in the target, over the data given to ``fit``."""
+        check_is_fitted(self)
+        if self._relevance is None:
+            tap, scale = self._tap, self.net_.module_.y_scale
+            inputs, batch_size = self._fit_inputs, self.batch_size
+            self._relevance = unit_relevance(
+                self._representation, tap, self._target, scale, inputs, batch_size
+            )
+        return self._relevance
+
+    def score(self, X, y=None):
+        r"""Faithfulness and relevant reconstruction together.
+
+        The harmonic mean, clipped at 0, of :math:`R^2` of the prediction and :math:`\sum_k \omega_k
+        R^2_k` of the reconstructed units, :math:`\omega` being `relevance_`. The first alone would
+        always choose ``beta=0``.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or tensor of shape (n_samples, ...)
+            Samples, best held out.
+        y : object, default=None
+            Ignored.
+
+        Returns
+        -------
+        score : float
+            1 is best.
+        """
+        return harmonic_mean(*self.score_parts(X))
+
+    def score_parts(self, X):
+        """Both parts of `score`.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or tensor of shape (n_samples, ...)
+            Samples.
+
+        Returns
+        -------
+        faithfulness : float
+            R² of the prediction, averaged over targets.
+        reconstruction : float
+            R² of the reconstruction, averaged over units by `relevance_`; units that do not vary
+            over X are left out.
+        """
+        z, targets = self._activations(self._inputs(X))
+        concepts = self._apply("encode", z)
+        decoded = (
+            (z[i : i + self.batch_size], self._apply("decode", concepts[i : i + self.batch_size]))
+            for i in range(0, len(z), self.batch_size)
+        )
+        return (
+            prediction_r2(targets, self._apply("predict", concepts)),
+            unit_r2(decoded, z.mean(axis=0, dtype=np.float64), self.relevance_),
+        )
+
+    def get_feature_names_out(self, input_features=None):
+        """Names of the columns of `transform`.
+
+        Parameters
+        ----------
+        input_features : object, default=None
+            Ignored.
+
+        Returns
+        -------
+        names : ndarray of str
+            ``concept0``, ``concept1``, …
+        """
+        check_is_fitted(self)
+        return np.asarray([f"concept{i}" for i in range(self._n_features_out)], dtype=object)

@@ -2,12 +2,14 @@
 
 from .attribution import EmbeddingAttributor, LabelFreeAttributor
 from .concepts import SRAEExplainer
+from .decoding import ClaDecExplainer
 from .examples import DKNNImportance, InfluenceImportance, SimplExImportance, TracInImportance
 from .scores import NoiseScorer, VarianceScorer
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "ClaDecExplainer",
     "DKNNImportance",
     "EmbeddingAttributor",
     "InfluenceImportance",

@@ -12,6 +12,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator, parametri
 
 import sklexplain
 from sklexplain import (
+    ClaDecExplainer,
     DKNNImportance,
     EmbeddingAttributor,
     InfluenceImportance,
@@ -52,7 +53,7 @@ def _srae(estimator, **params):
     )
 
 
-# Example importance and Autoencoder have theirs beside their other tests.
+# Example importance, ClaDecExplainer and Autoencoder have theirs beside their other tests.
 ESTIMATORS = [
     *[LabelFreeAttributor(PCA(n_components=1), method=m, random_state=0) for m in sorted(METHODS)],
     LabelFreeAttributor(_autoencoder(), method="saliency", random_state=0),
@@ -121,6 +122,26 @@ CASES = [
         (scorer(make_net(name), random_state=0), make_X(name))
         for scorer in (NoiseScorer, VarianceScorer)
         for name in sorted(NETS)
+    ],
+    *[
+        (
+            ClaDecExplainer(
+                make_net(name),
+                alpha=alpha,
+                reference=reference,
+                n_latent=n_latent,
+                max_epochs=2,
+                validation_split=None,
+                random_state=0,
+            ),
+            make_X(name),
+        )
+        for name, alpha, reference, n_latent in (
+            ("conv1d", 0.5, None, 2),
+            ("conv2d", 1.0, "autoencoder", None),
+            ("lstm", 0.0, "random", None),
+            ("mlp", 0.5, "autoencoder", None),
+        )
     ],
     (NoiseScorer(make_net("conv1d"), n_units=3, random_state=0), make_X("conv1d")),
     (VarianceScorer(make_net("conv2d"), n_units=4, random_state=0), make_X("conv2d")),

@@ -1,0 +1,186 @@
+"""How a decoder and its reference are fitted."""
+
+import warnings
+from numbers import Real
+
+import numpy as np
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_consistent_length
+
+from ..base import BaseExplainer
+from ..nets._training import seeded
+from ..utils._validation import check_choice, check_positive_int
+from ._decoders import Decoding, Latent, check_decoder, make_decoder, sample_kind
+from ._encoders import all_activations, fresh_encoder, layer_tap
+from ._losses import RECONSTRUCTION
+from ._targets import TASKS, check_gradients, resolve_target
+from ._training import Objective, train
+from ._units import InputUnits, moments
+
+_N_ROWS = 16
+
+
+class BaseDecoding(BaseExplainer):
+    """The part of `ClaDecExplainer` that validates parameters and trains."""
+
+    def _explained(self):
+        return {"link": False}  # logarithms of probabilities are more exact made of scores
+
+    def _check_params(self):
+        super()._check_params()
+        if not isinstance(self.alpha, Real) or not 0 <= self.alpha <= 1:
+            raise ValueError(f"alpha={self.alpha!r} must be a number between 0 and 1.")
+        check_choice("class_target", self.class_target, ("model", "y"))
+        check_choice("fidelity", self.fidelity, ("output", "activation"))
+        check_choice("loss", self.loss, RECONSTRUCTION)
+        if self.reference is not None:
+            check_choice("reference", self.reference, ("autoencoder", "random"))
+        if self.task is not None:
+            check_choice("task", self.task, TASKS)
+        if isinstance(self.decoder, str):
+            check_choice("decoder", self.decoder, ("linear",))
+        elif self.decoder is not None and not callable(self.decoder):
+            raise TypeError(
+                f"decoder={self.decoder!r} must be None, 'linear', a torch module or a callable "
+                "that makes one."
+            )
+        for name in ("patience", "max_epochs"):
+            check_positive_int(name, getattr(self, name))
+        if self.n_latent is not None:
+            check_positive_int("n_latent", self.n_latent)
+        for name, zero in (("lr", False), ("kl_weight", True)):
+            value = getattr(self, name)
+            if not isinstance(value, Real) or not (value >= 0 if zero else value > 0):
+                raise ValueError(f"{name}={value!r} must be {'at least' if zero else 'above'} 0.")
+        share = self.validation_split
+        if isinstance(share, Real) and not 0 < share < 1:
+            raise ValueError(f"validation_split={share!r} must be between 0 and 1, or None.")
+
+    def _fit(self, inputs, y):
+        representation = self._representation
+        if representation.takes_integers:
+            raise TypeError(
+                "the network takes integers (token numbers, for example), which a decoder cannot "
+                "give; explain the part of it that takes real numbers."
+            )
+        if self.alpha < 1:
+            check_gradients(representation, self.alpha)
+        self._units = InputUnits(representation, inputs)
+        self._tap = layer_tap(representation, self.layer, inputs, self._units)
+        self.layer_ = self._tap.name
+        self._rows = inputs[:_N_ROWS].copy()
+        self._resolved = None
+        self._set_mean(inputs)
+        z, target = self._activations_and_target(inputs, y)
+        objective = self._objective(alpha=self.alpha, judged=target is not None)
+        arrays = {"z": z, "x": inputs, "target": target}
+        decoding = self._new_decoding(self.seed_)
+        fitted = train(self, decoding, objective, arrays, self.seed_, y)
+        self._warn_unless_converged(fitted, "decoder")
+        self._decoding, self.decoder_ = fitted.module, fitted.module.decoder
+        self.n_epochs_, self.loss_curve_ = fitted.n_epochs, fitted.loss_curve
+        self.validation_loss_curve_ = fitted.validation_loss_curve
+        if self.reference is None:
+            self._reference = self.reference_decoder_ = self.reference_n_epochs_ = None
+            self.reference_loss_curve_ = self.reference_validation_loss_curve_ = None
+            return
+        fitted = self._fitted_reference(inputs, self.seed_, y)
+        self._warn_unless_converged(fitted, "reference")
+        self._reference, self.reference_decoder_ = fitted.module, fitted.module.decoder
+        self.reference_n_epochs_ = fitted.n_epochs
+        self.reference_loss_curve_ = fitted.loss_curve
+        self.reference_validation_loss_curve_ = fitted.validation_loss_curve
+
+    def _set_mean(self, inputs):
+        """Mean of the data in the network's units; check what cross-entropy needs."""
+        arguments = self._representation, self._units, inputs, self.batch_size
+        self.mean_, low, high = moments(*arguments)
+        if self.loss == "cross_entropy" and (low < 0 or high > 1):
+            raise ValueError(
+                f"loss='cross_entropy' needs X between 0 and 1, but it enters the network between "
+                f"{low:.4g} and {high:.4g}; put a MinMaxScaler in front of it, or use "
+                "loss='squared_error'."
+            )
+
+    def _activations_and_target(self, inputs, y):
+        """Activations, and what the model should say of reconstructions (None if no matter)."""
+        judged = self.alpha < 1 and self.fidelity == "output"
+        given = judged and self.class_target == "y"
+        if given:
+            if y is None:
+                raise ValueError(
+                    "class_target='y' needs y, which fit was not given; use class_target='model' "
+                    "to do without."
+                )
+            check_consistent_length(inputs, y)
+            target = self._target.of_y(y, self._representation.n_units)
+        z, scores = all_activations(
+            self._tap, self._representation, inputs, self.batch_size, output=judged and not given
+        )
+        if not judged:
+            return z, None
+        return z, target if given else self._target.of_model(torch.from_numpy(scores)).numpy()
+
+    @property
+    def _target(self):
+        """How outputs are compared; found out when first needed."""
+        if self._resolved is None:
+            self._resolved = resolve_target(self._representation, self._rows, self.task)
+        return self._resolved
+
+    def _objective(self, *, alpha=1.0, judged=False):
+        return Objective(
+            self._representation,
+            self._tap,
+            self._units,
+            alpha=alpha,
+            target=self._target if judged else None,
+            loss=self.loss,
+            kl_weight=0.0 if self.n_latent is None else self.kl_weight,
+        )
+
+    def _new_decoding(self, seed, encoder=None):
+        """Return the decoder with the weights that a seed stands for, behind an encoder or not."""
+        representation, tap = self._representation, self._tap
+        shape = self._rows.shape[1:]
+        # Of the network's dtype, but never less than float32.
+        exact = representation.output_dtype == torch.float64
+        dtype = torch.float64 if exact else torch.float32
+        with torch.inference_mode(False), seeded(seed, representation.device):
+            decoder = make_decoder(
+                self.decoder, tap.shape, shape, *sample_kind(representation, shape)
+            )
+            latent = None if self.n_latent is None else Latent(tap.shape, self.n_latent)
+            decoding = Decoding(decoder, latent=latent, loss=self.loss)
+            decoding.requires_grad_(True).to(representation.device, dtype)
+        with representation.session(), torch.no_grad():
+            z = tap(representation.tensor(self._rows[np.arange(2) % len(self._rows)]))
+        check_decoder(decoding, z, shape)
+        decoding.encoder = encoder
+        return decoding
+
+    def _fitted_reference(self, inputs, seed, y=None):
+        """Train the reference on reconstruction alone, from the weights a seed stands for."""
+        representation = self._representation
+        with torch.inference_mode(False):
+            encoder = fresh_encoder(representation, self._tap, seed, self._rows)
+        objective, arrays = self._objective(), {"x": inputs}
+        joint = self.reference == "autoencoder"
+        if not joint:
+            encoder.eval().requires_grad_(False)
+            run = all_activations(encoder, representation, inputs, self.batch_size)
+            arrays["z"] = run[0]
+        decoding = self._new_decoding(seed, encoder if joint else None)
+        fitted = train(self, decoding, objective, arrays, seed, y)
+        fitted.module.encoder = encoder
+        return fitted
+
+    def _warn_unless_converged(self, fitted, name):
+        if not fitted.converged:
+            warnings.warn(
+                f"The validation loss of the {name} still improved when "
+                f"max_epochs={self.max_epochs} was reached: raise max_epochs or lr.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )

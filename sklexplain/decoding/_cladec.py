@@ -1,0 +1,433 @@
+"""Classifier-decoder explanations."""
+
+from collections import Counter
+
+import numpy as np
+import torch
+from sklearn.utils import Bunch
+from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
+
+from ..base import sample_feature_names
+from ..utils._validation import check_positive_int
+from ._base import BaseDecoding
+from ._losses import explained_share, squared_error
+
+
+class ClaDecExplainer(BaseDecoding):
+    r"""What a layer keeps of its input: a decoder turns activations back into samples.
+
+    A decoder D is trained on the activations L(X) of a layer of a frozen model, and its
+    reconstruction :math:`\hat X = D(L(X))` shows what the layer has kept. Beside it stands the
+    reconstruction of a reference autoencoder, which has the same architecture but has learned
+    nothing else than to reconstruct: only what differs between the two is due to the model, the
+    rest to the decoder (Schneider & Vlachos, section III). The loss is (equation 1)
+
+    .. math:: \alpha \sum_i (X_i - \hat X_i)^2 + (1 - \alpha)\, \mathrm{Loss}(CL(\hat X)),
+
+    summed over a sample's entries and averaged over samples. With a smaller :math:`\alpha`,
+    reconstructions are shaped more by the classifier, and resemble samples less.
+
+    Parameters
+    ----------
+    estimator : nn.Module, skorch net, scikit-learn estimator or Pipeline
+        What is explained. A module or a fitted estimator is explained as it is and never changed;
+        of an unfitted estimator a clone is fitted in ``fit``.
+    layer : str or None, default=None
+        Submodule whose activations are decoded, as in ``named_modules()``; ``"rnn[1][0]"`` picks
+        from a tuple. None: the last linear layer's input (its output, where the model has no layer
+        before it); the output of an estimator without torch form.
+    decoder : None, "linear", nn.Module or callable, default=None
+        None: built from the shapes of activations and samples, with transposed convolutions for
+        series and images and two hidden layers for tables. ``"linear"``: one linear layer. A
+        module is copied and trained from the weights it has; a class, or any callable, is given
+        both shapes if it takes two arguments. Series of one channel, (n, time), are told from
+        tables by the model's layers.
+    alpha : float, default=1.0
+        Weight of the reconstruction loss, between 0 and 1. With 1 neither targets nor the model
+        are used in training, with 0 samples are not. (The paper's Table III has the weight of the
+        classification loss, 1 - alpha, in its first column.)
+    class_target : {"model", "y"}, default="model"
+        What the model should say of a reconstruction: what it says of the sample (its own
+        probabilities or predictions), or the y given to ``fit``.
+    fidelity : {"output", "activation"}, default="output"
+        With ``"activation"``, the second term is :math:`\|L(\hat X) - L(X)\|^2`.
+    reference : {"autoencoder", "random"} or None, default="autoencoder"
+        ``"autoencoder"``: the model up to the layer with newly drawn weights, and the same decoder,
+        trained jointly to reconstruct. ``"random"``: an encoder that is drawn and not trained,
+        which shows what training an encoder adds. Decoders start from the same weights and see the
+        same batches.
+    loss : {"squared_error", "cross_entropy"}, default="squared_error"
+        Reconstruction loss; ``"cross_entropy"`` (the paper's for MNIST) needs X between 0 and 1,
+        and reconstructions are between 0 and 1 then.
+    task : {"classification", "regression"} or None, default=None
+        How the model's outputs are compared: as probabilities of classes, or by squared error.
+        None: what the estimator is; a bare module with several outputs is a classifier (logits,
+        unless they look like probabilities or their logarithms), with one a regressor.
+    n_latent : int or None, default=None
+        Length of a normal latent code between activations and decoder, for several explanations of
+        one sample by `sample`. None: no such layer.
+    kl_weight : float, default=1.0
+        Weight of the latent code's Kullback-Leibler divergence.
+    validation_split : float, splitter or None, default=0.1
+        Samples held out to decide when to stop, as in `sklexplain.nets.Autoencoder`.
+    patience : int, default=10
+        Epochs without improvement on them after which training stops.
+    lr : float, default=1e-3
+        Learning rate of Adam.
+    max_epochs : int, default=100
+        Most passes over the training samples.
+    net_params : dict or None, default=None
+        Parameters of the skorch net that trains decoders, ``{"batch_size": 128, "optimizer":
+        torch.optim.SGD, "callbacks": [...]}`` for example. Batches have 64 samples by default.
+    batch_size : int, default=1024
+        Most samples in the model at once, outside of training.
+    device : str, torch.device or None, default=None
+        Where to run and train; None: where the model is.
+    random_state : int, RandomState instance or None, default=None
+        Determines initial weights, validation samples and the order of samples.
+    verbose : int, default=0
+        1 prints a line an epoch.
+
+    Attributes
+    ----------
+    estimator_ : nn.Module or estimator
+        The fitted estimator that is explained.
+    layer_ : str or None
+        The layer that is decoded.
+    decoder_ : nn.Module
+        From activations (n, ...) to reconstructions in the network's units.
+    reference_decoder_ : nn.Module or None
+        The reference's decoder.
+    mean_ : ndarray
+        Mean of the fitted data, in the network's units; what `score` compares with.
+    n_epochs_, reference_n_epochs_ : int
+        Number of epochs trained.
+    loss_curve_, reference_loss_curve_ : list of float
+        Training loss of every epoch.
+    validation_loss_curve_, reference_validation_loss_curve_ : list of float or None
+        Loss on the validation samples.
+    n_features_in_, feature_names_in_, input_shape_, seed_
+        See `BaseExplainer`.
+
+    See Also
+    --------
+    sklexplain.metrics.evaluation_accuracy : Whether explanations help to classify.
+    sklexplain.metrics.interpretability : How close reconstructions are to samples.
+    sklexplain.plotting.ReconstructionDisplay : Samples and reconstructions side by side.
+
+    Notes
+    -----
+    Through a Pipeline, X is reconstructed in raw units, and the loss is measured in those that
+    enter the network: behind the scalers, or whatever else keeps columns apart and can be undone,
+    at its beginning. What imputers and encoders make of raw columns is reconstructed as it is: X
+    stands for their output then, which has other columns.
+
+    References
+    ----------
+    .. [1] J. Schneider, M. Vlachos, "Explaining Neural Networks by Decoding Layer Activations",
+       2020.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.neural_network import MLPClassifier
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from sklexplain import ClaDecExplainer
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = make_pipeline(StandardScaler(), MLPClassifier((8,), max_iter=2000, random_state=0))
+    >>> explainer = ClaDecExplainer(model.fit(X, y), lr=0.01, random_state=0).fit(X)
+    >>> explanation = explainer.explain(X)
+    >>> explanation.reconstruction.shape, explanation.reference.shape
+    ((150, 4), (150, 4))
+    >>> explainer.score(X) > 0.9
+    True
+    """
+
+    def __init__(
+        self,
+        estimator,
+        *,
+        layer=None,
+        decoder=None,
+        alpha=1.0,
+        class_target="model",
+        fidelity="output",
+        reference="autoencoder",
+        loss="squared_error",
+        task=None,
+        n_latent=None,
+        kl_weight=1.0,
+        validation_split=0.1,
+        patience=10,
+        lr=1e-3,
+        max_epochs=100,
+        net_params=None,
+        batch_size=1024,
+        device=None,
+        random_state=None,
+        verbose=0,
+    ):
+        self.estimator = estimator
+        self.layer = layer
+        self.decoder = decoder
+        self.alpha = alpha
+        self.class_target = class_target
+        self.fidelity = fidelity
+        self.reference = reference
+        self.loss = loss
+        self.task = task
+        self.n_latent = n_latent
+        self.kl_weight = kl_weight
+        self.validation_split = validation_split
+        self.patience = patience
+        self.lr = lr
+        self.max_epochs = max_epochs
+        self.net_params = net_params
+        self.batch_size = batch_size
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    # -- explaining ----------------------------------------------------------------------------
+
+    def transform(self, X):
+        """Reconstruct samples from the layer's activations.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or tensor of shape (n_samples, ...)
+            Samples, of the shape given to ``fit``.
+
+        Returns
+        -------
+        reconstructions : ndarray of X's shape
+            In raw units. What a Pipeline's imputers and encoders hand on is reconstructed as it
+            is: (n_samples, n_columns) of theirs. With ``set_output``, a DataFrame with a column an
+            entry.
+
+        Raises
+        ------
+        NotFittedError
+            If called before ``fit``.
+        ValueError
+            If X does not have the fitted shape or holds NaN or infinity.
+        """
+        return self._output(self._in_raw_units(self._reconstructions(self._inputs(X))))
+
+    def transform_reference(self, X):
+        """Reconstruct samples by the reference.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or tensor of shape (n_samples, ...)
+            Samples.
+
+        Returns
+        -------
+        reconstructions : ndarray
+            As of `transform`, always an array.
+
+        Raises
+        ------
+        ValueError
+            If there is no reference.
+        """
+        inputs = self._inputs(X)
+        return self._in_raw_units(self._reconstructions(inputs, self._checked_reference()))
+
+    def explain(self, X):
+        """Return samples, what the reference and the layer make of them, and the difference.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or tensor of shape (n_samples, ...)
+            Samples.
+
+        Returns
+        -------
+        explanation : Bunch
+            ``input``, ``reference`` (None without one), ``reconstruction``, and ``difference``,
+            which is the reconstruction minus the reference: what is due to the model. Without a
+            reference it is the reconstruction minus the input, the decoder's own errors included.
+        """
+        inputs = self._inputs(X)
+        reconstruction = self._in_raw_units(self._reconstructions(inputs))
+        reference = None
+        if self._reference is not None:
+            reference = self._in_raw_units(self._reconstructions(inputs, self._reference))
+        given = inputs.astype(reconstruction.dtype, copy=False)
+        return Bunch(
+            input=given,
+            reference=reference,
+            reconstruction=reconstruction,
+            difference=reconstruction - (given if reference is None else reference),
+        )
+
+    def sample(self, X, n_draws=5):
+        """Draw several reconstructions of each sample; needs ``n_latent``.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or tensor of shape (n_samples, ...)
+            Samples.
+        n_draws : int, default=5
+            How many; the draws are common to all samples.
+
+        Returns
+        -------
+        reconstructions : ndarray of shape (n_samples, n_draws, ...)
+            In raw units.
+
+        Raises
+        ------
+        ValueError
+            If the decoder has no latent code.
+        """
+        inputs = self._inputs(X)
+        check_positive_int("n_draws", n_draws)
+        if self._decoding.latent is None:
+            raise ValueError(
+                "there is no latent code to draw from: set n_latent to its length before fit."
+            )
+        generator = torch.Generator().manual_seed(self.seed_)
+        # In float64: the same draws for every dtype.
+        size = self._decoding.latent.back.in_features
+        noise = torch.randn(n_draws, size, generator=generator, dtype=torch.float64)
+        draws = [self._in_raw_units(self._reconstructions(inputs, noise=row)) for row in noise]
+        return np.stack(draws, axis=1)
+
+    def _checked_reference(self):
+        if self._reference is None:
+            raise ValueError("there is no reference: fit with reference='autoencoder'.")
+        return self._reference
+
+    def _reconstructions(self, inputs, decoding=None, noise=None):
+        """Reconstruct samples in the network's units: a tensor on the CPU."""
+        representation = self._representation
+        decoding = self._decoding if decoding is None else decoding
+        parts = []
+        with representation.session(), torch.no_grad():
+            for start in range(0, len(inputs), self.batch_size):
+                x = representation.tensor(inputs[start : start + self.batch_size])
+                code = self._tap(x) if decoding.encoder is None else x
+                draws = None
+                if noise is not None:
+                    draws = noise.to(decoding.latent.back.weight).expand(len(x), -1)
+                parts.append(decoding.samples(decoding(code, draws)[0]).cpu())
+        return torch.cat(parts)
+
+    def _in_raw_units(self, reconstructions):
+        raw = self._units.to_raw(reconstructions.to(self._representation.device))
+        return raw.to(self._representation.input_dtype).cpu().numpy()
+
+    # -- judging -------------------------------------------------------------------------------
+
+    def agreement(self, X):
+        """How far the model says of reconstructions what it says of samples.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or tensor of shape (n_samples, ...)
+            Samples.
+
+        Returns
+        -------
+        agreement : float
+            Share of samples whose reconstruction gets the same class; for regressors R².
+        """
+        inputs = self._inputs(X)
+        return self._agreement(inputs, self._reconstructions(inputs))
+
+    def _agreement(self, inputs, reconstructions):
+        representation, target = self._representation, self._target
+        said = []
+        for rows in (inputs, self._in_raw_units(reconstructions)):
+            scores = representation.activations(rows, self.batch_size)
+            said.append(target.predictions(torch.from_numpy(scores)).numpy())
+        if target.link is not None:
+            return float(np.mean(said[0] == said[1]))
+        return explained_share(*said, said[0].mean(axis=0))
+
+    def reconstruction_loss(self, X, *, reference=False):
+        """Squared error of each sample's reconstruction, summed over its entries.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or tensor of shape (n_samples, ...)
+            Samples.
+        reference : bool, default=False
+            Of the reference's reconstructions instead.
+
+        Returns
+        -------
+        loss : ndarray of shape (n_samples,)
+            In squared units of what enters the network, whatever ``loss`` is trained on.
+        """
+        inputs = self._inputs(X)
+        return self._errors(inputs, self._checked_reference() if reference else self._decoding)
+
+    def _errors(self, inputs, decoding):
+        reconstructions = self._reconstructions(inputs, decoding).double()
+        return squared_error(reconstructions, self._in_network_units(inputs)).numpy()
+
+    def _in_network_units(self, inputs):
+        return self._units.to_network(self._representation.tensor(inputs)).cpu().double()
+
+    def score(self, X, y=None):
+        r"""Harmonic mean of agreement and reconstruction; needs no labels.
+
+        Agreement is the share of reconstructions that the model classifies as the sample (R² of a
+        regressor's predictions, 0 if negative), reconstruction is :math:`\max(0, 1 - \|X - \hat
+        X\|^2 / \|X - \bar X\|^2)` with the mean of the fitted data. Agreement alone would always
+        choose alpha = 0.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or tensor of shape (n_samples, ...)
+            Samples, best held out.
+        y : object, default=None
+            Ignored.
+
+        Returns
+        -------
+        score : float
+            Between 0 and 1; higher is better.
+        """
+        inputs = self._inputs(X)
+        reconstructions = self._reconstructions(inputs)
+        a = max(0.0, self._agreement(inputs, reconstructions))
+        samples = self._in_network_units(inputs).numpy()
+        b = max(0.0, explained_share(samples, reconstructions.numpy(), self.mean_))
+        return 2 * a * b / (a + b) if a + b > 0 else 0.0
+
+    def get_feature_names_out(self, input_features=None):
+        """Names of the columns of `transform` under ``set_output``.
+
+        Parameters
+        ----------
+        input_features : array-like of str or None, default=None
+            Column names of two-dimensional X, checked against those seen in ``fit``.
+
+        Returns
+        -------
+        names : ndarray of str
+            Column names (numbered where an encoder makes several of one), or ``ch0_t12`` for
+            entries of series.
+        """
+        check_is_fitted(self)
+        if len(self.input_shape_) > 1:
+            axis = self._representation.channel_axis(len(self.input_shape_) + 1)
+            return sample_feature_names(self, axis)
+        names = _check_feature_names_in(self, input_features)
+        head = self._representation.head
+        return names if head is None else _numbered(names[head.columns])
+
+
+def _numbered(names):
+    """Give names that occur more than once a number: a_0, a_1, b."""
+    counts, seen, numbered = Counter(names), Counter(), []
+    for name in names:
+        numbered.append(name if counts[name] == 1 else f"{name}_{seen[name]}")
+        seen[name] += 1
+    return np.asarray(numbered, dtype=object)

@@ -1,0 +1,289 @@
+"""Decoders: from a layer's activations to samples."""
+
+import copy
+import inspect
+from math import ceil, log2, prod
+
+import torch
+from torch import nn
+
+from ..nets._modules import _linear_stack
+from ._losses import gaussian_divergence
+
+_SERIES = (nn.Conv1d, nn.RNNBase)
+_HIDDEN = (128, 128)
+_WIDTH, _MAX_WIDTH = 32, 128
+_CONV = {1: nn.Conv1d, 2: nn.Conv2d}
+_TRANSPOSED = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d}
+
+
+class Decoding(nn.Module):
+    """A decoder with what comes before it: an encoder, a latent layer, or neither.
+
+    Parameters
+    ----------
+    decoder : nn.Module
+        Activations (b, *z_shape) to samples (b, *x_shape), or to their logits.
+    encoder : nn.Module or None, default=None
+        Samples to activations. None: the decoder is given activations.
+    latent : Latent or None, default=None
+        For several explanations of one sample.
+    loss : {"squared_error", "cross_entropy"}, default="squared_error"
+        With "cross_entropy", outputs are logits.
+    """
+
+    def __init__(self, decoder, encoder=None, latent=None, loss="squared_error"):
+        super().__init__()
+        self.decoder = decoder
+        self.encoder = encoder
+        self.latent = latent
+        self.loss = loss
+
+    def forward(self, inputs, noise=None):
+        """Return outputs and the latent layer's divergence (0 without one).
+
+        Parameters
+        ----------
+        inputs : torch.Tensor of shape (b, ...)
+            Activations, or samples if there is an encoder.
+        noise : torch.Tensor of shape (b, n_latent) or None, default=None
+            Standard normal draws. None: draws of torch's generator in training, zeros else.
+
+        Returns
+        -------
+        output : torch.Tensor of shape (b, *x_shape)
+        divergence : torch.Tensor of shape (b,) or float
+        """
+        z = inputs if self.encoder is None else self.encoder(inputs)
+        z = z.to(next(self.decoder.parameters(), z).dtype)
+        if self.latent is None:
+            return self.decoder(z), 0.0
+        z, divergence = self.latent(z, noise)
+        return self.decoder(z), divergence
+
+    def samples(self, output):
+        """Turn outputs into samples: the sigmoid of logits."""
+        return output.sigmoid() if self.loss == "cross_entropy" else output
+
+
+class Latent(nn.Module):
+    """An extra layer with a normal latent code, in front of a decoder (section III of the paper).
+
+    Parameters
+    ----------
+    z_shape : tuple of int
+        Of one sample's activations.
+    n_latent : int
+        Length of the code.
+    """
+
+    def __init__(self, z_shape, n_latent):
+        super().__init__()
+        self.code = nn.Linear(prod(z_shape), 2 * n_latent)
+        self.back = nn.Linear(n_latent, prod(z_shape))
+        self.z_shape = tuple(z_shape)
+
+    def forward(self, z, noise=None):
+        """Return activations made of a drawn code, and the code's divergence."""
+        mean, log_variance = self.code(z.flatten(1)).chunk(2, dim=1)
+        if noise is None and self.training:
+            noise = torch.randn_like(mean)
+        code = mean if noise is None else mean + noise * (0.5 * log_variance).exp()
+        back = self.back(code).reshape(len(z), *self.z_shape)
+        return back, gaussian_divergence(mean, log_variance)
+
+
+class _Swap(nn.Module):
+    """(b, time, channels) to (b, channels, time), and back."""
+
+    def forward(self, x):
+        return x.transpose(1, 2)
+
+
+def sample_kind(representation, shape):
+    """Tell what a sample is from its shape and the layers of the network.
+
+    Parameters
+    ----------
+    representation : Representation
+        Of the network.
+    shape : tuple of int
+        Of one sample.
+
+    Returns
+    -------
+    kind : {"table", "series", "image"}
+    channel_axis : int or None
+        The sample's axis of channels.
+    """
+    modules = list(representation.chain.modules())
+    if len(shape) == 1:
+        series = any(isinstance(module, _SERIES) for module in modules)
+        return ("series" if series else "table"), None
+    if len(shape) == 2:
+        if any(isinstance(module, nn.Conv2d) for module in modules):
+            return "image", None
+        return "series", representation.channel_axis(3) or 0
+    return ("image", 0) if len(shape) == 3 else ("table", None)
+
+
+def make_decoder(decoder, z_shape, x_shape, kind, channel_axis):
+    """Make a decoder with new weights, or a copy of the user's.
+
+    Parameters
+    ----------
+    decoder : None, "linear", nn.Module or callable
+        None: an MLP for tables, transposed convolutions for series and images. A callable (a class,
+        for example) is given z_shape and x_shape, as far as it takes two arguments.
+    z_shape, x_shape : tuple of int
+        Of one sample's activations and of one sample.
+    kind : {"table", "series", "image"}
+        What a sample is.
+    channel_axis : int or None
+        A sample's axis that holds channels.
+
+    Returns
+    -------
+    decoder : nn.Module
+
+    Raises
+    ------
+    TypeError
+        If ``decoder`` is something else.
+    """
+    if decoder is None:
+        build = _mlp if kind == "table" else _convolutional
+        return build(tuple(z_shape), tuple(x_shape), channel_axis)
+    if isinstance(decoder, str):
+        return nn.Sequential(
+            nn.Flatten(), nn.Linear(prod(z_shape), prod(x_shape)), nn.Unflatten(1, tuple(x_shape))
+        )
+    if isinstance(decoder, nn.Module):
+        return copy.deepcopy(decoder)
+    made = decoder(*_arguments(decoder, tuple(z_shape), tuple(x_shape)))
+    if not isinstance(made, nn.Module):
+        raise TypeError(f"decoder returned {type(made).__name__}; it must return a torch module.")
+    return made
+
+
+def _arguments(decoder, *shapes):
+    """Return the shapes if the user's class or function takes them, else nothing."""
+    parameters = inspect.signature(decoder).parameters.values()
+    n_taken = sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
+    return shapes if n_taken >= 2 or any(p.kind is p.VAR_POSITIONAL for p in parameters) else ()
+
+
+def check_decoder(module, z, x_shape):
+    """Raise a ValueError if a decoder does not give samples.
+
+    Parameters
+    ----------
+    module : Decoding
+        Without encoder.
+    z : torch.Tensor of shape (b, *z_shape)
+        A few activations.
+    x_shape : tuple of int
+        Shape of a sample.
+
+    Raises
+    ------
+    ValueError
+        Naming both shapes.
+    """
+    training = module.training
+    try:
+        with torch.no_grad():
+            output = module.eval()(z)[0]
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise ValueError(
+            f"the decoder cannot take activations of shape {_n_shape(z.shape[1:])}: {error}"
+        ) from error
+    finally:
+        module.train(training)
+    if not isinstance(output, torch.Tensor) or tuple(output.shape) != (len(z), *x_shape):
+        shape = _n_shape(output.shape[1:]) if isinstance(output, torch.Tensor) else type(output)
+        raise ValueError(
+            f"the decoder made {shape} of activations of shape {_n_shape(z.shape[1:])}, but X has "
+            f"shape {_n_shape(x_shape)}: its output must have X's shape."
+        )
+
+
+def _n_shape(shape):
+    return f"({', '.join(['n', *map(str, shape)])})"
+
+
+def _mlp(z_shape, x_shape, channel_axis):
+    """Two hidden layers, for tables."""
+    layers = _linear_stack((prod(z_shape), *_HIDDEN, prod(x_shape)), last="output")
+    decoder = nn.Sequential(nn.Flatten())
+    for name, layer in layers.items():
+        decoder.add_module(name, layer)
+    decoder.add_module("unflatten", nn.Unflatten(1, x_shape))
+    return decoder
+
+
+def _convolutional(z_shape, x_shape, channel_axis):
+    """Transposed convolutions, 5 wide with stride 2, for series and images.
+
+    Activations that have positions, as samples have, keep them; others go through a linear layer
+    first. Every transposed convolution doubles the positions, to just as many as there are.
+    """
+    plain = len(x_shape) in (1, 2) and channel_axis is None  # no axis of channels
+    last = len(x_shape) == 2 and channel_axis == 1  # (time, channels)
+    n_channels, *sizes = (1, *x_shape) if plain else (x_shape[::-1] if last else x_shape)
+    code = z_shape[::-1] if last and len(z_shape) == 2 else z_shape
+    decoder = nn.Sequential()
+    if len(code) == len(sizes) + 1 and all(n <= m for n, m in zip(code[1:], sizes, strict=True)):
+        if code is not z_shape:
+            decoder.append(_Swap())
+        n_ups = max(round(log2(m / n)) for n, m in zip(code[1:], sizes, strict=True))
+        levels = _halved(sizes, n_ups)
+        if tuple(levels[-1]) != tuple(code[1:]):
+            decoder.append(nn.Upsample(size=tuple(levels[-1])))
+        n_in = code[0]
+    else:
+        n_ups = max(0, ceil(log2(max(sizes) / (8 if len(sizes) == 1 else 4))))
+        levels = _halved(sizes, n_ups)
+        n_in = _width(n_ups)
+        decoder.append(nn.Flatten())
+        decoder.append(nn.Linear(prod(z_shape), n_in * prod(levels[-1])))
+        decoder.append(nn.Unflatten(1, (n_in, *levels[-1])))
+        decoder.append(nn.ReLU())
+    _add_convolutions(decoder, n_in, n_channels, levels)
+    if plain:
+        decoder.append(nn.Flatten())
+        decoder.append(nn.Unflatten(1, x_shape))
+    elif last:
+        decoder.append(_Swap())
+    return decoder
+
+
+def _add_convolutions(decoder, n_in, n_channels, levels):
+    """Append what leads from the coarsest level to the finest."""
+    n_dims = len(levels[0])
+    if len(levels) == 1:
+        decoder.append(_CONV[n_dims](n_in, _WIDTH, 5, padding=2))
+        decoder.append(nn.ReLU())
+        decoder.append(_CONV[n_dims](_WIDTH, n_channels, 5, padding=2))
+        return
+    for i in reversed(range(len(levels) - 1)):
+        n_out = n_channels if i == 0 else _width(i)
+        # 2 * ceil(size / 2) - 1 come back by themselves: one is missing if even.
+        missing = tuple(1 - size % 2 for size in levels[i])
+        decoder.append(_TRANSPOSED[n_dims](n_in, n_out, 5, 2, 2, output_padding=missing))
+        if i > 0:
+            decoder.append(nn.ReLU())
+        n_in = n_out
+
+
+def _width(level):
+    """Channels at a level, counted from the finest: 32 at the first, then doubled up to 128."""
+    return min(_WIDTH * 2 ** max(level - 1, 0), _MAX_WIDTH)
+
+
+def _halved(sizes, n_ups):
+    """Sizes at every level, the finest first."""
+    levels = [list(sizes)]
+    for _ in range(n_ups):
+        levels.append([(size + 1) // 2 for size in levels[-1]])
+    return levels

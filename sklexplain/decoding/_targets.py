@@ -1,0 +1,159 @@
+"""What the classifier, or the regressor, should say of a reconstruction."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.base import is_classifier, is_regressor
+from skorch import NeuralNet
+from torch import nn
+
+from ..representation import Representation
+from ..representation._modules import BlackBox
+from ..representation._resolve import unwrap
+from ._losses import class_loss, find_link, log_probabilities, squared_error
+
+TASKS = ("classification", "regression")
+_CLASS_CRITERIA = (nn.CrossEntropyLoss, nn.NLLLoss, nn.BCELoss, nn.BCEWithLogitsLoss)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What of the explained model's output is to stay as it is.
+
+    Attributes
+    ----------
+    link : str or None
+        What makes probabilities of a classifier's scores; None for regression.
+    classes : ndarray or None
+        The classifier's classes, if it has any.
+    """
+
+    link: str | None
+    classes: np.ndarray | None = None
+
+    def of_model(self, scores):
+        """Probabilities, or predictions, that the model's own output stands for."""
+        return scores if self.link is None else log_probabilities(scores, self.link).exp()
+
+    def of_y(self, y, n_outputs):
+        """Given targets, as an array: numbers of classes (n,), or values (n, n_outputs).
+
+        Parameters
+        ----------
+        y : array-like of shape (n,) or (n, n_outputs)
+            Labels or values.
+        n_outputs : int
+            Number of outputs of the network.
+
+        Returns
+        -------
+        target : ndarray
+
+        Raises
+        ------
+        ValueError
+            If a label is no class, or there are no such outputs.
+        """
+        y = np.asarray(y)
+        if self.link is None:
+            y = y.reshape(len(y), -1).astype(np.float64)
+            if y.shape[1] != n_outputs:
+                raise ValueError(f"y has {y.shape[1]} columns for {n_outputs} outputs.")
+            return y
+        n_classes = max(2, n_outputs)
+        classes = np.arange(n_classes) if self.classes is None else np.asarray(self.classes)
+        index = np.clip(np.searchsorted(classes, y), 0, len(classes) - 1)
+        unknown = classes[index] != y
+        if unknown.any():
+            raise ValueError(
+                f"y holds {y[unknown].tolist()[0]!r}, which is none of the classes "
+                f"{classes.tolist()} of the explained model."
+            )
+        return index.astype(np.int64)
+
+    def loss(self, scores, target):
+        """Loss of each sample: cross-entropy, or squared error of predictions: (b,)."""
+        if self.link is None:
+            return squared_error(scores, target.to(scores))
+        target = target if target.dim() == 1 else target.to(scores)
+        return class_loss(log_probabilities(scores, self.link), target)
+
+    def predictions(self, scores):
+        """Numbers of the classes (n,), or values (n, n_outputs)."""
+        return scores if self.link is None else log_probabilities(scores, self.link).argmax(dim=1)
+
+
+def resolve_target(representation, rows, task):
+    """Find out how to compare what the model says of samples and of reconstructions.
+
+    Parameters
+    ----------
+    representation : Representation
+        With ``link=False``, after its `probe`.
+    rows : ndarray of shape (n, ...)
+        Some samples.
+    task : {"classification", "regression"} or None
+        None: what the estimator is; a module with several outputs is a classifier.
+
+    Returns
+    -------
+    target : Target
+
+    Raises
+    ------
+    ValueError
+        If the output of a classifier is no set of probabilities of classes.
+    """
+    estimator = representation.estimator
+    task = _task(estimator, representation.n_units) if task is None else task
+    if task == "regression":
+        return Target(None)
+    probabilities = None
+    if not isinstance(estimator, nn.Module) and hasattr(estimator, "predict_proba"):
+        own = Representation(estimator, rows.shape[1], device=representation.device)
+        own.probe(rows)
+        probabilities = torch.from_numpy(own.activations(rows, len(rows)))
+    scores = torch.from_numpy(representation.activations(rows, len(rows)))
+    link = find_link(scores, probabilities)
+    if link is None:
+        raise ValueError(
+            f"{type(estimator).__name__} gives no probabilities of classes that exclude each "
+            "other, so reconstructions cannot be classified; use task='regression', which "
+            "compares its outputs."
+        )
+    return Target(link, _classes(estimator))
+
+
+def _classes(estimator):
+    try:
+        classes = getattr(estimator, "classes_", None)
+    except AttributeError:  # a skorch net that was fitted without y
+        return None
+    return None if classes is None else np.asarray(classes)
+
+
+def _task(estimator, n_outputs):
+    """Classification or regression: what the estimator is."""
+    last = unwrap(getattr(estimator, "steps", [(None, estimator)])[-1][1])
+    if isinstance(last, nn.Module):
+        return "classification" if n_outputs > 1 else "regression"
+    if is_classifier(last):
+        # An estimator with a transform is explained by that, whatever else it predicts.
+        return "regression" if hasattr(last, "transform") else "classification"
+    if not is_regressor(last) and isinstance(last, NeuralNet):
+        criterion = getattr(last, "criterion_", None)
+        return "classification" if isinstance(criterion, _CLASS_CRITERIA) else "regression"
+    return "regression"
+
+
+def check_gradients(representation, alpha):
+    """Raise a TypeError if the loss needs gradients through a model that has none."""
+    if representation.differentiable:
+        return
+    what = representation.no_torch_form
+    if isinstance(representation.chain, BlackBox):
+        what = representation.chain.reason
+    raise TypeError(
+        f"alpha={alpha} needs the gradient of the model, but {what} has no torch form; use alpha=1."
+    )

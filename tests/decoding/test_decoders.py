@@ -1,0 +1,136 @@
+"""Decoders are built from shapes, and give what has X's shape."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sklexplain import ClaDecExplainer
+from sklexplain.decoding._decoders import Decoding, Latent, make_decoder
+from tests.cases import make_net, make_X
+
+
+@pytest.mark.parametrize(
+    ("z_shape", "x_shape", "kind", "channel_axis"),
+    [
+        ((4,), (5,), "table", None),
+        ((3, 4), (5,), "table", None),
+        ((4,), (37,), "series", None),
+        ((3, 19), (37,), "series", None),
+        ((4,), (2, 100), "series", 0),
+        ((6, 13), (2, 100), "series", 0),
+        ((6, 100), (2, 100), "series", 0),
+        ((6, 50), (2, 99), "series", 0),
+        ((5,), (40, 3), "series", 1),
+        ((40, 7), (40, 3), "series", 1),
+        ((1, 5), (40, 3), "series", 1),
+        ((10,), (1, 32, 32), "image", 0),
+        ((10,), (3, 9, 14), "image", 0),
+        ((16, 4, 4), (1, 32, 32), "image", 0),
+        ((16, 3, 3), (1, 28, 28), "image", 0),
+        ((8, 28, 28), (1, 28, 28), "image", 0),
+        ((10,), (12, 12), "image", None),
+        ((3, 3), (2, 3, 4, 5), "table", None),
+    ],
+)
+def test_shapes(z_shape, x_shape, kind, channel_axis):
+    decoder = make_decoder(None, z_shape, x_shape, kind, channel_axis)
+    z = torch.randn(3, *z_shape)
+    assert decoder(z).shape == (3, *x_shape)
+    transposed = any(isinstance(m, nn.modules.conv._ConvTransposeNd) for m in decoder.modules())
+    # None where there is nothing to double.
+    doubled = z_shape not in [(6, 100), (40, 7), (8, 28, 28)]
+    assert transposed == (kind != "table" and doubled)
+    # Every entry of the activations takes part.
+    z.requires_grad_()
+    decoder(z).square().sum().backward()
+    assert (z.grad.flatten(1).abs().sum(dim=0) > 0).float().mean() > 0.9
+
+
+def test_positions_stay_where_they_are():
+    decoder = make_decoder(None, (4, 8), (1, 64), "series", 0)
+    z = torch.zeros(1, 4, 8)
+    base = decoder(z)
+    z[0, :, 1] = 3.0
+    changed = (decoder(z) - base).abs()[0, 0]
+    assert changed[:32].max() > 0
+    assert changed[40:].max() == 0
+
+
+def test_linear_decoder():
+    decoder = make_decoder("linear", (2, 3), (4, 5), "series", 0)
+    assert sum(p.numel() for p in decoder.parameters()) == 6 * 20 + 20
+
+
+def test_latent_layer_draws_in_training_only():
+    latent = Latent((2, 3), 4)
+    z = torch.randn(5, 2, 3)
+    latent.eval()
+    torch.testing.assert_close(latent(z)[0], latent(z)[0])
+    latent.train()
+    assert not torch.equal(latent(z)[0], latent(z)[0])
+    noise = torch.randn(5, 4)
+    mean, log_variance = latent.code(z.flatten(1)).chunk(2, dim=1)
+    expected = latent.back(mean + noise * (log_variance / 2).exp()).reshape(5, 2, 3)
+    torch.testing.assert_close(latent(z, noise)[0], expected)
+
+
+def test_cross_entropy_outputs_are_logits():
+    decoding = Decoding(nn.Linear(2, 3), loss="cross_entropy")
+    output = torch.tensor([[-1.0, 0.0, 5.0]])
+    torch.testing.assert_close(decoding.samples(output), output.sigmoid())
+
+
+class OwnDecoder(nn.Module):
+    def __init__(self, z_shape, x_shape):
+        super().__init__()
+        self.map = nn.Linear(int(np.prod(z_shape)), int(np.prod(x_shape)))
+        self.x_shape = x_shape
+
+    def forward(self, z):
+        return self.map(z.flatten(1)).reshape(len(z), *self.x_shape)
+
+
+class FixedDecoder(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Flatten(), nn.Linear(8, 5))
+
+
+@pytest.mark.parametrize("decoder", [OwnDecoder, FixedDecoder, FixedDecoder()])
+def test_own_decoders(decoder):
+    net, X = make_net("mlp"), make_X("mlp")
+    before = None
+    if isinstance(decoder, nn.Module):
+        before = [p.clone() for p in decoder.parameters()]
+    explainer = ClaDecExplainer(net, decoder=decoder, max_epochs=1, validation_split=None)
+    explainer.fit(X)
+    assert isinstance(explainer.decoder_, (OwnDecoder, FixedDecoder))
+    assert explainer.decoder_ is not decoder
+    assert explainer.transform(X).shape == X.shape
+    if before is not None:
+        assert all(torch.equal(a, b) for a, b in zip(before, decoder.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("decoder", "words"),
+    [
+        (nn.Sequential(nn.Flatten(), nn.Linear(8, 6)), [r"\(n, 6\)", r"\(n, 8\)", r"\(n, 5\)"]),
+        (nn.Linear(7, 5), [r"activations of shape \(n, 8\)"]),
+    ],
+)
+def test_wrong_shapes_are_named(decoder, words):
+    net, X = make_net("mlp"), make_X("mlp")
+    with pytest.raises(ValueError) as error:
+        ClaDecExplainer(net, decoder=decoder).fit(X)
+    for word in words:
+        assert error.match(word)
+
+
+def test_what_makes_no_module_is_refused():
+    net, X = make_net("mlp"), make_X("mlp")
+    with pytest.raises(TypeError, match="must return a torch module"):
+        ClaDecExplainer(net, decoder=lambda z_shape, x_shape: 3).fit(X)
+    with pytest.raises(TypeError, match="decoder=3"):
+        ClaDecExplainer(net, decoder=3).fit(X)
+    with pytest.raises(ValueError, match="linear"):
+        ClaDecExplainer(net, decoder="liner").fit(X)

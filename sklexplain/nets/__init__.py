@@ -3,6 +3,7 @@
 from ._autoencoder import Autoencoder
 from ._checkpoints import CheckpointHistory
 from ._modules import AutoencoderModule, Conv1dAutoencoder, LSTMAutoencoder, MLPAutoencoder
+from ._score_constraint import ScoreConstraint
 
 __all__ = [
     "Autoencoder",
@@ -11,4 +12,5 @@ __all__ = [
     "Conv1dAutoencoder",
     "LSTMAutoencoder",
     "MLPAutoencoder",
+    "ScoreConstraint",
 ]

@@ -1,38 +1,22 @@
 """The autoencoder as a scikit-learn estimator."""
 
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
 import torch
-from sklearn.base import (
-    BaseEstimator,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-    _fit_context,
-)
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import (
     ClassifierTags,
     assert_all_finite,
-    check_array,
     check_consistent_length,
     column_or_1d,
 )
 from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted
 
-from ..utils._random import draw_seed
-from ..utils._validation import cast_checked, check_choice, validate_X
-from ._modules import check_module_shapes, find_module_class
-from ._net import LOSSES, make_net
-from ._training import evaluating, seeded, split_validation
-
-_PRETEXTS = ("reconstruction", "denoising", "inpainting")
+from ._base import NetEstimator
 
 
 def _has_class_head(estimator):
@@ -44,7 +28,7 @@ def _has_class_head(estimator):
     )
 
 
-class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class Autoencoder(NetEstimator):
     r"""Autoencoder for tables, series and images, trained with a pretext task.
 
     An encoder turns a sample x into a short code z = e(x), a decoder turns the code back into a
@@ -82,6 +66,11 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         Widths of the hidden layers ("mlp"), or channels after each convolution ("conv1d"), of the
         encoder; the decoder has them in reverse. "lstm" does not use it.
 
+    activation : {"relu", "softplus", "tanh", "elu", "gelu", "silu"} or None, default=None
+        Function between the layers. None is ReLU ("mlp", "conv1d"), or the default of a class of
+        your own, which is given any other value if its constructor has a parameter of this name;
+        "lstm" has none to choose.
+
     pretext : {"reconstruction", "denoising", "inpainting"}, default="reconstruction"
         What is done to the inputs in training. `transform` never corrupts anything.
 
@@ -94,6 +83,21 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     lambda_class : float, default=0.0
         Weight of the cross-entropy. If positive, `fit` needs y, and the estimator is also a
         classifier.
+
+    lambda_noise, lambda_variance : float, default=0.0
+        Weights of the noise score and of the variance score of the code, which training then
+        raises: see :class:`ScoreConstraint`, and [2]_. They need second derivatives: with
+        ``activation="softplus"`` they can act on all layers.
+
+    score_every : int, default=20
+        Score constraints act on every this many mini-batches; 1 for all.
+
+    score_layer : str or None, default=None
+        Layer whose maps are scored, such as ``"encoder.conv1"``. None for the second convolution of
+        the encoder; with fewer than two, for its last hidden layer.
+
+    n_score_samples : int or None, default=8
+        Samples of a mini-batch that are scored; None for all.
 
     loss : {"squared_error", "absolute_error"}, default="squared_error"
         The reconstruction loss, the mean over all entries of a batch.
@@ -124,7 +128,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     net_params : dict or None, default=None
         Parameters of the skorch net, which override ours: for example
         ``{"optimizer": torch.optim.SGD, "optimizer__momentum": 0.9}``, ``{"callbacks": [...]}``
-        (added to early stopping), ``{"criterion": torch.nn.HuberLoss}`` or ``{"module__x": ...}``
+        (added to ours), ``{"criterion": torch.nn.HuberLoss}`` or ``{"module__x": ...}``
         for the parameter ``x`` of a module class of your own.
 
     device : str or torch.device, default="cpu"
@@ -181,6 +185,9 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     .. [1] J. Crabbé and M. van der Schaar, "Label-Free Explainability for Unsupervised Models",
        ICML 2022.
 
+    .. [2] M. Bertolini, D.-A. Clevert and F. Montanari, "Explaining, Evaluating and Enhancing
+       Neural Networks' Learned Representations", ICANN 2023, section 4.5.
+
     Examples
     --------
     >>> from sklearn.pipeline import make_pipeline
@@ -202,10 +209,16 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         "module": [str, type, torch.nn.Module],
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "hidden_layer_sizes": ["array-like"],
+        "activation": [str, None],
         "pretext": [str],
         "noise_std": [Interval(Real, 0, None, closed="left")],
         "mask_rate": [Interval(Real, 0, 1, closed="left")],
         "lambda_class": [Interval(Real, 0, None, closed="left")],
+        "lambda_noise": [Interval(Real, 0, None, closed="left")],
+        "lambda_variance": [Interval(Real, 0, None, closed="left")],
+        "score_every": [Interval(Integral, 1, None, closed="left")],
+        "score_layer": [str, None],
+        "n_score_samples": [Interval(Integral, 1, None, closed="left"), None],
         "loss": [str],
         "validation_split": [Interval(Real, 0, 1, closed="neither"), HasMethods("split"), None],
         "patience": [Interval(Integral, 1, None, closed="left")],
@@ -225,10 +238,16 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         *,
         n_components=8,
         hidden_layer_sizes=(128, 64),
+        activation=None,
         pretext="reconstruction",
         noise_std=0.3,
         mask_rate=0.2,
         lambda_class=0.0,
+        lambda_noise=0.0,
+        lambda_variance=0.0,
+        score_every=20,
+        score_layer=None,
+        n_score_samples=8,
         loss="squared_error",
         validation_split=0.1,
         patience=10,
@@ -244,10 +263,16 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         self.module = module
         self.n_components = n_components
         self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
         self.pretext = pretext
         self.noise_std = noise_std
         self.mask_rate = mask_rate
         self.lambda_class = lambda_class
+        self.lambda_noise = lambda_noise
+        self.lambda_variance = lambda_variance
+        self.score_every = score_every
+        self.score_layer = score_layer
+        self.n_score_samples = n_score_samples
         self.loss = loss
         self.validation_split = validation_split
         self.patience = patience
@@ -259,167 +284,6 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
-
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None, *, groups=None):
-        """Train the network.
-
-        Parameters
-        ----------
-        X : array-like, DataFrame or torch.Tensor of shape (n_samples, ...)
-            Training samples with one, two or three axes each, finite numbers.
-
-        y : array-like of shape (n_samples,) or None, default=None
-            Class labels; used only if `lambda_class` is positive, and by a splitter given as
-            `validation_split`.
-
-        groups : array-like of shape (n_samples,) or None, default=None
-            Groups of samples, for a splitter given as `validation_split` that keeps groups
-            together.
-
-        Returns
-        -------
-        self : Autoencoder
-            The fitted estimator.
-
-        Raises
-        ------
-        ValueError
-            If X or y cannot be used, a parameter does not fit to X or to another parameter, or
-            training diverges.
-        TypeError
-            If `module` is no class of modules, or does not take a parameter in `net_params`.
-
-        Warns
-        -----
-        ConvergenceWarning
-            If the validation loss still improved when `max_epochs` was reached.
-        """
-        X, target, seed = self._prepare(X, y)
-        train, valid = split_validation(self.validation_split, X, y, groups, seed)
-        with seeded(seed, self.device):
-            self.net_.fit_split(X, target, train, valid, seed)
-        self._check_finite_weights()
-        history = self.net_.history
-        self.loss_curve_ = [float(loss) for loss in history[:, "train_loss"]]
-        self.validation_loss_curve_ = None
-        if valid is not None:
-            self.validation_loss_curve_ = [float(loss) for loss in history[:, "valid_loss"]]
-        self.n_epochs_ = len(history)
-        self._warn_unless_converged()
-        return self
-
-    @_fit_context(prefer_skip_nested_validation=True)
-    def initialize(self, X, y=None):
-        """Build the network for samples like X, with new weights and without training.
-
-        `net_` is there afterwards, but the estimator is fitted only after `load_state_dict` (or
-        `fit`, which starts from new weights).
-
-        Parameters
-        ----------
-        X : array-like, DataFrame or torch.Tensor of shape (n_samples, ...)
-            Samples of the shape, with the columns, that the network is for; one is enough.
-
-        y : array-like of shape (n_samples,) or None, default=None
-            Class labels; used only if `lambda_class` is positive, for the classes.
-
-        Returns
-        -------
-        self : Autoencoder
-            The estimator, with `net_`.
-        """
-        self._prepare(X, y)
-        return self
-
-    def load_state_dict(self, state_dict):
-        """Load the weights of a network of the same build; the estimator is fitted afterwards.
-
-        Parameters
-        ----------
-        state_dict : dict
-            What ``net_.module_.state_dict()`` gave.
-
-        Returns
-        -------
-        self : Autoencoder
-            The fitted estimator.
-
-        Raises
-        ------
-        AttributeError
-            If there is no network yet: call `initialize` before.
-        ValueError
-            If names or shapes of the weights are other ones than the network's.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from sklexplain.nets import Autoencoder
-        >>> X = np.random.RandomState(0).standard_normal((50, 4))
-        >>> fitted = Autoencoder(n_components=2, validation_split=None, max_epochs=2).fit(X)
-        >>> weights = fitted.net_.module_.state_dict()
-        >>> loaded = Autoencoder(n_components=2).initialize(X).load_state_dict(weights)
-        >>> bool((loaded.transform(X) == fitted.transform(X)).all())
-        True
-        """
-        if not hasattr(self, "net_"):
-            raise AttributeError(
-                f"This {type(self).__name__} has no network yet: call initialize(X), with samples "
-                "of the shape it is for, before load_state_dict."
-            )
-        try:
-            self.net_.module_.load_state_dict(state_dict)
-        except RuntimeError as error:
-            raise ValueError(
-                f"The weights are not those of this {type(self).__name__} (parameters that shape "
-                f"the network, and the shape of X, must be the same): {error}"
-            ) from error
-        self.net_.module_.eval()
-        self.n_epochs_, self.loss_curve_, self.validation_loss_curve_ = 0, [], None
-        return self
-
-    def transform(self, X):
-        """Return the codes.
-
-        Parameters
-        ----------
-        X : array-like, DataFrame or torch.Tensor of shape (n_samples, ...)
-            Samples.
-
-        Returns
-        -------
-        Z : ndarray of shape (n_samples, n_components), float32
-            The codes.
-        """
-        return self._apply("encode", self._validate(X))
-
-    def inverse_transform(self, Z):
-        """Return the samples that codes stand for.
-
-        Parameters
-        ----------
-        Z : array-like of shape (n_samples, n_components)
-            Codes.
-
-        Returns
-        -------
-        X : ndarray of shape (n_samples, ...), float32
-            Decoded samples.
-
-        Raises
-        ------
-        ValueError
-            If the codes have another length.
-        """
-        check_is_fitted(self)
-        Z = check_array(Z, dtype=np.float32, input_name="Z", estimator=self)
-        if Z.shape[1] != self._n_features_out:
-            raise ValueError(
-                f"Z has shape (n, {Z.shape[1]}), but the codes of this {type(self).__name__} have "
-                f"n_components={self._n_features_out} entries."
-            )
-        return self._apply("decode", Z)
 
     @available_if(_has_class_head)
     def predict_proba(self, X):
@@ -490,30 +354,6 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             r2_score(X.reshape(flat), reconstruction.reshape(flat), multioutput="variance_weighted")
         )
 
-    def _torch_form(self):
-        """Return the module that computes what `transform` gives, and the name of its method."""
-        return self.net_.module_, "encode"
-
-    def _prepare(self, X, y):
-        """Validate everything and build the net; return X, the class indices and the seed."""
-        check_choice("pretext", self.pretext, _PRETEXTS)
-        check_choice("loss", self.loss, LOSSES)
-        module_class = find_module_class(self.module)
-        X = validate_X(self, X, reset=True)
-        X = cast_checked(X, np.float32, getattr(self, "feature_names_in_", None))
-        X = np.require(X, requirements="W")  # a DataFrame's values are read-only; torch warns
-        target = self._encode_target(X, y)
-        seed = draw_seed(self.random_state)
-        self._n_features_out = self.n_components  # of the net, whatever is set later
-        for name in ("n_epochs_", "loss_curve_", "validation_loss_curve_"):
-            vars(self).pop(name, None)  # untrained from here on, also if something goes wrong
-        with seeded(seed, self.device):
-            self.net_ = make_net(self, module_class).initialize()
-            self.net_.module_.eval()
-            probe = torch.from_numpy(X[:2]).to(self.device)
-            check_module_shapes(self.net_.module_, probe, self.n_components)
-        return X, target, seed
-
     def _encode_target(self, X, y):
         """Return class indices and set `classes_`, if there is a class head."""
         vars(self).pop("classes_", None)
@@ -532,58 +372,9 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         self.classes_ = encoder.classes_
         return encoder.transform(y).astype(np.int64)
 
-    def _check_finite_weights(self):
-        for weights in self.net_.module_.parameters():
-            if not torch.isfinite(weights).all():
-                raise ValueError(
-                    f"Training diverged: after {len(self.net_.history)} epochs there are weights "
-                    f"that are not finite. Scale X (StandardScaler), or lower lr={self.lr}."
-                )
-
-    def _warn_unless_converged(self):
-        stopping = dict(self.net_.callbacks_).get("early_stopping")
-        if stopping is None or self.n_epochs_ < self.max_epochs:
-            return
-        if stopping.misses_ < stopping.patience:
-            warnings.warn(
-                f"The validation loss still improved when max_epochs={self.max_epochs} was "
-                "reached: raise max_epochs or lr.",
-                ConvergenceWarning,
-                stacklevel=4,  # the caller of fit, past the wrapper around it
-            )
-
-    def _validate(self, X):
-        """Return X as the network takes it."""
-        check_is_fitted(self)
-        X = validate_X(self, X, reset=False)
-        if X.dtype == np.float32:
-            return X
-        with warnings.catch_warnings():
-            # What float32 cannot tell apart was said in fit; here there may be but one sample.
-            warnings.simplefilter("ignore")
-            return cast_checked(X, np.float32, getattr(self, "feature_names_in_", None))
-
-    def _apply(self, method, inputs):
-        """Call a method of the module on batches, in eval mode."""
-        module = self.net_.module_
-        outputs = []
-        with evaluating(module), torch.no_grad():
-            for start in range(0, len(inputs), self.batch_size):
-                batch = inputs[start : start + self.batch_size]
-                batch = np.require(batch, requirements=["C", "W"])
-                batch = torch.from_numpy(batch).to(self.net_.device)
-                outputs.append(getattr(module, method)(batch).cpu().numpy())
-        return np.concatenate(outputs)
-
-    def __sklearn_is_fitted__(self):
-        """Say whether the weights have been trained or loaded."""
-        return hasattr(self, "n_epochs_")
-
     def __sklearn_tags__(self):
-        """Say that X may have more axes, and that with a class head this is a classifier."""
+        """Say that with a class head this is a classifier."""
         tags = super().__sklearn_tags__()
-        tags.input_tags.three_d_array = True
-        tags.transformer_tags.preserves_dtype = ["float32"]
         if self.lambda_class > 0:
             tags.estimator_type = "classifier"
             tags.classifier_tags = ClassifierTags()

@@ -11,8 +11,18 @@ from collections import OrderedDict
 from itertools import pairwise
 from math import prod
 
-import torch
 from torch import nn
+
+from ..utils._validation import check_choice
+
+ACTIVATIONS = {
+    "relu": nn.ReLU,
+    "softplus": nn.Softplus,
+    "tanh": nn.Tanh,
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+}
 
 
 class AutoencoderModule(nn.Module):
@@ -98,7 +108,7 @@ class AutoencoderModule(nn.Module):
 
 
 class MLPAutoencoder(nn.Module):
-    """Fully connected encoder and its mirror image, ReLU between layers, a linear code.
+    """Fully connected encoder and its mirror image, activations between layers, a linear code.
 
     Inputs with more than one axis are flattened first and restored at the end.
 
@@ -113,6 +123,9 @@ class MLPAutoencoder(nn.Module):
     hidden_layer_sizes : sequence of int, default=(128, 64)
         Widths of the encoder's hidden layers; the decoder has them in reverse.
 
+    activation : {"relu", "softplus", "tanh", "elu", "gelu", "silu"}, default="relu"
+        The function between layers, by which its modules are named (``"encoder.relu0"``).
+
     Attributes
     ----------
     encoder : torch.nn.Sequential
@@ -122,15 +135,18 @@ class MLPAutoencoder(nn.Module):
         (n, n_components) to (n, ...).
     """
 
-    def __init__(self, input_shape, n_components=8, hidden_layer_sizes=(128, 64)):
+    def __init__(
+        self, input_shape, n_components=8, hidden_layer_sizes=(128, 64), activation="relu"
+    ):
         super().__init__()
+        check_choice("activation", activation, ACTIVATIONS)
         sizes = (prod(input_shape), *hidden_layer_sizes, n_components)
         self.encoder = nn.Sequential(
-            OrderedDict(flatten=nn.Flatten(), **_linear_stack(sizes, last="code"))
+            OrderedDict(flatten=nn.Flatten(), **_linear_stack(sizes, activation, last="code"))
         )
         self.decoder = nn.Sequential(
             OrderedDict(
-                **_linear_stack(sizes[::-1], last="output"),
+                **_linear_stack(sizes[::-1], activation, last="output"),
                 unflatten=nn.Unflatten(1, tuple(input_shape)),
             )
         )
@@ -139,9 +155,9 @@ class MLPAutoencoder(nn.Module):
 class Conv1dAutoencoder(nn.Module):
     """Strided convolutions over time and their mirror image, for series.
 
-    Every convolution (kernel 5, stride 2, ReLU) halves the number of time steps; a linear layer on
-    all that is left gives the code. The decoder's transposed convolutions give back exactly as many
-    time steps as there were, whatever their number.
+    Every convolution (kernel 5, stride 2, then the activation) halves the number of time steps; a
+    linear layer on all that is left gives the code. The decoder's transposed convolutions give back
+    exactly as many time steps as there were, whatever their number.
 
     Parameters
     ----------
@@ -154,6 +170,9 @@ class Conv1dAutoencoder(nn.Module):
     hidden_layer_sizes : sequence of int, default=(128, 64)
         Numbers of channels after each convolution; the decoder has them in reverse.
 
+    activation : {"relu", "softplus", "tanh", "elu", "gelu", "silu"}, default="relu"
+        The function after each convolution, by which its modules are named (``"encoder.relu0"``).
+
     Attributes
     ----------
     encoder : torch.nn.Sequential
@@ -163,8 +182,11 @@ class Conv1dAutoencoder(nn.Module):
         (n, n_components) to (n, ...).
     """
 
-    def __init__(self, input_shape, n_components=8, hidden_layer_sizes=(128, 64)):
+    def __init__(
+        self, input_shape, n_components=8, hidden_layer_sizes=(128, 64), activation="relu"
+    ):
         super().__init__()
+        check_choice("activation", activation, ACTIVATIONS)
         n_channels, n_steps = _series_shape("conv1d", input_shape, "(n, channels, time)")
         channels = (n_channels, *hidden_layer_sizes)
         lengths = [n_steps]
@@ -173,7 +195,7 @@ class Conv1dAutoencoder(nn.Module):
             encoder["channel"] = nn.Unflatten(1, (1, n_steps))
         for i, (n_in, n_out) in enumerate(pairwise(channels)):
             encoder[f"conv{i}"] = nn.Conv1d(n_in, n_out, 5, stride=2, padding=2)
-            encoder[f"relu{i}"] = nn.ReLU()
+            encoder[f"{activation}{i}"] = ACTIVATIONS[activation]()
             # 2 * ceil(length / 2) - 1 steps come back by themselves: one is missing if even.
             missing = 1 - lengths[-1] % 2
             upwards.append(nn.ConvTranspose1d(n_out, n_in, 5, 2, 2, output_padding=missing))
@@ -187,7 +209,7 @@ class Conv1dAutoencoder(nn.Module):
             unflatten=nn.Unflatten(1, (channels[-1], lengths[-1])),
         )
         for i, conv in enumerate(reversed(upwards)):
-            decoder[f"relu{i}"] = nn.ReLU()
+            decoder[f"{activation}{i}"] = ACTIVATIONS[activation]()
             decoder[f"conv{i}"] = conv
         if len(input_shape) == 1:
             decoder["channel"] = nn.Flatten()
@@ -351,6 +373,11 @@ def build_autoencoder(
         if param not in accepted and not takes_all:
             near = difflib.get_close_matches(param, accepted, n=1)
             hint = f" Did you mean 'module__{near[0]}'?" if near else ""
+            if param == "activation":
+                raise ValueError(
+                    f"activation={params[param]!r} cannot be set: {name} has no parameter "
+                    "'activation'. Leave it at None."
+                )
             raise TypeError(
                 f"net_params has 'module__{param}', but {name} has no parameter {param!r}.{hint} "
                 f"It has {', '.join(accepted) or 'none'}."
@@ -371,50 +398,15 @@ def build_autoencoder(
     return AutoencoderModule(made.encoder, made.decoder, classifier)
 
 
-def check_module_shapes(module, x, n_components):
-    """Check that codes and reconstructions have the shapes that they should have.
-
-    Parameters
-    ----------
-    module : AutoencoderModule
-        The module, in eval mode.
-
-    x : torch.Tensor of shape (n, ...)
-        A few inputs.
-
-    n_components : int
-        The expected length of the code.
-
-    Raises
-    ------
-    ValueError
-        If a shape is another one.
-    """
-    with torch.no_grad():
-        code = module.encode(x)
-        if code.shape != (len(x), n_components):
-            raise ValueError(
-                f"The encoder made codes of shape {_shape(code.shape[1:])} from X of shape "
-                f"{_shape(x.shape[1:])}: with n_components={n_components} the codes must be "
-                f"{_shape((n_components,))}."
-            )
-        output = module.decode(code)
-    if output.shape != x.shape:
-        raise ValueError(
-            f"The decoder made reconstructions of shape {_shape(output.shape[1:])} of X of shape "
-            f"{_shape(x.shape[1:])}: both must be the same."
-        )
-
-
-def _linear_stack(sizes, last):
-    """Name Linear layers with ReLU between them: linear0, relu0, ..., and the last one."""
+def _linear_stack(sizes, activation, last):
+    """Name Linear layers with activations between them: linear0, relu0, ..., and the last one."""
     layers = {}
     for i, (n_in, n_out) in enumerate(pairwise(sizes)):
         if i == len(sizes) - 2:
             layers[last] = nn.Linear(n_in, n_out)
         else:
             layers[f"linear{i}"] = nn.Linear(n_in, n_out)
-            layers[f"relu{i}"] = nn.ReLU()
+            layers[f"{activation}{i}"] = ACTIVATIONS[activation]()
     return layers
 
 
@@ -426,9 +418,10 @@ def _series_shape(module, input_shape, layout):
         return (1, *input_shape) if module == "conv1d" else (*input_shape, 1)
     raise ValueError(
         f"module={module!r} takes series of shape (n, time) or {layout}, but X has shape "
-        f"{_shape(input_shape)}: for other shapes use module='mlp' or a class of your own."
+        f"{shape_text(input_shape)}: for other shapes use module='mlp' or a class of your own."
     )
 
 
-def _shape(sample_shape):
+def shape_text(sample_shape):
+    """Write the shape of a batch of samples."""
     return f"({', '.join(['n', *map(str, sample_shape)])})"

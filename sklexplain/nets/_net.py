@@ -7,7 +7,8 @@ from skorch import NeuralNet
 from skorch.callbacks import EarlyStopping
 
 from ..utils._validation import check_choice
-from ._modules import build_autoencoder
+from ._modules import build_autoencoder, shape_text
+from ._score_constraint import ScoreConstraint
 from ._training import PretextNet
 
 LOSSES = {"squared_error": torch.nn.MSELoss, "absolute_error": torch.nn.L1Loss}
@@ -20,13 +21,20 @@ _RESERVED = {
     "noise_std": "noise_std",
     "mask_rate": "mask_rate",
     "lambda_class": "lambda_class",
+    "lambda_noise": "lambda_noise",
+    "lambda_variance": "lambda_variance",
+    "score_every": "score_every",
+    "score_layer": "score_layer",
+    "n_score_samples": "n_score_samples",
+    "module__n_components": "n_components",
+    "module__hidden_layer_sizes": "hidden_layer_sizes",
     "device": "device",
     "max_epochs": "max_epochs",
     "warm_start": None,
 }
 
 
-def make_net(estimator, module_class):
+def make_net(estimator, module_class, seed):
     """Make the skorch net of an autoencoder, not initialised.
 
     Parameters
@@ -36,6 +44,9 @@ def make_net(estimator, module_class):
 
     module_class : type
         The class that makes the encoder and the decoder.
+
+    seed : int
+        Determines what score constraints draw.
 
     Returns
     -------
@@ -50,6 +61,17 @@ def make_net(estimator, module_class):
     extra = dict(estimator.net_params or {})
     check_net_params(extra, type(estimator).__name__, _RESERVED)
     callbacks = extra.pop("callbacks", None) or []
+    if estimator.lambda_noise > 0 or estimator.lambda_variance > 0:
+        constraint = ScoreConstraint(
+            lambda_noise=estimator.lambda_noise,
+            lambda_variance=estimator.lambda_variance,
+            score_every=estimator.score_every,
+            score_layer=estimator.score_layer,
+            n_score_samples=estimator.n_score_samples,
+            random_state=seed,
+        )
+        # First, so that a callback that clips gradients clips these too.
+        callbacks = [("score_constraint", constraint), *callbacks]
     if estimator.validation_split is not None:
         stopping = EarlyStopping(patience=estimator.patience, load_best=True)
         # Last, because those after it would not be told of the epoch that it stops at.
@@ -62,6 +84,8 @@ def make_net(estimator, module_class):
         "iterator_train__shuffle": True,
         "verbose": estimator.verbose,
     }
+    if estimator.activation is not None:
+        params["module__activation"] = estimator.activation
     if estimator.weight_decay > 0:  # not every optimizer that may be given takes it
         params["optimizer__weight_decay"] = estimator.weight_decay
     return PretextNet(
@@ -81,6 +105,41 @@ def make_net(estimator, module_class):
         lambda_class=estimator.lambda_class,
         **(params | extra),
     )
+
+
+def check_module_shapes(module, x, n_components):
+    """Check that codes and reconstructions have the shapes that they should have.
+
+    Parameters
+    ----------
+    module : AutoencoderModule
+        The module, in eval mode.
+
+    x : torch.Tensor of shape (n, ...)
+        A few inputs.
+
+    n_components : int
+        The expected length of the code.
+
+    Raises
+    ------
+    ValueError
+        If a shape is another one.
+    """
+    with torch.no_grad():
+        code = module.encode(x)
+        if code.shape != (len(x), n_components):
+            raise ValueError(
+                f"The encoder made codes of shape {shape_text(code.shape[1:])} from X of shape "
+                f"{shape_text(x.shape[1:])}: with n_components={n_components} the codes must be "
+                f"{shape_text((n_components,))}."
+            )
+        output = module.decode(code)
+    if output.shape != x.shape:
+        raise ValueError(
+            f"The decoder made reconstructions of shape {shape_text(output.shape[1:])} of X of "
+            f"shape {shape_text(x.shape[1:])}: both must be the same."
+        )
 
 
 def check_net_params(extra, owner, reserved):

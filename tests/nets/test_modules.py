@@ -3,7 +3,8 @@ import torch
 from torch import nn
 
 from sklexplain.nets import AutoencoderModule, Conv1dAutoencoder, LSTMAutoencoder, MLPAutoencoder
-from sklexplain.nets._modules import build_autoencoder, check_module_shapes, find_module_class
+from sklexplain.nets._modules import build_autoencoder, find_module_class
+from sklexplain.nets._net import check_module_shapes
 from sklexplain.nets._training import seeded
 
 

@@ -1,0 +1,272 @@
+"""What estimators that train a network share."""
+
+import warnings
+
+import numpy as np
+import torch
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    _fit_context,
+)
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_array
+from sklearn.utils.validation import check_is_fitted
+
+from ..utils._random import draw_seed
+from ..utils._validation import cast_checked, check_choice, validate_X
+from ._modules import find_module_class
+from ._net import LOSSES, check_module_shapes, make_net
+from ._training import evaluating, seeded, split_validation
+
+_PRETEXTS = ("reconstruction", "denoising", "inpainting")
+
+
+class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Base class of estimators that build a net with an encoder and a decoder, and train it.
+
+    A subclass has the parameters that `make_net` reads, and may implement `_encode_target`.
+    """
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None, *, groups=None):
+        """Train the network.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or torch.Tensor of shape (n_samples, ...)
+            Training samples with one, two or three axes each, finite numbers.
+
+        y : array-like of shape (n_samples,) or None, default=None
+            Class labels; used only if `lambda_class` is positive, and by a splitter given as
+            `validation_split`.
+
+        groups : array-like of shape (n_samples,) or None, default=None
+            Groups of samples, for a splitter given as `validation_split` that keeps groups
+            together.
+
+        Returns
+        -------
+        self : Autoencoder
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If X or y cannot be used, a parameter does not fit to X or to another parameter, or
+            training diverges.
+        TypeError
+            If `module` is no class of modules, or does not take a parameter in `net_params`.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the validation loss still improved when `max_epochs` was reached.
+        """
+        X, target, seed = self._prepare(X, y)
+        train, valid = split_validation(self.validation_split, X, y, groups, seed)
+        with seeded(seed, self.device):
+            self.net_.fit_split(X, target, train, valid, seed)
+        self._check_finite_weights()
+        history = self.net_.history
+        self.loss_curve_ = [float(loss) for loss in history[:, "train_loss"]]
+        self.validation_loss_curve_ = None
+        if valid is not None:
+            self.validation_loss_curve_ = [float(loss) for loss in history[:, "valid_loss"]]
+        self.n_epochs_ = len(history)
+        self._warn_unless_converged()
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def initialize(self, X, y=None):
+        """Build the network for samples like X, with new weights and without training.
+
+        `net_` is there afterwards, but the estimator is fitted only after `load_state_dict` (or
+        `fit`, which starts from new weights).
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or torch.Tensor of shape (n_samples, ...)
+            Samples of the shape, with the columns, that the network is for; one is enough.
+
+        y : array-like of shape (n_samples,) or None, default=None
+            Class labels; used only if `lambda_class` is positive, for the classes.
+
+        Returns
+        -------
+        self : Autoencoder
+            The estimator, with `net_`.
+        """
+        self._prepare(X, y)
+        return self
+
+    def load_state_dict(self, state_dict):
+        """Load the weights of a network of the same build; the estimator is fitted afterwards.
+
+        Parameters
+        ----------
+        state_dict : dict
+            What ``net_.module_.state_dict()`` gave.
+
+        Returns
+        -------
+        self : Autoencoder
+            The fitted estimator.
+
+        Raises
+        ------
+        AttributeError
+            If there is no network yet: call `initialize` before.
+        ValueError
+            If names or shapes of the weights are other ones than the network's.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklexplain.nets import Autoencoder
+        >>> X = np.random.RandomState(0).standard_normal((50, 4))
+        >>> fitted = Autoencoder(n_components=2, validation_split=None, max_epochs=2).fit(X)
+        >>> weights = fitted.net_.module_.state_dict()
+        >>> loaded = Autoencoder(n_components=2).initialize(X).load_state_dict(weights)
+        >>> bool((loaded.transform(X) == fitted.transform(X)).all())
+        True
+        """
+        if not hasattr(self, "net_"):
+            raise AttributeError(
+                f"This {type(self).__name__} has no network yet: call initialize(X), with samples "
+                "of the shape it is for, before load_state_dict."
+            )
+        try:
+            self.net_.module_.load_state_dict(state_dict)
+        except RuntimeError as error:
+            raise ValueError(
+                f"The weights are not those of this {type(self).__name__} (parameters that shape "
+                f"the network, and the shape of X, must be the same): {error}"
+            ) from error
+        self.net_.module_.eval()
+        self.n_epochs_, self.loss_curve_, self.validation_loss_curve_ = 0, [], None
+        return self
+
+    def transform(self, X):
+        """Return the codes.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or torch.Tensor of shape (n_samples, ...)
+            Samples.
+
+        Returns
+        -------
+        Z : ndarray of shape (n_samples, n_components), float32
+            The codes.
+        """
+        return self._apply("encode", self._validate(X))
+
+    def inverse_transform(self, Z):
+        """Return the samples that codes stand for.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_samples, n_components)
+            Codes.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, ...), float32
+            Decoded samples.
+
+        Raises
+        ------
+        ValueError
+            If the codes have another length.
+        """
+        check_is_fitted(self)
+        Z = check_array(Z, dtype=np.float32, input_name="Z", estimator=self)
+        if Z.shape[1] != self._n_features_out:
+            raise ValueError(
+                f"Z has shape (n, {Z.shape[1]}), but the codes of this {type(self).__name__} have "
+                f"n_components={self._n_features_out} entries."
+            )
+        return self._apply("decode", Z)
+
+    def _torch_form(self):
+        """Return the module that computes what `transform` gives, and the name of its method."""
+        return self.net_.module_, "encode"
+
+    def _prepare(self, X, y):
+        """Validate everything and build the net; return X, the class indices and the seed."""
+        check_choice("pretext", self.pretext, _PRETEXTS)
+        check_choice("loss", self.loss, LOSSES)
+        module_class = find_module_class(self.module)
+        X = validate_X(self, X, reset=True)
+        X = cast_checked(X, np.float32, getattr(self, "feature_names_in_", None))
+        X = np.require(X, requirements="W")  # a DataFrame's values are read-only; torch warns
+        target = self._encode_target(X, y)
+        seed = draw_seed(self.random_state)
+        self._n_features_out = self.n_components  # of the net, whatever is set later
+        for name in ("n_epochs_", "loss_curve_", "validation_loss_curve_"):
+            vars(self).pop(name, None)  # untrained from here on, also if something goes wrong
+        with seeded(seed, self.device):
+            self.net_ = make_net(self, module_class, seed).initialize()
+            self.net_.module_.eval()
+            probe = torch.from_numpy(X[:2]).to(self.device)
+            check_module_shapes(self.net_.module_, probe, self.n_components)
+        return X, target, seed
+
+    def _encode_target(self, X, y):
+        """Return what the net is given as the target."""
+
+    def _check_finite_weights(self):
+        for weights in self.net_.module_.parameters():
+            if not torch.isfinite(weights).all():
+                raise ValueError(
+                    f"Training diverged: after {len(self.net_.history)} epochs there are weights "
+                    f"that are not finite. Scale X (StandardScaler), or lower lr={self.lr}."
+                )
+
+    def _warn_unless_converged(self):
+        stopping = dict(self.net_.callbacks_).get("early_stopping")
+        if stopping is None or self.n_epochs_ < self.max_epochs:
+            return
+        if stopping.misses_ < stopping.patience:
+            warnings.warn(
+                f"The validation loss still improved when max_epochs={self.max_epochs} was "
+                "reached: raise max_epochs or lr.",
+                ConvergenceWarning,
+                stacklevel=4,  # the caller of fit, past the wrapper around it
+            )
+
+    def _validate(self, X):
+        """Return X as the network takes it."""
+        check_is_fitted(self)
+        X = validate_X(self, X, reset=False)
+        if X.dtype == np.float32:
+            return X
+        with warnings.catch_warnings():
+            # What float32 cannot tell apart was said in fit; here there may be but one sample.
+            warnings.simplefilter("ignore")
+            return cast_checked(X, np.float32, getattr(self, "feature_names_in_", None))
+
+    def _apply(self, method, inputs):
+        """Call a method of the module on batches, in eval mode."""
+        module = self.net_.module_
+        outputs = []
+        with evaluating(module), torch.no_grad():
+            for start in range(0, len(inputs), self.batch_size):
+                batch = inputs[start : start + self.batch_size]
+                batch = np.require(batch, requirements=["C", "W"])
+                batch = torch.from_numpy(batch).to(self.net_.device)
+                outputs.append(getattr(module, method)(batch).cpu().numpy())
+        return np.concatenate(outputs)
+
+    def __sklearn_is_fitted__(self):
+        """Say whether the weights have been trained or loaded."""
+        return hasattr(self, "n_epochs_")
+
+    def __sklearn_tags__(self):
+        """Say that X may have more axes."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags

@@ -57,6 +57,35 @@ class MnistAutoencoder(nn.Module):
         )
 
 
+class ConstraintAutoencoder(nn.Module):
+    """The autoencoder that Bertolini et al. train with score constraints (section 4.5, B.2).
+
+    Parameters
+    ----------
+    n_components : int, default=10
+        Length of the code.
+    pooling : bool, default=True
+        Whether each convolution's activations are pooled, 2 x 2; the paper does not say.
+    """
+
+    def __init__(self, n_components=10, pooling=True):
+        super().__init__()
+        pool = [nn.MaxPool2d(2)] if pooling else []
+        side = 7 if pooling else 28
+        self.encoder = nn.Sequential(
+            *(nn.Conv2d(1, 8, 5, padding=2), nn.BatchNorm2d(8), nn.Softplus(), *pool),
+            *(nn.Conv2d(8, 4, 5, padding=2), nn.BatchNorm2d(4), nn.Softplus(), *pool),
+            nn.Flatten(),
+            nn.Linear(4 * side**2, n_components),
+        )
+        self.decoder = nn.Sequential(
+            nn.Linear(n_components, 32),
+            nn.ReLU(),
+            nn.Linear(32, 784),
+            nn.Unflatten(1, (1, 28, 28)),
+        )
+
+
 def load_digits_28x28():
     """Load 10,000 MNIST digits.
 

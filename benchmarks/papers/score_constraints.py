@@ -1,0 +1,333 @@
+"""Score constraints in training: tables 2 and 3 of Bertolini, Clevert & Montanari.
+
+An autoencoder with a linear class head is trained on 8,000 MNIST digits, without and with the noise
+and the variance score in its loss, and its accuracy on 2,000 others is compared: paired by seed,
+which determines the split, the initial weights and the order of the batches. And what an epoch
+costs, beside one without scores.
+
+    python benchmarks/papers/score_constraints.py
+
+trains what is missing in the folder ``--runs``, one file a run, and writes
+``benchmarks/papers/results/score_constraints.json`` and a section of ``docs/results.md``;
+``--render`` writes them from the runs there are.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import stats
+from skorch.callbacks import Callback
+
+from sklexplain.nets import Autoencoder
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from common import (  # noqa: E402
+    ROOT,
+    ConstraintAutoencoder,
+    environment,
+    load_digits_28x28,
+    markdown_table,
+    rounded,
+    write_json,
+    write_section,
+)
+
+SECTION = "score constraints"
+EPOCHS = {2: 20, 3: 15, 5: 10, 10: 5}
+# (lambda of the noise score, of the variance score, mini-batches from one score to the next)
+ROWS = [
+    (0.0, 0.0, 20),
+    (0.01, 0.0, 20),
+    (0.1, 0.0, 20),
+    (1.0, 0.0, 20),
+    (0.0, 0.01, 20),
+    (0.0, 0.1, 20),
+    (0.0, 1.0, 20),
+    (0.1, 0.1, 20),
+]
+MORE_ROWS = [(1.0, 0.0, 1), (0.0, 1.0, 1)]  # not in the paper
+PAPER = {  # accuracy in percent, and its standard deviation over 4 runs
+    (0.0, 0.0): ["88.3 ± 0.7", "93.74 ± 0.3", "97.2 ± 0.2", "97.7 ± 0.2"],
+    (0.01, 0.0): ["89.1 ± 0.5", "94.3 ± 0.4", "97.4 ± 0.1", "97.8 ± 0.2"],
+    (0.1, 0.0): ["87.8 ± 0.0", "94.3 ± 0.2", "97.1 ± 0.3", "97.8 ± 0.3"],
+    (1.0, 0.0): ["89.3 ± 0.5", "95.1 ± 0.5", "97.3 ± 0.1", "97.9 ± 0.1"],
+    (0.0, 0.01): ["88.6 ± 0.9", "94.8 ± 0.8", "97.6 ± 0.1", "98.0 ± 0.2"],
+    (0.0, 0.1): ["88.5 ± 1.0", "94.5 ± 0.7", "97.4 ± 0.2", "98.0 ± 0.2"],
+    (0.0, 1.0): ["88.7 ± 0.9", "94.7 ± 0.6", "97.5 ± 0.2", "97.8 ± 0.2"],
+    (0.1, 0.1): ["88.5 ± 2.1", "94.6 ± 0.8", "97.4 ± 0.2", "97.8 ± 0.2"],
+}
+PAPER_SECONDS = {  # an epoch, at dimensions 2, 3, 5, 10
+    "plain": [12, 12, 12, 12],
+    "V": [18, 18, 19, 22],
+    "N": [134, 225, 483, 1569],
+    "N + V": [135, 222, 500, 1567],
+}
+
+
+class Stopwatch(Callback):
+    """Processor seconds of every training epoch."""
+
+    def on_train_begin(self, net, X=None, y=None, **kwargs):
+        self.seconds_ = []
+
+    def on_epoch_begin(self, net, **kwargs):
+        self._start = time.process_time()
+
+    def on_epoch_end(self, net, **kwargs):
+        self.seconds_.append(time.process_time() - self._start)
+
+
+def train(dim, row, seed, data, args):
+    """Train one network; return its accuracy, what an epoch cost, and its scores."""
+    X, y = data
+    order = np.random.RandomState(seed).permutation(len(X))
+    train, test = order[: args.n_train], order[args.n_train :][: args.n_test]
+    lambda_noise, lambda_variance, every = row
+    watch = Stopwatch()
+    net = Autoencoder(
+        ConstraintAutoencoder,
+        n_components=dim,
+        lambda_class=1.0,
+        lambda_noise=lambda_noise,
+        lambda_variance=lambda_variance,
+        score_every=every,
+        lr=1e-3,
+        batch_size=64,
+        validation_split=None,
+        max_epochs=args.epochs or EPOCHS[dim],
+        random_state=seed,
+        net_params={"callbacks": [watch]},
+    ).fit(X[train], y[train])
+    history = net.net_.history[-1]
+    return {
+        "dim": dim,
+        "lambda_noise": lambda_noise,
+        "lambda_variance": lambda_variance,
+        "score_every": every,
+        "seed": seed,
+        "accuracy": net.score(X[test], y[test]),
+        "seconds_per_epoch": rounded(np.median(watch.seconds_), 4),
+        "train_loss": rounded(history["train_loss"]),
+        **{k: rounded(history[k]) for k in ("noise_score", "variance_score") if k in history},
+    }
+
+
+def run_missing(args):
+    """Train what has no file yet, all rows of a seed before the next seed."""
+    data = load_digits_28x28()
+    args.runs.mkdir(parents=True, exist_ok=True)
+    tasks = [(d, row, s) for s in args.seeds for d in args.dims for row in ROWS]
+    tasks += [(d, row, s) for s in args.seeds for d in args.dims for row in MORE_ROWS]
+    for dim, row, seed in tasks:
+        name = "_".join(map(str, (dim, *row, seed)))
+        path = args.runs / f"{name}.json"
+        if not path.exists():
+            result = train(dim, row, seed, data, args)
+            write_json(path, result)
+            print(name, result["accuracy"], result["seconds_per_epoch"], flush=True)
+
+
+def collect(args):
+    """Return the runs there are, in order."""
+    runs = [json.loads(path.read_text()) for path in sorted(args.runs.glob("*.json"))]
+    runs = [run for run in runs if run["seed"] in args.seeds and run["dim"] in args.dims]
+    return sorted(runs, key=lambda run: (run["dim"], _row(run), run["seed"]))
+
+
+def _row(run):
+    return run["lambda_noise"], run["lambda_variance"], run["score_every"]
+
+
+def summarize(runs):
+    """Compare every row with that without scores, seed by seed."""
+    table = {(run["dim"], _row(run), run["seed"]): run for run in runs}
+    summary = []
+    for dim in sorted({run["dim"] for run in runs}):
+        for row in [*ROWS, *MORE_ROWS]:
+            seeds = [s for d, r, s in table if (d, r) == (dim, row) and (d, ROWS[0], s) in table]
+            if not seeds:
+                continue
+            ours = [table[dim, row, s] for s in seeds]
+            plain = [table[dim, ROWS[0], s] for s in seeds]
+            accuracy = np.array([run["accuracy"] for run in ours])
+            gain = accuracy - [run["accuracy"] for run in plain]
+            ratio = [
+                one["seconds_per_epoch"] / two["seconds_per_epoch"]
+                for one, two in zip(ours, plain, strict=True)
+            ]
+            n = len(seeds)
+            spread = gain.std(ddof=1) if n > 1 else np.nan
+            half = stats.t.ppf(0.975, n - 1) * spread / np.sqrt(n) if n > 1 else np.nan
+            summary.append(
+                {
+                    "dim": dim,
+                    "row": list(row),
+                    "seeds": seeds,
+                    "accuracy": rounded(accuracy.mean()),
+                    "accuracy_std": rounded(accuracy.std(ddof=1)) if n > 1 else None,
+                    "gain": rounded(gain.mean()),
+                    "gain_half_width": rounded(half) if n > 1 else None,
+                    "seconds_per_epoch": rounded(
+                        np.median([run["seconds_per_epoch"] for run in ours]), 3
+                    ),
+                    "seconds_ratio": rounded(np.median(ratio), 3),
+                }
+            )
+    return summary
+
+
+def render(results):
+    """Write the section of the results page."""
+    found = {(entry["dim"], tuple(entry["row"])): entry for entry in results["summary"]}
+    dims = sorted({dim for dim, _ in found})
+    rows = [row for row in [*ROWS, *MORE_ROWS] if any((d, row) in found for d in dims)]
+    settings, machine = results["settings"], results["environment"]
+    n_seeds = sorted({len(entry["seeds"]) for entry in results["summary"]})
+    n_seeds = " to ".join(map(str, sorted({n_seeds[0], n_seeds[-1]})))
+    return "\n\n".join(
+        [
+            "## Score constraints in training",
+            "Bertolini, Clevert & Montanari, section 4.5, tables 2 and 3. Made by "
+            "`benchmarks/papers/score_constraints.py`; every run is in "
+            "`benchmarks/papers/results/score_constraints.json`. "
+            f"{settings['n_train']:,} digits to train on and {settings['n_test']:,} to test, "
+            f"{n_seeds} seeds (split, weights, batches), where the paper has MNIST whole and 4 "
+            "runs. Encoder: two convolutions (8 and 4 channels, 5 x 5), each with BatchNorm, "
+            "softplus and 2 x 2 pooling, and a linear layer; decoder 32-784, linear class head on "
+            "the code. Loss: the mean over pixels of the squared error plus the cross-entropy. "
+            "Adam 1e-3, batches of 64; 20, 15, 10, 5 epochs at dimensions 2, 3, 5, 10. Scores at "
+            "the second convolution's output, on 8 samples and 8 noise inputs, every 20 "
+            f"mini-batches. {machine['processor']}, one thread.",
+            "Accuracy in percent, and its standard deviation over seeds; the paper's beneath.",
+            _accuracies(found, dims, rows),
+            "What the constraint changes: the mean over seeds of the difference to the run of the "
+            "same seed without it, in percent points, with its 95 % interval (t distribution).",
+            _gains(found, dims, rows),
+            _verdict(results["summary"]),
+            "Seconds an epoch over those of the run without scores (median over seeds, processor "
+            "time, on a machine that did other work too), and the paper's ratio.",
+            _seconds(found, dims),
+        ]
+    )
+
+
+def _label(row):
+    return f"{row[0]:g}, {row[1]:g}" + ("" if row[2] == 20 else f", every {row[2]} batch")
+
+
+def _accuracies(found, dims, rows):
+    lines = []
+    for row in rows:
+        cells = []
+        for dim in dims:
+            entry = found.get((dim, row))
+            if entry is None:
+                cells.append("")
+                continue
+            std = entry["accuracy_std"]
+            cells.append(
+                f"{100 * entry['accuracy']:.2f}" + ("" if std is None else f" ± {100 * std:.2f}")
+            )
+        lines.append([_label(row), *cells])
+        if row[2] == 20:
+            paper = dict(zip(EPOCHS, PAPER[row[:2]], strict=True))
+            lines.append(["the paper", *(paper[dim] for dim in dims)])
+    return markdown_table(["λ noise, λ variance", *(f"dim {dim}" for dim in dims)], lines)
+
+
+def _gains(found, dims, rows):
+    lines = []
+    for row in rows[1:]:
+        cells = []
+        for dim in dims:
+            entry = found.get((dim, row))
+            if entry is None:
+                cells.append("")
+                continue
+            half = entry["gain_half_width"]
+            cell = f"{100 * entry['gain']:+.2f}"
+            cells.append(cell if half is None else f"{cell} ± {100 * half:.2f}")
+        lines.append([_label(row), *cells])
+    return markdown_table(["λ noise, λ variance", *(f"dim {dim}" for dim in dims)], lines)
+
+
+def _verdict(summary):
+    tested = [
+        entry
+        for entry in summary
+        if tuple(entry["row"]) != ROWS[0] and entry["gain_half_width"] is not None
+    ]
+    better = sum(entry["gain"] > entry["gain_half_width"] for entry in tested)
+    worse = sum(entry["gain"] < -entry["gain_half_width"] for entry in tested)
+    return (
+        f"Of {len(tested)} comparisons, {better} intervals are above 0 and {worse} below; with no "
+        f"effect at all, {0.025 * len(tested):.1f} of each would be expected. The mean of all "
+        f"differences is {100 * np.mean([e['gain'] for e in tested] or [np.nan]):+.2f} points."
+    )
+
+
+def _seconds(found, dims):
+    names = {"V": (0.0, 0.1, 20), "N": (0.1, 0.0, 20), "N + V": (0.1, 0.1, 20)}
+    every = {"V, every batch": MORE_ROWS[1], "N, every batch": MORE_ROWS[0]}
+    lines = []
+    for name, row in {**names, **every}.items():
+        cells = []
+        for i, dim in enumerate(EPOCHS):
+            if dim in dims:
+                entry = found.get((dim, row))
+                ours = "" if entry is None else f"{entry['seconds_ratio']:.2f}"
+                paper = ""
+                if name in PAPER_SECONDS and ours:
+                    ratio = PAPER_SECONDS[name][i] / PAPER_SECONDS["plain"][i]
+                    paper = f" (the paper {ratio:.1f})"
+                cells.append(ours + paper)
+        if any(cells):
+            lines.append([name, *cells])
+    return markdown_table(["scores", *(f"dim {dim}" for dim in EPOCHS if dim in dims)], lines)
+
+
+def parse_args(argv=None):
+    results = ROOT / "benchmarks" / "papers" / "results"
+    scratch = Path(tempfile.gettempdir()) / "sklexplain_score_constraints"
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3])
+    parser.add_argument("--dims", type=int, nargs="+", default=[10, 5, 3, 2], choices=EPOCHS)
+    parser.add_argument("--epochs", type=int, help="instead of the paper's")
+    parser.add_argument("--n-train", type=int, default=8000)
+    parser.add_argument("--n-test", type=int, default=2000)
+    parser.add_argument("--runs", type=Path, default=scratch)
+    parser.add_argument("--out", type=Path, default=results / "score_constraints.json")
+    parser.add_argument("--docs", type=Path, default=ROOT / "docs" / "results.md")
+    parser.add_argument("--render", action="store_true")
+    parser.add_argument("--smoke", action="store_true")
+    args = parser.parse_args(argv)
+    if args.smoke:
+        args.seeds, args.dims, args.epochs = [0, 1], [3], 1
+        args.n_train, args.n_test = 128, 100
+    return args
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    torch.set_num_threads(1)  # the networks are small
+    if args.render and not args.runs.exists():
+        results = json.loads(args.out.read_text())
+    else:
+        if not args.render:
+            run_missing(args)
+        settings = {"n_train": args.n_train, "n_test": args.n_test, "seeds": args.seeds}
+        results = {"settings": settings, "environment": environment(), "runs": collect(args)}
+    results["summary"] = summarize(results["runs"])
+    write_json(args.out, results)
+    write_section(args.docs, SECTION, render(results))
+    print(f"wrote {args.out} and {args.docs}")
+
+
+if __name__ == "__main__":
+    main()

@@ -119,11 +119,11 @@ def train(dim, row, seed, data, args):
 
 
 def run_missing(args):
-    """Train what has no file yet, all rows of a seed before the next seed."""
+    """Train what has no file yet."""
     data = load_digits_28x28()
     args.runs.mkdir(parents=True, exist_ok=True)
-    tasks = [(d, row, s) for s in args.seeds for d in args.dims for row in ROWS]
-    tasks += [(d, row, s) for s in args.seeds for d in args.dims for row in MORE_ROWS]
+    runs = [(d, s) for d in args.dims for s in args.seeds]
+    tasks = [(d, row, s) for rows in (ROWS, MORE_ROWS) for d, s in runs for row in rows]
     for dim, row, seed in tasks:
         name = "_".join(map(str, (dim, *row, seed)))
         path = args.runs / f"{name}.json"

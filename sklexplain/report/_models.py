@@ -21,6 +21,7 @@ _TRUSTED = frozenset(
         "sklexplain.nets._modules.LSTMAutoencoder",
         "sklexplain.nets._modules.MLPAutoencoder",
         "sklexplain.nets._modules.build_autoencoder",
+        "sklexplain.nets._score_constraint.ScoreConstraint",
         "sklexplain.nets._training.PretextNet",
         "sklexplain.report._recipes.EpochProgress",
         "skorch.callbacks.logging.EpochTimer",

@@ -52,6 +52,7 @@ def quick(module="mlp", **params):
 ESTIMATORS = [
     Autoencoder(max_epochs=3, hidden_layer_sizes=(16,), random_state=0),
     quick(lambda_class=1.0, hidden_layer_sizes=(32,), lr=1e-2, max_epochs=30),
+    quick(lambda_noise=0.1, lambda_variance=0.1, activation="softplus", score_every=2),
 ]
 EXPECTED_FAILURES = {}  # none: a failure is entered here with its reason
 
@@ -63,7 +64,9 @@ def test_sklearn_checks(estimator, check):
     check(estimator)
 
 
-@pytest.mark.parametrize(("estimator", "least"), [(ESTIMATORS[0], 47), (ESTIMATORS[1], 61)])
+@pytest.mark.parametrize(
+    ("estimator", "least"), [(ESTIMATORS[0], 47), (ESTIMATORS[1], 61), (ESTIMATORS[2], 47)]
+)
 def test_no_check_is_left_out(estimator, least):
     checks = list(estimator_checks_generator(estimator, legacy=True))
     assert len(checks) >= least

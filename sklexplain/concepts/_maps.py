@@ -1,8 +1,14 @@
 """Maps of where in a sample its concepts come from."""
 
-from ..attribution import LabelFreeAttributor
-from ..representation import Representation
+import numpy as np
 
+from ..attribution import LabelFreeAttributor
+from ..attribution._methods import METHODS
+from ..representation import Representation
+from ..utils._validation import check_choice
+from ._excitation import excitation_maps
+
+EXCITATION = "excitation_backprop"
 _COPIED = ("estimator_", "n_features_in_", "feature_names_in_", "input_shape_", "seed_", "_raw")
 
 
@@ -52,10 +58,14 @@ def concept_maps(explainer, X, method, method_params, baseline):
     -------
     maps : ndarray of shape (n, n_concepts, *X.shape[1:])
     """
+    check_choice("method", method, [*METHODS, EXCITATION])
     inputs = explainer._inputs(X)
+    excitation = method == EXCITATION
+    if excitation and method_params:
+        raise ValueError(f"method_params={method_params}: method={method!r} has no parameters.")
     attributor = LabelFreeAttributor(
         explainer.estimator_,
-        method=method,
+        method="input_x_gradient" if excitation else method,
         method_params=method_params,
         baseline=baseline,
         batch_size=explainer.batch_size,
@@ -68,4 +78,12 @@ def concept_maps(explainer, X, method, method_params, baseline):
         explainer._representation, explainer._tap, explainer.net_.module_, explainer._fit_inputs
     )
     attributor._fit(explainer._fit_inputs, None)
-    return attributor._explain(inputs, attributor._units)
+    if not excitation:
+        return attributor._explain(inputs, attributor._units)
+    representation, maps = attributor._representation, []
+    with representation.session():
+        for i in range(0, len(inputs), explainer.batch_size):
+            x = representation.tensor(inputs[i : i + explainer.batch_size])
+            parts = excitation_maps(explainer._tap, explainer.net_.module_, x)
+            maps.append(attributor._to_features(parts))
+    return np.concatenate(maps)

@@ -40,10 +40,10 @@ from common import ROOT, environment, markdown_table, rounded, write_json, write
 SECTION = "architecture choice"
 SCORES = ("noise", "variance", "reconstruction")
 NAMES = {
+    "wine": "wine",
+    "breast_cancer": "breast cancer",
     "ecg5000": "ECG5000",
     "digits": "digits (8 × 8)",
-    "breast_cancer": "breast cancer",
-    "wine": "wine",
 }
 
 
@@ -57,22 +57,22 @@ TABLES = grid(
     module=["mlp"],
     hidden_layer_sizes=[(), (32,), (128, 64)],
     n_components=[2, 4, 16],
-    max_epochs=[1, 10, 60],
+    max_epochs=[1, 10, 40],
 )
 SERIES = [
     *grid(
         module=["mlp"],
         hidden_layer_sizes=[(32,), (128, 64)],
         n_components=[2, 8, 32],
-        max_epochs=[1, 10, 60],
+        max_epochs=[1, 10, 40],
     ),
     *grid(
         module=["conv1d"],
         hidden_layer_sizes=[(8,), (16, 32)],
         n_components=[2, 8, 32],
-        max_epochs=[1, 10, 60],
+        max_epochs=[1, 10, 40],
     ),
-    *grid(module=["lstm"], n_components=[4, 16], max_epochs=[1, 10]),
+    *grid(module=["lstm"], n_components=[4, 16], max_epochs=[5]),
 ]
 
 
@@ -80,7 +80,7 @@ def load(name):
     """Samples, labels, and the architectures that are tried."""
     if name == "ecg5000":
         X, y = load_ecg5000(return_X_y=True)
-        rows = np.random.RandomState(0).permutation(len(X))[:900]
+        rows = np.random.RandomState(0).permutation(len(X))[:600]
         return X[rows], y[rows], SERIES
     loaders = {"digits": load_digits, "breast_cancer": load_breast_cancer, "wine": load_wine}
     X, y = loaders[name](return_X_y=True)
@@ -106,7 +106,7 @@ def run(name, seed, args):
         architectures = [a | {"max_epochs": 1} for a in architectures]
     start, entries = time.process_time(), []
     for architecture in architectures:
-        model = Autoencoder(**architecture, validation_split=None, batch_size=32, random_state=seed)
+        model = Autoencoder(**architecture, validation_split=None, random_state=seed)
         model.fit(train)
         probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300))
         probe.fit(model.transform(train), y_train)

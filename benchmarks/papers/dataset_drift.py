@@ -1,4 +1,4 @@
-"""Dataset drift by the noise score: Bertolini, Clevert & Montanari, section 4.4, figure 6.
+"""A two-sided drift statistic beside that of Bertolini, Clevert & Montanari, section 4.4.
 
 An autoencoder is trained on digits; digits it has not seen drift to x + λ y, y normal, clipped to
 [0, 1] or not. Beside the paper's statistic, the drop of the noise score, stands a two-sided one:
@@ -33,16 +33,13 @@ from common import (  # noqa: E402
     write_section,
 )
 
-SECTION = "dataset drift"
-LEVELS = (0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
-SHOWN = (0.1, 0.3, 1.0)
+SECTION = "two-sided drift"
+LEVELS = (0.05, 0.1, 0.2, 0.4, 1.0)
+SHOWN = (0.05, 0.2, 1.0)
 SETTINGS = {  # what is scored: parameters of NoiseScorer
-    "conv2's input, mean/mean": {
-        "layers": ["conv2"], "at": "input", "channel_agg": "mean", "unit_agg": "mean",
-    },
-    "conv2's input, abs/abs": {"layers": ["conv2"], "at": "input"},
-    "all layers, abs/abs": {},
-}  # fmt: skip
+    "conv2's input": {"layers": ["conv2"], "at": "input"},
+    "all layers": {},
+}
 
 
 class Autoencoder(nn.Module):
@@ -97,8 +94,9 @@ def run(seed, args):
             place = results.setdefault(name, {})["clipped" if clipped else "unclipped"] = {}
             for method in ("relative", "distance"):
                 place[method] = judged([scorer.drift(X, method) for X in drifted])
-            p_values = [scorer.drift_pvalue(X) for X in drifted]
-            place["rejected"] = rounded([(p <= 0.05).mean() for p in p_values], 3)
+            if clipped:
+                p_values = [scorer.drift_pvalue(X) for X in drifted]
+                place["rejected"] = rounded([(p <= 0.05).mean() for p in p_values], 3)
     return results
 
 
@@ -130,14 +128,14 @@ def render(results):
                         *[f"{auc[LEVELS.index(level)]:.2f}" for level in SHOWN],
                     ]
                 )
-            share = np.mean([run[name][clipped]["rejected"] for run in runs], axis=0)
-            shown = [share[0], *[share[1 + LEVELS.index(level)] for level in SHOWN]]
-            rejected.append([f"{name}, {clipped}", *[f"{100 * value:.1f}" for value in shown]])
+        share = np.mean([run[name]["clipped"]["rejected"] for run in runs], axis=0)
+        shown = [share[0], *[share[1 + LEVELS.index(level)] for level in SHOWN]]
+        rejected.append([f"{name}, clipped", *[f"{100 * value:.1f}" for value in shown]])
     header = ["", "Spearman with λ, each seed", *[f"AUC, λ = {level:g}" for level in SHOWN]]
     shares = ["p ≤ 0.05, %", "no drift", *[f"λ = {level:g}" for level in SHOWN]]
     return "\n".join(
         [
-            "## Dataset drift",
+            "## A two-sided drift statistic",
             "",
             "Bertolini, Clevert & Montanari, section 4.4, report a Spearman correlation of 0.988 "
             "between the drop of the noise score and λ for digits x + λ y, y normal. Here: their "
@@ -161,8 +159,8 @@ def render(results):
 def parse_args(argv):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--n-train", type=int, default=4000)
-    parser.add_argument("--n-reference", type=int, default=400)
+    parser.add_argument("--n-train", type=int, default=3000)
+    parser.add_argument("--n-reference", type=int, default=300)
     parser.add_argument("--n-samples", type=int, default=100)
     parser.add_argument("--n-epochs", type=int, default=5)
     parser.add_argument("--smoke", action="store_true", help="a tiny run that says nothing")

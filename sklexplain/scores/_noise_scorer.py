@@ -100,7 +100,9 @@ class NoiseScorer(LayerScorer):
     Notes
     -----
     Activation times gradient at a layer is large where the activation is, whether or not training
-    has taught the layer anything; the first layers tell trained from untrained networks least.
+    has taught the layer anything; the first layers tell trained from untrained networks least. At
+    the output itself, which is among the layers if a linear layer makes it, the map is the absolute
+    output.
 
     With ``n_units``, maps are scaled after they have been estimated, which biases the score: by
     less than its standard error in nearly every setting tried. The error reported by

@@ -22,7 +22,9 @@ class VarianceScorer(LayerScorer):
     is reached where every position is all or nothing, with half of the units each.
 
     Untrained networks can score high: random units do look at different things. Compare trained
-    ones, best of one architecture.
+    ones, best of one architecture. At the output itself, which is among the layers if a linear
+    layer makes it, every unit looks at itself alone, whatever was learned: name ``layers`` to leave
+    it out.
 
     Parameters
     ----------

@@ -195,8 +195,9 @@ def test_dataset_drift(tmp_path):
     docs = tmp_path / "results.md"
     results = run("papers/dataset_drift.py", tmp_path, "--docs", docs)
     for setting in results["seeds"]["0"].values():
+        assert len(setting["clipped"]["rejected"]) == len(setting["clipped"]["relative"]["means"])
         for place in setting.values():
-            assert set(place) == {"relative", "distance", "rejected"}
+            assert {"relative", "distance"} <= set(place)
             # The first value is without drift.
             assert len(place["relative"]["means"]) == len(place["relative"]["auc"]) + 1
-    assert docs.read_text().count("all layers, abs/abs, clipped") == 3
+    assert docs.read_text().count("all layers, clipped") == 3

@@ -2,12 +2,12 @@
 
 import copy
 import inspect
+from itertools import pairwise
 from math import ceil, log2, prod
 
 import torch
 from torch import nn
 
-from ..nets._modules import _linear_stack
 from ._losses import gaussian_divergence
 
 _SERIES = (nn.Conv1d, nn.RNNBase)
@@ -214,11 +214,12 @@ def _n_shape(shape):
 
 def _mlp(z_shape, x_shape, channel_axis):
     """Two hidden layers, for tables."""
-    layers = _linear_stack((prod(z_shape), *_HIDDEN, prod(x_shape)), last="output")
+    sizes = (prod(z_shape), *_HIDDEN, prod(x_shape))
     decoder = nn.Sequential(nn.Flatten())
-    for name, layer in layers.items():
-        decoder.add_module(name, layer)
-    decoder.add_module("unflatten", nn.Unflatten(1, x_shape))
+    for n_in, n_out in pairwise(sizes):
+        decoder.append(nn.Linear(n_in, n_out))
+        decoder.append(nn.ReLU())
+    decoder[-1] = nn.Unflatten(1, x_shape)
     return decoder
 
 

@@ -461,7 +461,8 @@ def _difference_words(settings):
         "KernelSHAP's estimate is noisy at that number, and its score shows it (a side check with "
         "one encoder and 10 digits: 1.50, with four times as many coalitions 1.62, Shapley "
         "sampling 1.63).",
-        "CIFAR-10 and the loss-based example importances are not part of this run.",
+        "CIFAR-10 is not part of this run. SimplEx and the loss-based example importances have a "
+        "section of their own.",
     ]
     return "\n".join(f"- {line}" for line in lines)
 

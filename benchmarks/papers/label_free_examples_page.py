@@ -101,7 +101,7 @@ def _rate_table(runs):
 
 def _seconds_words():
     return (
-        "Seconds, median over runs, on a machine that was shared: `fit` on the training examples, "
+        "Seconds of the fastest run, on a machine that was shared: `fit` on the training examples, "
         "`transform` of the test samples. TracIn averages the gradients of the denoising network "
         "over 8 draws of the noise, which costs 8 passes; influence has one draw, so that its "
         "linear systems, 4 rows an example and a draw, can be solved exactly. Residual: of these "
@@ -114,9 +114,7 @@ def _seconds_table(datasets):
     rows = []
     for method in networks.METHODS:
         entries = [[r["methods"][method] for r in runs] for runs in datasets.values()]
-        values = [
-            np.median([e[step] for e in runs]) for runs in entries for step in ("fit", "transform")
-        ]
+        values = [min(e[step] for e in runs) for runs in entries for step in ("fit", "transform")]
         rows.append([method, *(f"{v:.2f}" for v in values)])
     row = ["influence: residual"]
     for runs in datasets.values():
@@ -267,7 +265,7 @@ def _difference_words(settings):
         f"{settings['epochs_ecg']} (ECG5000, the paper 150), with patience 10 on a tenth of the "
         f"training data; a checkpoint every {networks.EVERY} epochs, the paper every 10.",
         "MNIST: 10,000 digits, 8,000 of them for training, where the paper has 60,000; "
-        f"{settings['n_examples']} test digits where its table 1 has 10,000. Noise of standard "
+        f"{settings['n_explained']} test digits where its table 1 has 10,000. Noise of standard "
         "deviation 0.3, a fifth of the pixels masked, 4 latent units. ECG5000: "
         f"{settings['units_ecg']} units, as there, and batches of 8.",
         "Influence: Gauss–Newton curvature with damping 1e-3, solved exactly, where the paper has "

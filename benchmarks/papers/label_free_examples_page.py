@@ -174,11 +174,12 @@ def _render_pretext(pretext):
         f"clean digits: {quality}; accuracy {_pm(accuracy, 3)}.",
         _pretext_claims(pretext),
         "**Pixels.** The paper's released code takes absolute values before it correlates, so both "
-        "are shown. It also tiles f(x) as x1, x2, …, x1, x2, … beside draws tiled x1, x1, …, x2, "
-        "x2, …, so that most draws explain the representation of another sample of the batch of "
-        "300. *5 draws* computes gradient SHAP with captum's default number of draws, tiled right; "
-        "*mis-tiled* is the same with that error. Correlation with integrated gradients of the "
-        f"same encoder: {right} tiled right, {wrong} mis-tiled. *Replication*: an independent "
+        "are shown; black pixels have no importance for any encoder, so absolute values are alike "
+        "wherever the ink is. It also tiles f(x) as x1, x2, …, x1, x2, … beside draws tiled x1, "
+        "x1, …, x2, x2, …, so that most draws explain the representation of another sample of the "
+        "batch of 300. *5 draws* is gradient SHAP with captum's default number of draws, tiled "
+        "right; *mis-tiled* is the same with that error. Correlation with integrated gradients of "
+        f"the same encoder: {right} tiled right, {wrong} mis-tiled. *Replication*: an independent "
         "one, 5 runs.",
         _correlation_table(pretext["features"], "signed: "),
         _correlation_table(pretext["absolute features"], "absolute: ", REPLICATED_FEATURES),
@@ -205,36 +206,44 @@ def _correlation_table(methods, prefix, replicated=()):
 
 
 def _pretext_claims(pretext):
-    signed, absolute = pretext["features"], pretext["absolute features"]
+    absolute = pretext["absolute features"]
     released = absolute["gradient SHAP, 5 draws, mis-tiled"]
-    exact, dknn = absolute["integrated gradients"], pretext["examples"]["DKNN"]
+    exact, signed = (pretext[k]["integrated gradients"] for k in ("absolute features", "features"))
+    dknn = pretext["examples"]["DKNN"]
     as_released = pretext["examples"]["DKNN, inverse squared distance, pixels 0 to 255"]
     rows = [
         [
-            "saliency maps of different tasks are moderately correlated",
-            f"mis-tiled {_range(released)}; integrated gradients {_range(exact)}, signed "
-            f"{_range(signed['integrated gradients'])}",
+            "pixels of different tasks are moderately correlated",
+            f"absolute: mis-tiled {_range(released)}, integrated gradients {_range(exact)}, two "
+            f"untrained encoders {_mean(exact, 'u')}; signed: integrated gradients "
+            f"{_range(signed)}, two untrained encoders {_mean(signed, 'u')}",
         ],
         [
-            "correlations of examples are weak",
-            f"as released {_range(as_released)}; DKNN {_range(dknn)}",
+            "examples are weakly correlated",
+            f"DKNN as released {_range(as_released)}, as the text has it {_range(dknn)}, two "
+            f"untrained encoders {_mean(dknn, 'u')}",
         ],
         [
-            "for pixels, classification is as far from the autoencoders as they are apart",
-            f"autoencoder–classifier {_mean(exact, 'c')}, between autoencoders {_mean(exact, 'a')}"
-            f"; mis-tiled {_mean(released, 'c')} and {_mean(released, 'a')}",
+            "for pixels, the classifier is no farther from autoencoders than they are apart",
+            "; ".join(
+                f"{name}: {_mean(found, 'c')} to the classifier, {_mean(found, 'a')} apart"
+                for name, found in (
+                    ("absolute, mis-tiled", released),
+                    ("absolute, integrated gradients", exact),
+                    ("signed, integrated gradients", signed),
+                )
+            ),
         ],
         [
-            "for examples, it is farther",
-            f"{_mean(dknn, 'c')} and {_mean(dknn, 'a')}; as released {_mean(as_released, 'c')} and "
-            f"{_mean(as_released, 'a')}",
+            "for examples, it is",
+            f"DKNN: {_mean(dknn, 'c')} to the classifier, {_mean(dknn, 'a')} apart",
         ],
         [
             "distinct tasks do not give interchangeable representations",
-            f"autoencoders of one task, other seeds: pixels {_mean(exact, 's')}, examples "
-            f"{_mean(dknn, 's')}; of two tasks: {_mean(exact, 'a')} and {_mean(dknn, 'a')}; two "
-            f"classifiers: {_mean(exact, 'C')} and {_mean(dknn, 'C')}; two untrained encoders: "
-            f"{_mean(exact, 'u')} and {_mean(dknn, 'u')}",
+            "autoencoders of two tasks, and of one task with two seeds: pixels "
+            f"{_mean(signed, 'a')} and {_mean(signed, 's')} (signed, integrated gradients), "
+            f"examples {_mean(dknn, 'a')} and {_mean(dknn, 's')} (DKNN); two classifiers: "
+            f"{_mean(signed, 'C')} and {_mean(dknn, 'C')}",
         ],
     ]
     return markdown_table(["the paper says", "here"], rows).replace("---:", "---")

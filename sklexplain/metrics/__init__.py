@@ -9,13 +9,23 @@ from ._concepts import (
     locality,
     voronoi_parts,
 )
+from ._decoding import (
+    evaluation_accuracy,
+    evaluation_accuracy_scorer,
+    interpretability,
+    interpretability_scorer,
+)
 from ._latent_shift import latent_shift_curve
 
 __all__ = [
     "completeness_error",
     "concept_orthogonality",
+    "evaluation_accuracy",
+    "evaluation_accuracy_scorer",
     "faithfulness",
     "grid_parts",
+    "interpretability",
+    "interpretability_scorer",
     "latent_shift_curve",
     "locality",
     "saliency_correlation",

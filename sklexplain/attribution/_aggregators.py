@@ -13,7 +13,7 @@ def check_aggregator(name, value):
         check_choice(name, value, AGGREGATORS)
 
 
-def aggregate(values, how, dim):
+def aggregate(values, how, dim, overwrite=False):
     """Aggregate along one axis.
 
     Parameters
@@ -27,6 +27,8 @@ def aggregate(values, how, dim):
         ``how(values, dim=dim)`` and drops the axis, like ``torch.amax``.
     dim : int
         The axis.
+    overwrite : bool, default=False
+        Whether ``values`` may be overwritten, which is faster.
 
     Returns
     -------
@@ -43,11 +45,18 @@ def aggregate(values, how, dim):
         return how(values, dim=dim)
     if how == "none":
         return values
+    n = values.shape[dim]
     if how == "mean":
-        return values.mean(dim)
+        return values.sum(dim) * (1 / n)
     if how == "abs":
-        return values.abs().mean(dim)
-    moments = RunningMoments(order=3 if how == "skew" else 2)
+        return (values.abs_() if overwrite else values.abs()).sum(dim) * (1 / n)
+    if how == "var":
+        if n == 1:
+            return torch.zeros_like(values.select(dim, 0))
+        mean = values.sum(dim, keepdim=True) * (1 / n)
+        centred = values.sub_(mean) if overwrite else values - mean
+        return (centred.square_() if overwrite else centred**2).sum(dim) * (1 / (n - 1))
+    moments = RunningMoments(order=3)
     moments.add(values, dim)
     return moments.result(how)
 
@@ -118,22 +127,31 @@ class RunningAggregate:
         See `aggregate`. The last two need all values at once and keep them.
     """
 
+    # Fewer, larger steps: many small ones cost more than the numbers in them.
+    _BUFFER = 32
+
     def __init__(self, how):
         self.how = how
         self.keeps_all = callable(how) or how == "none"
-        self._blocks = []
+        self._blocks, self._n = [], 0
         order = {"mean": 1, "abs": 1, "var": 2, "skew": 3}
         self._moments = None if self.keeps_all else RunningMoments(order[how])
 
     def add(self, values):
         """Take in a block of shape (k, ...)."""
-        if self.keeps_all:
-            self._blocks.append(values)
-        else:
-            self._moments.add(values.abs() if self.how == "abs" else values)
+        self._blocks.append(values.abs() if self.how == "abs" else values)
+        self._n += len(values)
+        if self._n >= self._BUFFER and not self.keeps_all:
+            self._merge()
+
+    def _merge(self):
+        if self._blocks:
+            self._moments.add(torch.cat(self._blocks))
+        self._blocks, self._n = [], 0
 
     def result(self):
         """Aggregate of everything taken in: (...), or (N, ...) for "none"."""
         if self.keeps_all:
             return aggregate(torch.cat(self._blocks), self.how, 0)
+        self._merge()
         return self._moments.result("mean" if self.how == "abs" else self.how)

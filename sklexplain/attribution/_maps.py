@@ -9,6 +9,9 @@ import torch
 from ..representation._jacobian import unit_gradients
 from ._aggregators import RunningAggregate, aggregate
 
+# Numbers that stay in the processor's cache between two operations.
+_CHUNK = 2**18
+
 SALIENCIES = ("gradient", "activation_x_gradient", "grad_cam")
 
 
@@ -47,9 +50,25 @@ def channel_maps(gradients, activations, saliency, channel_agg):
     if saliency == "grad_cam":
         weights = gradients.flatten(3).mean(3)  # (k, b, C)
         return torch.einsum("kbc,bc...->kb...", weights, activations).relu()
-    if saliency == "activation_x_gradient":
-        gradients = gradients * activations
-    return aggregate(gradients, channel_agg, 2)
+    if saliency == "gradient":
+        return aggregate(gradients, channel_agg, 2)
+    if torch.is_grad_enabled():
+        return aggregate(gradients * activations, channel_agg, 2)
+    if channel_agg in ("mean", "abs"):
+        return _mean_product(gradients, activations, channel_agg)
+    return aggregate(gradients * activations, channel_agg, 2, overwrite=True)
+
+
+def _mean_product(gradients, activations, how):
+    """Mean over the channels of products or their absolute values, a few channels at a time."""
+    n_channels, size = gradients.shape[2], gradients[:, :, :1].numel()
+    step = max(1, _CHUNK // max(1, size))
+    total = None
+    for i in range(0, n_channels, step):
+        product = gradients[:, :, i : i + step] * activations[:, i : i + step]
+        part = (product.abs_() if how == "abs" else product).sum(2)
+        total = part if total is None else total.add_(part)
+    return total.mul_(1 / n_channels)
 
 
 def unit_maps(
@@ -77,12 +96,22 @@ def unit_maps(
         For Grad-CAM at a layer that has no channels beside positions.
     """
     check_grad_cam(points, saliency)
+
+    def reduce(gradients, activations):
+        return channel_maps(gradients, activations, saliency, channel_agg)
+
     blocks = unit_gradients(
-        call, points, x, units=units, weights=weights, rows=rows, create_graph=create_graph
+        call,
+        points,
+        x,
+        units=units,
+        weights=weights,
+        rows=rows,
+        create_graph=create_graph,
+        reduce=reduce,
     )
-    for index, gradients, activations in blocks:
-        pairs = zip(gradients, activations, strict=True)
-        yield index, [channel_maps(g, a, saliency, channel_agg) for g, a in pairs]
+    for index, maps, _ in blocks:
+        yield index, maps
 
 
 def layer_maps(
@@ -121,14 +150,12 @@ def layer_maps(
     ValueError
         For Grad-CAM at a layer that has no channels beside positions.
     """
+    weights = unit_weights
+    if weights is None and _only_mean(saliency, channel_agg, unit_agg):
+        # Everything is linear: the mean of the maps is the map of the mean.
+        weights = _mean_weights(points.n_units, units, x)
     parts = []
     for i in range(0, len(x), rows):
-        weights, aggregates = unit_weights, None
-        if weights is None and _only_mean(saliency, channel_agg, unit_agg):
-            # Everything is linear: the mean of the maps is the map of the mean.
-            weights = _mean_weights(points.n_units, units, x)
-        if weights is None:
-            aggregates = [RunningAggregate(unit_agg) for _ in points]
         blocks = unit_maps(
             call,
             points,
@@ -142,13 +169,23 @@ def layer_maps(
         )
         if weights is not None:
             parts.append([m[0] for m in next(blocks)[1]])
-            continue
-        for _, maps in blocks:
-            for running, m in zip(aggregates, maps, strict=True):
-                running.add(m)
-        results = [running.result() for running in aggregates]
-        parts.append([r.movedim(0, 1) if unit_agg == "none" else r for r in results])
+        else:
+            with torch.set_grad_enabled(create_graph):
+                parts.append(_over_units(blocks, unit_agg))
     return [torch.cat(part) for part in zip(*parts, strict=True)]
+
+
+def _over_units(blocks, unit_agg):
+    """Aggregate blocks of maps (k, b, *spatial) over the units: (b, *spatial) a layer."""
+    running = RunningAggregate(unit_agg)
+    for _, maps in blocks:
+        shapes = [m.shape[2:] for m in maps]
+        running.add(torch.cat([m.flatten(2) for m in maps], dim=2))  # all layers side by side
+    flat = running.result()
+    if unit_agg == "none":
+        flat = flat.movedim(0, 1)
+    parts = flat.split([shape.numel() for shape in shapes], dim=-1)
+    return [m.unflatten(-1, shape) for m, shape in zip(parts, shapes, strict=True)]
 
 
 def _only_mean(saliency, channel_agg, unit_agg):

@@ -16,6 +16,7 @@ from ._decoding import (
     interpretability_scorer,
 )
 from ._latent_shift import latent_shift_curve
+from ._sparsity import map_sparsity
 
 __all__ = [
     "completeness_error",
@@ -28,6 +29,7 @@ __all__ = [
     "interpretability_scorer",
     "latent_shift_curve",
     "locality",
+    "map_sparsity",
     "saliency_correlation",
     "similarity_rate",
     "voronoi_parts",

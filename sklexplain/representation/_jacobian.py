@@ -5,6 +5,7 @@ times is run forward once, and one backward pass through it gives several units'
 sample, at every layer.
 """
 
+import functools
 from contextlib import nullcontext
 
 import torch
@@ -12,10 +13,16 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ._points import Point, Points, entering, find_points, watching
 
+# Bytes of a batch kept for the backward pass beyond which a pass's overhead does not count.
+_LARGE = 4 * 2**20
+_UNITS_A_COPY = 8
+
 __all__ = ["Point", "Points", "find_points", "unit_gradients"]
 
 
-def unit_gradients(call, points, x, *, units=None, weights=None, rows, create_graph=False):
+def unit_gradients(
+    call, points, x, *, units=None, weights=None, rows, create_graph=False, reduce=None
+):
     """Gradients of output units at layers, block by block over the units.
 
     Parameters
@@ -34,6 +41,9 @@ def unit_gradients(call, points, x, *, units=None, weights=None, rows, create_gr
         Most (sample, unit) rows at once, but at least one unit of all samples.
     create_graph : bool, default=False
         Whether the gradients are differentiable.
+    reduce : callable or None, default=None
+        Called as ``reduce(gradients, activations)`` for one point, as soon as its gradients are
+        there; what it returns is yielded in their place.
 
     Yields
     ------
@@ -51,11 +61,11 @@ def unit_gradients(call, points, x, *, units=None, weights=None, rows, create_gr
         index = torch.arange(points.n_units) if units is None else torch.as_tensor(units)
         cotangents = None
     n_rows = 1 if weights is not None else len(index)
-    # Each sample so often in the batch, as many units are differentiated at once.
-    copies = max(1, min(n_rows, points.block_rows(rows, x.device) // len(x)))
+    copies = _n_copies(points, x, n_rows, rows)
     with torch.set_grad_enabled(create_graph):
         z, tensors = _forward(call, points, x, copies, create_graph)
         activations = _activations(points, tensors, len(x), copies, create_graph)
+    taken = _Taken(points, tensors, activations, copies, reduce, create_graph)
     for i in range(0, n_rows, copies):
         if index is None:
             block, c = None, cotangents.to(z)
@@ -64,9 +74,8 @@ def unit_gradients(call, points, x, *, units=None, weights=None, rows, create_gr
             c = _unit_rows(block, points.n_units, z)
         last = i + copies >= n_rows
         with torch.set_grad_enabled(create_graph):
-            gradients = _backward(z, tensors, c, len(x), copies, create_graph, last)
-            gradients = _arranged(points, gradients, len(x), copies, len(c))
-        yield block, gradients, activations
+            found = taken.backward(z, c, last)
+        yield block, found, activations
 
 
 def _matrix(weights, n_units):
@@ -83,6 +92,15 @@ def _unit_rows(block, n_units, z):
     c = z.new_zeros(len(block), n_units)
     c[torch.arange(len(block)), block.to(z.device)] = 1
     return c
+
+
+def _n_copies(points, x, n_units, rows):
+    """How often each sample is in the batch; as many units are differentiated at once."""
+    copies = min(n_units, points.block_rows(rows, x.device) // len(x))
+    # Where copies are no cheaper to run forward than one by one, many units must pay for them.
+    if points.row_bytes * len(x) > _LARGE and n_units < _UNITS_A_COPY * copies:
+        return 1
+    return max(1, copies)
 
 
 def _forward(call, points, x, copies, create_graph):
@@ -117,22 +135,80 @@ def _activations(points, tensors, n_samples, copies, create_graph):
     return found
 
 
-def _backward(z, tensors, cotangents, n_samples, copies, create_graph, last):
-    """Gradients of the units, one a copy; copies without a unit get zeros."""
-    c = cotangents
-    if len(c) < copies:
-        c = torch.cat([c, c.new_zeros(copies - len(c), c.shape[1])])
-    c = c.repeat_interleave(n_samples, dim=0)
-    return torch.autograd.grad(
-        z, tensors, c, retain_graph=create_graph or not last, create_graph=create_graph
-    )
+class _Taken:
+    """Takes gradients at points out of backward passes.
+
+    Each is reduced as soon as it is there, in the processor's cache, and then forgotten: only those
+    at sources, which no other point's gradient goes on to, are kept to the end of the pass. Where
+    gradients are wanted themselves or their derivatives are, all are kept.
+    """
+
+    def __init__(self, points, tensors, activations, copies, reduce, create_graph):
+        self.points = points
+        self.activations = activations
+        self.n_samples = len(activations[0]) if activations else 0
+        self.copies = copies
+        self.reduce = reduce
+        self.create_graph = create_graph
+        self.found = [None] * len(points)
+        self.n_units = 0
+        self.ends = tensors
+        self.early = reduce is not None and not create_graph
+        if self.early:
+            self.ends = [tensors[i] for i in _sources(tensors)]
+            for i, tensor in enumerate(tensors):
+                tensor.register_hook(functools.partial(self._take, i))
+
+    def backward(self, z, cotangents, last):
+        """Run one pass; a copy of the samples that is given no unit is given zeros."""
+        c, self.n_units = cotangents, len(cotangents)
+        if len(c) < self.copies:
+            c = torch.cat([c, c.new_zeros(self.copies - len(c), c.shape[1])])
+        gradients = torch.autograd.grad(
+            z,
+            self.ends,
+            c.repeat_interleave(self.n_samples, dim=0),
+            retain_graph=self.create_graph or not last,
+            create_graph=self.create_graph,
+        )
+        if not self.early:
+            for i, gradient in enumerate(gradients):
+                self._take(i, gradient)
+        found, self.found = self.found, [None] * len(self.points)
+        return found
+
+    def _take(self, i, gradient):
+        gradient = self.points[i].arrange(gradient)
+        gradient = gradient.unflatten(0, (self.copies, self.n_samples))[: self.n_units]
+        if self.reduce is not None:
+            gradient = self.reduce(gradient, self.activations[i])
+        self.found[i] = gradient
 
 
-def _arranged(points, gradients, n_samples, copies, n_units):
-    """Gradients of (copies · b) rows to (k, b, C, *spatial)."""
-    arranged = []
-    for point, gradient in zip(points, gradients, strict=True):
-        gradient = point.arrange(gradient)
-        gradient = gradient.unflatten(0, (copies, n_samples))
-        arranged.append(gradient[:n_units])
-    return arranged
+def _sources(tensors):
+    """Positions of tensors such that every tensor's gradient goes on to one of theirs."""
+    nodes = [torch.autograd.graph.get_gradient_edge(tensor).node for tensor in tensors]
+    reaches, sources = {}, []
+    for i, node in enumerate(nodes):
+        if not _reaches(node, reaches):
+            reaches[node] = True
+            sources.append(i)
+    return sources
+
+
+def _reaches(node, known):
+    """Whether the backward pass goes from a node on to one known to be (or reach) a source."""
+    stack = [node]
+    while stack:
+        top = stack[-1]
+        if top in known:
+            stack.pop()
+            continue
+        following = [n for n, _ in top.next_functions if n is not None]
+        unknown = [n for n in following if n not in known]
+        if unknown:
+            stack.extend(unknown)
+        else:
+            known[top] = any(known[n] for n in following)
+            stack.pop()
+    return known[node]

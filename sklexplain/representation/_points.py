@@ -35,6 +35,7 @@ _TUPLES = (nn.RNNBase, nn.MultiheadAttention)
 
 # Larger blocks leave the processor's cache; elsewhere it is memory that bounds them.
 BLOCK_BYTES = {"cpu": 12 * 2**20, "other": 4 * 2**30}
+MIN_BLOCK = 3
 
 
 @dataclass(frozen=True)
@@ -123,9 +124,9 @@ class Points:
         return replace(self, points=tuple(self.points[i] for i in indices))
 
     def block_rows(self, batch_size, device):
-        """Return the number of samples to take at once, at most ``batch_size``."""
+        """Return the number of rows to take at once, at most ``batch_size``."""
         most = BLOCK_BYTES["cpu" if device.type == "cpu" else "other"]
-        return max(1, min(batch_size, most // self.row_bytes))
+        return min(batch_size, max(MIN_BLOCK, most // self.row_bytes))
 
 
 def find_points(call, x, modules, *, layers=None, at="output"):

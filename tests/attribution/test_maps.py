@@ -11,6 +11,7 @@ from torch import nn
 from sklexplain.attribution._aggregators import RunningAggregate, aggregate
 from sklexplain.attribution._maps import layer_maps, unit_maps
 from sklexplain.representation._jacobian import find_points, unit_gradients
+from sklexplain.representation._points import BLOCK_BYTES
 from tests.cases import NETS, make_net, make_X
 
 REFERENCES = {
@@ -195,3 +196,40 @@ def test_second_derivatives(saliency, unit_agg):
         return layer_maps(call, points, x, rows=4, create_graph=True, **params)[0]
 
     assert torch.autograd.gradcheck(maps, (x, weight))
+
+
+class Branches(nn.Module):
+    """Two parallel convolutions, one of them past a part that no other layer is behind."""
+
+    def __init__(self):
+        super().__init__()
+        self.left = nn.Conv1d(2, 3, 3, padding=1)
+        self.right = nn.Conv1d(2, 3, 1)
+        self.last = nn.Conv1d(3, 2, 1)
+
+    def forward(self, x):
+        h = self.left(x).tanh() * self.right(x * x).relu()
+        return self.last(h).exp().flatten(1)
+
+
+@pytest.mark.parametrize("freeze", [True, False])
+def test_parallel_branches_and_large_samples(monkeypatch, freeze):
+    torch.manual_seed(0)
+    net, x = Branches().double(), torch.randn(2, 2, 4, dtype=torch.float64)
+    net.requires_grad_(not freeze)
+    points = find_points(net, x, dict(net.named_modules()))
+    assert points.names == ["left", "right", "last"]
+    params = {"saliency": "activation_x_gradient", "channel_agg": "var", "unit_agg": "skew"}
+    expected = layer_maps(net, points, x, rows=16, create_graph=True, **params)
+    for chunk in (1, 100):
+        monkeypatch.setattr("sklexplain.attribution._maps._CHUNK", chunk)
+        for bytes_, large in ((1, 1), (1, 2**30), (2**30, 1)):
+            monkeypatch.setitem(BLOCK_BYTES, "cpu", bytes_)
+            monkeypatch.setattr("sklexplain.representation._jacobian._LARGE", large)
+            found = layer_maps(net, points, x, rows=16, **params)
+            torch.testing.assert_close(found, [e.detach() for e in expected])
+            for channel_agg in ("mean", "abs"):
+                given = params | {"channel_agg": channel_agg}
+                found = layer_maps(net, points, x[:1], rows=16, **given)
+                want = layer_maps(net, points, x[:1], rows=16, create_graph=True, **given)
+                torch.testing.assert_close(found, [w.detach() for w in want])

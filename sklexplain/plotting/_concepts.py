@@ -1,0 +1,253 @@
+"""Display of one sample's concepts."""
+
+import numpy as np
+
+from ._attribution import _coloured_line, _shortened
+from ._samples import (
+    as_channels,
+    column_names,
+    draw_image,
+    format_value,
+    kind_of_explainer,
+    resolve_kind,
+    rows_of,
+)
+from ._style import INK, centred_norm, diverging_colormap, get_axes, plain_axes, split_axes
+
+_ROW = 3  # images or bar charts side by side
+
+
+class ConceptDisplay:
+    """What every concept adds to a network's output for one sample, and where it comes from.
+
+    Bars on the left are the concepts' contributions, weight times value; on the right stands a map
+    a concept, largest contribution first: bars for the columns of a table, a coloured line for a
+    series, a heat map for an image. Red adds to the output, blue takes from it.
+
+    Parameters
+    ----------
+    sample : array-like of shape (n_features,), (channels, time), (time, channels), \
+            (height, width) or (channels, height, width)
+        The sample, in raw units; a table's row may hold categories.
+    maps : array-like of shape (n_concepts, *sample.shape)
+        Where every concept comes from, times its weight.
+    contributions : array-like of shape (n_concepts,)
+        What every concept adds to the output.
+    kind : {"table", "series", "image"} or None, default=None
+        How to draw. None: "table" for one axis, "series" for two axes of which `channel_axis` is
+        one, else "image".
+    channel_axis : int or None, default=None
+        The sample's axis that holds channels.
+    feature_names : array-like of str or None, default=None
+        Column names.
+    limit : float or None, default=None
+        The attribution of the strongest colour; None: the largest of this sample.
+    n_top : int, default=5
+        Number of columns to draw for each concept, for tables.
+
+    Attributes
+    ----------
+    ax_ : matplotlib.axes.Axes
+        Where it was drawn, an empty frame.
+    bar_ax_ : matplotlib.axes.Axes
+        The axes with the contributions.
+    axes_ : ndarray of matplotlib.axes.Axes of shape (n_concepts,)
+        The axes with the maps, in the order in which they are drawn.
+    order_ : ndarray of int of shape (n_concepts,)
+        The concepts in that order.
+    figure_ : matplotlib.figure.Figure
+        The figure.
+
+    See Also
+    --------
+    sklexplain.SRAEExplainer : What finds concepts.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklexplain.plotting import ConceptDisplay
+    >>> maps = np.array([[1.0, 0.0, 0.2], [0.0, -0.3, 0.1]])
+    >>> display = ConceptDisplay([5.1, 3.5, 1.4], maps, [1.2, -0.2]).plot()
+    >>> display.order_
+    array([0, 1])
+    """
+
+    def __init__(
+        self,
+        sample,
+        maps,
+        contributions,
+        *,
+        kind=None,
+        channel_axis=None,
+        feature_names=None,
+        limit=None,
+        n_top=5,
+    ):
+        self.sample = sample
+        self.maps = maps
+        self.contributions = contributions
+        self.kind = kind
+        self.channel_axis = channel_axis
+        self.feature_names = feature_names
+        self.limit = limit
+        self.n_top = n_top
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator,
+        X,
+        *,
+        index=0,
+        target=0,
+        method="integrated_gradients",
+        method_params=None,
+        baseline="mean",
+        kind=None,
+        channel_axis=None,
+        ax=None,
+        **kw,
+    ):
+        """Compute and draw the concepts of one sample.
+
+        Parameters
+        ----------
+        estimator : SRAEExplainer
+            Fitted.
+        X : array-like or DataFrame of shape (n_samples, ...)
+            Samples.
+        index : int, default=0
+            Position of the sample in X.
+        target : int, default=0
+            Which of several targets the contributions are to.
+        method, method_params, baseline
+            See `SRAEExplainer.concept_attributions`.
+        kind : {"table", "series", "image"} or None, default=None
+            How to draw; None: what the network's layers tell.
+        channel_axis : int or None, default=None
+            The sample's axis that holds channels; None: what the network's layers tell.
+        ax : matplotlib.axes.Axes or None, default=None
+            Where to draw; None for a new figure.
+        **kw : object
+            Other parameters of the constructor.
+
+        Returns
+        -------
+        display : ConceptDisplay
+        """
+        own_kind, own_axis = kind_of_explainer(estimator)
+        channel_axis = own_axis if channel_axis is None else channel_axis
+        index = range(len(X))[index]
+        one = X[index : index + 1] if not hasattr(X, "iloc") else X.iloc[index : index + 1]
+        weights = np.atleast_2d(estimator.concept_weights_)[target]  # (n_concepts,)
+        maps = estimator.concept_attributions(
+            one, method, method_params=method_params, baseline=baseline
+        )[0]
+        maps = maps * weights.reshape(-1, *[1] * (maps.ndim - 1))
+        contributions = weights * np.asarray(estimator.transform(one))[0]
+        kw.setdefault("feature_names", getattr(estimator, "feature_names_in_", None))
+        kind = own_kind if kind is None else kind
+        sample = rows_of(X, index)
+        display = cls(sample, maps, contributions, kind=kind, channel_axis=channel_axis, **kw)
+        return display.plot(ax=ax)
+
+    def plot(self, ax=None):
+        """Draw the concepts.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes or None, default=None
+            Where to draw; None for a new figure.
+
+        Returns
+        -------
+        display : ConceptDisplay
+            Itself, with ``ax_``, ``bar_ax_``, ``axes_``, ``order_`` and ``figure_``.
+
+        Raises
+        ------
+        ValueError
+            If shapes do not fit together.
+        """
+        sample, maps = np.asarray(self.sample), np.asarray(self.maps)
+        contributions = np.asarray(self.contributions)
+        n = len(maps)
+        if maps.shape[1:] != sample.shape or contributions.shape != (n,):
+            raise ValueError(
+                f"maps of shape {maps.shape} and contributions of shape {contributions.shape} do "
+                f"not fit to a sample of shape {sample.shape}: there must be a map of its shape, "
+                "and a number, for each concept."
+            )
+        kind = resolve_kind(self.kind, sample.shape, self.channel_axis)
+        columns = 1 if kind == "series" else min(n + (kind == "image"), _ROW)
+        rows = -(-(n + (kind == "image")) // columns)
+        height = {"table": 0.7 + 0.25 * self.n_top, "series": 1.2, "image": 1.9}[kind]
+        self.figure_, self.ax_ = get_axes(ax, (3.0 + 2.4 * max(columns, 2), 0.8 + height * rows))
+        left, right = split_axes(self.ax_, 1, 2, width_ratios=[1, 1.3 * max(columns, 2)])[0]
+        self.order_ = np.argsort(-np.abs(contributions), kind="stable")
+        self._bars(left, contributions[self.order_])
+        grid = split_axes(right, rows, columns, **({"sharex": True} if kind == "series" else {}))
+        draw = {"table": self._table, "series": self._series, "image": self._image}[kind]
+        draw(grid.ravel(), sample, maps[self.order_])
+        for axes, concept in zip(self.axes_, self.order_, strict=True):
+            axes.set_title(f"concept {concept}: {contributions[concept]:+.3g}", fontsize=9)
+        return self
+
+    def _bars(self, ax, contributions):
+        self.bar_ax_ = ax
+        colors = diverging_colormap()(centred_norm(contributions)(contributions))
+        position = np.arange(len(contributions))
+        ax.barh(position, contributions, color=colors, edgecolor=INK, linewidth=0.4)
+        ax.axvline(0, color=INK, linewidth=0.8)
+        ax.set_yticks(position, [f"concept {i}" for i in self.order_], fontsize=9)
+        ax.invert_yaxis()
+        ax.set_xlabel("contribution to the output", fontsize=9)
+        plain_axes(ax)
+
+    def _table(self, grid, sample, maps):
+        self.axes_ = self._used(grid, len(maps))
+        names = column_names(self.feature_names, len(sample))
+        norm = centred_norm(maps, self.limit)
+        for ax, values in zip(self.axes_, maps, strict=True):
+            top = np.argsort(-np.abs(values), kind="stable")[: self.n_top]
+            colors = diverging_colormap()(norm(values[top]))
+            ax.barh(np.arange(len(top)), values[top], color=colors, edgecolor=INK, linewidth=0.4)
+            ax.axvline(0, color=INK, linewidth=0.8)
+            labels = [f"{_shortened(names[i], 18)} = {format_value(sample[i])}" for i in top]
+            # A dollar sign in a column's name is no formula.
+            ax.set_yticks(np.arange(len(top)), labels, fontsize=7, parse_math=False)
+            ax.tick_params(axis="x", labelsize=7)
+            ax.set_xlim(norm.vmin, norm.vmax)
+            ax.invert_yaxis()
+            plain_axes(ax)
+
+    def _series(self, grid, sample, maps):
+        self.axes_ = self._used(grid, len(maps))
+        lines = as_channels(sample, "series", self.channel_axis)
+        norm, colormap = centred_norm(maps, self.limit), diverging_colormap()
+        for ax, values in zip(self.axes_, maps, strict=True):
+            colours = as_channels(values, "series", self.channel_axis)
+            for line, colour in zip(lines, colours, strict=True):
+                collection = _coloured_line(ax, line, colour, colormap, norm)
+            plain_axes(ax)
+        self.axes_[-1].set_xlabel("time step")
+        self.figure_.colorbar(collection, ax=grid.tolist(), label="attribution", pad=0.02)
+
+    def _image(self, grid, sample, maps):
+        draw_image(grid[0], as_channels(sample, "image", self.channel_axis))
+        grid[0].set_title("sample", fontsize=9)
+        self.axes_ = self._used(grid[1:], len(maps))
+        if maps.ndim == 4:  # what matters at a pixel is the sum over its channels
+            maps = maps.sum(axis=1 + (0 if self.channel_axis is None else self.channel_axis))
+        options = {"cmap": diverging_colormap(), "norm": centred_norm(maps, self.limit)}
+        for ax, values in zip(self.axes_, maps, strict=True):
+            image = ax.imshow(values, interpolation="nearest", **options)
+            ax.set(xticks=[], yticks=[])
+        self.figure_.colorbar(image, ax=grid.tolist(), label="attribution", pad=0.02)
+
+    def _used(self, grid, n):
+        """Keep the first axes; the others are hidden."""
+        for ax in grid[n:]:
+            ax.set_axis_off()
+        return grid[:n]

@@ -14,7 +14,9 @@ from ._samples import (
 )
 from ._style import INK, centred_norm, diverging_colormap, get_axes, plain_axes, split_axes
 
-_ROW = 3  # images or bar charts side by side
+# Panels side by side, and their sizes in inches.
+_COLUMNS = {"table": 2, "series": 1, "image": 3}
+_WIDTH = {"table": 3.6, "series": 4.8, "image": 2.4}
 
 
 class ConceptDisplay:
@@ -180,11 +182,13 @@ class ConceptDisplay:
                 "and a number, for each concept."
             )
         kind = resolve_kind(self.kind, sample.shape, self.channel_axis)
-        columns = 1 if kind == "series" else min(n + (kind == "image"), _ROW)
-        rows = -(-(n + (kind == "image")) // columns)
+        n_panels = n + (kind == "image")  # the sample itself is one
+        columns = min(n_panels, _COLUMNS[kind])
+        rows = -(-n_panels // columns)
         height = {"table": 0.7 + 0.25 * self.n_top, "series": 1.2, "image": 1.9}[kind]
-        self.figure_, self.ax_ = get_axes(ax, (3.0 + 2.4 * max(columns, 2), 0.8 + height * rows))
-        left, right = split_axes(self.ax_, 1, 2, width_ratios=[1, 1.3 * max(columns, 2)])[0]
+        width = columns * _WIDTH[kind]
+        self.figure_, self.ax_ = get_axes(ax, (2.6 + width, 0.8 + height * rows))
+        left, right = split_axes(self.ax_, 1, 2, width_ratios=[2.2, width])[0]
         self.order_ = np.argsort(-np.abs(contributions), kind="stable")
         self._bars(left, contributions[self.order_])
         grid = split_axes(right, rows, columns, **({"sharex": True} if kind == "series" else {}))
@@ -219,6 +223,7 @@ class ConceptDisplay:
             ax.set_yticks(np.arange(len(top)), labels, fontsize=7, parse_math=False)
             ax.tick_params(axis="x", labelsize=7)
             ax.set_xlim(norm.vmin, norm.vmax)
+            ax.locator_params(axis="x", nbins=3)
             ax.invert_yaxis()
             plain_axes(ax)
 

@@ -382,6 +382,24 @@ def digits():
     return classifier, X_train, X_test
 
 
+def test_five_concepts_explain_a_classifier(digits):
+    """Held out: the output is told, and the units that matter are rebuilt."""
+    classifier, X_train, X_test = digits
+    explainer = SRAEExplainer(
+        classifier,
+        target=0,
+        hidden_layer_sizes=(200, 50),
+        lr=2e-3,
+        max_epochs=90,
+        validation_split=None,
+        random_state=0,
+    ).fit(X_train)
+    told, rebuilt = explainer.score_parts(X_test)
+    assert told >= 0.95
+    assert rebuilt >= 0.9
+    assert explainer.score(X_test) == pytest.approx(2 * told * rebuilt / (told + rebuilt))
+
+
 def test_grid_search_over_what_matters(digits):
     classifier, X, _ = digits
     explainer = SRAEExplainer(classifier, target=0, **{**QUICK, "lr": 1e-2, "max_epochs": 30})

@@ -176,7 +176,7 @@ def test_architecture_choice(tmp_path):
                 worst = 100 * (max(accuracy) - min(accuracy))
                 assert 0 <= summary["regret"]["lowest"] <= worst + 1e-6
                 assert -1 <= summary["spearman"]["mean"] <= 1
-    assert docs.read_text().count("| wine |") == 2
+    assert docs.read_text().count("| Spearman, wine |") == 2
 
 
 def test_sampled_scores(tmp_path):

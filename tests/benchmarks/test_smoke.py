@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -208,3 +209,14 @@ def test_concepts(tmp_path):
     results = run("speed/concepts.py", tmp_path)
     assert [entry["batch_size"] for entry in results["speed"]] == [50, 200]
     assert all(entry["ratio"] > 0 for entry in results["speed"])
+
+
+def test_srae_table_1(tmp_path):
+    docs = tmp_path / "results.md"
+    results = run("papers/srae_table1.py", tmp_path, "--docs", docs)
+    for dataset, most in (("mnist", 16), ("ecg5000", 14)):
+        entry = results["datasets"][dataset]["0"]["0"]
+        assert set(entry["methods"]) == {"SRAE", "NN", "SAE"}
+        for value in (entry["output"], entry["Z"], entry["methods"]["SRAE"]["locality"]):
+            assert 0 <= value <= np.log(most)
+    assert docs.read_text().count("| SRAE |") == 2

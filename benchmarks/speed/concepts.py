@@ -106,8 +106,8 @@ def render(results):
             "## Speed of concepts",
             f"`SRAEExplainer.fit`, {settings['n_epochs']} epochs with hidden layers {hidden}, "
             "beside a plain skorch fit of the same network on the same activations, which are "
-            "computed before; processor time does not count the waiting on a shared machine. Made by "
-            "`benchmarks/speed/concepts.py`. Medians of "
+            "computed before; processor time does not count the waiting on a shared machine. "
+            "Made by `benchmarks/speed/concepts.py`. Medians of "
             f"{settings['n_repeats']} turns; {machine['processor']}, {machine['n_cores']} cores, "
             f"{machine['torch_threads']} threads, torch {machine['torch']}.",
             table(results),

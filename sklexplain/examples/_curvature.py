@@ -87,7 +87,7 @@ def curvature_products(losses, parameters, batches, vectors, curvature):
 
 def _hessian_product(losses, parameters, part, x):
     """Make the function that multiplies with a batch's Hessian."""
-    loss = losses.compare(losses.module(part), x).sum()
+    loss = losses.compare(losses.output(part), x).sum()
     grads = torch.autograd.grad(loss, parameters, create_graph=True, allow_unused=True)
 
     def product(vector):
@@ -101,7 +101,7 @@ def _hessian_product(losses, parameters, part, x):
 
 def _gauss_newton_product(losses, parameters, part, x):
     """Make the function that multiplies with a batch's Gauss–Newton matrix."""
-    output = losses.module(part)
+    output = _one_output(losses, part)
     probe = torch.zeros_like(output, requires_grad=True)
     grads = torch.autograd.grad(output, parameters, probe, create_graph=True, allow_unused=True)
     _, weigh = _output_derivatives(losses, output, x)
@@ -141,6 +141,17 @@ def _flat(grads, parameters):
         torch.zeros_like(p) if g is None else g for g, p in zip(grads, parameters, strict=True)
     ]
     return torch.cat([g.detach().flatten() for g in parts])
+
+
+def _one_output(losses, part):
+    output = losses.output(part)
+    if isinstance(output, torch.Tensor):
+        return output
+    raise TypeError(
+        f"curvature='gauss_newton' needs a network whose output is one tensor, but it returns "
+        f"{type(output).__name__}; set curvature='hessian', or wrap the network so that it returns "
+        "what the loss looks at."
+    )
 
 
 class GaussNewtonRows:
@@ -209,13 +220,13 @@ class GaussNewtonRows:
 
     def _at_waist(self, x):
         if self._waist is None:
-            return self._losses.module(x)
+            return _one_output(self._losses, x)
         return run_to(self._losses.module, self._waist, x)[0]
 
     def _after_waist(self, x):
         """Return z, not attached to what it was made of, and the network's output."""
         if self._waist is None:
-            output = self._losses.module(x).detach().requires_grad_()
+            output = _one_output(self._losses, x).detach().requires_grad_()
             return output, output
         held = []
 
@@ -225,7 +236,7 @@ class GaussNewtonRows:
 
         handle = self._waist.register_forward_hook(cut)
         try:
-            output = self._losses.module(x)
+            output = _one_output(self._losses, x)
         finally:
             handle.remove()
         return held[0], output

@@ -100,8 +100,9 @@ class Network:
         -------
         losses : Losses
         """
-        loss = _default_loss(self.net) if loss is None else loss
-        return Losses(self.module, loss, lambda x: _draws(self.net, x, n_draws, seed))
+        first = loss is None
+        loss = _default_loss(self.net) if first else loss
+        return Losses(self.module, loss, lambda x: _draws(self.net, x, n_draws, seed), first)
 
 
 class Losses:
@@ -115,15 +116,22 @@ class Losses:
         From its output and the clean input to one number a sample.
     make_draws : callable
         From a batch to functions that corrupt a batch, each in its own way.
+    first : bool, default=False
+        Whether of several outputs the first is compared, instead of all handed to ``loss``.
     """
 
-    def __init__(self, module, loss, make_draws):
+    def __init__(self, module, loss, make_draws, first=False):
         self.module, self._loss, self._make_draws = module, loss, make_draws
-        self._draws = None
+        self._draws, self._first = None, first
 
     def __call__(self, x):
         inputs = self.inputs(x)
-        return sum(self.compare(self.module(part), x) for part in inputs) / len(inputs)
+        return sum(self.compare(self.output(part), x) for part in inputs) / len(inputs)
+
+    def output(self, part):
+        """Return what the network makes of a batch and the loss compares."""
+        output = self.module(part)
+        return output[0] if self._first and isinstance(output, (tuple, list)) else output
 
     def inputs(self, x):
         """Return what the network is given: the batch, corrupted in every way."""
@@ -176,7 +184,6 @@ def _default_loss(net):
         criterion.reduction = "none"
 
     def loss(output, x):
-        output = output[0] if isinstance(output, (tuple, list)) else output
         if not isinstance(output, torch.Tensor) or output.shape != x.shape:
             shape = tuple(getattr(output, "shape", ())) or type(output).__name__
             raise TypeError(
@@ -399,12 +406,14 @@ def loaded(module, weights):
 class BaseGradientImportance(BaseExampleImportance):
     """Base class of example importance by gradients.
 
-    A subclass has the parameters ``loss``, ``parameters`` and ``n_draws``, sets ``parameters_`` in
+    A subclass has the parameters ``loss``, ``parameters`` and ``n_draws``, calls ``_network`` in
     ``_fit_corpus``, and works inside of ``_gradients``.
     """
 
-    layer = None  # the loss is the whole network's
     _projection = None
+
+    def _explained(self):
+        return {"layer": None, "several": True}  # the loss looks at all outputs
 
     def _check_params(self):
         super()._check_params()
@@ -414,6 +423,12 @@ class BaseGradientImportance(BaseExampleImportance):
                 f"loss={self.loss!r} must be None or a callable(output, x) that returns one "
                 "number a sample."
             )
+
+    def _network(self):
+        """Return the network, and note the parameters' names."""
+        network = Network(self.estimator_, self._representation)
+        self.parameters_ = choose_parameters(network.module, self.parameters)
+        return network
 
     @contextmanager
     def _gradients(self, kept=None):

@@ -1,18 +1,22 @@
 """Example importance by influence functions."""
 
 import numbers
-import warnings
 from functools import partial
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
 from ..representation._per_sample import double_terms, flatten_terms, join_terms
 from ..utils._validation import check_choice, check_positive_int
 from ._curvature import GaussNewtonRows, curvature_products
-from ._gradients import BaseGradientImportance, Network, choose_parameters
+from ._gradients import BaseGradientImportance
+from ._influence_warnings import (
+    warn_of_few_rows,
+    warn_of_negative_curvature,
+    warn_of_no_convergence,
+    warn_of_no_curvature,
+)
 from ._solvers import DenseSolver, IterativeSolver, JacobianSolver, RowsSolver
 
 _MAX_DENSE = 5000  # length of a matrix that is decomposed
@@ -47,9 +51,10 @@ class InfluenceImportance(BaseGradientImportance):
         or a Pipeline with one of them as its last step. An unfitted estimator is cloned and fitted
         in ``fit``.
     loss : callable or None, default=None
-        From the network's output and its input, tensors of shape (n, ...), to one loss a sample
-        (n,). None: the skorch net's criterion for each sample, or the mean squared error for a
-        module, between the output and the input; a class head's cross-entropy is left out. If the
+        From the network's output (all of it, if that is a tuple) and its input, tensors of shape
+        (n, ...), to one loss a sample (n,). None: the skorch net's criterion for each sample, or
+        the mean squared error for a module, between the (first) output and the input; a class
+        head's cross-entropy is left out. If the
         net was trained with a random pretext task (denoising, inpainting), the loss is the mean
         over ``n_draws`` draws that are the same for all samples.
     parameters : {"encoder", "all"} or list of str, default="encoder"
@@ -207,8 +212,7 @@ class InfluenceImportance(BaseGradientImportance):
             )
 
     def _fit_corpus(self, inputs):
-        network = Network(self.estimator_, self._representation)
-        self.parameters_ = choose_parameters(network.module, self.parameters)
+        network = self._network()
         self.weight_decay_ = _weight_decay(network.net)
         with self._gradients() as gradients:
             rows = None
@@ -251,7 +255,7 @@ class InfluenceImportance(BaseGradientImportance):
             else self._matrix_of_products(gradients)
         )
         found = DenseSolver(matrix)
-        self._warn(found.negative_curvature, 0.0)
+        self._warn(found)
         return solver, found
 
     def _affordable(self, p, n_rows, few):
@@ -340,51 +344,22 @@ class InfluenceImportance(BaseGradientImportance):
         self.n_iter_ = 1
         if self.solver_ == "cg":
             self.n_iter_ = max(1, solver.n_iter)
-            self._warn(solver.negative_curvature, solver.residual)
+            self._warn(solver)
         products = self._products(gradients, solved)
         flat = bool(g.any()) and torch.equal(products, self._shift * solved)
         length, error = g.norm(dim=1), (products - g).norm(dim=1)
         worst = float(torch.where(length > 0, error / length, 0.0).max())
-        self._warn_of_curvature(flat, worst)
+        if flat:
+            warn_of_no_curvature()
+        elif self.solver_ == "low_rank" and worst > _MAX_RESIDUAL:
+            warn_of_few_rows(self.rank, worst)
         return worst
 
-    def _warn_of_curvature(self, flat, residual):
-        if flat:
-            warnings.warn(
-                "the curvature of the training loss is 0 (an absolute error has no second "
-                "derivatives), so importance is the inner product of gradients over damping * "
-                "n_train; pass a smooth loss, such as the squared error, or set "
-                "curvature='hessian' if it is the Gauss–Newton matrix that is 0.",
-                UserWarning,
-                stacklevel=2,
-            )
-        elif self.solver_ == "low_rank" and residual > _MAX_RESIDUAL:
-            warnings.warn(
-                f"the random rows of solver='low_rank', at most rank={self.rank}, are far from the "
-                f"curvature: the relative residual is {residual:.2g}, and 1 is no solution at all. "
-                "Raise rank or damping; or take fewer training examples or n_draws, or set "
-                "solver='cg', for a solution that is not random.",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
-
-    def _warn(self, negative_curvature, residual):
-        if negative_curvature:
-            warnings.warn(
-                f"the curvature is negative in some directions even with damping={self.damping}: "
-                "the weights are no minimum of the training loss, and influence is not what "
-                "leaving examples out would do. Train longer, raise damping, or set "
-                "curvature='gauss_newton'.",
-                UserWarning,
-                stacklevel=2,
-            )
-        elif residual > self.tol:
-            warnings.warn(
-                f"conjugate gradients stopped at max_iter={self.max_iter} with a relative residual "
-                f"of {residual:.2g}, above tol={self.tol}; raise max_iter or damping.",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
+    def _warn(self, solver):
+        if solver.negative_curvature:
+            warn_of_negative_curvature(self.damping)
+        elif isinstance(solver, IterativeSolver) and solver.residual > self.tol:
+            warn_of_no_convergence(self.max_iter, solver.residual, self.tol)
 
     # -- importance ----------------------------------------------------------------------------
 
@@ -423,7 +398,7 @@ class InfluenceImportance(BaseGradientImportance):
                 theirs = solved[columns.start]
             found.append(ours @ theirs.T)
         if iterative:
-            self._warn(solver.negative_curvature, solver.residual)
+            self._warn(solver)
         return torch.cat(found, dim=1)
 
     def self_influence(self, X):

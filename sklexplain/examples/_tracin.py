@@ -10,7 +10,7 @@ import torch
 from ..nets._checkpoints import CheckpointHistory, load_weights
 from ..representation._per_sample import gram_matrix, squared_norms
 from ..utils._validation import check_positive_int
-from ._gradients import BaseGradientImportance, Network, choose_parameters, loaded
+from ._gradients import BaseGradientImportance, loaded
 
 _ROW_ENTRIES = 2**25  # of the importance matrix at once
 
@@ -34,9 +34,10 @@ class TracInImportance(BaseGradientImportance):
         or a Pipeline with one of them as its last step. An unfitted estimator is cloned and fitted
         in ``fit``.
     loss : callable or None, default=None
-        From the network's output and its input, tensors of shape (n, ...), to one loss a sample
-        (n,). None: the skorch net's criterion for each sample, or the mean squared error for a
-        module, between the output and the input; a class head's cross-entropy is left out. If the
+        From the network's output (all of it, if that is a tuple) and its input, tensors of shape
+        (n, ...), to one loss a sample (n,). None: the skorch net's criterion for each sample, or
+        the mean squared error for a module, between the (first) output and the input; a class
+        head's cross-entropy is left out. If the
         net was trained with a random pretext task (denoising, inpainting), the loss is the mean
         over ``n_draws`` draws that are the same for all samples.
     parameters : {"encoder", "all"} or list of str, default="encoder"
@@ -157,8 +158,7 @@ class TracInImportance(BaseGradientImportance):
             check_positive_int("n_projections", self.n_projections)
 
     def _fit_corpus(self, inputs):
-        network = Network(self.estimator_, self._representation)
-        self.parameters_ = choose_parameters(network.module, self.parameters)
+        network = self._network()
         self._checkpoints = self._find_checkpoints(network)
         self.learning_rates_ = np.array([lr for _, lr in self._checkpoints])
         for number, (saved, _) in enumerate(self._checkpoints):

@@ -193,3 +193,10 @@ def is_head(estimator):
 def transformer_head(transformer):
     """Wrap a fitted imputer or encoder as a head."""
     return TransformerHead(transformer, _COLUMNS[type(transformer)](transformer))
+
+
+def numpy_dtype(dtype, other=torch.float32):
+    """Return a dtype if it is a real one that numpy has too, else another."""
+    if dtype is None:
+        return torch.get_default_dtype()
+    return dtype if dtype in (torch.float16, torch.float32, torch.float64) else other

@@ -8,7 +8,7 @@ from sklearn.exceptions import NotFittedError
 
 from ..utils._validation import check_columns_numeric
 from ._convert import Identity
-from ._heads import as_tensor, named
+from ._heads import as_tensor, named, numpy_dtype
 from ._layers import batch_axis, parse_path, pick, run_to, unknown_layer
 from ._modules import BlackBox, Stage, first_step, layer_table, stages, without_link
 from ._points import CHANNELS_FIRST, CHANNELS_LAST, find_points
@@ -47,6 +47,8 @@ class Representation:
         Seed of the torch generator for networks that draw random numbers even in eval mode.
     parameter : str, default="layer"
         What error messages call ``layer``.
+    several : bool, default=False
+        Whether the network may return several tensors; the first stands for them.
 
     Attributes
     ----------
@@ -71,12 +73,22 @@ class Representation:
 
     @torch.inference_mode(False)  # else the buffers made here would take part in no gradient
     def __init__(
-        self, estimator, n_columns, *, layer=None, link=True, device=None, seed=0, parameter="layer"
+        self,
+        estimator,
+        n_columns,
+        *,
+        layer=None,
+        link=True,
+        device=None,
+        seed=0,
+        parameter="layer",
+        several=False,
     ):
         self.estimator = unwrap(estimator)
         self.layer = layer
         self.parameter = parameter
         self.seed = seed
+        self._several = several
         try:
             parts = decompose(self.estimator, n_columns, layer if link else "")
             parts = parts if link else Parts(parts.head, without_link(parts.module))
@@ -136,7 +148,7 @@ class Representation:
 
     def _set_dtypes(self):
         # Of numpy's dtypes: what it has not, a network gets from and gives as float32.
-        dtypes = [_numpy_dtype(stage.dtype) for stage in stages(self.chain)]
+        dtypes = [numpy_dtype(stage.dtype) for stage in stages(self.chain)]
         self._entry = first_step(self.chain)
         takes_inputs = isinstance(self._entry, Stage)
         self.input_dtype = dtypes[0] if takes_inputs else torch.float64
@@ -337,11 +349,13 @@ class Representation:
         return run_to(self.chain, self._path[0], x, self._n_calls)[0]
 
     def _pick(self, output):
+        while self._several and isinstance(output, (tuple, list)) and output:
+            output = output[0]
         return pick(output, () if self._path is None else self._path[1], self.layer or "")
 
     def _run(self, x):
         output = self._pick(self._forward(x))
-        return output.to(_numpy_dtype(output.dtype, self.output_dtype))
+        return output.to(numpy_dtype(output.dtype, self.output_dtype))
 
     def __call__(self, x):
         """Representation of a batch: (b, *shape) to (b, N), differentiable where it can be."""
@@ -432,10 +446,3 @@ def _as_numbers(X):
             f"X holds values that are no numbers ({error}); encode them in a Pipeline around the "
             "estimator (OneHotEncoder, OrdinalEncoder)."
         ) from None
-
-
-def _numpy_dtype(dtype, other=torch.float32):
-    """Return a dtype if it is a real one that numpy has too, else another."""
-    if dtype is None:
-        return torch.get_default_dtype()
-    return dtype if dtype in (torch.float16, torch.float32, torch.float64) else other

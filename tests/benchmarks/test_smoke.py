@@ -165,6 +165,17 @@ def test_influence(tmp_path):
     assert "pyDVL not run" in docs.read_text()
 
 
+def test_influence_leave_one_out(tmp_path):
+    docs = tmp_path / "results.md"
+    results = run("papers/influence_leave_one_out.py", tmp_path, "--docs", docs)
+    for name in ("mlp", "conv"):
+        entry = results["networks"][name]["0"]
+        for what in ("encoder", "whole network"):
+            found = entry[what]["influence, Gauss–Newton"]
+            assert -1 <= found["spearman"] <= 1
+    assert "leaving examples out" in docs.read_text()
+
+
 def test_architecture_choice(tmp_path):
     docs = tmp_path / "results.md"
     results = run("papers/architecture_choice.py", tmp_path, "--docs", docs)

@@ -282,6 +282,47 @@ def test_parameters_of_the_decoder_too():
     np.testing.assert_allclose(influence.transform(X), expected, rtol=1e-6, atol=1e-12)
 
 
+class Several(Small):
+    """Which returns the code too."""
+
+    def forward(self, x):
+        z = self.encoder(x)
+        return self.decoder(z), z
+
+
+def test_networks_that_return_several_tensors():
+    several, X = make(Several), RNG.normal(size=(9, 4))
+    expected = InfluenceImportance(make(), damping=0.01).fit(X).transform(X)
+    found = InfluenceImportance(several, damping=0.01).fit(X).transform(X)
+    np.testing.assert_allclose(found, expected)
+
+    def loss(output, x):
+        reconstruction, z = output
+        return (reconstruction - x).square().mean(dim=1) + z.square().sum(dim=1)
+
+    with pytest.raises(TypeError, match=r"returns tuple; set curvature='hessian'"):
+        InfluenceImportance(several, loss=loss).fit(X)
+
+    class Joined(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encoder, self.decoder = several.encoder, several.decoder
+
+        def forward(self, x):
+            return torch.cat(several(x), dim=1)
+
+    def joined_loss(output, x):
+        return loss(output.split([4, 2], dim=1), x)
+
+    params = {"curvature": "hessian", "damping": 3.0}
+    expected = InfluenceImportance(Joined(), loss=joined_loss, **params).fit(X).transform(X)
+    found = InfluenceImportance(several, loss=loss, **params).fit(X).transform(X)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    products = TracInImportance(several, loss=loss).fit(X).transform(X)
+    wanted = TracInImportance(Joined(), loss=joined_loss).fit(X).transform(X)
+    np.testing.assert_allclose(products, wanted, rtol=1e-6)
+
+
 # -- choices and warnings
 
 

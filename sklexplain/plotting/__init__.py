@@ -4,6 +4,7 @@ from ._attribution import AttributionDisplay
 from ._concepts import ConceptDisplay
 from ._examples import ExampleDisplay
 from ._latent_shift import LatentShiftDisplay
+from ._reconstruction import ReconstructionDisplay
 from ._score_curve import ScoreCurveDisplay
 
 __all__ = [
@@ -11,5 +12,6 @@ __all__ = [
     "ConceptDisplay",
     "ExampleDisplay",
     "LatentShiftDisplay",
+    "ReconstructionDisplay",
     "ScoreCurveDisplay",
 ]

@@ -231,3 +231,36 @@ def test_srae_table_1(tmp_path):
         for value in (entry["output"], entry["Z"], entry["methods"]["SRAE"]["locality"]):
             assert 0 <= value <= np.log(most)
     assert docs.read_text().count("| SRAE |") == 2
+
+
+def test_speed_of_score_constraints(tmp_path):
+    docs = tmp_path / "results.md"
+    results = run("speed/score_constraint.py", tmp_path, "--docs", docs)
+    assert len(results["speed"]) == 4
+    for entry in results["speed"].values():
+        assert all(entry[name]["ratio"] > 0 for name in ("noise", "variance", "both"))
+    assert "| pooling, 3 units, 8 samples |" in docs.read_text()
+
+
+def test_score_constraints(tmp_path):
+    options = ("--docs", tmp_path / "results.md", "--runs", tmp_path / "runs")
+    results = run("papers/score_constraints.py", tmp_path, *options)
+    assert len(results["runs"]) == len(list((tmp_path / "runs").iterdir())) == 2 * 10
+    rows = {tuple(entry["row"]): entry for entry in results["summary"]}
+    assert len(rows) == 10
+    plain = rows.pop((0.0, 0.0, 20))
+    assert plain["gain"] == 0 and plain["seconds_ratio"] == 1
+    for (lambda_noise, lambda_variance, every), entry in rows.items():
+        paired = [r for r in results["runs"] if r["score_every"] == every]
+        paired = [
+            r
+            for r in paired
+            if (r["lambda_noise"], r["lambda_variance"]) == (lambda_noise, lambda_variance)
+        ]
+        assert entry["accuracy"] == pytest.approx(np.mean([r["accuracy"] for r in paired]), 1e-4)
+        assert all(("noise_score" in r) == (lambda_noise > 0) for r in paired)
+    # What there is is not trained again.
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").iterdir()}
+    again = run("papers/score_constraints.py", tmp_path, *options)
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").iterdir()}
+    assert again["summary"] == results["summary"]

@@ -1,0 +1,164 @@
+"""Training steps with score constraints beside plain steps, in turns in one process.
+
+A plain step is what `Autoencoder` does with a batch of 64 digits: the loss of reconstruction and
+classes, its gradients, Adam. A scored step adds the gradients of the noise and the variance score
+at the second convolution, for 8 samples or for the whole batch, with 8 noise inputs. At 10 and 64
+latent units; the encoder is that of Bertolini, Clevert & Montanari, with pooling and without.
+
+    python benchmarks/speed/score_constraint.py
+
+writes ``benchmarks/speed/results/score_constraint.json`` and a section of ``docs/results.md``;
+``--render`` writes that section again from the results there are.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sklexplain.nets import Autoencoder
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from common import (  # noqa: E402
+    ROOT,
+    ConstraintAutoencoder,
+    environment,
+    interleaved,
+    load_digits_28x28,
+    markdown_table,
+    rounded,
+    write_json,
+    write_section,
+)
+
+SECTION = "speed of score constraints"
+TARGETS = {"8": 2.5, "all": 5.0}  # at most so many plain steps
+PAPER_EPOCH = {2: 134 / 12, 10: 1569 / 12}  # the paper's, with the noise score
+
+
+def make_step(X, y, dim, pooling, n_score_samples, weights):
+    """Return a function that trains on one batch, always the same."""
+    net = Autoencoder(
+        ConstraintAutoencoder,
+        n_components=dim,
+        lambda_class=1.0,
+        lambda_noise=weights[0],
+        lambda_variance=weights[1],
+        score_every=1,
+        n_score_samples=n_score_samples,
+        validation_split=None,
+        random_state=0,
+        net_params={"module__pooling": pooling},
+    )
+    net.initialize(X, y)
+    net = net.net_
+    net.notify("on_train_begin", X=X, y=y)
+    net.notify("on_epoch_begin", dataset_train=X)
+    batch = [torch.from_numpy(X), torch.from_numpy(y)]
+
+    def step():
+        net.history.new_batch()
+        net.notify("on_batch_begin", batch=batch, training=True)
+        net.train_step(batch)
+
+    return step
+
+
+def compare(X, y, dim, pooling, n_score_samples, n_repeats):
+    """Time a plain step and steps with either score and both, in turns."""
+    kinds = {"plain": (0.0, 0.0), "noise": (0.1, 0.0), "variance": (0.0, 0.1), "both": (0.1, 0.1)}
+    steps = [make_step(X, y, dim, pooling, n_score_samples, w) for w in kinds.values()]
+    wall, cpu = interleaved(steps, n_repeats)
+    entry = {"plain_ms": rounded(1000 * np.median(cpu[0]), 2)}
+    for i, name in enumerate(kinds):
+        if i:
+            ratios = cpu[i] / cpu[0]
+            entry[name] = {
+                "ratio": rounded(np.median(ratios), 2),
+                "quartiles": rounded(np.percentile(ratios, [25, 75]), 2),
+                "wall_ratio": rounded(np.median(wall[i] / wall[0]), 2),
+            }
+    return entry
+
+
+def render(results):
+    """Write the section of the results page."""
+    rows = []
+    for key, entry in results["speed"].items():
+        pooling, dim, samples = key.split(", ")
+        cells = [
+            f"{entry[name]['ratio']:.2f} ({entry[name]['quartiles'][0]:.2f}–"
+            f"{entry[name]['quartiles'][1]:.2f})"
+            for name in ("noise", "variance", "both")
+        ]
+        target = TARGETS[samples.split()[0]]
+        rows.append([f"{pooling}, {dim}, {samples}", f"{entry['plain_ms']:.1f}", *cells, target])
+    machine, settings = results["environment"], results["settings"]
+    twentieth = {
+        key: 1 + (entry["both"]["ratio"] - 1) / 20
+        for key, entry in results["speed"].items()
+        if key.endswith("8 samples")
+    }
+    return "\n\n".join(
+        [
+            "## Speed of score constraints",
+            "A training step (batch of 64 digits, Adam) that adds the gradients of the scores, "
+            "over a plain one: medians and quartiles of the ratio of processor times, turn by "
+            f"turn, {settings['n_repeats']} turns, one thread, {machine['processor']}, torch "
+            f"{machine['torch']}. Made by `benchmarks/speed/score_constraint.py`.",
+            markdown_table(
+                ["encoder, units, scored", "plain, ms", "noise", "variance", "both", "target"], rows
+            ),
+            "With a score every 20 mini-batches, an epoch costs "
+            f"{min(twentieth.values()):.2f} to {max(twentieth.values()):.2f} times a plain one "
+            "with 8 samples and both scores, by these ratios; the paper reports "
+            f"{PAPER_EPOCH[2]:.0f} times at 2 and {PAPER_EPOCH[10]:.0f} times at 10 dimensions for "
+            "the noise score.",
+        ]
+    )
+
+
+def parse_args(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--n-repeats", type=int, default=15)
+    parser.add_argument("--dims", type=int, nargs="+", default=[10, 64])
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "benchmarks" / "speed" / "results/score_constraint.json"
+    )
+    parser.add_argument("--docs", type=Path, default=ROOT / "docs" / "results.md")
+    parser.add_argument("--render", action="store_true")
+    parser.add_argument("--smoke", action="store_true")
+    args = parser.parse_args(argv)
+    if args.smoke:
+        args.n_repeats, args.dims = 1, [3]
+    return args
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    if args.render:
+        write_section(args.docs, SECTION, render(json.loads(args.out.read_text())))
+        return
+    torch.set_num_threads(1)
+    X, y = (data[:64] for data in load_digits_28x28())
+    settings = {"n_repeats": args.n_repeats, "batch_size": 64, "n_noise": 8, "targets": TARGETS}
+    results = {"settings": settings, "environment": environment(), "speed": {}}
+    for pooling in (True, False):
+        for dim in args.dims:
+            for n_samples in (8, None):
+                samples = "all samples" if n_samples is None else f"{n_samples} samples"
+                key = f"{'pooling' if pooling else 'no pooling'}, {dim} units, {samples}"
+                entry = compare(X, y, dim, pooling, n_samples, args.n_repeats)
+                entry["reached"] = entry["both"]["ratio"] <= TARGETS[samples.split()[0]]
+                results["speed"][key] = entry
+                print(key, entry, flush=True)
+    write_json(args.out, results)
+    write_section(args.docs, SECTION, render(results))
+    print(f"wrote {args.out} and {args.docs}")
+
+
+if __name__ == "__main__":
+    main()

@@ -66,9 +66,11 @@ class ConstraintAutoencoder(nn.Module):
         Length of the code.
     pooling : bool, default=True
         Whether each convolution's activations are pooled, 2 x 2; the paper does not say.
+    hidden : int or None, default=None
+        Width of another linear layer before the code, with softplus; not in the paper.
     """
 
-    def __init__(self, n_components=10, pooling=True):
+    def __init__(self, n_components=10, pooling=True, hidden=None):
         super().__init__()
         pool = [nn.MaxPool2d(2)] if pooling else []
         side = 7 if pooling else 28
@@ -76,7 +78,8 @@ class ConstraintAutoencoder(nn.Module):
             *(nn.Conv2d(1, 8, 5, padding=2), nn.BatchNorm2d(8), nn.Softplus(), *pool),
             *(nn.Conv2d(8, 4, 5, padding=2), nn.BatchNorm2d(4), nn.Softplus(), *pool),
             nn.Flatten(),
-            nn.Linear(4 * side**2, n_components),
+            *([nn.Linear(4 * side**2, hidden), nn.Softplus()] if hidden else []),
+            nn.Linear(hidden or 4 * side**2, n_components),
         )
         self.decoder = nn.Sequential(
             nn.Linear(n_components, 32),

@@ -101,8 +101,9 @@ class ScoreConstraint(Callback):
     Scores are computed in eval mode: dropout is off, BatchNorm uses its running statistics and does
     not change them. Where only elementwise functions, pooling of separate windows and one last
     linear layer lead from the layer to the embedding, as modules of their own, no gradient has to
-    be taken for each unit, and a step that scores is little more expensive than any other; for
-    other networks the cost grows with the number of units.
+    be taken for each unit, and a step that scores is little more expensive than any other. For
+    other networks the cost grows with the number of units, least if elementwise modules and pooling
+    come directly after the layer.
 
     Piecewise linear activations between the layer and the embedding (ReLU) have no second
     derivative: the constraint then cannot act through them, and a warning says so. Softplus has

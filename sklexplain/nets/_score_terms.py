@@ -9,29 +9,16 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..representation._points import Point, watching
-from ..scores._functions import _ROUNDING, min_max_scaled, noise_scores
+from ..scores._functions import min_max_scaled, noise_scores
+from ._score_factors import ELEMENTWISE, POOLING, FactoredVariance, is_plain, windows
 
-# Exact types: a subclass may do anything.
-_ELEMENTWISE = (
-    *(nn.Identity, nn.Flatten, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d),
-    *(nn.AlphaDropout, nn.FeatureAlphaDropout, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d),
-    *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU),
-    *(nn.Mish, nn.Softplus, nn.Softsign, nn.Sigmoid, nn.LogSigmoid, nn.Tanh, nn.Tanhshrink),
-    *(nn.Hardtanh, nn.Hardsigmoid, nn.Hardswish, nn.Hardshrink, nn.Softshrink, nn.Threshold),
-)
-_POOLING = {  # and the number of axes that they pool
-    **{nn.MaxPool1d: 1, nn.MaxPool2d: 2, nn.MaxPool3d: 3},
-    **{nn.AvgPool1d: 1, nn.AvgPool2d: 2, nn.AvgPool3d: 3},
-}
 _PIECEWISE_LINEAR = (
     *("Relu", "LeakyRelu", "PreluKernel", "RreluWithNoise", "Hardtanh", "Threshold"),
     *("Hardsigmoid", "Hardshrink", "Softshrink"),
 )
 
-# Numbers in one intermediate result of a block of samples: what fits a cache; and what autograd,
-# which keeps several of them, may take.
-_CACHED = 2**17
-_KEPT = 2**20
+# Numbers in one intermediate result of a block of samples, of which autograd keeps several.
+_KEPT = 2**21
 
 
 @dataclass
@@ -71,7 +58,7 @@ class Pass:
 
     @cached_property
     def factors(self):
-        """See `linear_factors`."""
+        """What `linear_factors` returns."""
         return linear_factors(self)
 
     @cached_property
@@ -184,7 +171,7 @@ def add_gradients(forward, x, noise, lambda_noise, lambda_variance):
 def _blocks(forward, x):
     """Run all samples, in as few blocks as memory allows."""
     record = forward(x)
-    if record.factors is not None:
+    if record.factors is not None and record.factors.is_constant:
         yield record
         return
     n_units = record.embedding.shape[1]
@@ -209,22 +196,31 @@ def piecewise_linear(record):
     names : set of str
         As autograd calls them; empty if there are none.
     """
-    leaf, end = record.activations, record.activations.grad_fn
-    leads = {None: False}  # node: whether the layer is below it
-    todo = [record.embedding.grad_fn]
+    names = {
+        node.name().split("Backward")[0] for node in _between(record.embedding, record.activations)
+    }
+    return names.intersection(_PIECEWISE_LINEAR)
+
+
+def _between(z, activations, cut=None):
+    """Find autograd's nodes on the ways from z back to activations, but not through `cut`."""
+    end = activations.grad_fn
+    leads = {None: False}  # node: whether the activations are behind it
+    if cut is not None:
+        leads[cut.grad_fn] = False
+    todo = [z.grad_fn]
     while todo:
         node = todo[-1]
         if node in leads and leads[node] is not ...:
             todo.pop()
-        elif node is end or getattr(node, "variable", None) is leaf:
+        elif node is end or getattr(node, "variable", None) is activations:
             leads[todo.pop()] = True
         elif node not in leads:
             leads[node] = ...
-            todo.extend(below for below, _ in node.next_functions if below not in leads)
+            todo.extend(behind for behind, _ in node.next_functions if behind not in leads)
         else:
-            leads[todo.pop()] = any(leads.get(below) is True for below, _ in node.next_functions)
-    between = [node for node, below in leads.items() if below is True and node is not end]
-    return {node.name().split("Backward")[0] for node in between}.intersection(_PIECEWISE_LINEAR)
+            leads[todo.pop()] = any(leads[behind] is True for behind, _ in node.next_functions)
+    return [node for node, leads_there in leads.items() if leads_there is True and node is not end]
 
 
 def noise_maps(record):
@@ -239,8 +235,9 @@ def noise_maps(record):
     maps : torch.Tensor of shape (n, n_positions)
     """
     if record.factors is not None:
-        slopes, weights = record.factors
-        return min_max_scaled((slopes.abs() * weights.abs().mean(dim=1)).mean(dim=1))
+        factors = record.factors
+        weights = factors.spread(factors.weights.abs().mean(dim=0))
+        return min_max_scaled((factors.slopes.abs() * weights).mean(dim=1))
     activations, gradients = record.arranged
     # The mean over units first: the activations are the same for all.
     return min_max_scaled((activations.abs() * gradients.abs().mean(dim=0)).mean(dim=1))
@@ -259,9 +256,14 @@ def variance_score(record):
         Variance over units (ddof = 0) of the scaled maps activation · gradient, mean over channels;
         averaged over positions and samples.
     """
-    if record.factors is not None:
-        return _FactoredVariance.apply(*record.factors)
-    activations, gradients = record.arranged
+    factors = record.factors
+    if factors is not None and factors.is_constant:
+        weights = factors.spread(factors.weights[:, 0]).movedim(1, 0)
+        return FactoredVariance.apply(factors.slopes, weights)
+    if factors is not None:
+        activations, gradients = factors.slopes, factors.spread(factors.weights)
+    else:
+        activations, gradients = record.arranged
     maps = (activations * gradients).mean(dim=2)  # (n_units, n, n_positions)
     return min_max_scaled(maps).var(dim=0, unbiased=False).mean()
 
@@ -295,13 +297,44 @@ def unit_gradients(z, activations):
         return torch.stack(units)
 
 
-def linear_factors(record):
-    """Factors of all units' maps, where only a linear layer mixes positions.
+@dataclass
+class Factors:
+    """Factors of all units' gradients at the layer.
 
-    If every step from the layer to the embedding works elementwise or pools windows that do not
-    overlap, and then one linear layer follows, the gradient of unit u at a position is the slope
-    of that entry (the same for all units) times the weight of u at the window of that entry (the
-    same for all samples). Then no gradient has to be taken a unit.
+    Attributes
+    ----------
+    slopes : torch.Tensor of shape (n, n_channels, n_positions)
+        Activations times the derivative of what they lead to, the same for all units.
+    weights : torch.Tensor of shape (n_units, n, n_channels, nwindows)
+        Gradients there; of shape (n_units, 1, ...) if they are the same for all samples.
+    window : torch.Tensor of int64 of shape (n_positions,)
+        Where each position leads to.
+    """
+
+    slopes: torch.Tensor
+    weights: torch.Tensor
+    window: torch.Tensor
+
+    @property
+    def is_constant(self):
+        """Whether the weights are the same for all samples."""
+        return self.weights.shape[1] == 1 < len(self.slopes)
+
+    def spread(self, values):
+        """Repeat the values of windows at their positions."""
+        if values.shape[-1] == len(self.window):
+            return values
+        return values[..., self.window.to(values.device)]
+
+
+def linear_factors(record):
+    """Factor all units' gradients, where elementwise functions and pooling follow the layer.
+
+    If from the layer to the input of another module every step works elementwise, or pools windows
+    that do not overlap, the gradient of unit u at an entry is the slope of that entry, the same for
+    all units, times the gradient of u in the one number that the entry leads to. If that module is
+    linear and its output the embedding, the latter is its weight, the same for all samples: then no
+    gradient has to be taken for each unit.
 
     Parameters
     ----------
@@ -309,135 +342,42 @@ def linear_factors(record):
 
     Returns
     -------
-    factors : tuple of torch.Tensor or None
-        The activations times their slopes, (n, n_channels, n_positions), and the weights,
-        (n_channels, n_units, n_positions); None where the network is not of that form.
+    factors : Factors or None
+        None where the network is not of that form.
     """
     point, activations = record.point, record.activations
-    if not _is_chain(record) or point.batch_axis != 0 or point.channel_axis not in (None, 1):
+    before, step = _elementwise_steps(record)
+    if step is None or point.batch_axis != 0 or point.channel_axis not in (None, 1):
         return None
-    *before, last = record.steps
+    entries = step.given
     n_channels, *spatial = point.shape
-    window = _windows(spatial, [step.module for step in before])
-    if last.given.shape[1:] != (n_channels * (int(window[-1]) + 1),):
+    window = windows(spatial, [earlier.module for earlier in before])
+    if entries.shape[1:] != (n_channels * (int(window[-1]) + 1),):
         return None
-    (slopes,) = torch.autograd.grad(last.given.sum(), activations, create_graph=True)
-    weights = last.module.weight.unflatten(1, (n_channels, -1)).movedim(1, 0)
-    if weights.shape[2] != len(window):
-        weights = weights[:, :, window.to(weights.device)]
-    return point.arrange(activations * slopes).flatten(2), weights
+    if _is_last(step, record) and is_plain(step, (nn.Linear,)):
+        gradients = step.module.weight[:, None]
+    elif _between(record.embedding, activations, cut=entries):  # there is a way past the entries
+        return None
+    else:
+        gradients = unit_gradients(record.embedding, entries)
+    (slopes,) = torch.autograd.grad(entries.sum(), activations, create_graph=True)
+    slopes = point.arrange(activations * slopes).flatten(2)
+    return Factors(slopes, gradients.unflatten(2, (n_channels, -1)), window)
 
 
-def _is_chain(record):
-    """Say whether nothing but one module after the other leads from the layer to the output."""
-    if not record.steps or record.passed_on is None:
-        return False
+def _is_last(step, record):
+    """Say whether what a step made is the embedding as it is."""
+    return step.made is record.embedding and step.made_version == record.embedding._version
+
+
+def _elementwise_steps(record):
+    """Return the steps that work elementwise, one after the other, and that which comes then."""
     value, version = record.passed_on, 0
     for i, step in enumerate(record.steps):
-        if step.given is not value or step.given_version != version:
-            return False
-        kinds = (nn.Linear,) if i == len(record.steps) - 1 else (*_ELEMENTWISE, *_POOLING)
-        hooked = step.module._forward_hooks or step.module._forward_pre_hooks
-        if hooked or not _is_plain(step, kinds):
-            return False
+        if value is None or step.given is not value or step.given_version != version:
+            break
+        if not is_plain(step, (*ELEMENTWISE, *POOLING)):
+            untouched = value._version == version
+            return (record.steps[:i], step) if untouched else (None, None)
         value, version = step.made, step.made_version
-    return record.embedding is value and value._version == version
-
-
-def _is_plain(step, kinds):
-    """Say whether a module is of one of these types and works elementwise, or window by window."""
-    part = step.module
-    if type(part) not in kinds:
-        return False
-    if isinstance(part, nn.Flatten):
-        return part.start_dim == 1 and part.end_dim == -1
-    if isinstance(part, nn.modules.batchnorm._BatchNorm):
-        return part.running_mean is not None and not part.training
-    if type(part) not in _POOLING:
-        return True
-    if step.given.ndim != _POOLING[type(part)] + 2 or part.ceil_mode:
-        return False
-    size, stride, padding, dilation = (
-        _as_tuple(getattr(part, name, 1), _POOLING[type(part)])
-        for name in ("kernel_size", "stride", "padding", "dilation")
-    )
-    return size == stride and set(padding) == {0} and set(dilation) == {1}
-
-
-def _as_tuple(value, n):
-    return tuple(value) if isinstance(value, (tuple, list)) else (value,) * n
-
-
-def _windows(spatial, parts):
-    """Return the pooled window that each position falls into; any for those in none."""
-    axes = [torch.arange(size) for size in spatial]
-    for part in parts:
-        if type(part) in _POOLING:
-            sizes = _as_tuple(part.kernel_size, len(axes))
-            lengths = [(int(axis[-1]) + 1) // size for axis, size in zip(axes, sizes, strict=True)]
-            axes = [
-                (axis // size).clamp(max=length - 1)
-                for axis, size, length in zip(axes, sizes, lengths, strict=True)
-            ]
-    window = axes[0]
-    for axis in axes[1:]:
-        window = window[..., None] * (axis[-1] + 1) + axis
-    return window.flatten()
-
-
-class _FactoredVariance(torch.autograd.Function):
-    """Mean variance score from factors, with its gradients, block by block in a cache."""
-
-    @staticmethod
-    def forward(ctx, slopes, weights):
-        n, n_channels, n_positions = slopes.shape
-        n_units = weights.shape[1]
-        weights = weights.contiguous()
-        slope_gradients = torch.empty_like(slopes, memory_format=torch.contiguous_format)
-        weight_gradients = torch.zeros_like(weights)
-        score = slopes.new_zeros(())
-        size = max(1, _CACHED // (n_units * n_positions))
-        for start in range(0, n, size):
-            block = slopes[start : start + size, :, None]  # (b, n_channels, 1, n_positions)
-            maps = block[:, 0] * weights[0]  # n_channels times the mean: scaling undoes that
-            for c in range(1, n_channels):
-                maps.addcmul_(block[:, c], weights[c])
-            value, gradients = _scaled_variance(maps)
-            score += value
-            for c in range(n_channels):
-                slope_gradients[start : start + size, c] = (gradients * weights[c]).sum(dim=1)
-                if len(block) == 1:
-                    weight_gradients[c].addcmul_(gradients[0], block[0, c])
-                else:
-                    weight_gradients[c] += (gradients * block[:, c]).sum(dim=0)
-        factor = 1 / (n_units * n_positions * n)
-        ctx.save_for_backward(slope_gradients.mul_(2 * factor), weight_gradients.mul_(2 * factor))
-        return score.mul_(factor)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, gradient):
-        slope_gradients, weight_gradients = ctx.saved_tensors
-        return slope_gradients * gradient, weight_gradients * gradient
-
-
-def _scaled_variance(maps):
-    """Sum of squared deviations of scaled maps from their mean over units, and half its gradient.
-
-    `maps` (b, n_units, n_positions) is overwritten. With s = (m - low) / (high - low), the
-    derivative of s in low is (s - 1) / (high - low) and in high -s / (high - low).
-    """
-    low, at_low = maps.min(dim=-1, keepdim=True)
-    high, at_high = maps.max(dim=-1, keepdim=True)
-    width = high - low
-    rounding = _ROUNDING * torch.finfo(maps.dtype).eps * torch.maximum(low.abs(), high.abs())
-    inverse = torch.where(width > rounding, 1 / width, 0)
-    maps.sub_(low).mul_(inverse)
-    deviation = maps - maps.mean(dim=1, keepdim=True)
-    value = deviation.square().sum()
-    total = deviation.sum(dim=-1, keepdim=True)
-    aligned = (deviation * maps).sum(dim=-1, keepdim=True)
-    gradients = deviation.mul_(inverse)
-    gradients.scatter_add_(-1, at_low, inverse * (aligned - total))
-    gradients.scatter_add_(-1, at_high, -inverse * aligned)
-    return value, gradients
+    return None, None

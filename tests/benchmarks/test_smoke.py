@@ -236,7 +236,7 @@ def test_srae_table_1(tmp_path):
 def test_speed_of_score_constraints(tmp_path):
     docs = tmp_path / "results.md"
     results = run("speed/score_constraint.py", tmp_path, "--docs", docs)
-    assert len(results["speed"]) == 4
+    assert len(results["speed"]) == 6
     for entry in results["speed"].values():
         assert all(entry[name]["ratio"] > 0 for name in ("noise", "variance", "both"))
     assert "| pooling, 3 units, 8 samples |" in docs.read_text()

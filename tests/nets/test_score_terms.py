@@ -5,14 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sklexplain.nets._score_terms import (
-    _FactoredVariance,
-    _windows,
-    add_gradients,
-    piecewise_linear,
-    run,
-    unit_gradients,
-)
+from sklexplain.nets._score_factors import FactoredVariance, windows
+from sklexplain.nets._score_terms import add_gradients, piecewise_linear, run, unit_gradients
 from sklexplain.representation._points import find_points
 from tests.cases import NETS, make_net
 
@@ -60,51 +54,87 @@ def images(*tail, n_in=36):
     return nn.Sequential(nn.Conv2d(1, 3, 3), *tail, nn.Flatten(), nn.Linear(3 * n_in, 4))
 
 
-# name: (factory, shape of a sample, layer, whether a gradient a unit is spared)
+class Ended(nn.Module):
+    """What a linear layer made is the embedding, but written to in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.act, self.flat = nn.Conv2d(1, 2, 3), nn.Softplus(), nn.Flatten()
+        self.head = nn.Linear(72, 4)
+
+    def forward(self, x):
+        return self.head(self.flat(self.act(self.conv(x)))).tanh_()
+
+
+class Past(nn.Module):
+    """Modules one after the other, and a way past the last ones."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.act, self.flat = nn.Conv2d(1, 2, 3), nn.Softplus(), nn.Flatten()
+        self.head = nn.Sequential(nn.Linear(72, 5), nn.Tanh(), nn.Linear(5, 4))
+        self.other = nn.Linear(6, 4)
+
+    def forward(self, x):
+        h = self.act(self.conv(x))
+        return self.head(self.flat(h)) + self.other(h.mean(dim=(1, 2)))
+
+
+# name: (factory, shape of a sample, layer, what can be factored: with weights that are constant,
+# with weights for all samples, or nothing)
 OTHERS = {
-    "softplus": (lambda: images(nn.BatchNorm2d(3), nn.Softplus()), (1, 8, 8), "0", True),
-    "pooled": (lambda: images(nn.Softplus(), nn.MaxPool2d(2), n_in=9), (1, 8, 8), "0", True),
+    "softplus": (lambda: images(nn.BatchNorm2d(3), nn.Softplus()), (1, 8, 8), "0", "constant"),
+    "pooled": (lambda: images(nn.Softplus(), nn.MaxPool2d(2), n_in=9), (1, 8, 8), "0", "constant"),
     "cut": (
         lambda: images(nn.Tanh(), nn.AvgPool2d((4, 2)), nn.MaxPool2d((1, 2)), n_in=1),
         (1, 8, 8),
         "0",
-        True,
+        "constant",
     ),
-    "bare": (lambda: images(), (1, 8, 8), "0", True),
-    "average": (lambda: images(nn.GELU(), nn.AvgPool2d(5), n_in=1), (1, 8, 8), "0", True),
+    "bare": (lambda: images(), (1, 8, 8), "0", "constant"),
+    "average": (lambda: images(nn.GELU(), nn.AvgPool2d(5), n_in=1), (1, 8, 8), "0", "constant"),
     "overlapping": (
         lambda: images(nn.Softplus(), nn.MaxPool2d(3, 1), n_in=16),
         (1, 8, 8),
         "0",
-        False,
+        None,
     ),
     "padded": (
         lambda: images(nn.Softplus(), nn.AvgPool2d(2, 2, 1), n_in=16),
         (1, 8, 8),
         "0",
-        False,
+        None,
     ),
     "deep": (
         lambda: nn.Sequential(*images(nn.Softplus()), nn.Softplus(), nn.Linear(4, 5)),
         (1, 8, 8),
         "0",
-        False,
+        "samples",
     ),
-    "normed": (lambda: images(nn.LayerNorm(6), nn.ELU()), (1, 8, 8), "0", False),
+    "deep and pooled": (
+        lambda: nn.Sequential(*images(nn.Softplus(), nn.MaxPool2d(2), n_in=9), nn.LayerNorm(4)),
+        (1, 8, 8),
+        "0",
+        "samples",
+    ),
+    "ended": (Ended, (1, 8, 8), "conv", "samples"),
+    "past": (Past, (1, 8, 8), "conv", None),
+    "normed": (lambda: images(nn.LayerNorm(6), nn.ELU()), (1, 8, 8), "0", None),
     "units": (
         lambda: nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.SiLU(), nn.Linear(6, 3)),
         (5,),
         "0",
-        True,
+        "constant",
     ),
-    "lstm": (lambda: Recurrent(nn.LSTM), (7, 3), "first[0]", False),
-    "gru": (lambda: Recurrent(nn.GRU), (7, 3), "first[0]", False),
-    "rnn": (lambda: Recurrent(nn.RNN), (7, 3), "first[0]", False),
-    "functional": (Functional, (1, 8, 8), "conv", False),
-    "in place": (InPlace, (1, 8, 8), "conv", False),
+    "lstm": (lambda: Recurrent(nn.LSTM), (7, 3), "first[0]", None),
+    "gru": (lambda: Recurrent(nn.GRU), (7, 3), "first[0]", None),
+    "rnn": (lambda: Recurrent(nn.RNN), (7, 3), "first[0]", None),
+    "functional": (Functional, (1, 8, 8), "conv", None),
+    "in place": (InPlace, (1, 8, 8), "conv", None),
 }
 LAYERS = {"mlp": "0", "conv1d": "0", "conv2d": "0", "transformer": "embed"}
-FACTORED = {"conv1d", "conv2d", *(name for name, case in OTHERS.items() if case[3])}
+FACTORED = {name: case[3] for name, case in OTHERS.items()}
+FACTORED |= {"conv1d": "constant", "conv2d": "constant", "mlp": "samples", "transformer": None}
 NAMES = [*LAYERS, *OTHERS]
 
 
@@ -203,11 +233,14 @@ def test_scores_and_gradients_equal_loops_over_samples_and_units(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_which_networks_are_factored(name):
     net, x, _, point = make(name)
-    record = run(net, point, x, list(net.modules()))
-    assert (record.factors is not None) == (name in FACTORED)
+    factors = run(net, point, x, list(net.modules())).factors
+    if FACTORED[name] is None:
+        assert factors is None
+    else:
+        assert factors.is_constant == (FACTORED[name] == "constant")
 
 
-@pytest.mark.parametrize("name", ["pooled", "cut", "units"])
+@pytest.mark.parametrize("name", ["pooled", "cut", "units", "deep and pooled"])
 def test_factored_gradients_equal_those_of_the_general_way(name, monkeypatch):
     net, x, noise, point = make(name)
     _, factored = ours(net, x, noise, point, 1.0, 1.0)
@@ -217,12 +250,12 @@ def test_factored_gradients_equal_those_of_the_general_way(name, monkeypatch):
         torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-13)
 
 
-@pytest.mark.parametrize("name", ["softplus", "functional", "lstm"])
+@pytest.mark.parametrize("name", ["softplus", "deep", "functional", "lstm"])
 def test_small_blocks_give_what_one_gives(name, monkeypatch):
     net, x, noise, point = make(name)
     scores, gradients = ours(net, x, noise, point, 1.0, 1.0)
     monkeypatch.setattr("sklexplain.nets._score_terms._KEPT", 1)
-    monkeypatch.setattr("sklexplain.nets._score_terms._CACHED", 1)
+    monkeypatch.setattr("sklexplain.nets._score_factors._CACHED", 1)
     block_scores, block_gradients = ours(net, x, noise, point, 1.0, 1.0)
     for key, score in scores.items():
         torch.testing.assert_close(block_scores[key], score)
@@ -267,7 +300,7 @@ def test_factored_variance_passes_gradcheck():
     generator = torch.Generator().manual_seed(0)
     slopes = torch.randn(3, 2, 7, generator=generator, dtype=torch.float64, requires_grad=True)
     weights = torch.randn(2, 4, 7, generator=generator, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(_FactoredVariance.apply, (slopes, weights))
+    assert torch.autograd.gradcheck(FactoredVariance.apply, (slopes, weights))
 
 
 @pytest.mark.parametrize("name", ["pooled", "functional"])
@@ -321,10 +354,10 @@ def test_windows():
     pool = nn.MaxPool2d(2)
     # 3 x 5: the last row and column fall into no window.
     expected = [[0, 0, 1, 1], [0, 0, 1, 1]]
-    window = _windows((3, 5), [pool]).view(3, 5)
+    window = windows((3, 5), [pool]).view(3, 5)
     assert window[:2, :4].tolist() == expected
     assert window.max() == 1
-    both = _windows((8,), [nn.AvgPool1d(2), nn.Softplus(), nn.MaxPool1d(2)])
+    both = windows((8,), [nn.AvgPool1d(2), nn.Softplus(), nn.MaxPool1d(2)])
     assert both.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
 
 

@@ -13,6 +13,7 @@ A run that is stopped goes on where it was when it is started again.
 """
 
 import argparse
+import functools
 import json
 import sys
 import tempfile
@@ -122,19 +123,26 @@ def explain(network, target, X_train, X_test, n_maps, parts, params, own):
     return {key: rounded(value) for key, value in result.items()}, explainer
 
 
-def one_target(dataset, seed, target, settings):
-    """Measure every method on one target of one network."""
-    sizes = settings["n_train"], settings["n_test"]
-    X_train, y_train, X_test, y_test, parts = load(dataset, *sizes, seed)
-    network = train_network(dataset, X_train, y_train, settings["network_epochs"], seed)
+@functools.lru_cache(maxsize=1)
+def task(dataset, n_train, n_test, n_epochs, seed):
+    """Return data, parts, a trained network and its accuracy."""
+    X_train, y_train, X_test, y_test, parts = load(dataset, n_train, n_test, seed)
+    network = train_network(dataset, X_train, y_train, n_epochs, seed)
     with torch.no_grad():
         labels = network(torch.from_numpy(X_test)).argmax(1).numpy()
+    return X_train, X_test, parts, network, np.mean(labels == y_test)
+
+
+def one_target(dataset, seed, target, settings):
+    """Measure every method on one target of one network."""
+    sizes = [settings[name] for name in ("n_train", "n_test", "network_epochs")]
+    X_train, X_test, parts, network, accuracy = task(dataset, *sizes, seed)
     params = {
         "hidden_layer_sizes": tuple(settings["hidden_layer_sizes"]),
         "max_epochs": settings["max_epochs"],
         "random_state": seed,
     }
-    out = {"accuracy": rounded(np.mean(labels == y_test)), "methods": {}}
+    out = {"accuracy": rounded(accuracy), "methods": {}}
     for name, own in METHODS.items():
         out["methods"][name], explainer = explain(
             network, target, X_train, X_test, settings["n_maps"], parts, params, own

@@ -7,8 +7,10 @@ import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
+from ..nets._training import seeded
 from ..utils._validation import check_choice, check_positive_int
 from ._losses import PENALTIES
+from ._network import make_concept_net
 
 _BLOCK = 1024
 
@@ -83,27 +85,65 @@ def spread(targets):
     return np.where(std > 1e-6 * np.abs(targets).max(axis=0), std, 1.0)
 
 
-def check_finite_weights(net, lr):
-    """Raise a ValueError if training diverged.
+def train_concepts(explainer, z, targets, train, valid):
+    """Train the explanation module on a layer's activations.
+
+    Parameters
+    ----------
+    explainer : SRAEExplainer
+        Its parameters, seed and device are used.
+    z : ndarray of shape (n, *shape)
+        Activations.
+    targets : ndarray of shape (n, n_targets)
+        What is told from the concepts.
+    train, valid : ndarray of int, ndarray of int or None
+        Rows to fit on, and to watch.
+
+    Returns
+    -------
+    net : ConceptNet
+
+    Raises
+    ------
+    ValueError
+        If training diverged.
+    """
+    module_params = {
+        "shape": z.shape[1:],
+        "n_concepts": explainer.n_concepts,
+        "hidden_layer_sizes": tuple(explainer.hidden_layer_sizes),
+        "z_scale": root_mean_square(z),
+        "y_mean": targets.mean(axis=0, dtype=np.float64),
+        "y_scale": spread(targets),
+    }
+    device = str(explainer._representation.device)
+    with seeded(explainer.seed_, device):
+        net = make_concept_net(explainer, module_params, device).initialize()
+        net.fit_split(z, net.module_.standardised(targets), train, valid)
+    for weights in net.module_.parameters():
+        if not torch.isfinite(weights).all():
+            raise ValueError(
+                f"Training diverged: after {len(net.history)} epochs there are weights that are "
+                f"not finite. Lower lr={explainer.lr}."
+            )
+    return net
+
+
+def loss_curves(net):
+    """Return training and validation losses of every epoch, None without validation.
 
     Parameters
     ----------
     net : NeuralNet
         After training.
-    lr : float
-        For the message.
 
-    Raises
-    ------
-    ValueError
-        If a weight is not finite.
+    Returns
+    -------
+    train, valid : list of float, list of float or None
     """
-    for weights in net.module_.parameters():
-        if not torch.isfinite(weights).all():
-            raise ValueError(
-                f"Training diverged: after {len(net.history)} epochs there are weights that are "
-                f"not finite. Lower lr={lr}."
-            )
+    names = [name for name in ("train_loss", "valid_loss") if name in net.history[0]]
+    curves = [[float(loss) for loss in net.history[:, name]] for name in names]
+    return curves[0], curves[1] if len(curves) > 1 else None
 
 
 def warn_unless_converged(explainer, stacklevel):

@@ -6,17 +6,15 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
 from ..base import BaseExplainer
-from ..nets._training import seeded, split_validation
+from ..nets._training import split_validation
 from ..representation._buffer import LayerTap, activation_buffer
 from ._fitting import (
     check_concept_params,
-    check_finite_weights,
-    root_mean_square,
-    spread,
+    loss_curves,
+    train_concepts,
     warn_unless_converged,
 )
 from ._maps import concept_maps
-from ._network import make_concept_net
 from ._scores import harmonic_mean, prediction_r2, unit_r2, unit_relevance
 from ._targets import resolve_target
 
@@ -217,7 +215,9 @@ class SRAEExplainer(BaseExplainer):
         self._target = resolve_target(self.target, self._representation.n_units)
         self._fit_inputs, self._relevance = inputs, None
         z, targets = self._activations(inputs)
-        self._train(z, targets, train, valid)
+        self.net_ = train_concepts(self, z, targets, train, valid)
+        self.n_epochs_ = len(self.net_.history)
+        self.loss_curve_, self.validation_loss_curve_ = loss_curves(self.net_)
         self._describe_concepts(z)
         warn_unless_converged(self, stacklevel=4)
 
@@ -231,27 +231,6 @@ class SRAEExplainer(BaseExplainer):
 
         with representation.session(), torch.no_grad():
             return activation_buffer(run, inputs, self.batch_size)
-
-    def _train(self, z, targets, train, valid):
-        module_params = {
-            "shape": self.layer_shape_,
-            "n_concepts": self.n_concepts,
-            "hidden_layer_sizes": tuple(self.hidden_layer_sizes),
-            "z_scale": root_mean_square(z),
-            "y_mean": targets.mean(axis=0, dtype=np.float64),
-            "y_scale": spread(targets),
-        }
-        device = str(self._representation.device)
-        with seeded(self.seed_, device):
-            self.net_ = make_concept_net(self, module_params, device).initialize()
-            self.net_.fit_split(z, self.net_.module_.standardised(targets), train, valid)
-        check_finite_weights(self.net_, self.lr)
-        history = self.net_.history
-        self.n_epochs_ = len(history)
-        self.loss_curve_ = [float(loss) for loss in history[:, "train_loss"]]
-        self.validation_loss_curve_ = None
-        if valid is not None:
-            self.validation_loss_curve_ = [float(loss) for loss in history[:, "valid_loss"]]
 
     def _describe_concepts(self, z):
         single = self._target.single

@@ -10,6 +10,7 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.datasets import load_digits, load_iris
+from sklearn.decomposition import KernelPCA
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import r2_score
@@ -453,3 +454,58 @@ def test_faithfulness_of_what_is_returned():
     result = faithfulness(explainer.target_values(X), explainer.predict(X))
     assert result.r2 == pytest.approx(explainer.score_parts(X)[0], rel=1e-4)
     assert partial(faithfulness, explainer.target_values(X))(explainer.target_values(X)).f_reg == 0
+
+
+class Tokens(nn.Module):
+    """A network that takes token numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.head = nn.Embedding(9, 4), nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.head(torch.relu(self.embed(x)).mean(dim=1))
+
+
+def test_a_network_of_token_numbers():
+    X = np.random.RandomState(0).randint(9, size=(30, 6))
+    explainer = SRAEExplainer(Tokens(), layer="embed", target=0, **QUICK).fit(X)
+    assert explainer.layer_shape_ == explainer.relevance_.shape == (6, 4)
+    assert explainer.transform(X).shape == (30, 2)
+    assert explainer.concept_attributions(X[:2], "feature_ablation", baseline="zeros").shape == (
+        2,
+        2,
+        6,
+    )
+    with pytest.raises(TypeError, match="takes integers, which have no gradient"):
+        explainer.concept_attributions(X[:2])
+
+
+def test_a_step_without_torch_form_before_the_network():
+    X, y = load_iris(return_X_y=True)
+    pipeline = make_pipeline(
+        KernelPCA(3), MLPClassifier((4,), solver="lbfgs", max_iter=50, random_state=0)
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        pipeline.fit(X, y)
+    explainer = SRAEExplainer(pipeline, target=0, **QUICK).fit(X)
+    assert explainer.relevance_.sum() == pytest.approx(1)
+    assert explainer.concept_attributions(X[:2], "shapley_sampling").shape == (2, 2, 4)
+    with pytest.raises(TypeError, match="no torch form"):
+        explainer.concept_attributions(X[:2])
+
+
+def test_nothing_changes_the_model():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 2))
+    net[0].weight.grad = torch.ones(6, 5)
+    X = make_X("mlp", 20)
+    before = pickle.dumps(net)
+    explainer = SRAEExplainer(net, target=0, **QUICK).fit(X)
+    explainer.predict(X)
+    explainer.score(X)
+    explainer.concept_attributions(X, "saliency")
+    explainer.concept_attributions(X, "excitation_backprop")
+    assert pickle.dumps(net) == before
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())

@@ -221,7 +221,7 @@ def quality(task, run, settings):
 
 def parse_args(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs-mnist", type=int, default=5)
+    parser.add_argument("--runs-mnist", type=int, default=3)
     parser.add_argument("--runs-ecg", type=int, default=3)
     parser.add_argument("--epochs-mnist", type=int, default=25)
     parser.add_argument("--epochs-ecg", type=int, default=20)

@@ -239,6 +239,14 @@ def _pretext_claims(pretext):
             f"DKNN: {_mean(dknn, 'c')} to the classifier, {_mean(dknn, 'a')} apart",
         ],
         [
+            "(not in the paper) importance by gradients of the loss",
+            "; ".join(
+                f"{m}: autoencoders of two tasks {_mean(pretext['examples'][m], 'a')}, of one task "
+                f"{_mean(pretext['examples'][m], 's')}"
+                for m in LOSS_BASED
+            ),
+        ],
+        [
             "distinct tasks do not give interchangeable representations",
             "autoencoders of two tasks, and of one task with two seeds: pixels "
             f"{_mean(signed, 'a')} and {_mean(signed, 's')} (signed, integrated gradients), "

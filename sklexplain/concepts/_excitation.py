@@ -25,13 +25,23 @@ _AVERAGES = {
     *(F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d, torch.Tensor.sum),
 }
 _SUMS = {torch.add, torch.Tensor.add, torch.Tensor.__add__, torch.Tensor.__radd__}
+_SUMS_IN_PLACE = {torch.Tensor.add_, torch.Tensor.__iadd__}
 # One entry makes one entry, whose probability it gets.
 _ONE_TO_ONE = {
     *(F.batch_norm, torch.sub, torch.Tensor.sub, torch.Tensor.__sub__, torch.Tensor.__rsub__),
     *(torch.mul, torch.Tensor.mul, torch.Tensor.__mul__, torch.Tensor.__rmul__, torch.div),
     *(torch.Tensor.div, torch.Tensor.__truediv__),
 }
-_FORBIDDEN = (_ELEMENTWISE | set(_MIXING) | {F.softmax, torch.Tensor.__neg__, torch.neg}) - _RELU
+# Derivatives of these would share nothing; silence would be wrong maps.
+_FORBIDDEN = (
+    _ELEMENTWISE
+    | set(_MIXING)
+    | {torch.neg, torch.Tensor.__neg__, torch.einsum, torch.addmm, torch.baddbmm, torch.outer}
+    | {torch.Tensor.addmm, F.bilinear, F.local_response_norm, F.threshold}
+    | {torch.Tensor.mul_, torch.Tensor.div_, torch.Tensor.sub_, torch.Tensor.__imul__}
+    | {torch.Tensor.__isub__, torch.Tensor.__itruediv__}
+) - _RELU
+_REFUSED = _FORBIDDEN | _ONE_TO_ONE | _SUMS_IN_PLACE  # what is left of them by then
 
 
 class _Share(torch.autograd.Function):
@@ -42,6 +52,21 @@ class _Share(torch.autograd.Function):
         ctx.rule = rule
         ctx.save_for_backward(*tensors)
         return function(*tensors)
+
+    @staticmethod
+    def backward(ctx, probability):
+        return None, None, *ctx.rule(probability, *ctx.saved_tensors)
+
+
+class _ShareInPlace(torch.autograd.Function):
+    """The same for an operation that writes into its first input."""
+
+    @staticmethod
+    def forward(ctx, function, rule, first, *others):
+        ctx.rule = rule
+        ctx.save_for_backward(first.clone(), *others)
+        ctx.mark_dirty(first)
+        return function(first, *others)
 
     @staticmethod
     def backward(ctx, probability):
@@ -92,11 +117,13 @@ class _Excitation(TorchFunctionMode):
         if func in _AVERAGES or (func in _SUMS and len(varying) > 1):
             filled = _filling(func, args, kwargs, varying)
             return _Share.apply(filled, _by_size(filled), *(args[i] for i in varying))
+        if func in _SUMS_IN_PLACE and varying == [0, 1] and not kwargs:
+            return _ShareInPlace.apply(func, _by_size(torch.add), *args)
         if (func in _ONE_TO_ONE or func in _SUMS) and len(varying) == 1:
             filled = _filling(func, args, kwargs, varying)
             x = args[varying[0]]
             return _Share.apply(filled, lambda p, x: (p.expand_as(x),), x)
-        if func in _FORBIDDEN or func in _ONE_TO_ONE or func.__name__ in _RECURRENT:
+        if func in _REFUSED or func.__name__ in _RECURRENT:
             raise _unsupported(func.__name__)
         return func(*args, **kwargs)
 

@@ -52,7 +52,7 @@ class SRAEExplainer(BaseExplainer):
     target : int, list of int, "norm" or None, default=None
         What is approximated: one of the network's outputs (a class's score, an embedding's unit),
         several at once, the Euclidean norm of all of them (an embedding without labels), or None:
-        all outputs.
+        all outputs. Outputs with several axes are numbered flat.
     n_concepts : int, default=5
         Number of concepts.
     hidden_layer_sizes : sequence of int, default=(800, 100)
@@ -71,7 +71,7 @@ class SRAEExplainer(BaseExplainer):
     lr : float, default=1e-3
         Learning rate of Adam.
     max_epochs : int, default=500
-        Most passes over the training samples.
+        Most passes over the training samples; a ConvergenceWarning says if they were too few.
     warm_up : int, default=30
         Number of epochs over which `beta` rises to its value (at most a third of `max_epochs`). So
         the target comes first and the reconstruction is built around it: that reaches a lower loss

@@ -142,23 +142,33 @@ def test_excitation_backprop_through_convolutions_equals_the_dense_network():
     np.testing.assert_allclose(maps[0], maps[1], rtol=1e-3, atol=1e-6)
 
 
-def test_probability_is_kept():
+@pytest.mark.parametrize("in_place", [False, True])
+def test_probability_is_kept(in_place):
     """Before the contrast, a distribution goes down as a distribution."""
     from sklexplain.concepts._excitation import _Excitation
 
     class Residual(nn.Module):
-        def __init__(self):
+        def __init__(self, in_place):
             super().__init__()
+            self.in_place = in_place
             self.conv, self.norm = nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4)
             self.inner = nn.Conv2d(4, 4, 3, padding=1)
 
         def forward(self, x):
             a = torch.relu(self.norm(self.conv(x)))
-            a = torch.relu(a + torch.relu(self.inner(a)))
+            b = self.inner(a)
+            if self.in_place:
+                b += a
+            else:
+                b = a + b
+            a = torch.relu(b)
             return nn.functional.max_pool2d(a, 2).mean(dim=(2, 3)) * 0.5
 
     torch.manual_seed(0)
-    net, x = Residual().eval().requires_grad_(False), torch.rand(3, 1, 6, 6, requires_grad=True)
+    net, x = (
+        Residual(in_place).eval().requires_grad_(False),
+        torch.rand(3, 1, 6, 6, requires_grad=True),
+    )
     with _Excitation():
         out = net(x)
     p = torch.rand_like(out) * (out > 0)
@@ -178,6 +188,21 @@ def test_excitation_backprop_needs_relus(name, found):
     with pytest.raises(
         ValueError, match=f"(?i)ReLU networks, but this one has .*({found}|mul|soft)"
     ):
+        explainer.concept_attributions(X, "excitation_backprop")
+
+
+def test_operations_in_place_are_refused():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(5, 4), nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.last(torch.relu(self.first(x)).mul_(2))
+
+    X = make_X("mlp", 12)
+    explainer = SRAEExplainer(Scaled(), **QUICK).fit(X)
+    with pytest.raises(ValueError, match="this one has mul_"):
         explainer.concept_attributions(X, "excitation_backprop")
 
 

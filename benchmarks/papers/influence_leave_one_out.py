@@ -191,6 +191,7 @@ def render(results):
                         row.append(f"{min(values):.3f}")
             rows.append(row)
     every = [e for seeds in results["networks"].values() for e in seeds.values()]
+    n_seeds = min(map(len, results["networks"].values()))
     n_negative = sum(e["negative_curvature"] for e in every)
     largest = max(e[what]["gradient"] for e in every for what in ("encoder", "whole network"))
     return "\n\n".join(
@@ -203,9 +204,9 @@ def render(results):
             "(decoder frozen), or the whole network, is trained again from there. Correlation, "
             f"over the examples left out, of their importance with what the losses of "
             f"{settings['n_query']} other digits rise by; means over the digits, then over "
-            f"{len(settings['seeds'])} seeds (data, weights), ± the standard deviation over "
-            "seeds. Importance is in the encoder's parameters throughout. The mlp has tanh, the "
-            "convolutional network ReLU. Training stopped at gradients with no entry above "
+            f"{n_seeds} seeds (data, weights), ± the standard deviation over seeds. Importance "
+            "is in the encoder's parameters throughout. The mlp has tanh, the convolutional network "
+            "ReLU. Training stopped at gradients with no entry above "
             f"{largest:.0e}; the Hessian with damping had negative eigenvalues in {n_negative} of "
             f"{len(every)} runs. Made by `benchmarks/papers/influence_leave_one_out.py`.",
             markdown_table(header, rows),

@@ -205,7 +205,7 @@ def render(results):
             f"over the examples left out, of their importance with what the losses of "
             f"{settings['n_query']} other digits rise by; means over the digits, then over "
             f"{n_seeds} seeds (data, weights), ± the standard deviation over seeds. Importance "
-            "is in the encoder's parameters throughout. The mlp has tanh, the convolutional network "
+            "is in the encoder's parameters throughout. The mlp has tanh, the convolutional net "
             "ReLU. Training stopped at gradients with no entry above "
             f"{largest:.0e}; the Hessian with damping had negative eigenvalues in {n_negative} of "
             f"{len(every)} runs. Made by `benchmarks/papers/influence_leave_one_out.py`.",

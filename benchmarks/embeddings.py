@@ -353,7 +353,17 @@ def finish_args(args):
     return args
 
 
-NOT_SETTINGS = ("cache", "channels", "render", "out", "docs", "name", "efficientnet_path", "seeds")
+NOT_SETTINGS = (
+    "cache",
+    "channels",
+    "draws",
+    "render",
+    "out",
+    "docs",
+    "name",
+    "efficientnet_path",
+    "seeds",
+)
 
 
 def start_results(args):

@@ -22,8 +22,8 @@ import torch
 
 from sklexplain.attribution._aggregators import RunningAggregate
 from sklexplain.attribution._maps import channel_maps
+from sklexplain.metrics import map_sparsity
 from sklexplain.representation._jacobian import find_points, unit_gradients
-from sklexplain.scores._functions import min_max_scaled
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from common import (  # noqa: E402
@@ -106,7 +106,7 @@ def sparsities(net, layers, X, units):
     result = {s: {"/".join(p): [] for p in combinations(s)} for s in SALIENCIES}
     for i in range(len(x)):
         for (saliency, *pair), maps in all_maps(net, points, x[i : i + 1], units).items():
-            values = [min_max_scaled(m.abs().flatten()).mean().item() for m in maps]
+            values = [map_sparsity(m.numpy(), absolute=True)[0] for m in maps]
             result[saliency]["/".join(pair)].append(rounded(values, 4))
     channels = [point.shape[0] for point in points]
     return {"layers": layers, "n_channels": channels, "sparsity": result}
@@ -292,15 +292,10 @@ def _difference_words(results):
     lines = [
         "Other networks than the paper's (Inception V3, ResNet18 and AlexNet, two images shown).",
         f"EfficientNet's E takes {settings['n_units']} random units of 1,280, the same for all "
-        "images; the variance over units has n − 1 in its denominator as in the paper. "
-        + _all_units_words(results),
+        "images. The variance over units has n − 1 in its denominator, as in the paper.",
         "C = var is left out at a layer with one channel, where it is 0 everywhere.",
     ]
     return "\n".join(f"- {line}" for line in lines)
-
-
-def _all_units_words(results):
-    return ""
 
 
 # -- command line --------------------------------------------------------------------------------

@@ -250,6 +250,7 @@ def _version_table(found):
 def parse_args(argv=None):
     made = parser(__doc__, "layer_randomisation")
     made.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    made.add_argument("--draws", nargs="+", choices=DRAWS, default=list(DRAWS))
     made.add_argument("--epochs", type=int, default=3)
     made.add_argument("--n-train", type=int, default=8000)
     made.add_argument("--n-test", type=int, default=2000)
@@ -269,7 +270,7 @@ def main(argv=None):
         results = json.loads(args.out.read_text())
     else:
         results = start_results(args)
-        for draw, seed in product(DRAWS, args.seeds):
+        for draw, seed in product(args.draws, args.seeds):
             name = f"seed {seed}, {draw}"
             if name not in results["pieces"]:
                 found = piece(seed, draw, args)

@@ -222,6 +222,10 @@ def _words(results):
             f"{len(always)}; the mean is negative, the score growing with drift, in "
             f"{len(negative)}{_listed(negative)}."
         )
+    words.append(
+        "The score needs inputs inside the range that noise inputs are drawn from; "
+        '`drift(X, method="distance")` does not (the section on a two-sided drift statistic).'
+    )
     return "\n".join(f"- {line}" for line in words)
 
 

@@ -264,3 +264,14 @@ def test_score_constraints(tmp_path):
     again = run("papers/score_constraints.py", tmp_path, *options)
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").iterdir()}
     assert again["summary"] == results["summary"]
+
+
+def test_score_curve(tmp_path):
+    docs = tmp_path / "results.md"
+    results = run("speed/score_curve.py", tmp_path, "--docs", docs)
+    entry = results["speed"]["mnist_encoder"]["1"]
+    assert (entry["n_layers"], entry["n_units"]) == (4, 128)
+    assert entry["largest_relative_error"] < 1e-3
+    for clock in ("wall", "cpu"):
+        assert min(entry[clock]["ratios"].values()) > 0
+    assert "| mnist_encoder, 1 thread |" in docs.read_text()

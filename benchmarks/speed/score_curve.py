@@ -72,7 +72,7 @@ def efficientnet(site):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         net = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path)
-    image = torch.from_numpy(load_sample_image("china.jpg")).permute(2, 0, 1)[None]  # (1, 3, h, w)
+    image = torch.tensor(load_sample_image("china.jpg")).permute(2, 0, 1)[None]  # (1, 3, h, w)
     side = min(image.shape[2:])
     image = image[:, :, :side, :side].float()
     x = (functional.interpolate(image, (224, 224), mode="area") - 127) / 128

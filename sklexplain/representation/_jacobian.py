@@ -1,11 +1,12 @@
 """Gradients of output units at layers: one forward pass, and one backward pass a unit for all.
 
-The rows of a batch are independent of one another. So a batch that holds every sample several
-times is run forward once, and one backward pass through it gives several units' gradients of every
-sample, at every layer.
+Several units are differentiated at once: by a batched backward pass where all operations have one.
+Elsewhere, and for large samples, a batch that holds every sample several times is run forward once:
+its rows are independent of one another, so that one backward pass gives a unit a copy.
 """
 
 import functools
+import warnings
 from contextlib import nullcontext
 
 import torch
@@ -61,21 +62,15 @@ def unit_gradients(
         index = torch.arange(points.n_units) if units is None else torch.as_tensor(units)
         cotangents = None
     n_rows = 1 if weights is not None else len(index)
-    copies = _n_copies(points, x, n_rows, rows)
-    with torch.set_grad_enabled(create_graph):
-        z, tensors = _forward(call, points, x, copies, create_graph)
-        activations = _activations(points, tensors, len(x), copies, create_graph)
-    taken = _Taken(points, tensors, activations, copies, reduce, create_graph)
-    for i in range(0, n_rows, copies):
-        if index is None:
-            block, c = None, cotangents.to(z)
-        else:
-            block = index[i : i + copies]
-            c = _unit_rows(block, points.n_units, z)
-        last = i + copies >= n_rows
+    k = _units_at_once(points, x, n_rows, rows)
+    batched = _try_batched(call, points, x, k, reduce, create_graph)
+    taken = batched or _Taken(call, points, x, k, reduce, create_graph)
+    for i in range(0, n_rows, k):
+        block = None if index is None else index[i : i + k]
+        c = cotangents if index is None else _unit_rows(block, points.n_units)
         with torch.set_grad_enabled(create_graph):
-            found = taken.backward(z, c, last)
-        yield block, found, activations
+            found = taken.backward(c.to(taken.z), last=i + k >= n_rows)
+        yield block, found, taken.activations
 
 
 def _matrix(weights, n_units):
@@ -88,19 +83,33 @@ def _matrix(weights, n_units):
     return weights[None]
 
 
-def _unit_rows(block, n_units, z):
-    c = z.new_zeros(len(block), n_units)
-    c[torch.arange(len(block)), block.to(z.device)] = 1
+def _unit_rows(block, n_units):
+    c = torch.zeros(len(block), n_units)
+    c[torch.arange(len(block)), block.cpu()] = 1
     return c
 
 
-def _n_copies(points, x, n_units, rows):
-    """How often each sample is in the batch; as many units are differentiated at once."""
-    copies = min(n_units, points.block_rows(rows, x.device) // len(x))
+def _units_at_once(points, x, n_units, rows):
+    """How many units are differentiated at once."""
+    k = min(n_units, points.block_rows(rows, x.device) // len(x))
     # Where copies are no cheaper to run forward than one by one, many units must pay for them.
-    if points.row_bytes * len(x) > _LARGE and n_units < _UNITS_A_COPY * copies:
+    if _is_large(points, x) and n_units < _UNITS_A_COPY * k:
         return 1
-    return max(1, copies)
+    return max(1, k)
+
+
+def _is_large(points, x):
+    return points.row_bytes * len(x) > _LARGE
+
+
+def _try_batched(call, points, x, k, reduce, create_graph):
+    """Return what takes batched gradients, None where they are not to be had or not worth it."""
+    if k == 1 or create_graph or _is_large(points, x) or not points.batched.get("works", True):
+        return None
+    taken = _Batched(call, points, x, 1, reduce, False)
+    if "works" not in points.batched:
+        points.batched["works"] = taken.works()
+    return taken if points.batched["works"] else None
 
 
 def _forward(call, points, x, copies, create_graph):
@@ -143,29 +152,34 @@ class _Taken:
     gradients are wanted themselves or their derivatives are, all are kept.
     """
 
-    def __init__(self, points, tensors, activations, copies, reduce, create_graph):
+    def __init__(self, call, points, x, copies, reduce, create_graph):
+        with torch.set_grad_enabled(create_graph):
+            self.z, tensors = _forward(call, points, x, copies, create_graph)
+            self.activations = _activations(points, tensors, len(x), copies, create_graph)
         self.points = points
-        self.activations = activations
-        self.n_samples = len(activations[0]) if activations else 0
+        self.n_samples = len(x)
         self.copies = copies
         self.reduce = reduce
         self.create_graph = create_graph
         self.found = [None] * len(points)
         self.n_units = 0
         self.ends = tensors
-        self.early = reduce is not None and not create_graph
+        self._prepare(tensors)
+
+    def _prepare(self, tensors):
+        self.early = self.reduce is not None and not self.create_graph
         if self.early:
             self.ends = [tensors[i] for i in _sources(tensors)]
             for i, tensor in enumerate(tensors):
                 tensor.register_hook(functools.partial(self._take, i))
 
-    def backward(self, z, cotangents, last):
+    def backward(self, cotangents, last):
         """Run one pass; a copy of the samples that is given no unit is given zeros."""
         c, self.n_units = cotangents, len(cotangents)
         if len(c) < self.copies:
             c = torch.cat([c, c.new_zeros(self.copies - len(c), c.shape[1])])
         gradients = torch.autograd.grad(
-            z,
+            self.z,
             self.ends,
             c.repeat_interleave(self.n_samples, dim=0),
             retain_graph=self.create_graph or not last,
@@ -183,6 +197,38 @@ class _Taken:
         if self.reduce is not None:
             gradient = self.reduce(gradient, self.activations[i])
         self.found[i] = gradient
+
+
+class _Batched(_Taken):
+    """Takes several units' gradients out of one batched backward pass, of samples run once."""
+
+    def _prepare(self, tensors):
+        pass
+
+    def works(self):
+        """Whether every operation on the way has a batched backward pass."""
+        cotangents = _unit_rows(torch.zeros(2, dtype=torch.int64), self.z.shape[1])
+        with warnings.catch_warnings(record=True) as caught, torch.no_grad():
+            warnings.simplefilter("always")
+            try:
+                self.backward(cotangents.to(self.z), last=False)
+            except (RuntimeError, NotImplementedError, ValueError):
+                return False
+        return not any("batching rule" in str(warning.message) for warning in caught)
+
+    def backward(self, cotangents, last):
+        """Run one pass."""
+        gradients = torch.autograd.grad(
+            self.z,
+            self.ends,
+            cotangents[:, None].expand(-1, self.n_samples, -1),
+            retain_graph=not last,
+            is_grads_batched=True,
+        )
+        found = [p.arrange(g, lead=1) for p, g in zip(self.points, gradients, strict=True)]
+        if self.reduce is None:
+            return found
+        return [self.reduce(g, a) for g, a in zip(found, self.activations, strict=True)]
 
 
 def _sources(tensors):

@@ -1,7 +1,7 @@
 """Where a network is looked at: layers, and which axes of their activations mean what."""
 
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
@@ -81,11 +81,11 @@ class Point:
         """Whether activations have an axis of channels beside positions."""
         return self.channel_axis is not None
 
-    def arrange(self, tensor):
-        """Activations as they are in the network to (b, C, *spatial)."""
+    def arrange(self, tensor, lead=0):
+        """Activations as they are in the network, after some other axes, to (b, C, *spatial)."""
         if self.channel_axis is None:
-            return tensor.movedim(self.batch_axis, 0).unsqueeze(1)
-        return tensor.movedim((self.batch_axis, self.channel_axis), (0, 1))
+            return tensor.movedim(lead + self.batch_axis, lead).unsqueeze(lead + 1)
+        return tensor.movedim((lead + self.batch_axis, lead + self.channel_axis), (lead, lead + 1))
 
 
 @dataclass(frozen=True)
@@ -99,11 +99,14 @@ class Points:
         Number of output units, N.
     row_bytes : int
         What one sample keeps in memory for a backward pass.
+    batched : dict
+        What has been found out of batched backward passes.
     """
 
     points: tuple
     n_units: int
     row_bytes: int
+    batched: dict = field(default_factory=dict, compare=False, repr=False)
 
     def __iter__(self):
         return iter(self.points)
@@ -121,7 +124,7 @@ class Points:
 
     def only(self, *indices):
         """Keep some of the points."""
-        return replace(self, points=tuple(self.points[i] for i in indices))
+        return replace(self, points=tuple(self.points[i] for i in indices), batched={})
 
     def block_rows(self, batch_size, device):
         """Return the number of rows to take at once, at most ``batch_size``."""

@@ -139,6 +139,9 @@ def test_default_layers_equal_the_loop(name, at):
     points = find_points(net, x, modules(net), at=at)
     assert points.names == DEFAULT_LAYERS[name]
     assert_equals_loop(net, points, x, rows=8)
+    assert "works" in points.batched  # a batched backward pass was tried
+    points.batched["works"] = False
+    assert_equals_loop(net, points, x, rows=8)
 
 
 @pytest.mark.parametrize("rows", [1, 3, 7, 100])
@@ -277,3 +280,47 @@ def test_grad_mode_of_the_consumer_is_its_own():
     with torch.no_grad():
         for _ in unit_gradients(net, points, x, rows=3):
             assert not torch.is_grad_enabled()
+
+
+class InNumpy(torch.autograd.Function):
+    """An operation whose backward pass cannot be batched."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x**2
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return torch.from_numpy(gradient.numpy() * 2 * ctx.saved_tensors[0].numpy())
+
+
+class Squared(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(4, 5)
+        self.last = nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.last(InNumpy.apply(self.first(x)))
+
+
+def test_backward_pass_that_cannot_be_batched():
+    torch.manual_seed(0)
+    net, x = Squared().double(), torch.randn(2, 4, dtype=torch.float64)
+    points = find_points(net, x, modules(net))
+    assert_equals_loop(net, points, x, rows=100)
+    assert points.batched == {"works": False}
+    last = points.only(1)
+    assert_equals_loop(net, last, x, rows=100)
+    assert last.batched == {"works": True}
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru", "rnn"])
+def test_recurrent_layers_in_single_precision(name):
+    net, x = make_net(name).eval(), torch.as_tensor(make_X(name, 3))
+    points = find_points(net, x, modules(net), at="input")
+    _, found, _ = gathered(net, points, x, rows=100)
+    for point, g in zip(points, found, strict=True):
+        expected, _ = looped(net, point, x, points.n_units)
+        torch.testing.assert_close(g, expected, rtol=1e-4, atol=1e-6)

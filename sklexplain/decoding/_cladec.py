@@ -10,7 +10,7 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 from ..base import sample_feature_names
 from ..utils._validation import check_positive_int
 from ._base import BaseDecoding
-from ._losses import explained_share, squared_error
+from ._losses import explained_share, squared_deviation, squared_error
 
 
 class ClaDecExplainer(BaseDecoding):
@@ -336,18 +336,28 @@ class ClaDecExplainer(BaseDecoding):
         agreement : float
             Share of samples whose reconstruction gets the same class; for regressors R².
         """
-        inputs = self._inputs(X)
-        return self._agreement(inputs, self._reconstructions(inputs))
+        return self._judged(self._inputs(X))[0]
 
-    def _agreement(self, inputs, reconstructions):
+    def _judged(self, inputs):
+        """Agreement, and the share of the samples' variation that is reconstructed."""
         representation, target = self._representation, self._target
-        said = []
-        for rows in (inputs, self._in_raw_units(reconstructions)):
-            scores = representation.activations(rows, self.batch_size)
-            said.append(target.predictions(torch.from_numpy(scores)).numpy())
-        if target.link is not None:
-            return float(np.mean(said[0] == said[1]))
-        return explained_share(*said, said[0].mean(axis=0))
+        said, meant, error, total = [], [], 0.0, 0.0
+        for rows in self._blocks(inputs):
+            reconstructions = self._reconstructions(rows)
+            for found, X in ((meant, rows), (said, self._in_raw_units(reconstructions))):
+                scores = torch.from_numpy(representation.activations(X, self.batch_size))
+                found.append(target.predictions(scores).numpy())
+            samples = self._in_network_units(rows)
+            error += float(squared_error(reconstructions.double(), samples).sum())
+            total += float(squared_error(torch.from_numpy(self.mean_), samples).sum())
+        said, meant = np.concatenate(said), np.concatenate(meant)
+        if target.link is None:
+            agreement = explained_share(
+                squared_deviation(meant, said), squared_deviation(meant, meant.mean(axis=0))
+            )
+        else:
+            agreement = float(np.mean(said == meant))
+        return agreement, explained_share(error, total)
 
     def reconstruction_loss(self, X, *, reference=False):
         """Squared error of each sample's reconstruction, summed over its entries.
@@ -368,8 +378,18 @@ class ClaDecExplainer(BaseDecoding):
         return self._errors(inputs, self._checked_reference() if reference else self._decoding)
 
     def _errors(self, inputs, decoding):
-        reconstructions = self._reconstructions(inputs, decoding).double()
-        return squared_error(reconstructions, self._in_network_units(inputs)).numpy()
+        errors = [
+            squared_error(
+                self._reconstructions(rows, decoding).double(), self._in_network_units(rows)
+            )
+            for rows in self._blocks(inputs)
+        ]
+        return torch.cat(errors).numpy()
+
+    def _blocks(self, inputs):
+        """Cut inputs into parts that are judged at once: memory does not grow with them."""
+        for start in range(0, len(inputs), self.batch_size):
+            yield inputs[start : start + self.batch_size]
 
     def _in_network_units(self, inputs):
         return self._units.to_network(self._representation.tensor(inputs)).cpu().double()
@@ -394,11 +414,7 @@ class ClaDecExplainer(BaseDecoding):
         score : float
             Between 0 and 1; higher is better.
         """
-        inputs = self._inputs(X)
-        reconstructions = self._reconstructions(inputs)
-        a = max(0.0, self._agreement(inputs, reconstructions))
-        samples = self._in_network_units(inputs).numpy()
-        b = max(0.0, explained_share(samples, reconstructions.numpy(), self.mean_))
+        a, b = (max(0.0, share) for share in self._judged(self._inputs(X)))
         return 2 * a * b / (a + b) if a + b > 0 else 0.0
 
     def get_feature_names_out(self, input_features=None):

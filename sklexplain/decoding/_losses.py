@@ -149,21 +149,24 @@ def find_link(scores, probabilities=None):
     return None
 
 
-def explained_share(values, approximation, center):
-    """Share of the squared deviation from a centre that an approximation explains.
+def squared_deviation(values, others):
+    """Sum of the squared differences of two arrays, in float64."""
+    return float(np.square(values - others, dtype=np.float64).sum())
+
+
+def explained_share(error, total):
+    """Share of a squared deviation that is explained.
 
     Parameters
     ----------
-    values, approximation : ndarray of shape (n, ...)
-        Numbers.
-    center : ndarray of shape (...)
-        What the deviation is measured from.
+    error : float
+        What is left of it.
+    total : float
+        The deviation.
 
     Returns
     -------
     share : float
-        1 is perfect, 0 no better than the centre; where there is no deviation, 1 or 0.
+        1 is perfect, 0 nothing; where there is no deviation, 1 without an error and 0 with one.
     """
-    error = np.square(values - approximation, dtype=np.float64).sum()
-    total = np.square(values - center, dtype=np.float64).sum()
-    return float(error == 0) if total == 0 else float(1 - error / total)
+    return float(error == 0) if total == 0 else 1 - error / total

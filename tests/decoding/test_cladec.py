@@ -471,6 +471,10 @@ def test_score():
     b = max(0.0, 1 - error / total)
     assert b > 0
     assert explainer.score(X[30:]) == pytest.approx(2 / (1 / a + 1 / b), rel=1e-5)
+    in_parts = ClaDecExplainer(model, batch_size=3, **options).fit(X[:30])
+    assert in_parts.score(X[30:]) == pytest.approx(explainer.score(X[30:]))
+    losses = (e.reconstruction_loss(X) for e in (in_parts, explainer))
+    np.testing.assert_allclose(*losses)
     only_class = ClaDecExplainer(model, alpha=0.0, **options).fit(X[:30])
     assert only_class.score(X[30:]) < explainer.score(X[30:])
 

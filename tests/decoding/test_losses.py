@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import r2_score
 
 from sklexplain.decoding._losses import (
     binary_cross_entropy,
@@ -11,6 +12,7 @@ from sklexplain.decoding._losses import (
     find_link,
     gaussian_divergence,
     log_probabilities,
+    squared_deviation,
     squared_error,
 )
 
@@ -92,9 +94,11 @@ def test_a_probability_of_zero_is_no_infinite_loss():
 
 
 def test_explained_share(rng):
-    values = rng.normal(size=(20, 3))
-    center = values.mean(axis=0)
-    assert explained_share(values, values, center) == 1
-    assert explained_share(values, np.broadcast_to(center, values.shape), center) == 0
-    assert explained_share(values[:1], values[:1] + 1, values[0]) == 0
-    assert explained_share(values[:1], values[:1], values[0]) == 1
+    values, found = rng.normal(size=(2, 20, 3))
+    error, total = squared_deviation(values, found), squared_deviation(values, values.mean(axis=0))
+    expected = r2_score(values, found, multioutput="variance_weighted")
+    assert explained_share(error, total) == pytest.approx(expected)
+    assert explained_share(0.0, total) == 1
+    assert explained_share(total, total) == 0
+    assert explained_share(1.0, 0.0) == 0
+    assert explained_share(0.0, 0.0) == 1

@@ -82,7 +82,7 @@ class VarianceScorer(LayerScorer):
     n of N units give the sample variance times (N - 1) / N, which has no bias; only values above
     1/4, which few units can give, are cut off. Its standard error, ``confidence_interval`` and
     ``standard_error_``, comes from random halves of the units and is rather too large: the score
-    of all units was inside the 95 % interval in 97 % of draws or more.
+    of all units was inside the 95 % interval in 96 % of draws or more.
 
     References
     ----------

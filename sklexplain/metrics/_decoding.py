@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from scipy import stats
 from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import StratifiedKFold
 from sklearn.utils import Bunch, check_consistent_length
 from sklearn.utils.validation import check_is_fitted
@@ -292,6 +293,11 @@ def _fresh_classifier(explainer, classifier):
     if not isinstance(estimator, nn.Module):
         if not hasattr(estimator, "predict"):
             raise ValueError(f"{type(estimator).__name__} is no classifier; give one.")
+        if isinstance(getattr(estimator, "steps", [(None, None)])[-1][1], FrozenEstimator):
+            raise ValueError(
+                "the last step of the explained Pipeline is frozen, so that a clone of it knows "
+                "already what it is to learn; give a classifier."
+            )
         return clone(estimator)
     if explainer._target.link not in ("softmax", "probability", "log_probability"):
         raise ValueError("the explained module has no output for each class; give a classifier.")

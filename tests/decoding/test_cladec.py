@@ -12,10 +12,11 @@ from sklearn.decomposition import PCA
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LinearRegression, LogisticRegression
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, StratifiedShuffleSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier, NeuralNetRegressor
+from skorch.callbacks import Callback
 from torch import nn
 
 from sklexplain import ClaDecExplainer
@@ -527,6 +528,45 @@ def test_early_stopping_and_convergence():
     best = int(np.argmin(stopped.validation_loss_curve_))
     assert stopped.n_epochs_ == len(stopped.loss_curve_) < 500
     assert best < stopped.n_epochs_ - 1
+
+
+def test_verbose_and_callbacks(capsys):
+    X = make_X("mlp", 20)
+    epochs = []
+
+    class Count(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            epochs.append(len(net.history))
+
+    options = {**QUICK, "net_params": {"callbacks": [Count()]}, "reference": None}
+    ClaDecExplainer(classifier(double=False), **options).fit(X)
+    assert epochs == [1, 2]
+    assert capsys.readouterr().out == ""
+    ClaDecExplainer(classifier(double=False), verbose=1, **options).fit(X)
+    assert "train_loss" in capsys.readouterr().out
+
+
+def test_validation_split_may_look_at_labels():
+    X = make_X("mlp", 20)
+    y = np.repeat([0, 1], 10)
+    seen = []
+
+    class Splitter(StratifiedShuffleSplit):
+        def split(self, X, y=None, groups=None):
+            seen.append(np.asarray(y))
+            return super().split(X, y, groups)
+
+    options = {"max_epochs": 30, "lr": 0.05, "patience": 1, "random_state": 0}
+    split = Splitter(1, test_size=4)
+    fitted = ClaDecExplainer(classifier(double=False), validation_split=split, **options).fit(X, y)
+    assert len(seen) == 2  # of the decoder and of the reference
+    assert all(np.array_equal(labels, y) for labels in seen)
+    assert len(fitted.validation_loss_curve_) == fitted.n_epochs_
+
+
+def test_batch_norm_trains_on_a_last_batch_of_one():
+    net, X = make_net("mlp"), make_X("mlp", 9)
+    ClaDecExplainer(net, net_params={"batch_size": 4}, **QUICK).fit(X)
 
 
 def test_divergence():

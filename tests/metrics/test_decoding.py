@@ -10,6 +10,7 @@ from scipy import stats
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_iris
 from sklearn.decomposition import PCA
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -191,6 +192,11 @@ def test_what_cannot_be_a_classifier(data):
     )
     assert result.explanation > 0.7
     assert result.reference is result.interval is result.p_value is None
+
+    frozen = make_pipeline(StandardScaler(), FrozenEstimator(LogisticRegression().fit(X, y))).fit(X)
+    frozen = ClaDecExplainer(frozen, **OPTIONS).fit(X)
+    with pytest.raises(ValueError, match="frozen"):
+        evaluation_accuracy(frozen, X, y, X_test, y_test)
 
     class Token(nn.Linear):
         def __init__(self):

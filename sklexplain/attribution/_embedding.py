@@ -100,6 +100,7 @@ class EmbeddingAttributor(BaseExplainer):
     last call.
 
     There is no ``score``: how sparse a map is says nothing of whether it is right.
+    `sklexplain.NoiseScorer` and `sklexplain.VarianceScorer` judge a representation by such maps.
 
     References
     ----------

@@ -10,7 +10,7 @@ from ..representation._jacobian import unit_gradients
 from ._aggregators import RunningAggregate, aggregate
 
 # Numbers that stay in the processor's cache between two operations.
-_CHUNK = 2**18
+_CHUNK = 2**20
 
 SALIENCIES = ("gradient", "activation_x_gradient", "grad_cam")
 

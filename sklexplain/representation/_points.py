@@ -1,5 +1,6 @@
 """Where a network is looked at: layers, and which axes of their activations mean what."""
 
+import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -160,6 +161,11 @@ def find_points(call, x, modules, *, layers=None, at="output"):
         If a layer does not exist, is not called before the output is there, returns several
         tensors, has no axis that follows the samples, or if the output does not depend on it.
 
+    Warns
+    -----
+    UserWarning
+        If one of all layers is left out, because none of its axes follows the samples.
+
     Notes
     -----
     The network is run on two and on three samples, and the axis that differs follows the samples.
@@ -171,9 +177,16 @@ def find_points(call, x, modules, *, layers=None, at="output"):
     runs = [_run(call, _rows(x, n), candidates, modules, layers is None) for n in (2, 3)]
     if layers is None:
         candidates = _reached(candidates, runs)
-    points = tuple(_described(candidate, runs) for candidate in candidates)
+    points = []
+    for candidate in candidates:
+        try:
+            points.append(_described(candidate, runs))
+        except ValueError as error:
+            if layers is not None:
+                raise
+            warnings.warn(f"left out: {error}", UserWarning, stacklevel=2)
     n_units = runs[1].z.numel() // 3
-    return Points(points, n_units, max(1, runs[1].bytes - runs[0].bytes))
+    return Points(tuple(points), n_units, max(1, runs[1].bytes - runs[0].bytes))
 
 
 def _candidates(modules, at):

@@ -229,6 +229,16 @@ def test_layer_that_mixes_the_samples():
         find_points(net, torch.randn(3, 3), modules(net), layers=["0"])
 
 
+def test_layer_on_rows_of_its_own_is_left_out_of_all():
+    net = nn.Sequential(
+        nn.Conv1d(2, 3, 1), nn.Flatten(0, 1), nn.Linear(4, 5), nn.Unflatten(0, (-1, 3))
+    )
+    x = torch.randn(3, 2, 4)
+    with pytest.warns(UserWarning, match="left out: layer '2' returned shape"):
+        points = find_points(net, x, modules(net))
+    assert points.names == ["0"]
+
+
 def test_chosen_units_and_weights():
     net, x = net_and_x("conv1d")
     points = find_points(net, x, modules(net))

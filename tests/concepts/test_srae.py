@@ -509,3 +509,16 @@ def test_nothing_changes_the_model():
     explainer.concept_attributions(X, "excitation_backprop")
     assert pickle.dumps(net) == before
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
+
+
+def test_widths_and_progress(capsys):
+    explainer, _ = explain(hidden_layer_sizes=(7, 3), verbose=1)
+    module = explainer.net_.module_
+    widths = [
+        [m.out_features for m in part if isinstance(m, nn.Linear)]
+        for part in (module.encoder, module.decoder)
+    ]
+    assert widths == [[7, 3, 2], [3, 7, 8]]
+    assert "train_loss" in capsys.readouterr().out
+    explain()
+    assert capsys.readouterr().out == ""

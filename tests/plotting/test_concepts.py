@@ -112,3 +112,17 @@ def test_shapes_that_do_not_fit():
         ConceptDisplay(np.ones(4), np.ones((2, 3)), [1.0, 2.0]).plot()
     with pytest.raises(ValueError, match="contributions of shape"):
         ConceptDisplay(np.ones(4), np.ones((2, 4)), [1.0]).plot()
+
+
+def test_limit_sets_the_strongest_colour():
+    maps = np.ones((1, 4, 5))
+    for limit, expected in ((None, 1.0), (4.0, 4.0)):
+        display = ConceptDisplay(np.ones((4, 5)), maps, [1.0], limit=limit).plot()
+        assert display.axes_[0].images[0].norm.vmax == expected
+
+
+def test_drawn_into_given_axes():
+    _, axes = pyplot.subplots(1, 2, layout="constrained")
+    display = ConceptDisplay(np.ones(4), np.ones((2, 4)), [1.0, 2.0]).plot(ax=axes[1])
+    assert display.ax_ is axes[1]
+    assert display.figure_ is axes[1].figure

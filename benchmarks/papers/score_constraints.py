@@ -187,38 +187,49 @@ def render(results):
     found = {(entry["dim"], tuple(entry["row"])): entry for entry in results["summary"]}
     dims = sorted({dim for dim, _ in found})
     rows = [row for row in [*ROWS, *MORE_ROWS] if any((d, row) in found for d in dims)]
-    settings, machine = results["settings"], results["environment"]
-    n_seeds = sorted({len(entry["seeds"]) for entry in results["summary"]})
-    n_seeds = " to ".join(map(str, sorted({n_seeds[0], n_seeds[-1]})))
     return "\n\n".join(
         [
             "## Score constraints in training",
-            "Bertolini, Clevert & Montanari, section 4.5, tables 2 and 3. Made by "
-            "`benchmarks/papers/score_constraints.py`; every run is in "
-            "`benchmarks/papers/results/score_constraints.json`. "
-            f"{settings['n_train']:,} digits to train on and {settings['n_test']:,} to test, "
-            f"{n_seeds} seeds (split, weights, batches), where the paper has MNIST whole and 4 "
-            "runs. Encoder: two convolutions (8 and 4 channels, 5 x 5), each with BatchNorm, "
-            "softplus and 2 x 2 pooling, and a linear layer; decoder 32-784, linear class head on "
-            "the code. Loss: the mean over pixels of the squared error plus the cross-entropy. "
-            "Adam 1e-3, batches of 64; 20, 15, 10, 5 epochs at dimensions 2, 3, 5, 10. Scores at "
-            "the second convolution's output, on 8 samples and 8 noise inputs, every 20 "
-            f"mini-batches. {machine['processor']}, one thread.",
-            "Accuracy in percent, and its standard deviation over seeds; the paper's beneath.",
+            _introduction(results, found, dims),
+            "Accuracy in percent, and its standard deviation over runs; the paper's beneath.",
             _accuracies(found, dims, rows),
-            "What the constraint changes: the mean over seeds of the difference to the run of the "
-            "same seed without it, in percent points, with its 95 % interval (t distribution).",
+            "What the constraint changes: the mean over runs of the difference to the run without "
+            "it that has the same split, weights and batches, in percent points, with its 95 % "
+            "interval (t distribution).",
             _gains(found, dims, rows),
             _verdict(results["summary"]),
-            "Seconds an epoch over those of the run without scores (median over seeds, processor "
+            "Seconds an epoch over those of the run without scores (median over runs, processor "
             "time, on a machine that did other work too), and the paper's ratio.",
             _seconds(found, dims),
         ]
     )
 
 
+def _introduction(results, found, dims):
+    settings, machine = results["settings"], results["environment"]
+    n_runs = [f"{len(found[dim, ROWS[0]]['seeds'])} at dimension {dim}" for dim in dims]
+    missing = [str(dim) for dim in EPOCHS if dim not in dims]
+    n_scored = sorted(EPOCHS[dim] * settings["n_train"] // (64 * 20) for dim in dims)
+    return (
+        "Bertolini, Clevert & Montanari, section 4.5, tables 2 and 3. Made by "
+        "`benchmarks/papers/score_constraints.py`; every run is in "
+        "`benchmarks/papers/results/score_constraints.json`. "
+        f"{settings['n_train']:,} digits to train on and {settings['n_test']:,} to test, where the "
+        "paper has MNIST, in runs that differ in split, weights and batches: "
+        f"{', '.join(n_runs)}; rows without ± have one. "
+        + (f"Not run: dimension {', '.join(missing)}. " if missing else "")
+        + "Encoder: two convolutions (8 and 4 channels, 5 x 5), each with BatchNorm, softplus and "
+        "2 x 2 pooling, and a linear layer; decoder 32-784, linear class head on the code. Loss: "
+        "the mean over pixels of the squared error plus the cross-entropy. Adam 1e-3, batches of "
+        "64; 20, 15, 10, 5 epochs at dimensions 2, 3, 5, 10. Scores at the second convolution's "
+        "output, on 8 samples and 8 noise inputs, every 20 mini-batches: "
+        f"{n_scored[0]} to {n_scored[-1]} times in a run, where 60,000 digits give "
+        f"{60000 / settings['n_train']:.1f} times as many. {machine['processor']}, one thread."
+    )
+
+
 def _label(row):
-    return f"{row[0]:g}, {row[1]:g}" + ("" if row[2] == 20 else f", every {row[2]} batch")
+    return f"{row[0]:g}, {row[1]:g}" + ("" if row[2] == 20 else ", every batch")
 
 
 def _accuracies(found, dims, rows):

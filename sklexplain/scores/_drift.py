@@ -4,6 +4,7 @@ import numpy as np
 from sklearn.covariance import LedoitWolf
 
 _MIN_SAMPLES = 20
+_ROUNDING = 1e-6  # of networks in single precision, relative
 
 
 class DriftReference:
@@ -22,15 +23,14 @@ class DriftReference:
 
     def __init__(self, first, second):
         self.mean = first.mean(axis=0)
-        scale = first.std(axis=0)
         # What does not vary is no reason to call a sample unusual by rounding.
-        self.varies = scale > 1e-7 * np.abs(self.mean)
-        self.scale = np.where(self.varies, scale, 1.0)
+        floor = np.maximum(_ROUNDING * np.abs(self.mean), 1e-12)
+        self.scale = np.maximum(first.std(axis=0), floor)
         self.covariance = LedoitWolf(assume_centered=True).fit(self._standardised(first))
         self.usual = np.sort(self.distances(second))
 
     def _standardised(self, features):
-        return np.where(self.varies, (features - self.mean) / self.scale, 0.0)
+        return (features - self.mean) / self.scale
 
     def distances(self, features):
         """Mahalanobis distances: (n, n_features) to (n,)."""

@@ -173,7 +173,7 @@ class NoiseScorer(LayerScorer):
     def _fit_scorer(self, inputs):
         rng = np.random.default_rng([self.seed_, 0])
         noise = noise_inputs(self.noise, inputs, 2 * self.n_noise, rng)
-        batches = list(self._map_batches(noise, halves=True))
+        batches = [_scaled(maps) for maps in self._map_batches(noise, halves=True)]
         self._noise_maps = [torch.cat(maps, dim=1) for maps in zip(*batches, strict=True)]
         pairs = [(maps[:, : self.n_noise], maps[:, self.n_noise :]) for maps in self._noise_maps]
         self._benchmarks = _as_array([noise_scores(x, y).mean(dim=-1) for x, y in pairs])
@@ -201,7 +201,7 @@ class NoiseScorer(LayerScorer):
                 )
 
     def _batch_scores(self, x, subsets):
-        return self._against_noise(self._batch_maps(x, subsets))
+        return self._against_noise(_scaled(self._batch_maps(x, subsets)))
 
     def _against_noise(self, maps):
         """Noise scores of scaled maps: (n_subsets, b, n_layers)."""
@@ -212,7 +212,7 @@ class NoiseScorer(LayerScorer):
         return _as_array(scores)
 
     def _map_batches(self, inputs, halves=False):
-        """Scaled maps of all samples, batch by batch."""
+        """Compute maps of all samples, batch by batch."""
         representation, rows = self._representation, self._rows()
         with representation.session():
             for i in range(0, len(inputs), rows):
@@ -220,7 +220,7 @@ class NoiseScorer(LayerScorer):
                 yield self._batch_maps(x, self._subsets(halves))
 
     def _batch_maps(self, x, subsets):
-        """Scaled maps from every subset of the units: (n_subsets, b, n_positions), a layer each."""
+        """Compute maps from every subset of units: (n_subsets, b, n_positions), a layer each."""
         if subsets is None:
             maps = layer_maps(
                 self._representation,
@@ -231,15 +231,13 @@ class NoiseScorer(LayerScorer):
                 unit_agg=self.unit_agg,
                 rows=self.batch_size,
             )
-            return [min_max_scaled(m.flatten(1))[None] for m in maps]
+            return [m.flatten(1)[None] for m in maps]
         layers = []
         for point, maps in zip(self._points, self._sampled_maps(x), strict=True):
             if self._is_known(point):
-                known = min_max_scaled(self._output_map(x))
-                layers.append(known.expand(len(subsets), -1, -1))
+                layers.append(self._output_map(x).expand(len(subsets), -1, -1))
                 continue
-            aggregated = [aggregate(maps[s], self.unit_agg, 0) for s in subsets]
-            layers.append(torch.stack([min_max_scaled(m) for m in aggregated]))
+            layers.append(torch.stack([aggregate(maps[s], self.unit_agg, 0) for s in subsets]))
         return layers
 
     def _is_known(self, point):
@@ -272,8 +270,9 @@ class NoiseScorer(LayerScorer):
             (section 4.4 of the paper). It is positive where samples are looked at more as noise
             is, so it needs samples inside the range of the noise; outside it, samples become
             unlike noise again and it turns negative. ``"distance"``: two-sided, with no such range:
-            the Mahalanobis distance, from the fitted data, of the noise scores of all layers and of
-            the mean absolute differences of the maps from the fitted data's mean maps.
+            the Mahalanobis distance, from the fitted data, of three numbers a layer: the noise
+            score, the mean absolute difference of the map from the fitted data's mean map, and the
+            logarithm of the map's range before it is scaled.
 
         Returns
         -------
@@ -289,7 +288,7 @@ class NoiseScorer(LayerScorer):
         inputs = self._inputs(X)
         if method == "distance":
             reference = self._reference()
-            return reference.distances(self._drift_features(inputs, self._mean_maps))
+            return reference.distances(self._drift_features(inputs))
         if self._fit_mean is None:
             self._fit_mean = self._scores(self._fit_inputs)[0].mean()
         scores = self._scores(inputs)[0].mean(axis=1)
@@ -334,35 +333,48 @@ class NoiseScorer(LayerScorer):
         if self._drift_reference is None:
             rng = np.random.default_rng([self.seed_, 2])
             first, second = split_in_halves(len(self._fit_inputs), rng)
-            self._mean_maps = self._mean_of_maps(self._fit_inputs[first])
-            features = [
-                self._drift_features(self._fit_inputs[half], self._mean_maps)
-                for half in (first, second)
-            ]
+            self._usual_maps = self._mean_of_maps(self._fit_inputs[first])
+            features = [self._drift_features(self._fit_inputs[half]) for half in (first, second)]
             self._drift_reference = DriftReference(*features)
         return self._drift_reference
 
     def _mean_of_maps(self, inputs):
-        sums = [0.0] * len(self._points)
+        """Mean scaled map, and mean range before scaling, of samples: a pair a layer."""
+        sums = [[0.0, 0.0] for _ in self._points]
         for maps in self._map_batches(inputs):
-            sums = [s + m[0].double().sum(dim=0) for s, m in zip(sums, maps, strict=True)]
-        return [(s / len(inputs)).cpu().numpy() for s in sums]
+            for total, m, scaled in zip(sums, maps, _scaled(maps), strict=True):
+                total[0] += scaled[0].double().sum(dim=0)
+                total[1] += _ranges(m[0]).sum().item()
+        return [((m / len(inputs)).cpu().numpy(), r / len(inputs)) for m, r in sums]
 
-    def _drift_features(self, inputs, mean_maps):
-        """Noise scores and mean absolute differences from mean maps: (n, 2 n_layers)."""
+    def _drift_features(self, inputs):
+        """Noise score, difference from the mean map and log range: (n, 3 n_layers)."""
         parts = []
         for maps in self._map_batches(inputs):
-            noise = self._against_noise(maps)
-            means = [torch.from_numpy(m).to(maps[0].device) for m in mean_maps]
-            pairs = zip(maps, means, strict=True)
-            other = _as_array([(m[0] - mean).abs().mean(dim=-1) for m, mean in pairs])
-            parts.append(np.concatenate([noise[0], other], axis=1))
+            scaled = _scaled(maps)
+            columns = [*self._against_noise(scaled)[0].T]
+            for m, s, (mean, usual) in zip(maps, scaled, self._usual_maps, strict=True):
+                mean = torch.from_numpy(mean).to(s.device)
+                columns.append((s[0] - mean).abs().mean(dim=-1).cpu().numpy())
+                # A map that is constant has no logarithm of its range.
+                columns.append(np.log(_ranges(m[0]).cpu().numpy() + 1e-3 * usual + (usual == 0)))
+            parts.append(np.stack(columns, axis=1))
         return np.concatenate(parts)
 
     # -- maps ----------------------------------------------------------------------------------
 
     def _overall(self, layer_scores):
         return excess_over_benchmark(layer_scores, self._benchmarks[: len(layer_scores)])
+
+
+def _scaled(maps):
+    return [min_max_scaled(m) for m in maps]
+
+
+def _ranges(maps):
+    """Largest minus smallest value of every map."""
+    maps = maps.double()
+    return maps.amax(dim=-1) - maps.amin(dim=-1)
 
 
 def _as_array(layers):

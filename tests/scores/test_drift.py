@@ -1,11 +1,18 @@
 """Drift: the paper's, and the two-sided distance with its p-values."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_wine
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from sklexplain import NoiseScorer
+from sklexplain.nets import Autoencoder
 from sklexplain.scores._drift import DriftReference, split_in_halves
 from tests.cases import make_net, make_X
 
@@ -64,13 +71,27 @@ def test_distance_by_hand():
     assert reference.p_values(reference.distances(x))[0] == (1 + sum(larger)) / 41
 
 
-def test_features_that_do_not_vary_do_not_count():
+def test_features_that_do_not_vary_do_not_count_by_rounding():
     first = np.random.default_rng(0).normal(size=(50, 2))
     first[:, 1] = 0.25
     reference = DriftReference(first, first)
-    x = np.array([[0.3, 0.25], [0.3, 0.25 + 1e-9]])
-    a, b = reference.distances(x)
-    assert a == b
+    x = np.array([[0.3, 0.25], [0.3, 0.25 + 1e-9], [0.3, 0.26]])
+    a, b, c = reference.distances(x)
+    assert b == pytest.approx(a, rel=0.01)
+    assert c > 100 * a  # beyond rounding, what never varied is unusual
+
+
+def test_samples_far_outside_the_range_of_noise_are_unusual():
+    X, _ = load_wine(return_X_y=True)
+    model = make_pipeline(StandardScaler(), Autoencoder(max_epochs=5, random_state=0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(X[::2])
+    scorer = NoiseScorer(model, random_state=0).fit(X[::2])
+    for n_deviations in (10, -10, 1000):
+        shifted = X[1::2] + n_deviations * X.std(axis=0)
+        assert np.median(scorer.drift_pvalue(shifted)) <= 0.05
+    assert np.median(scorer.drift_pvalue(X[1::2])) >= 0.2
 
 
 def test_few_samples_and_unknown_methods():

@@ -11,11 +11,13 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 from torch import nn
+from torch.nn.utils import parametrizations
+from torch.nn.utils.parametrizations import spectral_norm
 
 from sklexplain.decoding._encoders import fresh_encoder, layer_tap
 from sklexplain.decoding._units import InputUnits, moments
 from sklexplain.representation import Representation
-from tests.cases import NETS, make_net, make_X
+from tests.cases import NETS, encode, make_net, make_X
 
 
 def parts(estimator, X, layer=None):
@@ -99,6 +101,38 @@ def test_weights_that_cannot_be_drawn_are_named():
         fresh_encoder(representation, tap, 0, X)
     representation, tap, _ = parts(Drawn(), X)
     assert fresh_encoder(representation, tap, 0, X)(representation.tensor(X)).shape == (len(X), 4)
+
+
+def old_weight_norm(layer):
+    with pytest.warns(FutureWarning, match="weight_norm"):
+        return nn.utils.weight_norm(layer)
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [parametrizations.weight_norm, parametrizations.orthogonal, spectral_norm, old_weight_norm],
+)
+def test_reparametrized_weights(norm):
+    X = make_X("mlp")
+    net = nn.Sequential(norm(nn.Linear(5, 4)), nn.Linear(4, 2))
+    before = encode(net, X)
+    representation, tap, _ = parts(net, X)
+    first, again = (fresh_encoder(representation, tap, 0, X) for _ in range(2))
+    other = fresh_encoder(representation, tap, 1, X)
+    x = representation.tensor(X)
+    z = [encoder(x) for encoder in (first, again, other)]
+    assert torch.equal(z[0], z[1])
+    assert not torch.allclose(z[0], z[2])
+    assert torch.isfinite(z[0]).all()
+    with representation.session(), torch.no_grad():
+        assert not torch.allclose(z[0], tap(x))
+    # As large as a new layer's.
+    assert 0.3 < z[0].std() / nn.Linear(5, 4)(x).std() < 6
+    np.testing.assert_array_equal(encode(net, X), before)
+    z[0].sum().backward()
+    trained = [p for p in first.chain.parameters() if p.requires_grad]
+    assert len(trained) >= 2
+    assert all(p.grad is not None for p in trained)
 
 
 def test_hooks_of_the_user_do_not_see_the_reference():

@@ -180,9 +180,10 @@ def _compared(curves, kind):
     others = {w: curves[w] for w in WEIGHTS[1:]}
     if kind == "noise":
         others["N⁰"] = {"score": trained["benchmark"], "error": trained["benchmark_error"]}
-        untrained = curves["untrained, calibrated"]
-        gaps = np.abs(_relative(untrained["score"], untrained["benchmark"]))
-        entry["untrained_and_benchmark"] = rounded(gaps.mean(), 3)
+        entry["from_benchmark"] = {
+            w: rounded(np.abs(_relative(c["score"], trained["benchmark"])).mean(), 3)
+            for w, c in curves.items()
+        }
     for third, where in thirds(n_layers).items():
         row = {"trained": rounded(trained["score"][:, where].mean(), 4)}
         for name, other in others.items():
@@ -221,11 +222,12 @@ def render(results):
         "`benchmarks/papers/results/score_curves.json`. "
         f"{machine['processor']}, {machine['n_cores']} cores, no GPU.",
         _settings_words(results),
+        "How far the trained network's score is above, relative to the mean of the two; in "
+        "brackets in how many (seed, layer) pairs it is by more than two standard errors:",
         _claim_table(results),
         "### Noise curves (figure 3)",
         "Mean scores over a third of the layers, from the input on. In brackets how far the "
-        "trained network's score is above, relative to the mean of the two; then in how many "
-        "(seed, layer) pairs it is more than two standard errors above, and below.",
+        "trained network's score is above, then in how many pairs it is clearly above, and below.",
     ]
     for network, entries in results["summary"]["noise"].items():
         parts += [f"**{NETWORK_WORDS[network]}.** {_network_words(results, network)}"]
@@ -301,11 +303,10 @@ def _claim_table(results):
         )
         if axg:
             rows.append([AXG_EARLY, title, _first_and_last(axg, WEIGHTS[1:])])
-            apart = axg["untrained_and_benchmark"]
-            rows.append([AXG_NOISE, title, f"they differ by {apart:.0%} (calibrated)"])
+            apart = ", ".join(f"{w} {d:.0%}" for w, d in axg["from_benchmark"].items())
+            rows.append([AXG_NOISE, title, f"mean distance from N⁰: {apart}"])
         if gradient:
-            words = f"from untrained: {_first_and_last(gradient, WEIGHTS[1:])}"
-            rows.append([GRADIENT_EARLY, title, words])
+            rows.append([GRADIENT_EARLY, title, _first_and_last(gradient, WEIGHTS[1:])])
             rows.append([GRADIENT_NOISE, title, _first_and_last(gradient, ["N⁰"])])
         if cam:
             rows.append([CAM_LATE, title, _first_and_last(cam, [*WEIGHTS[1:], "N⁰"])])
@@ -334,11 +335,12 @@ VARIANCE = (
 
 
 def _first_and_last(entry, names):
+    """How far trained is above others in the first and last third of the layers."""
     words = []
     for name in names:
         cells = [entry["thirds"][third][name] for third in ("first third", "last third")]
-        shares = [f"{c['relative']:+.0%}, {c['clearly_above']}/{c['of']} above" for c in cells]
-        words.append(f"{name}: first third {shares[0]}, last third {shares[1]}")
+        first, last = (f"{c['relative']:+.0%} ({c['clearly_above']}/{c['of']})" for c in cells)
+        words.append(f"than {name}: first third {first}, last {last}")
     return "; ".join(words)
 
 

@@ -7,9 +7,9 @@ costs, beside one without scores.
 
     python benchmarks/papers/score_constraints.py
 
-trains what is missing in the folder ``--runs``, one file a run, and writes
-``benchmarks/papers/results/score_constraints.json`` and a section of ``docs/results.md``;
-``--render`` writes them from the runs there are.
+trains what is missing in ``benchmarks/papers/results/score_constraints.json``, keeps every run in a
+file in the folder ``--runs`` until all are there, and then writes those results and a section of
+``docs/results.md``; ``--render`` writes them from the runs there are so far.
 """
 
 import argparse
@@ -119,25 +119,31 @@ def train(dim, row, seed, data, args):
 
 
 def run_missing(args):
-    """Train what has no file yet."""
+    """Train what is neither in a file of its own nor in the results."""
     data = load_digits_28x28()
     args.runs.mkdir(parents=True, exist_ok=True)
+    known = {(run["dim"], _row(run), run["seed"]) for run in collect(args)}
     runs = [(d, s) for d in args.dims for s in args.seeds]
     tasks = [(d, row, s) for rows in (ROWS, MORE_ROWS) for d, s in runs for row in rows]
     for dim, row, seed in tasks:
+        if (dim, row, seed) in known:
+            continue
         name = "_".join(map(str, (dim, *row, seed)))
-        path = args.runs / f"{name}.json"
-        if not path.exists():
-            result = train(dim, row, seed, data, args)
-            write_json(path, result)
-            print(name, result["accuracy"], result["seconds_per_epoch"], flush=True)
+        result = train(dim, row, seed, data, args)
+        write_json(args.runs / f"{name}.json", result)
+        print(name, result["accuracy"], result["seconds_per_epoch"], flush=True)
 
 
 def collect(args):
     """Return the runs there are, in order."""
     runs = [json.loads(path.read_text()) for path in sorted(args.runs.glob("*.json"))]
-    runs = [run for run in runs if run["seed"] in args.seeds and run["dim"] in args.dims]
-    return sorted(runs, key=lambda run: (run["dim"], _row(run), run["seed"]))
+    if args.out.exists():
+        earlier = json.loads(args.out.read_text())
+        sizes = earlier["settings"]["n_train"], earlier["settings"]["n_test"]
+        if sizes == (args.n_train, args.n_test):
+            runs = earlier["runs"] + runs
+    unique = {(run["dim"], _row(run), run["seed"]): run for run in runs}
+    return [unique[key] for key in sorted(unique) if key[2] in args.seeds]
 
 
 def _row(run):
@@ -327,13 +333,10 @@ def parse_args(argv=None):
 def main(argv=None):
     args = parse_args(argv)
     torch.set_num_threads(1)  # the networks are small
-    if args.render and not args.runs.exists():
-        results = json.loads(args.out.read_text())
-    else:
-        if not args.render:
-            run_missing(args)
-        settings = {"n_train": args.n_train, "n_test": args.n_test, "seeds": args.seeds}
-        results = {"settings": settings, "environment": environment(), "runs": collect(args)}
+    if not args.render:
+        run_missing(args)
+    settings = {"n_train": args.n_train, "n_test": args.n_test, "seeds": args.seeds}
+    results = {"settings": settings, "environment": environment(), "runs": collect(args)}
     results["summary"] = summarize(results["runs"])
     write_json(args.out, results)
     write_section(args.docs, SECTION, render(results))

@@ -81,7 +81,16 @@ class BaseDecoding(BaseExplainer):
         self._decoding, self.decoder_ = fitted.module, fitted.module.decoder
         self.n_epochs_, self.loss_curve_ = fitted.n_epochs, fitted.loss_curve
         self.validation_loss_curve_ = fitted.validation_loss_curve
-        if self.reference is None:
+        without_layers = self._tap.module is None
+        if self.reference is not None and without_layers:
+            warnings.warn(
+                f"there is no reference: it would have the network's architecture, but "
+                f"{representation.chain.reason} has no torch form. With reference=None this is "
+                "not said.",
+                UserWarning,
+                stacklevel=3,
+            )
+        if self.reference is None or without_layers:
             self._reference = self.reference_decoder_ = self.reference_n_epochs_ = None
             self.reference_loss_curve_ = self.reference_validation_loss_curve_ = None
             return

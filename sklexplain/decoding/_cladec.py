@@ -55,7 +55,7 @@ class ClaDecExplainer(BaseDecoding):
         ``"autoencoder"``: the model up to the layer with newly drawn weights, and the same decoder,
         trained jointly to reconstruct. ``"random"``: an encoder that is drawn and not trained,
         which shows what training an encoder adds. Decoders start from the same weights and see the
-        same batches.
+        same batches. An estimator without torch form has none, with a warning.
     loss : {"squared_error", "cross_entropy"}, default="squared_error"
         Reconstruction loss; ``"cross_entropy"`` (the paper's for MNIST) needs X between 0 and 1,
         and reconstructions are between 0 and 1 then.
@@ -75,7 +75,7 @@ class ClaDecExplainer(BaseDecoding):
     lr : float, default=1e-3
         Learning rate of Adam.
     max_epochs : int, default=100
-        Most passes over the training samples.
+        Most passes over the training samples; a ConvergenceWarning says if that was too few.
     net_params : dict or None, default=None
         Parameters of the skorch net that trains decoders, ``{"batch_size": 128, "optimizer":
         torch.optim.SGD, "callbacks": [...]}`` for example. Batches have 64 samples by default.

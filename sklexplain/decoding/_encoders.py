@@ -124,13 +124,8 @@ def fresh_encoder(representation, tap, seed, rows):
     Raises
     ------
     ValueError
-        If there is no network, it cannot be copied, or a weight cannot be drawn.
+        If the network cannot be copied, or a weight cannot be drawn.
     """
-    if tap.module is None:
-        raise ValueError(
-            f"the reference has the network's architecture, but {representation.chain.reason} has "
-            "no torch form; use reference=None."
-        )
     try:
         chain, layer = copy.deepcopy((representation.chain, tap.module))
     except (RuntimeError, TypeError) as error:

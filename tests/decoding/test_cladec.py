@@ -409,8 +409,11 @@ def test_black_box():
     assert explainer.layer_ is None
     expected = np.mean(forest.predict(explainer.transform(X)) == forest.predict(X))
     assert explainer.agreement(X) == expected
-    with pytest.raises(ValueError, match="no torch form; use reference=None"):
-        ClaDecExplainer(forest, **QUICK).fit(X)
+    with pytest.warns(UserWarning, match="no reference.*RandomForestClassifier") as warned:
+        same = ClaDecExplainer(forest, **QUICK).fit(X)
+    assert warned[0].filename == __file__
+    np.testing.assert_array_equal(same.transform(X), explainer.transform(X))
+    assert same.explain(X).reference is None
     with pytest.raises(TypeError, match="alpha=0.5 needs the gradient.*RandomForest.*alpha=1"):
         ClaDecExplainer(forest, alpha=0.5, **QUICK).fit(X)
 

@@ -140,16 +140,9 @@ class SRAEExplainer(BaseExplainer):
     >>> from sklexplain import SRAEExplainer
     >>> X, y = load_iris(return_X_y=True)
     >>> classifier = MLPClassifier((16,), solver="lbfgs", max_iter=500, random_state=0).fit(X, y)
-    >>> explainer = SRAEExplainer(
-    ...     classifier,
-    ...     target=0,
-    ...     n_concepts=2,
-    ...     hidden_layer_sizes=(20,),
-    ...     lr=1e-2,
-    ...     max_epochs=60,
-    ...     validation_split=None,
-    ...     random_state=0,
-    ... ).fit(X)
+    >>> explainer = SRAEExplainer(classifier, target=0, n_concepts=2, lr=1e-2, random_state=0)
+    >>> quick = {"hidden_layer_sizes": (20,), "max_epochs": 60, "validation_split": None}
+    >>> explainer = explainer.set_params(**quick).fit(X)
     >>> explainer.transform(X).shape
     (150, 2)
     >>> bool(explainer.score(X) > 0.9)
@@ -241,7 +234,6 @@ class SRAEExplainer(BaseExplainer):
         # In standard deviations of the target.
         self.active_concepts_ = np.abs(v).max(axis=0) * deviation >= _ACTIVE
         self.n_active_concepts_ = int(self.active_concepts_.sum())
-        self._n_features_out = self.n_concepts
 
     # -- concepts ------------------------------------------------------------------------------
 
@@ -326,10 +318,10 @@ class SRAEExplainer(BaseExplainer):
         """
         check_is_fitted(self)
         concepts = check_array(concepts, dtype=np.float32, input_name="concepts", estimator=self)
-        if concepts.shape[1] != self._n_features_out:
+        if concepts.shape[1] != len(self.active_concepts_):
             raise ValueError(
                 f"concepts has shape (n, {concepts.shape[1]}), but this SRAEExplainer was fitted "
-                f"with n_concepts={self._n_features_out}."
+                f"with n_concepts={len(self.active_concepts_)}."
             )
         return self._apply("decode", concepts)
 
@@ -451,4 +443,4 @@ class SRAEExplainer(BaseExplainer):
             ``concept0``, ``concept1``, …
         """
         check_is_fitted(self)
-        return np.asarray([f"concept{i}" for i in range(self._n_features_out)], dtype=object)
+        return np.asarray([f"concept{i}" for i in range(len(self.active_concepts_))], dtype=object)

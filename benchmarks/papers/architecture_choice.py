@@ -263,6 +263,16 @@ def _verdict(results):
             + ", no better than at random in "
             + (f"{len(worse)} ({'; '.join(worse)})." if worse else "none.")
         ]
+    smallest = [
+        _smallest_code_chosen(run["architectures"])
+        for runs in results["datasets"].values()
+        for run in runs.values()
+    ]
+    lines.append(
+        f"- The noise score chose one of the smallest codes in {sum(smallest)} of {len(smallest)} "
+        "runs: the fewer positions a layer has, the more maps scaled to [0, 1] differ. Comparing "
+        "codes of different lengths by it, at the code itself above all, is not sound."
+    )
     raw = [
         f"{NAMES[name]} {s['all']['raw_noise']['spearman']['mean']:.2f}"
         for name, s in results["summary"].items()
@@ -272,6 +282,12 @@ def _verdict(results):
         f"architectures: {', '.join(raw)}."
     )
     return lines
+
+
+def _smallest_code_chosen(entries):
+    chosen = max(entries, key=lambda entry: entry["noise"])
+    sizes = [entry["architecture"]["n_components"] for entry in entries]
+    return chosen["architecture"]["n_components"] == min(sizes)
 
 
 # -- running -----------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 from common import (  # noqa: E402
     ROOT,
     environment,
+    interleaved,
     markdown_table,
     rounded,
     write_json,
@@ -106,6 +107,23 @@ def compare(net, X, name, n_units, args):
     }
 
 
+def costs(net, X, n_units, n_repeats):
+    """Processor time of ``score`` and ``confidence_interval`` of fitted scorers, relative."""
+    found = {}
+    for name, (scorer_class, params) in SCORERS.items():
+        exact = scorer_class(net, **params, random_state=0).fit(X)
+        sampled = scorer_class(net, n_units=n_units, **params, random_state=0).fit(X)
+        calls = (exact.score, sampled.score, sampled.confidence_interval)
+        seconds = interleaved([lambda call=call: call(X) for call in calls], n_repeats)[1]
+        medians = np.median(seconds, axis=1)
+        found[name] = {
+            "score_ratio": rounded(medians[1] / medians[0], 4),
+            "interval_ratio": rounded(medians[2] / medians[0], 4),
+            "exact_cpu_seconds": rounded(medians[0]),
+        }
+    return {"n_samples": len(X), "n_units": n_units, "n_repeats": n_repeats, "scores": found}
+
+
 def render(results):
     """Write the section of docs/results.md."""
     s = results["settings"]
@@ -147,6 +165,7 @@ def render(results):
             "",
             markdown_table(header, rows),
             "",
+            *([_cost_sentence(results["cost"]), ""] if "cost" in results else []),
             f"Aim: at least {100 * TARGET:.0f} % for the score and for every layer, reached in "
             f"{sum(reached)} of {len(reached)} lines. The interval rests on random halves of the "
             "units, which carry the bias of scaling after estimation, and is wider than it must be "
@@ -159,14 +178,31 @@ def render(results):
     )
 
 
+def _cost_sentence(cost):
+    """Say what a part of the units costs where the fixed costs of a fit do not count."""
+    parts = [
+        f"{name}: {entry['score_ratio']:.3f} and {entry['interval_ratio']:.3f}"
+        for name, entry in cost["scores"].items()
+    ]
+    return (
+        "The processor time above is mostly that of checks and of finding the layers, on a network "
+        f"this small. Of fitted scorers, {cost['n_units']} units and {cost['n_samples']} samples, "
+        "`score` and `confidence_interval` take this share of the time of `score` with all units: "
+        f"{'; '.join(parts)} (medians of {cost['n_repeats']})."
+    )
+
+
 def parse_args(argv):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--n-total", type=int, nargs="+", default=[128, 512])
     parser.add_argument("--n-repeats", type=int, default=200)
     parser.add_argument("--n-samples", type=int, default=16)
     parser.add_argument("--n-noise", type=int, default=4)
+    parser.add_argument("--n-cost-samples", type=int, default=100)
+    parser.add_argument("--n-cost-repeats", type=int, default=3)
     parser.add_argument("--n-steps", type=int, default=250, help="of training")
     parser.add_argument("--smoke", action="store_true", help="a tiny run that says nothing")
+    parser.add_argument("--cost", action="store_true", help="only measure the cost again")
     parser.add_argument("--render", action="store_true", help="only write the section")
     parser.add_argument("--out", type=Path, help="results file (JSON)")
     parser.add_argument("--docs", type=Path, help="Markdown file with the section")
@@ -176,6 +212,7 @@ def parse_args(argv):
     args.docs = args.docs or folder / "docs/results.md"
     if args.smoke:
         args.n_total, args.n_repeats, args.n_samples, args.n_steps = [120], 2, 3, 2
+        args.n_cost_samples, args.n_cost_repeats = 4, 1
     return args
 
 
@@ -183,6 +220,12 @@ def main(argv=None):
     args = parse_args(argv)
     if args.render:
         write_section(args.docs, SECTION, render(json.loads(args.out.read_text())))
+        return
+    if args.cost:
+        results = json.loads(args.out.read_text())
+        results["cost"] = _costs(args)
+        write_json(args.out, results)
+        write_section(args.docs, SECTION, render(results))
         return
     names = ("n_repeats", "n_samples", "n_noise", "n_steps")
     settings = {name: getattr(args, name) for name in names} | {"level": 0.95}
@@ -195,7 +238,15 @@ def main(argv=None):
             place["scores"][name] = entry
             print(f"{name}, {n_total} units: {entry}", flush=True)
             write_json(args.out, results)
+    results["cost"] = _costs(args)
+    write_json(args.out, results)
     write_section(args.docs, SECTION, render(results))
+
+
+def _costs(args):
+    n_total = max(args.n_total)
+    net, X, _ = trained(n_total, args.n_steps)
+    return costs(net, X[: args.n_cost_samples], max(4, n_total // 30), args.n_cost_repeats)
 
 
 if __name__ == "__main__":

@@ -116,6 +116,29 @@ class UnitVariance:
         return variance.clamp(min=0).mean(dim=-1)
 
 
+def subset_variances(maps, member, threshold=None):
+    """Variance over subsets of the units, as of `UnitVariance`, averaged over positions.
+
+    Parameters
+    ----------
+    maps : tensor of shape (n_units, b, n_positions)
+        Not scaled yet.
+    member : tensor of shape (n_subsets, n_units), float64
+        1 where a unit is in a subset, else 0.
+    threshold : float or None, default=None
+        See `UnitVariance`.
+
+    Returns
+    -------
+    variances : tensor of shape (n_subsets, b)
+    """
+    scaled = binarised(min_max_scaled(maps), threshold).double()
+    share = member / member.sum(dim=1, keepdim=True)
+    means = torch.tensordot(share, scaled, dims=1)  # (n_subsets, b, n_positions)
+    squares = share @ scaled.square().mean(dim=2)
+    return (squares - means.square().mean(dim=2)).clamp(min=0)
+
+
 def binarised(scaled, threshold):
     """Return maps as they are, or {0, 1} by a threshold."""
     return scaled if threshold is None else (scaled > threshold).to(scaled.dtype)

@@ -23,6 +23,12 @@ def noise_scorer(**params):
     TypeError
         If `NoiseScorer` has no such parameter.
 
+    Notes
+    -----
+    It compares like with like: networks with layers of the same sizes, trained otherwise. Layers
+    with few positions, short codes above all, score high whatever was learned. Among autoencoders
+    of different sizes it chose no better than chance, and R² of the reconstruction chose best.
+
     Examples
     --------
     >>> from sklearn.model_selection import GridSearchCV
@@ -58,6 +64,11 @@ def variance_scorer(**params):
     ------
     TypeError
         If `VarianceScorer` has no such parameter.
+
+    Notes
+    -----
+    Among autoencoders of different sizes it chose better than chance on three data sets of four,
+    and R² of the reconstruction chose best on all.
     """
     return _Scoring(VarianceScorer, params)
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from ._base import LayerScorer, check_reducing
-from ._functions import UnitVariance
+from ._functions import UnitVariance, subset_variances
 
 
 class VarianceScorer(LayerScorer):
@@ -155,18 +155,19 @@ class VarianceScorer(LayerScorer):
             for maps in self._unit_blocks(x):
                 for layer, m in zip(layers, maps, strict=True):
                     layer.add(m)
-            return _as_array([[layer.scores() for layer in layers]])
-        maps = self._sampled_maps(x)
-        return _as_array([[self._sampled(m[s]) for m in maps] for s in subsets])
+            return _as_array([layer.scores()[None] for layer in layers])
+        return _as_array([self._sampled(maps, subsets) for maps in self._sampled_maps(x)])
 
-    def _sampled(self, maps):
-        """Estimate the variance over all N units from the maps of n."""
-        n, total = len(maps), self.n_units_
-        population = UnitVariance(self.threshold).add(maps).scores()
+    def _sampled(self, maps, subsets):
+        """Estimate the variance over all N units from each subset of n of them: (n_subsets, b)."""
+        member = maps.new_zeros(len(subsets), len(maps), dtype=torch.float64)
+        for row, subset in zip(member, subsets, strict=True):
+            row[subset] = 1
+        n, total = member.sum(dim=1)[:, None], self.n_units_
+        population = subset_variances(maps, member, self.threshold)
         return (population * (n / (n - 1) * (total - 1) / total)).clamp(max=0.25)
 
 
-def _as_array(scores):
-    """Nested lists [subset][layer] of (b,) to (n_subsets, b, n_layers)."""
-    stacked = torch.stack([torch.stack(layers, dim=-1) for layers in scores])
-    return stacked.cpu().numpy().astype(np.float64)
+def _as_array(layers):
+    """Tensors a layer to one array, layers last."""
+    return torch.stack(layers, dim=-1).cpu().numpy().astype(np.float64)

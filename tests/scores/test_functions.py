@@ -9,6 +9,7 @@ from sklexplain.scores._functions import (
     excess_over_benchmark,
     min_max_scaled,
     noise_scores,
+    subset_variances,
 )
 from sklexplain.scores._noise import noise_inputs
 from sklexplain.scores._sampling import draw_units, standard_error, t_quantile
@@ -98,6 +99,17 @@ def test_variance_equals_a_loop_in_any_blocks(threshold, blocks):
         variance.add(block)
     assert variance.n_units == 7
     np.testing.assert_allclose(variance.scores(), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("threshold", [None, 0.5])
+def test_variances_of_subsets_are_those_of_their_units(threshold):
+    maps = make_maps(5, 3, 4)
+    subsets = [[0, 1, 2, 3, 4], [1, 3], [4, 0, 2]]
+    member = torch.zeros(3, 5, dtype=torch.float64)
+    for row, subset in zip(member, subsets, strict=True):
+        row[subset] = 1
+    expected = torch.stack([UnitVariance(threshold).add(maps[s]).scores() for s in subsets])
+    torch.testing.assert_close(subset_variances(maps, member, threshold), expected)
 
 
 def test_variance_reaches_a_quarter():

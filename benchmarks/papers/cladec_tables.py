@@ -232,14 +232,25 @@ def cell(found, digits):
 
 def table(results, names, first):
     """Rows of pieces: losses and accuracies of ours, and those of the paper."""
-    header = [first, "runs", "loss, ClaDec", "loss, RefAE", "accuracy, ClaDec", "accuracy, RefAE"]
+    header = [
+        first,
+        "runs",
+        "accuracy of the explained",
+        "loss, ClaDec",
+        "loss, RefAE",
+        "accuracy, ClaDec",
+        "accuracy, RefAE",
+    ]
     header += ["classified alike", "paper: losses; accuracies"]
     rows = []
     for name in names:
         found = summary(results, name, "loss")
         if found is None:
             continue
-        row = [name, found[2], cell(found, 2), cell(summary(results, name, "loss_reference"), 2)]
+        explained = cell(summary(results, name, "accuracy_explained"), 3)
+        label = {"weight": "weight 0", "epochs": "all epochs"}.get(first) if name == "-2" else None
+        row = [label or name, found[2], explained, cell(found, 2)]
+        row.append(cell(summary(results, name, "loss_reference"), 2))
         for key in ("accuracy", "accuracy_reference", "agreement"):
             row.append(cell(summary(results, name, key), 3))
         ours = PAPER.get(name)
@@ -252,35 +263,40 @@ def table(results, names, first):
 def render(results):
     """Return the section of docs/results.md as Markdown."""
     settings, machine = results["settings"], results["environment"]
-    epochs = ["0 epochs", "1 epochs", "4 epochs", "-2"]
     weights = ["-2", *(f"weight {weight:g}" for weight in CLASS_WEIGHTS[1:])]
-    explained = {n: cell(summary(results, n, "accuracy_explained"), 3) for n in epochs}
-    return "\n\n".join(
-        [
-            "## ClaDec: layers, fidelity and training (Tables II, III, IV)",
-            f"MNIST, padded to 32 × 32, {settings['n_train']} images to train and "
-            f"{settings['n_test']} to test, {settings['n_epochs']} epochs for every network, "
-            "cross-entropy as reconstruction loss; architecture of the paper's Table I. The "
-            "paper's numbers are of Fashion-MNIST with 60 000 images and 64 epochs: what can be "
-            "compared is the order within a column, not its height. Losses are squared errors "
-            "summed over an image's pixels; accuracies are those of fresh classifiers that learn "
-            "from reconstructions and are tested on reconstructed test images; ± is the standard "
-            "deviation over runs, each with images, classifier and weights of its own. Made by "
-            f"`benchmarks/papers/cladec_tables.py`; {machine['processor']}, torch "
-            f"{machine['torch']}.",
-            "Layers (-1 is the linear layer's output, -2 the last convolution's):",
-            table(results, ["-4", "-3", "-2", "-1"], "layer"),
-            "Weight of the classification loss, 1 - `alpha`, at layer -2 (the first row is weight "
-            "0):",
-            table(results, weights, "weight"),
-            "Epochs that the explained classifier was trained, at layer -2 (the last row is all "
-            f"{settings['n_epochs']}); its own accuracy was " + ", ".join(explained.values()) + ":",
-            table(results, epochs, "epochs"),
+    epochs = ["0 epochs", "1 epochs", "4 epochs", "-2"]
+    text = [
+        "## ClaDec: layers, fidelity and training (Tables II, III, IV)",
+        f"MNIST, padded to 32 × 32, {settings['n_train']} images to train and "
+        f"{settings['n_test']} to test, {settings['n_epochs']} epochs for every network, "
+        "cross-entropy as reconstruction loss; architecture of the paper's Table I. The paper's "
+        "numbers are of Fashion-MNIST with 60 000 images and 64 epochs: what can be compared is "
+        "the order within a row or column, not its height. Losses are squared errors summed over "
+        "an image's pixels; accuracies are those of fresh classifiers that learn from "
+        "reconstructions and are tested on reconstructed test images; ± is the standard deviation "
+        "over runs, each with images, classifier and weights of its own. Made by "
+        f"`benchmarks/papers/cladec_tables.py`; {machine['processor']}, torch {machine['torch']}.",
+    ]
+    tables = [
+        ("Layers (-1 is the linear layer's output, -2 the last convolution's):", "layer", LAYERS),
+        ("Weight of the classification loss, 1 - `alpha`, at layer -2:", "weight", weights),
+        ("Epochs that the explained classifier was trained, at layer -2:", "epochs", epochs),
+        (
             "ECG5000, normal or not, at the last linear layer's input of a small convolutional "
             "classifier (squared error, losses per beat of 140 steps):",
-            table(results, ["heartbeats"], "series"),
-        ]
-    )
+            "series",
+            ["heartbeats"],
+        ),
+    ]
+    computed = {name for run in results["runs"].values() for name in run}
+    for title, first, names in tables:
+        # Layer -2 alone, as it is in three of them, makes a table of layers only.
+        if computed & (set(names) if first == "layer" else set(names) - {"-2"}):
+            text += [title, table(results, names, first)]
+    missing = [name for name, *_ in pieces() if name not in computed]
+    if missing:
+        text.append(f"Not computed yet: {', '.join(missing)}.")
+    return "\n\n".join(text)
 
 
 def parse_args(argv=None):

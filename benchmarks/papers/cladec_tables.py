@@ -205,7 +205,7 @@ def compute(args, results):
     runs = [Run(args, seed) for seed in range(args.n_runs)]
     for (name, case, layer, options), run in itertools.product(pieces(), runs):
         done = results["runs"].setdefault(str(run.seed), {})
-        if name in done:
+        if name in done or (args.pieces and name not in args.pieces):
             continue
         if time.perf_counter() - start > args.max_seconds:
             return
@@ -305,6 +305,7 @@ def parse_args(argv=None):
     parser.add_argument("--n-test", type=int, default=500)
     parser.add_argument("--n-epochs", type=int, default=6)
     parser.add_argument("--n-runs", type=int, default=3)
+    parser.add_argument("--pieces", nargs="*", help="names of rows; default: all")
     parser.add_argument("--max-seconds", type=float, default=np.inf)
     parser.add_argument("--smoke", action="store_true", help="a tiny run that says nothing")
     parser.add_argument("--out", type=Path, help="results file (JSON)")

@@ -307,7 +307,7 @@ def parse_args(argv=None):
     made.add_argument("--epochs", type=int, default=3)
     made.add_argument("--n-train", type=int, default=8000)
     made.add_argument("--n-digits", type=int, default=10, help="explained, a seed")
-    made.add_argument("--n-units", type=int, default=96, help="of EfficientNet's 1,280")
+    made.add_argument("--n-units", type=int, default=64, help="of EfficientNet's 1,280")
     made.add_argument("--photographs", nargs="+", default=list(PHOTOGRAPHS[:8]))
     made.add_argument("--efficientnet-path", type=Path, help="folder with the packages")
     args = made.parse_args(argv)

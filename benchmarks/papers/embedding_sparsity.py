@@ -136,16 +136,16 @@ def photograph_piece(name, args):
 
 def pieces(args):
     """Names of the pieces and how to compute them."""
-    made = {
-        f"mnist_resnet, seed {seed}": lambda seed=seed: mnist_piece(seed, args)
-        for seed in args.seeds
-    }
+    made = {}
     if not without_efficientnet(args):
-        made |= {
+        made = {
             f"efficientnet, {name}": lambda name=name: photograph_piece(name, args)
             for name in args.photographs
         }
-    return made
+    return made | {
+        f"mnist_resnet, seed {seed}": lambda seed=seed: mnist_piece(seed, args)
+        for seed in args.seeds
+    }
 
 
 # -- summary -------------------------------------------------------------------------------------
@@ -307,8 +307,8 @@ def parse_args(argv=None):
     made.add_argument("--epochs", type=int, default=3)
     made.add_argument("--n-train", type=int, default=8000)
     made.add_argument("--n-digits", type=int, default=10, help="explained, a seed")
-    made.add_argument("--n-units", type=int, default=64, help="of EfficientNet's 1,280")
-    made.add_argument("--photographs", nargs="+", default=list(PHOTOGRAPHS[:8]))
+    made.add_argument("--n-units", type=int, default=48, help="of EfficientNet's 1,280")
+    made.add_argument("--photographs", nargs="+", default=list(PHOTOGRAPHS[:6]))
     made.add_argument("--efficientnet-path", type=Path, help="folder with the packages")
     args = made.parse_args(argv)
     if args.smoke:

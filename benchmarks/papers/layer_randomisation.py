@@ -61,6 +61,8 @@ SCORES = {"mean": "mean N", "deep": "mean N, deeper half", "excess": "`score`"}
 # about 2.4 times as large.
 DRAWS = {"default": "`reset_parameters`", "he": "He's normal"}
 TARGETS = {"accuracy": "trained head", "probe": "linear probe"}
+# What scores are correlated with; "single" leaves out the network that is random altogether.
+WITH = TARGETS | {"single": "trained head, without *all*"}
 
 
 def versions(net, draw, seed):
@@ -161,14 +163,16 @@ def _correlations(found, saliency):
     """By score and target, a list over the seeds."""
     return {
         score: {
-            target: [
-                _spearman([row[saliency][score] for row in rows], [row[target] for row in rows])
-                for rows in found
-            ]
-            for target in TARGETS
+            target: [_correlation(p, saliency, score, target) for p in found] for target in WITH
         }
         for score in SCORES
     }
+
+
+def _correlation(rows, saliency, score, target):
+    kept = [row for row in rows if target != "single" or row["layer"] != "all"]
+    other = "accuracy" if target == "single" else target
+    return _spearman([row[saliency][score] for row in kept], [row[other] for row in kept])
 
 
 def _spearman(x, y):
@@ -203,9 +207,7 @@ def render(results):
         "of (N − N⁰)/(N + N⁰). The probe is a logistic regression fitted on "
         f"{settings['n_probe']} embeddings of the changed network, so it tells whether the "
         "embedding still says which digit it is; the trained head fails also where the embedding "
-        "has merely moved. Weights are drawn by torch's `reset_parameters` "
-        "(`sklexplain.utils.randomized_layers`) or by He's normal initialisation, which is about "
-        "2.4 times as large for as many channels in as out.",
+        "has merely moved. " + _draw_words(results),
         "Every version, weights by `reset_parameters`, means over the seeds:",
         _version_table(found),
         "### What differs from the paper",
@@ -218,8 +220,18 @@ def render(results):
     return "\n\n".join(parts)
 
 
+def _draw_words(results):
+    words = "Weights are drawn by torch's `reset_parameters` (`sklexplain.utils.randomized_layers`)"
+    if "he" not in results["spearman"]:
+        return f"{words}."
+    return (
+        f"{words} or by He's normal initialisation, which is about 2.4 times as large for as many "
+        "channels in as out."
+    )
+
+
 def _spearman_table(results):
-    header = ["drawn by", "saliency", "score", *(f"ρ, {words}" for words in TARGETS.values())]
+    header = ["drawn by", "saliency", "score", *(f"ρ, {words}" for words in WITH.values())]
     rows = []
     for draw, saliencies in results["spearman"].items():
         for saliency, scores in saliencies.items():

@@ -51,7 +51,9 @@ def test_layer_randomisation(tmp_path):
         for values in ([r["accuracy"] for r in rows], [r["gradient"]["mean"] for r in rows]):
             assert len(set(values)) > 1
         scores = results["spearman"][piece["draw"]]["gradient"]
-        assert all(-1 <= v <= 1 for score in scores.values() for v in score["accuracy"]), name
+        for score in scores.values():
+            assert set(score) == {"accuracy", "probe", "single"}
+            assert all(-1 <= v[0] <= 1 for v in score.values()), name
     assert "| `blocks.1.shortcut.0` |" in page
 
 

@@ -136,16 +136,16 @@ def photograph_piece(name, args):
 
 def pieces(args):
     """Names of the pieces and how to compute them."""
-    made = {}
-    if not without_efficientnet(args):
-        made = {
-            f"efficientnet, {name}": lambda name=name: photograph_piece(name, args)
-            for name in args.photographs
-        }
-    return made | {
+    made = {
         f"mnist_resnet, seed {seed}": lambda seed=seed: mnist_piece(seed, args)
         for seed in args.seeds
     }
+    if not without_efficientnet(args):
+        made |= {
+            f"efficientnet, {name}": lambda name=name: photograph_piece(name, args)
+            for name in args.photographs
+        }
+    return made
 
 
 # -- summary -------------------------------------------------------------------------------------
@@ -238,7 +238,8 @@ def _image_words(network, results, summary):
     first = next(iter(found.values()))
     n_layers = len(first["layers"])
     if network == "efficientnet":
-        return f"{summary['n_images']} photographs, {n_layers} convolutions"
+        names = ", ".join(name.split(", ")[1] for name in found)
+        return f"scikit-image's {names}; {n_layers} convolutions"
     share = min(p["accuracy"] for p in found.values())
     return (
         f"{len(found)} seeds, test accuracy at least {share:.3f}, {summary['n_images']} digits in "

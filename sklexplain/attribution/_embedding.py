@@ -29,7 +29,8 @@ class EmbeddingAttributor(BaseExplainer):
     .. math:: A^p(x) = \mathcal U \, \mathcal E_i \, \mathcal C_c \, (\hat A^p)_{i,c}(x).
 
     One backward pass a unit serves every layer; where both aggregators are means, one serves all
-    units.
+    units. At a layer of few activations before many units (a decoder's code), a pass an activation
+    does; where all that follows the layer is affine, one pass serves as many units as samples.
 
     Parameters
     ----------
@@ -61,7 +62,8 @@ class EmbeddingAttributor(BaseExplainer):
     upsample : bool, default=True
         Scale maps of series and images up to the size of a sample (nearest position).
     n_units : int or None, default=None
-        Explain a random subset of so many units, common to all samples. None: all.
+        Explain a random subset of so many units, common to all samples. None, or as many as there
+        are: all.
     batch_size : int, default=1024
         Most rows (samples times units) in the network at once; fewer where they are large.
     device : str, torch.device or None, default=None
@@ -306,13 +308,9 @@ def check_torch_form(explainer, representation):
 
 
 def chosen_units(n_units, n_all, seed):
-    """Positions of a random subset of units, in order; of all where ``n_units`` is None."""
-    if n_units is None:
+    """Positions of a random subset of units, in order; of all where there are no more."""
+    if n_units is None or n_units >= n_all:
         return np.arange(n_all)
-    if n_units > n_all:
-        raise ValueError(
-            f"n_units={n_units} but the embedding has {n_all} units; n_units=None takes all."
-        )
     return np.sort(check_random_state(seed).choice(n_all, n_units, replace=False))
 
 

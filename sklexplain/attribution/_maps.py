@@ -47,11 +47,14 @@ def channel_maps(gradients, activations, saliency, channel_agg):
     -------
     maps : tensor of shape (k, b, *spatial), or (k, b, C, *spatial) for "none"
     """
+    # Where all samples have the same gradients, those of one will do.
+    own = gradients[:, :1] if gradients.stride(1) == 0 else gradients
     if saliency == "grad_cam":
-        weights = gradients.flatten(3).mean(3)  # (k, b, C)
+        weights = own.flatten(3).mean(3).expand(gradients.shape[:3])
         return torch.einsum("kbc,bc...->kb...", weights, activations).relu()
     if saliency == "gradient":
-        return aggregate(gradients, channel_agg, 2)
+        maps = aggregate(own, channel_agg, 2)
+        return maps.expand(len(maps), gradients.shape[1], *maps.shape[2:])
     if torch.is_grad_enabled():
         return aggregate(gradients * activations, channel_agg, 2)
     if channel_agg in ("mean", "abs"):

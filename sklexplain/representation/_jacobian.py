@@ -3,20 +3,30 @@
 Several units are differentiated at once: by a batched backward pass where all operations have one.
 Elsewhere, and for large samples, a batch that holds every sample several times is run forward once:
 its rows are independent of one another, so that one backward pass gives a unit a copy.
+
+Where few activations make many output units, a pass an activation does instead (`_columns`). Where
+all that follows the layers is affine (`_affine`), gradients are those of any sample, and one
+backward pass gives a unit a sample.
 """
 
 import functools
+import math
 import warnings
 from contextlib import nullcontext
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ._points import Point, Points, entering, find_points, watching
+from ._affine import is_affine
+from ._columns import Columns
+from ._points import BLOCK_BYTES, Point, Points, entering, find_points, watching
 
 # Bytes of a batch kept for the backward pass beyond which a pass's overhead does not count.
 _LARGE = 4 * 2**20
 _UNITS_A_COPY = 8
+# How many backward passes a column costs, and how many an affine end must save.
+_PASSES_A_COLUMN = 2
+_PASSES_SAVED = 2
 
 __all__ = ["Point", "Points", "find_points", "unit_gradients"]
 
@@ -39,7 +49,7 @@ def unit_gradients(
     weights : tensor of shape (N,) or None, default=None
         Differentiate the weighted sum of all units instead: one block, of one "unit".
     rows : int
-        Most (sample, unit) rows at once, but at least one unit of all samples.
+        Most (sample, unit) rows in the network at once, but at least one unit of all samples.
     create_graph : bool, default=False
         Whether the gradients are differentiable.
     reduce : callable or None, default=None
@@ -63,14 +73,12 @@ def unit_gradients(
         cotangents = None
     n_rows = 1 if weights is not None else len(index)
     k = _units_at_once(points, x, n_rows, rows)
-    batched = _try_batched(call, points, x, k, reduce, create_graph)
-    taken = batched or _Taken(call, points, x, k, reduce, create_graph)
-    for i in range(0, n_rows, k):
-        block = None if index is None else index[i : i + k]
-        c = cotangents if index is None else _unit_rows(block, points.n_units)
-        with torch.set_grad_enabled(create_graph):
-            found = taken.backward(c.to(taken.z), last=i + k >= n_rows)
-        yield block, found, taken.activations
+    args = (call, points, x, k, reduce, create_graph)
+    taken = None
+    if index is not None and not create_graph:
+        taken = _try_affine(*args, n_rows) or _try_columns(*args, index, rows)
+    taken = taken or _try_batched(*args) or _Taken(*args)
+    yield from taken.blocks(index, cotangents, k)
 
 
 def _matrix(weights, n_units):
@@ -110,6 +118,37 @@ def _try_batched(call, points, x, k, reduce, create_graph):
     if "works" not in points.batched:
         points.batched["works"] = taken.works()
     return taken if points.batched["works"] else None
+
+
+def _try_affine(call, points, x, k, reduce, create_graph, n_units):
+    """Return what takes gradients that all samples share, None where they do not."""
+    n_passes = -(-n_units // len(x)) + 1
+    if n_units < _PASSES_SAVED * n_passes or not points.batched.get("affine", True):
+        return None
+    taken = _Affine(call, points, x, 1, reduce, create_graph)
+    points.batched["affine"] = taken.holds()
+    return taken if points.batched["affine"] else None
+
+
+def _try_columns(call, points, x, k, reduce, create_graph, index, rows):
+    """Return what takes Jacobians by columns, None where they are not to be had or not fewer."""
+    n_columns = sum(math.prod(point.shape) for point in points)
+    most = BLOCK_BYTES["cpu" if x.device.type == "cpu" else "other"]
+    n_units = min(len(index), most // (len(x) * n_columns * 8))
+    if n_units < _PASSES_A_COLUMN * n_columns or not points.batched.get("columns", True):
+        return None
+    at_once = max(1, points.block_rows(rows, x.device) // len(x))
+    if not points.batched.get("batched columns", True):
+        at_once = 1
+    try:
+        taken = _Columns(call, points, x, reduce, at_once)
+        taken.take(index[:n_units])
+    except (RuntimeError, NotImplementedError):
+        taken = None
+    points.batched["columns"] = taken is not None
+    if taken is not None and at_once > 1:
+        points.batched["batched columns"] = taken.columns.at_once > 1
+    return taken
 
 
 def _forward(call, points, x, copies, create_graph):
@@ -173,6 +212,16 @@ class _Taken:
             for i, tensor in enumerate(tensors):
                 tensor.register_hook(functools.partial(self._take, i))
 
+    def blocks(self, index, cotangents, k):
+        """Yield what `unit_gradients` does: of the units of an index, else of cotangents."""
+        n_rows = len(cotangents if index is None else index)
+        for i in range(0, n_rows, k):
+            block = None if index is None else index[i : i + k]
+            c = cotangents if index is None else _unit_rows(block, self.points.n_units)
+            with torch.set_grad_enabled(self.create_graph):
+                found = self.backward(c.to(self.z), last=i + k >= n_rows)
+            yield block, found, self.activations
+
     def backward(self, cotangents, last):
         """Run one pass; a copy of the samples that is given no unit is given zeros."""
         c, self.n_units = cotangents, len(cotangents)
@@ -226,9 +275,79 @@ class _Batched(_Taken):
             is_grads_batched=True,
         )
         found = [p.arrange(g, lead=1) for p, g in zip(self.points, gradients, strict=True)]
-        if self.reduce is None:
-            return found
-        return [self.reduce(g, a) for g, a in zip(found, self.activations, strict=True)]
+        return _reduced(self.reduce, found, self.activations)
+
+
+class _Affine(_Taken):
+    """Takes gradients that are the same at all samples: every sample is given a unit of its own."""
+
+    def _prepare(self, tensors):
+        pass
+
+    def holds(self):
+        """Whether gradients are the same, by the operations and at these samples."""
+        if not is_affine(self.z, self.ends):
+            return False
+        row = torch.linspace(0.5, 1.5, self.z.shape[1]).to(self.z)
+        for gradient in self._take_rows(row.expand(self.n_samples, -1)):
+            most = 1e3 * torch.finfo(gradient.dtype).eps * gradient.abs().amax()
+            if not (gradient - gradient[:1]).abs().amax() <= most:
+                return False
+        return True
+
+    def _take_rows(self, cotangents):
+        """Gradients at every sample for a cotangent of its own: (b, C, *spatial) a point."""
+        c = torch.nn.functional.pad(cotangents, (0, 0, 0, self.n_samples - len(cotangents)))
+        gradients = torch.autograd.grad(self.z, self.ends, c, retain_graph=True)
+        return [p.arrange(g) for p, g in zip(self.points, gradients, strict=True)]
+
+    def blocks(self, index, cotangents, k):
+        """Yield what `unit_gradients` does."""
+        for units in index.split(self.n_samples):
+            gradients = self._take_rows(_unit_rows(units, self.points.n_units).to(self.z))
+            for i in range(0, len(units), k):
+                block = units[i : i + k]
+                shared = [g[i : i + len(block), None] for g in gradients]
+                found = [g.expand(-1, self.n_samples, *g.shape[2:]) for g in shared]
+                with torch.no_grad():
+                    found = _reduced(self.reduce, found, self.activations)
+                yield block, found, self.activations
+
+
+class _Columns:
+    """Takes Jacobians by columns, of many units at once."""
+
+    def __init__(self, call, points, x, reduce, at_once):
+        z, tensors = _forward(call, points, x, 1, True)
+        self.points = points
+        self.reduce = reduce
+        self.activations = _activations(points, tensors, len(x), 1, False)
+        self.columns = Columns(z, tensors, lambda g, i: points[i].arrange(g).flatten(1), at_once)
+        self.first = None
+
+    def take(self, units):
+        """Take the first units' gradients."""
+        self.first = self._gradients(units)
+        self.n_units = len(units)
+
+    def _gradients(self, units):
+        with torch.no_grad():
+            jacobians = self.columns.jacobians(units)
+            return [j.unflatten(2, p.shape) for j, p in zip(jacobians, self.points, strict=True)]
+
+    def blocks(self, index, cotangents, k):
+        """Yield what `unit_gradients` does."""
+        for units in index.split(self.n_units):
+            found, self.first = self.first or self._gradients(units), None
+            with torch.no_grad():
+                found = _reduced(self.reduce, found, self.activations)
+            yield units, found, self.activations
+
+
+def _reduced(reduce, gradients, activations):
+    if reduce is None:
+        return gradients
+    return [reduce(g, a) for g, a in zip(gradients, activations, strict=True)]
 
 
 def _sources(tensors):

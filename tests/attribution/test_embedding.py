@@ -18,6 +18,7 @@ from sklexplain.attribution._maps import layer_maps
 from sklexplain.nets import Autoencoder
 from sklexplain.representation._jacobian import find_points
 from tests.cases import NETS, Transformer, make_net, make_X
+from tests.representation.test_jacobian import looped
 
 DEFAULT = {  # layer, shape of a map, before it is scaled up
     "mlp": ("0", (8,)),
@@ -147,6 +148,64 @@ def test_aggregators_reach_the_maps(aggregator, how):
     np.testing.assert_allclose(explainer.transform(X), expected, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("n_units", [5, 6])
+def test_as_many_units_as_there_are_is_all(n_units):
+    X = make_X("conv2d")
+    explainer = EmbeddingAttributor(make_net("conv2d"), n_units=n_units).fit(X)
+    np.testing.assert_array_equal(explainer.units_, np.arange(5))
+    every = EmbeddingAttributor(make_net("conv2d")).fit(X)
+    np.testing.assert_array_equal(explainer.transform(X), every.transform(X))
+
+
+class Regimes(torch.nn.Module):
+    """Many outputs of a code of three, and an affine end after the last hyperbolic tangent."""
+
+    def __init__(self):
+        super().__init__()
+        self.code = torch.nn.Linear(6, 3)
+        self.up = torch.nn.Sequential(torch.nn.Linear(3, 16), torch.nn.Tanh())
+        self.conv = torch.nn.Sequential(torch.nn.Conv1d(2, 4, 3), torch.nn.Tanh())
+        self.out = torch.nn.Linear(4, 24)
+
+    def forward(self, x):
+        return self.out(self.conv(self.up(self.code(x)).unflatten(1, (2, 8))).mean(2))
+
+
+@pytest.mark.parametrize("saliency", ["activation_x_gradient", "gradient"])
+@pytest.mark.parametrize(("layer", "regime"), [("code", "columns"), ("conv", "affine")])
+def test_few_activations_and_affine_ends_equal_the_loop(layer, regime, saliency):
+    torch.manual_seed(0)
+    net = Regimes().double()
+    X = np.random.RandomState(0).normal(size=(7, 6))
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    explainer = EmbeddingAttributor(net, layer=layer, saliency=saliency, upsample=False).fit(X)
+    maps = explainer.transform(X)
+    assert explainer._points.batched[regime] is True
+    gradients, activations = looped(net, explainer._points[0], torch.as_tensor(X), 24)
+    values = gradients * activations if saliency == "activation_x_gradient" else gradients
+    expected = values.abs().mean(2).var(0)  # (b, *spatial)
+    np.testing.assert_allclose(maps, expected, rtol=1e-9)
+    singles = np.concatenate([explainer.transform(X[i : i + 1]) for i in range(len(X))])
+    np.testing.assert_allclose(singles, maps, rtol=1e-9)
+    assert net.training
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+    assert all(p.requires_grad and p.grad is None for p in net.parameters())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
+
+
+def test_grad_cam_before_an_affine_end():
+    torch.manual_seed(0)
+    net = Regimes().double()
+    X = np.random.RandomState(0).normal(size=(7, 6))
+    params = {"saliency": "grad_cam", "unit_agg": "none", "upsample": False}
+    explainer = EmbeddingAttributor(net, layer="conv", **params).fit(X)
+    gradients, activations = looped(net, explainer._points[0], torch.as_tensor(X), 24)
+    weights = gradients.mean(3, keepdim=True)  # (N, b, C, 1)
+    expected = (weights * activations).sum(2).relu().movedim(0, 1)
+    np.testing.assert_allclose(explainer.transform(X), expected, atol=1e-12)
+    assert explainer._points.batched["affine"] is True
+
+
 def test_random_units_are_common_to_all_samples():
     X = make_X("conv2d")
     explainer = EmbeddingAttributor(make_net("conv2d"), n_units=3, random_state=0).fit(X)
@@ -225,7 +284,6 @@ def test_tokens():
         ({"unit_agg": "std"}, ValueError, "unit_agg='std' is unknown"),
         ({"at": "out"}, ValueError, "Did you mean 'output'"),
         ({"layer": "9"}, ValueError, "layer='9' is not a submodule"),
-        ({"n_units": 6}, ValueError, "n_units=6 but the embedding has 5"),
         ({"n_units": 0}, ValueError, "n_units=0 must be at least 1"),
         ({"n_units": 2, "unit_weights": [1] * 5}, ValueError, "n_units=2 with unit_weights"),
         ({"unit_weights": [1, 2]}, ValueError, "the embedding's 5 units"),

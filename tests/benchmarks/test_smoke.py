@@ -275,3 +275,15 @@ def test_score_curve(tmp_path):
     for clock in ("wall", "cpu"):
         assert min(entry[clock]["ratios"].values()) > 0
     assert "| mnist_encoder, 1 thread |" in docs.read_text()
+
+
+def test_jacobian_regimes(tmp_path):
+    docs = tmp_path / "results.md"
+    results = run("speed/jacobian_regimes.py", tmp_path, "--docs", docs)
+    for name, by_saliency in results["speed"].items():
+        for entry in by_saliency.values():
+            # Ours were taken the other way, and are the same.
+            assert entry["found"]["affine" if "conv2d" in name else "columns"] is True
+            assert entry["largest_relative_difference"] < 1e-3
+            assert entry["cpu_ratio"] > 0
+    assert "| mlp, 784 outputs | few columns |" in docs.read_text()

@@ -42,9 +42,9 @@ SALIENCIES = ("activation_x_gradient", "gradient", "grad_cam")
 
 
 def decoder(kind, shape):
-    """A whole autoencoder, looked at in its code."""
+    """A whole autoencoder, looked at in its code, what the encoder returns."""
     module = kind(shape, 8)
-    return nn.Sequential(module.encoder, module.decoder), "0.code", shape
+    return nn.Sequential(module.encoder, module.decoder), "0", shape
 
 
 def classifier():

@@ -416,7 +416,7 @@ def test_few_activations_and_affine_ends_change_nothing(monkeypatch, scorer_clas
     if regime == "columns":
         net.append(nn.Tanh())
     X = np.random.RandomState(0).normal(size=(9, 5))
-    params = {"layers": ["0" if regime == "columns" else "1"], "n_noise": 7}
+    params = {"layers": ["0" if regime == "columns" else "1"]}
     scorer = fit(scorer_class, net, X, **params)
     found = scorer.transform(X)
     assert scorer._points.batched[regime] is True

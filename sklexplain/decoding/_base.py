@@ -71,6 +71,8 @@ class BaseDecoding(BaseExplainer):
         self.layer_ = self._tap.name
         self._rows = inputs[:_N_ROWS].copy()
         self._resolved = None
+        # Of every entry, in raw units: what tables are drawn in.
+        self._spread = inputs.mean(axis=0, dtype=np.float64), inputs.std(axis=0, dtype=np.float64)
         self._set_mean(inputs)
         z, target = self._activations_and_target(inputs, y)
         objective = self._objective(alpha=self.alpha, judged=target is not None)

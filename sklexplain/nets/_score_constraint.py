@@ -275,6 +275,9 @@ class ScoreConstraint(Callback):
         """Find the layer."""
         modules = dict(module.named_modules())
         if self.score_layer is not None:
+            name = parse_path(self.score_layer)[0]
+            if name not in modules:
+                raise unknown_layer(name, modules, "score_layer")
             point = find_points(call, x, modules, layers=[self.score_layer])[0]
         else:
             points = find_points(call, x, modules)
@@ -327,7 +330,7 @@ def _embedding(net, output):
     name, items = parse_path(output)
     modules = dict(module.named_modules())
     if name not in modules:
-        raise unknown_layer(name, modules)
+        raise unknown_layer(name, modules, "output")
 
     def call(x):
         made, n_calls = run_to(module, modules[name], x, n_calls=None)

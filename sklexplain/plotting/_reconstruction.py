@@ -98,7 +98,8 @@ class ReconstructionDisplay:
         estimator : ClaDecExplainer
             Fitted.
         X : array-like or DataFrame of shape (n_samples, ...)
-            Samples. Of a table's columns, center and scale are mean and standard deviation in X.
+            Samples. Of a table's columns, center and scale are mean and standard deviation in the
+            data that the explainer was fitted on.
         index : int, array-like of int or None, default=None
             Positions of the samples in X; None: the first five.
         kind : {"table", "series", "image"} or None, default=None
@@ -122,9 +123,8 @@ class ReconstructionDisplay:
         kw.setdefault("titles", [f"sample {i}" for i in positions])
         if explanation.input.ndim == 2:
             kw.setdefault("feature_names", estimator.get_feature_names_out())
-            values = np.asarray(estimator._inputs(X), dtype=np.float64)
-            deviation = values.std(axis=0)
-            kw.setdefault("center", values.mean(axis=0))
+            mean, deviation = estimator._spread
+            kw.setdefault("center", mean)
             kw.setdefault("scale", np.where(deviation > 0, deviation, 1.0))
         display = cls(
             explanation.input,

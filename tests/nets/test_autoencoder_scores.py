@@ -215,7 +215,10 @@ def test_activations_of_other_classes():
         ({"lambda_variance": -0.1}, "'lambda_variance' parameter"),
         ({"score_every": 0}, "'score_every' parameter"),
         ({"n_score_samples": 0}, "'n_score_samples' parameter"),
-        ({"score_layer": "linear0", "lambda_noise": 0.1}, "Did you mean 'encoder.linear0'"),
+        (
+            {"score_layer": "linear0", "lambda_noise": 0.1},
+            "score_layer='linear0'.*'encoder.linear0'",
+        ),
         ({"net_params": {"lambda_noise": 1}}, r"set Autoencoder\(lambda_noise=...\) instead"),
         ({"net_params": {"score_layer": "x"}}, r"set Autoencoder\(score_layer=...\) instead"),
         ({"net_params": {"module__n_components": 2}}, r"set Autoencoder\(n_components=...\)"),

@@ -336,7 +336,7 @@ def test_piecewise_linear_gates_warn_once_a_fit():
         ({"score_layer": "encoder.conv2"}, "encoder.conv2.*Did you mean 'encoder.conv"),
         ({"score_layer": "unused"}, "layer='unused' is not called"),
         ({"score_layer": "head.0"}, "layer='head.0' is not called"),
-        ({"output": "heat"}, "layer='heat' is not a submodule.*Did you mean 'head"),
+        ({"output": "heat"}, "output='heat' is not a submodule.*Did you mean 'head"),
         ({"output": "unused"}, "output='unused' is not called"),
     ],
 )

@@ -116,6 +116,9 @@ def test_from_estimator():
     np.testing.assert_allclose(display.scale[:2], X.std(ddof=0)[:2])
     assert display.scale[2] == 1
     assert list(display.feature_names) == ["a", "b", "c"]
+    of_two = ReconstructionDisplay.from_estimator(explainer, X[:2])
+    np.testing.assert_array_equal(of_two.scale, display.scale)  # of the fitted data
+    np.testing.assert_allclose(of_two.center, X.mean())
     assert ReconstructionDisplay.from_estimator(explainer, X).axes_.shape == (4, 5)
     assert ReconstructionDisplay.from_estimator(explainer, X, index=2).axes_.shape == (4, 1)
     _, ax = pyplot.subplots()

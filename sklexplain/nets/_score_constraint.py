@@ -275,9 +275,10 @@ class ScoreConstraint(Callback):
         """Find the layer."""
         modules = dict(module.named_modules())
         if self.score_layer is not None:
-            name = parse_path(self.score_layer)[0]
-            if name not in modules:
-                raise unknown_layer(name, modules, "score_layer")
+            if isinstance(self.score_layer, str):
+                name = parse_path(self.score_layer)[0]
+                if name not in modules:
+                    raise unknown_layer(name, modules, "score_layer")
             point = find_points(call, x, modules, layers=[self.score_layer])[0]
         else:
             points = find_points(call, x, modules)

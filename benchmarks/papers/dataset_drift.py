@@ -138,8 +138,9 @@ def render(results):
             "## A two-sided drift statistic",
             "",
             "Bertolini, Clevert & Montanari, section 4.4, report a Spearman correlation of 0.988 "
-            "between the drop of the noise score and λ for digits x + λ y, y normal. Here: their "
-            f"autoencoder, {s['n_train']} digits for training, {s['n_epochs']} epochs, the scorer "
+            "between the drop of the noise score and λ for digits x + λ y, y normal. Here: an "
+            f"autoencoder like theirs with a linear decoder, {s['n_train']} digits for "
+            f"training, {s['n_epochs']} epochs, the scorer "
             f"fitted on {s['n_reference']} held-out digits, {s['n_samples']} others that drift; "
             f"{len(runs)} seeds (digits, weights, noise); λ from 0 to 1; clipped to [0, 1] or not. "
             '*drop* is `drift(X)`, *distance* `drift(X, method="distance")`. Spearman: of the '

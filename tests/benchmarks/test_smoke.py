@@ -213,7 +213,6 @@ def test_dataset_drift(tmp_path):
             # The first value is without drift.
             assert len(place["relative"]["means"]) == len(place["relative"]["auc"]) + 1
     assert docs.read_text().count("all layers, clipped") == 3
-    assert docs.read_text().count("all layers, abs/abs, clipped") == 3
 
 
 def test_concepts(tmp_path):

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from ..base import BaseExplainer, sample_feature_names
 from ..metrics import latent_shift_curve
+from ..representation import no_gradient_reason
 from ..utils._validation import check_choice, check_finite
 from ._baselines import BASELINES, data_mean, given_baseline, named_baseline, own_baselines
 from ._groups import resolve_groups
@@ -166,7 +167,10 @@ class LabelFreeAttributor(BaseExplainer):
         representation = self._representation
         head = representation.head
         if self.method in GRADIENT_METHODS and not representation.differentiable:
-            raise TypeError(self._no_gradient_message())
+            reason, others = no_gradient_reason(representation), list(PERTURBATION_METHODS)
+            raise TypeError(
+                f"method={self.method!r} needs gradients, but {reason}; use one of {others}."
+            )
         self.n_units_ = representation.n_units
         self._units = checked_units(self.units, self.n_units_)
         names = getattr(self, "feature_names_in_", None)
@@ -213,17 +217,6 @@ class LabelFreeAttributor(BaseExplainer):
         baseline = np.asarray(self._representation.inputs(baseline))
         check_finite(baseline, None, self)
         return baseline
-
-    def _no_gradient_message(self):
-        representation = self._representation
-        if representation.takes_integers:
-            reason = "the network takes integers, which have no gradient"
-        else:
-            reason = f"{representation.no_torch_form} has no torch form, so there is no gradient"
-        return (
-            f"method={self.method!r} needs gradients, but {reason}; use one of "
-            f"{list(PERTURBATION_METHODS)}."
-        )
 
     # -- explaining ----------------------------------------------------------------------------
 

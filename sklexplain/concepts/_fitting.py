@@ -4,10 +4,10 @@ import warnings
 from numbers import Real
 
 import numpy as np
-import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from ..nets._training import seeded
+from ..utils._trained import check_finite_weights, still_improves
 from ..utils._validation import check_choice, check_positive_int
 from ._losses import PENALTIES
 from ._network import make_concept_net
@@ -120,12 +120,7 @@ def train_concepts(explainer, z, targets, train, valid):
     with seeded(explainer.seed_, device):
         net = make_concept_net(explainer, module_params, device).initialize()
         net.fit_split(z, net.module_.standardised(targets), train, valid)
-    for weights in net.module_.parameters():
-        if not torch.isfinite(weights).all():
-            raise ValueError(
-                f"Training diverged: after {len(net.history)} epochs there are weights that are "
-                f"not finite. Lower lr={explainer.lr}."
-            )
+    check_finite_weights(net, f"Lower lr={explainer.lr}.")
     return net
 
 
@@ -161,10 +156,7 @@ def warn_unless_converged(explainer, stacklevel):
     ConvergenceWarning
         Naming ``max_epochs``.
     """
-    stopping = dict(explainer.net_.callbacks_).get("early_stopping")
-    if stopping is None or explainer.n_epochs_ < explainer.max_epochs:
-        return
-    if stopping.misses_ < stopping.patience:
+    if still_improves(explainer.net_):
         warnings.warn(
             f"The validation loss still improved when max_epochs={explainer.max_epochs} was "
             "reached: raise max_epochs or lr.",

@@ -90,8 +90,3 @@ def _r2(error, total):
     if varies.any():
         return varies, 1 - error[varies] / total[varies]
     return varies, (error == 0).astype(np.float64).ravel()
-
-
-def harmonic_mean(a, b):
-    """Harmonic mean of two numbers, 0 if one of them is not positive."""
-    return float(2 * a * b / (a + b)) if min(a, b) > 0 else 0.0

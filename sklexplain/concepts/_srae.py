@@ -8,6 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..base import BaseExplainer
 from ..nets._training import split_validation
 from ..representation._buffer import LayerTap, activation_buffer
+from ..utils._scores import harmonic_mean
 from ._fitting import (
     check_concept_params,
     loss_curves,
@@ -15,7 +16,7 @@ from ._fitting import (
     warn_unless_converged,
 )
 from ._maps import concept_maps
-from ._scores import harmonic_mean, prediction_r2, unit_r2, unit_relevance
+from ._scores import prediction_r2, unit_r2, unit_relevance
 from ._targets import resolve_target
 
 # A concept that moves the prediction by less than this share of its spread is not used.

@@ -8,6 +8,7 @@ from sklearn.utils import Bunch
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from ..base import sample_feature_names
+from ..utils._scores import harmonic_mean
 from ..utils._validation import check_positive_int
 from ._base import BaseDecoding
 from ._losses import explained_share, squared_deviation, squared_error
@@ -414,8 +415,7 @@ class ClaDecExplainer(BaseDecoding):
         score : float
             Between 0 and 1; higher is better.
         """
-        a, b = (max(0.0, share) for share in self._judged(self._inputs(X)))
-        return 2 * a * b / (a + b) if a + b > 0 else 0.0
+        return harmonic_mean(*self._judged(self._inputs(X)))
 
     def get_feature_names_out(self, input_features=None):
         """Names of the columns of `transform` under ``set_output``.

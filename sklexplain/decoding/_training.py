@@ -11,6 +11,7 @@ from torch import nn
 
 from ..nets._net import check_net_params
 from ..nets._training import seeded, split_validation
+from ..utils._trained import check_finite_weights, still_improves
 from ._losses import reconstruction_loss, squared_error
 
 _VALID_ROWS = 1024
@@ -283,31 +284,14 @@ def train(estimator, module, objective, arrays, seed, y=None):
     autocast = torch.autocast(representation.device.type, enabled=False)
     with torch.inference_mode(False), autocast, session, torch.enable_grad():
         net.fit_arrays(used, objective, *split, seed)
-    _check_finite_weights(net, estimator.lr)
+    check_finite_weights(net, f"Scale X (StandardScaler), or lower lr={estimator.lr}.")
     return Bunch(
         module=net.module_,
         n_epochs=len(net.history),
         loss_curve=_curve(net, "train_loss"),
         validation_loss_curve=None if split[1] is None else _curve(net, "valid_loss"),
-        converged=_has_converged(net),
+        converged=not still_improves(net),
     )
-
-
-def _check_finite_weights(net, lr):
-    for weights in net.module_.parameters():
-        if weights.is_floating_point() and not torch.isfinite(weights).all():
-            raise ValueError(
-                f"Training diverged: after {len(net.history)} epochs there are weights that are "
-                f"not finite. Scale X (StandardScaler), or lower lr={lr}."
-            )
-
-
-def _has_converged(net):
-    """Whether early stopping, where there is any, has stopped the net."""
-    stopping = dict(net.callbacks_).get("early_stopping")
-    if stopping is None or len(net.history) < net.max_epochs:
-        return True
-    return stopping.misses_ >= stopping.patience
 
 
 def _curve(net, name):

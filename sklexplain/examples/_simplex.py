@@ -10,6 +10,7 @@ from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 
 from ..attribution._baselines import given_baseline
+from ..representation import no_gradient_reason
 from ..utils._validation import check_finite, check_positive_int
 from ._base import BaseExampleImportance
 from ._projections import project
@@ -368,17 +369,12 @@ class SimplExImportance(BaseExampleImportance):
         return self.corpus_index_[positions], projections
 
     def _require_gradients(self):
-        representation = self._representation
-        if representation.differentiable:
-            return
-        if representation.takes_integers:
-            reason = "the network takes integers, which have no gradient"
-        else:
-            reason = f"{representation.no_torch_form} has no torch form, so there is no gradient"
-        raise TypeError(
-            f"feature_projections needs gradients, but {reason}; transform, top_examples and "
-            "residual work without."
-        )
+        if not self._representation.differentiable:
+            reason = no_gradient_reason(self._representation)
+            raise TypeError(
+                f"feature_projections needs gradients, but {reason}; transform, top_examples and "
+                "residual work without."
+            )
 
     def _references(self, baseline):
         """Rows that stand for absence, as they enter the network: (n_baselines, ...)."""

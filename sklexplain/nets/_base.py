@@ -15,6 +15,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
 from ..utils._random import draw_seed
+from ..utils._trained import check_finite_weights, still_improves
 from ..utils._validation import cast_checked, check_choice, validate_X
 from ._modules import find_module_class
 from ._net import LOSSES, check_module_shapes, make_net
@@ -68,7 +69,7 @@ class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         train, valid = split_validation(self.validation_split, X, y, groups, seed)
         with seeded(seed, self.device):
             self.net_.fit_split(X, target, train, valid, seed)
-        self._check_finite_weights()
+        check_finite_weights(self.net_, f"Scale X (StandardScaler), or lower lr={self.lr}.")
         history = self.net_.history
         self.loss_curve_ = [float(loss) for loss in history[:, "train_loss"]]
         self.validation_loss_curve_ = None
@@ -217,19 +218,8 @@ class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     def _encode_target(self, X, y):
         """Return what the net is given as the target."""
 
-    def _check_finite_weights(self):
-        for weights in self.net_.module_.parameters():
-            if not torch.isfinite(weights).all():
-                raise ValueError(
-                    f"Training diverged: after {len(self.net_.history)} epochs there are weights "
-                    f"that are not finite. Scale X (StandardScaler), or lower lr={self.lr}."
-                )
-
     def _warn_unless_converged(self):
-        stopping = dict(self.net_.callbacks_).get("early_stopping")
-        if stopping is None or self.n_epochs_ < self.max_epochs:
-            return
-        if stopping.misses_ < stopping.patience:
+        if still_improves(self.net_):
             warnings.warn(
                 f"The validation loss still improved when max_epochs={self.max_epochs} was "
                 "reached: raise max_epochs or lr.",

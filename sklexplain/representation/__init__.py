@@ -10,6 +10,7 @@ from ._fitted import (
     takes_raw_columns,
 )
 from ._representation import Representation
+from ._resolve import no_gradient_reason
 
 __all__ = [
     "Representation",
@@ -18,6 +19,7 @@ __all__ = [
     "convert",
     "fitted_estimator",
     "is_fitted",
+    "no_gradient_reason",
     "shared_or_cloned",
     "takes_raw_columns",
 ]

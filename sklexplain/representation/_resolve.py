@@ -207,3 +207,10 @@ def torch_modules(estimator):
         for net in (estimator, getattr(estimator, "net_", None)):
             if isinstance(net, NeuralNet):
                 yield net.module_
+
+
+def no_gradient_reason(representation):
+    """Say why no gradient passes through a `Representation`, for error messages."""
+    if representation.takes_integers:
+        return "the network takes integers, which have no gradient"
+    return f"{representation.no_torch_form} has no torch form, so there is no gradient"

@@ -1,0 +1,6 @@
+"""How parts of a score are joined."""
+
+
+def harmonic_mean(a, b):
+    """Harmonic mean of two numbers, 0 if one of them is not positive."""
+    return float(2 * a * b / (a + b)) if min(a, b) > 0 else 0.0

@@ -248,8 +248,7 @@ class LabelFreeAttributor(BaseExplainer):
         return self._output(self._transform(self._inputs(X)))
 
     def _transform(self, inputs):
-        maps = self._explain(inputs, None)[:, 0]
-        return np.abs(maps) if self.absolute else maps
+        return self._explain(inputs, None)[:, 0]
 
     def unit_attributions(self, X, units=None):
         """Explain single latent units: a(f_j, x), one map a unit (section 4.3 of the paper).
@@ -275,8 +274,7 @@ class LabelFreeAttributor(BaseExplainer):
         """
         inputs = self._inputs(X)
         units = self._units if units is None else checked_units(units, self.n_units_)
-        maps = self._explain(inputs, units)
-        return np.abs(maps) if self.absolute else maps
+        return self._explain(inputs, units)
 
     def _explain(self, inputs, units):
         """Compute maps of <f(x), f(.)> (units None), or of chosen units: (n, k, ...)."""
@@ -302,7 +300,8 @@ class LabelFreeAttributor(BaseExplainer):
                 sums += completeness_sums(result, z, z_ref, cotangents)
                 maps.append(self._to_features(result))
         self._warn_incomplete(*sums)
-        return np.concatenate(maps)
+        maps = np.concatenate(maps)
+        return np.abs(maps) if self.absolute else maps
 
     def _reference_latents(self, references, rows):
         """Mean representation of the references: (1, N) or (b, N)."""

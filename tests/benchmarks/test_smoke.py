@@ -226,7 +226,7 @@ def test_srae_table_1(tmp_path):
     results = run("papers/srae_table1.py", tmp_path, "--docs", docs)
     for dataset, most in (("mnist", 16), ("ecg5000", 14)):
         entry = results["datasets"][dataset]["0"]["0"]
-        assert set(entry["methods"]) == {"SRAE", "NN", "SAE"}
+        assert set(entry["methods"]) > {"SRAE", "NN", "SAE"}
         for value in (entry["output"], entry["Z"], entry["methods"]["SRAE"]["locality"]):
             assert 0 <= value <= np.log(most)
     assert docs.read_text().count("| SRAE |") == 2

@@ -1,5 +1,7 @@
 import importlib
 
+import numpy as np
+
 from tests.benchmarks.test_smoke import ROOT, run
 
 
@@ -16,7 +18,7 @@ def test_cladec_tables(tmp_path):
     assert len(pieces) == 12
     for piece in pieces.values():
         assert piece["loss"] > 0
-        assert 0 <= piece["accuracy"] <= 1
+        assert np.isclose(piece["accuracy"], 1 - len(piece["wrong"]) / 30, atol=1e-4)
     page = docs.read_text()
     assert page.count("<!-- ClaDec tables: start -->") == 1
     for row in ("-1", "-2", "weight 0", "weight 0.99", "all epochs", "0 epochs", "heartbeats"):
@@ -35,4 +37,17 @@ def test_what_is_there_is_not_computed_again(tmp_path, monkeypatch):
     assert len(computed) == 10
     script.compute(args, results)
     assert len(computed) == 10
-    assert set(results["runs"]["0"]) == {name for name, *_ in script.pieces()}
+    assert set(results["runs"]["0"]) == {name for name, *_ in script.pieces(args)}
+
+
+def test_differences_have_the_intervals_of_paired_answers(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks" / "papers")
+    script = importlib.import_module("cladec_tables")
+    run = {"a": {"wrong": [0, 1]}, "b": {"wrong_reference": [1, 2, 3, 4]}}
+    results = {"settings": {"n_test": 10}, "runs": {"0": run, "1": {}}}
+    ((difference, half),) = script.differences(results, "a", "b")
+    answers = np.zeros(10)
+    answers[[2, 3, 4]], answers[0] = 1, -1
+    assert np.isclose(difference, answers.mean())
+    assert np.isclose(half, 1.96 * answers.std() / np.sqrt(10))
+    assert script.mean_difference([(0.1, 0), (0.3, 0)]).startswith("+0.200 ± 1.271")

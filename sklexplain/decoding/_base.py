@@ -11,7 +11,14 @@ from sklearn.utils import check_consistent_length
 from ..base import BaseExplainer
 from ..nets._training import seeded
 from ..utils._validation import check_choice, check_positive_int
-from ._decoders import Decoding, Latent, check_decoder, make_decoder, sample_kind
+from ._decoders import (
+    DataUnits,
+    Decoding,
+    Latent,
+    check_decoder,
+    make_decoder,
+    sample_kind,
+)
 from ._encoders import all_activations, fresh_encoder, layer_tap
 from ._losses import RECONSTRUCTION
 from ._targets import TASKS, check_gradients, resolve_target
@@ -106,7 +113,7 @@ class BaseDecoding(BaseExplainer):
     def _set_mean(self, inputs):
         """Mean of the data in the network's units; check what cross-entropy needs."""
         arguments = self._representation, self._units, inputs, self.batch_size
-        self.mean_, low, high = moments(*arguments)
+        self.mean_, self._deviation, low, high = moments(*arguments)
         if self.loss == "cross_entropy" and (low < 0 or high > 1):
             raise ValueError(
                 f"loss='cross_entropy' needs X between 0 and 1, but it enters the network between "
@@ -159,9 +166,11 @@ class BaseDecoding(BaseExplainer):
         exact = representation.output_dtype == torch.float64
         dtype = torch.float64 if exact else torch.float32
         with torch.inference_mode(False), seeded(seed, representation.device):
-            decoder = make_decoder(
-                self.decoder, tap.shape, shape, *sample_kind(representation, shape)
-            )
+            kind, channel_axis = sample_kind(representation, shape)
+            decoder = make_decoder(self.decoder, tap.shape, shape, kind, channel_axis)
+            if self.decoder is None and self.loss == "squared_error":
+                moments = self.mean_, self._deviation
+                decoder.append(DataUnits(*moments, per_entry=kind == "table", axis=channel_axis))
             latent = None if self.n_latent is None else Latent(tap.shape, self.n_latent)
             decoding = Decoding(decoder, latent=latent, loss=self.loss)
             decoding.requires_grad_(True).to(representation.device, dtype)

@@ -99,6 +99,8 @@ class ClaDecExplainer(BaseDecoding):
         From activations (n, ...) to reconstructions in the network's units.
     reference_decoder_ : nn.Module or None
         The reference's decoder.
+    task_ : {"classification", "regression"}
+        How the model's outputs are compared.
     mean_ : ndarray
         Mean of the fitted data, in the network's units; what `score` compares with.
     n_epochs_, reference_n_epochs_ : int
@@ -324,6 +326,12 @@ class ClaDecExplainer(BaseDecoding):
 
     # -- judging -------------------------------------------------------------------------------
 
+    @property
+    def task_(self):
+        """How the model's outputs are compared: "classification" or "regression"."""
+        check_is_fitted(self)
+        return "regression" if self._target.link is None else "classification"
+
     def agreement(self, X):
         """How far the model says of reconstructions what it says of samples.
 
@@ -337,10 +345,25 @@ class ClaDecExplainer(BaseDecoding):
         agreement : float
             Share of samples whose reconstruction gets the same class; for regressors R².
         """
-        return self._judged(self._inputs(X))[0]
+        return self.score_parts(X)[0]
 
-    def _judged(self, inputs):
-        """Agreement, and the share of the samples' variation that is reconstructed."""
+    def score_parts(self, X):
+        """Both parts of `score`.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or tensor of shape (n_samples, ...)
+            Samples.
+
+        Returns
+        -------
+        agreement : float
+            See `agreement`.
+        reconstruction : float
+            Share of the squared deviation of X from the fitted data's mean that is reconstructed,
+            in the network's units; negative if the mean itself is closer to X.
+        """
+        inputs = self._inputs(X)
         representation, target = self._representation, self._target
         said, meant, error, total = [], [], 0.0, 0.0
         for rows in self._blocks(inputs):
@@ -415,7 +438,7 @@ class ClaDecExplainer(BaseDecoding):
         score : float
             Between 0 and 1; higher is better.
         """
-        return harmonic_mean(*self._judged(self._inputs(X)))
+        return harmonic_mean(*self.score_parts(X))
 
     def get_feature_names_out(self, input_features=None):
         """Names of the columns of `transform` under ``set_output``.

@@ -93,6 +93,39 @@ class Latent(nn.Module):
         return back, gaussian_divergence(mean, log_variance)
 
 
+class DataUnits(nn.Module):
+    """What a decoder ends with: from deviations to the data's units.
+
+    The first reconstruction is the mean then, however far from 0 the data are, and steps of
+    training do not depend on their units; the loss is the same.
+
+    Parameters
+    ----------
+    mean, deviation : ndarray of shape (...)
+        Of every entry of a sample.
+    per_entry : bool
+        Whether every entry has units of its own, as columns of a table. Otherwise those are a
+        channel's, or all of a sample's.
+    axis : int or None, default=None
+        A sample's axis that holds channels.
+    """
+
+    def __init__(self, mean, deviation, *, per_entry, axis=None):
+        super().__init__()
+        if not per_entry:
+            others = tuple(i for i in range(mean.ndim) if i != axis)
+            center = mean.mean(axis=others, keepdims=True)
+            # All entries together vary by what each does and by how their means differ.
+            variance = (deviation**2 + (mean - center) ** 2).mean(axis=others, keepdims=True)
+            mean, deviation = center, variance**0.5
+        self.register_buffer("center", torch.as_tensor(mean))
+        self.register_buffer("scale", torch.as_tensor(deviation))
+
+    def forward(self, x):
+        """Deviations (b, ...) to data."""
+        return x * self.scale + self.center
+
+
 class _Swap(nn.Module):
     """(b, time, channels) to (b, channels, time), and back."""
 

@@ -79,7 +79,7 @@ def _flat_steps(module):
 
 
 def moments(representation, units, inputs, batch_size):
-    """Mean of every entry, smallest and largest value, in the network's units.
+    """Mean and standard deviation of every entry, and the range, in the network's units.
 
     Parameters
     ----------
@@ -94,12 +94,18 @@ def moments(representation, units, inputs, batch_size):
 
     Returns
     -------
-    mean : ndarray of shape (...), float64
+    mean, deviation : ndarray of shape (...), float64
     low, high : float
     """
+
+    def batches():
+        for start in range(0, len(inputs), batch_size):
+            yield units.to_network(representation.tensor(inputs[start : start + batch_size]))
+
     total, low, high = 0.0, np.inf, -np.inf
-    for start in range(0, len(inputs), batch_size):
-        x = units.to_network(representation.tensor(inputs[start : start + batch_size]))
+    for x in batches():
         total = total + x.sum(dim=0, dtype=torch.float64)
         low, high = min(low, float(x.min())), max(high, float(x.max()))
-    return (total / len(inputs)).cpu().numpy(), low, high
+    mean = total / len(inputs)
+    squares = sum((x - mean).square().sum(dim=0) for x in batches())  # float64, as mean is
+    return mean.cpu().numpy(), (squares / len(inputs)).sqrt().cpu().numpy(), low, high

@@ -1,6 +1,7 @@
 """The numbers in a report that no explainer computes."""
 
 import numpy as np
+from sklearn.base import is_classifier, is_regressor
 from sklearn.metrics import r2_score
 from sklearn.pipeline import Pipeline
 from sklearn.utils import Bunch
@@ -241,6 +242,25 @@ def rarity(values, reference):
         Between 0 and 1.
     """
     return np.searchsorted(np.sort(reference), values, side="left") / len(reference)
+
+
+def is_predictor(estimator):
+    """Tell whether a fitted model is a classifier or a regressor, and no transformer.
+
+    Parameters
+    ----------
+    estimator : estimator or nn.Module
+        Fitted.
+
+    Returns
+    -------
+    answer : bool
+        False for bare modules, which do not tell.
+    """
+    estimator = unwrap(estimator)
+    if not hasattr(estimator, "get_params") or hasattr(estimator, "transform"):
+        return False
+    return is_classifier(estimator) or is_regressor(estimator)
 
 
 def model_facts(estimator, n_units, n_features):

@@ -15,11 +15,12 @@ _WIDTH = 5.0
 _N_BARS = 15
 
 
-def _new_axes(height):
+def new_axes(height, width=_WIDTH):
+    """Return the axes of a new figure, of a size in inches, that pyplot does not know of."""
     import_pyplot()
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained")
     return figure.subplots()
 
 
@@ -58,7 +59,7 @@ def latent_shift_figure(report):
     -------
     uri : str
     """
-    display = LatentShiftDisplay.from_curve(report.latent_shift_, ax=_new_axes(3.4))
+    display = LatentShiftDisplay.from_curve(report.latent_shift_, ax=new_axes(3.4))
     return data_uri(display.figure_)
 
 
@@ -88,7 +89,7 @@ def sample_figure(report, i):
         channel_axis=report._channel_axis,
         baseline=baseline_series(report),
         feature_names=getattr(report.attributor_, "feature_names_in_", None),
-    ).plot(ax=_new_axes(height))
+    ).plot(ax=new_axes(height))
     reconstructions = shown.get("reconstructions")
     if kind == "series" and reconstructions is not None:
         rebuilt = as_channels(reconstructions[i], "series", report._channel_axis)
@@ -127,7 +128,7 @@ def neighbours_figure(report, i):
         sample_title=_short(own),
         kind=report._kind,
         channel_axis=report._channel_axis,
-    ).plot(ax=_new_axes(0.2 + 1.35 * n_rows))
+    ).plot(ax=new_axes(0.2 + 1.35 * n_rows))
     return data_uri(display.figure_)
 
 
@@ -147,7 +148,7 @@ def overall_figure(report):
     if report._kind == "table":
         names = feature_names(report)
         order = np.argsort(-importance, kind="stable")[:_N_BARS]
-        ax = _new_axes(0.8 + 0.28 * len(order))
+        ax = new_axes(0.8 + 0.28 * len(order))
         place = np.arange(len(order))
         ax.barh(place, importance[order], color=ORANGE)
         labels = [_short(names[i], 30) for i in order]
@@ -163,7 +164,7 @@ def overall_figure(report):
 
 
 def _overall_series(report, importance):
-    ax = _new_axes(3.8)
+    ax = new_axes(3.8)
     upper, lower = split_axes(ax, 2, 1, sharex=True, height_ratios=(3, 2))[:, 0]
     means, axis = report._means, report._channel_axis
     first, last = half_window(importance)
@@ -183,7 +184,7 @@ def _overall_series(report, importance):
 
 
 def _overall_image(report, importance):
-    ax = _new_axes(2.5)
+    ax = new_axes(2.5)
     left, right = split_axes(ax, 1, 2)[0]
     draw_image(left, as_channels(report._means.explained, "image", report._channel_axis))
     left.set_title("mean of explained samples", fontsize=9)
@@ -209,19 +210,36 @@ def class_figure(report):
     -------
     uri : str
     """
-    rows_, labels = [], []
-    for label, n, importance in report._class_importances:
-        values = over_time(importance, report._channel_axis)
-        rows_.append(values / (values.max() or 1))
-        labels.append(f"{_short(label_name(label, report.target_names))} ({n})")
-    heat = np.array(rows_)
+    entries = [
+        (f"{_short(label_name(label, report.target_names))} ({n})", importance)
+        for label, n, importance in report._class_importances
+    ]
+    return heat_rows(report, entries)
+
+
+def heat_rows(report, entries):
+    """Draw importances of time steps or columns as rows of a heat map, each scaled to its largest.
+
+    Parameters
+    ----------
+    report : RepresentationReport
+        Fitted, on series or tables.
+    entries : list of (str, ndarray)
+        Label and importance of each row.
+
+    Returns
+    -------
+    uri : str
+    """
+    labels = [label for label, _ in entries]
+    heat = [over_time(importance, report._channel_axis) for _, importance in entries]
+    heat = np.array([values / (values.max() or 1) for values in heat])
     is_table = report._kind == "table"
-    ticks = None
     if is_table:
         names = feature_names(report)
         order = np.argsort(-report.feature_importances_, kind="stable")[:_N_BARS]
         heat, ticks = heat[:, order], [_short(names[i], 18) for i in order]
-    ax = _new_axes((2.2 if is_table else 1.2) + 0.3 * len(labels))
+    ax = new_axes((2.2 if is_table else 1.2) + 0.3 * len(labels))
     image = ax.imshow(heat, aspect="auto", cmap="cividis", vmin=0, vmax=1, interpolation="nearest")
     ax.set_yticks(np.arange(len(labels)), labels, fontsize=8, parse_math=False)
     if is_table:
@@ -232,6 +250,55 @@ def class_figure(report):
         ax.set_xlabel("time step")
     ax.figure.colorbar(image, ax=ax, label="share of the\nlargest", pad=0.02)
     return data_uri(ax.figure)
+
+
+def heat_images(maps, titles, channel_axis):
+    """Draw importances of pixels side by side, each scaled to its largest.
+
+    Parameters
+    ----------
+    maps : ndarray of shape (n, height, width) or (n, channels, height, width)
+        Importances, not negative.
+    titles : list of str
+        One each.
+    channel_axis : int or None
+        A sample's axis that holds channels.
+
+    Returns
+    -------
+    uri : str
+    """
+    if maps.ndim == 4:
+        maps = maps.sum(axis=1 + (channel_axis or 0))
+    n_rows = -(-len(maps) // 5)
+    ax = new_axes(0.2 + 1.3 * n_rows, width=6.5)
+    grid = split_axes(ax, n_rows, 5).ravel()
+    for panel in grid:
+        panel.set_axis_off()
+    for panel, heat, title in zip(grid, maps, titles, strict=False):
+        panel.imshow(heat, cmap="cividis", vmin=0, interpolation="nearest")
+        panel.set_title(title, fontsize=9)
+    return data_uri(ax.figure)
+
+
+def sample_title(report, place):
+    """Return what a shown sample is called.
+
+    Parameters
+    ----------
+    report : RepresentationReport
+        Fitted.
+    place : int
+        Which of the shown samples.
+
+    Returns
+    -------
+    title : str
+    """
+    title = f"Sample {report.explained_[report._shown.positions[place]]}"
+    if report._shown.labels is not None:
+        title += f": {label_name(report._shown.labels[place], report.target_names)}"
+    return title
 
 
 def baseline_series(report):

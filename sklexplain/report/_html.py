@@ -2,13 +2,14 @@
 
 import platform
 from html import escape
-from importlib import metadata, resources
+from importlib import resources
 from string import Template
 
 import numpy as np
 
 from ..plotting._samples import format_value
-from . import _figures, _words
+from . import _concepts, _decoding, _figures, _words
+from . import _pieces as pieces
 
 _PACKAGES = ("sklexplain", "scikit-learn", "torch", "skorch", "numpy", "matplotlib")
 _LONGEST_REPR = 4000
@@ -32,11 +33,14 @@ def render(report):
         ("samples", "Samples one by one", _samples),
         ("trust", "Can the maps be trusted?", _trust),
         ("labels", "Do similar samples share their label?", _labels),
+        ("concepts", "Which concepts its output is made of", _inside(_concepts, "concepts_")),
+        ("decoding", "What a layer keeps of its input", _inside(_decoding, "decoding_")),
         ("glossary", "How to read this", _glossary),
         ("appendix", "Appendix: how to repeat this", _appendix),
     ]
-    if report.label_agreement_ is None:
-        sections = [section for section in sections if section[0] != "labels"]
+    missing = {"labels": report.label_agreement_, "concepts": report.concepts_}
+    missing["decoding"] = report.decoding_
+    sections = [s for s in sections if s[0] not in missing or missing[s[0]] is not None]
     body = [
         f'<section aria-labelledby="{name}"><h2 id="{name}">{escape(heading)}</h2>\n'
         f"{write(report)}\n</section>"
@@ -54,59 +58,20 @@ def render(report):
         style=(templates / "report.css").read_text(encoding="utf-8").strip(),
         contents=f"<ul>{''.join(contents)}</ul>",
         body="\n".join(body),
-        version=escape(_version("sklexplain")),
+        version=escape(pieces.version_of("sklexplain")),
     )
 
 
-# -- pieces ------------------------------------------------------------------------------------
+def _inside(module, attribute):
+    """Return what writes a section of something that may have been impossible."""
 
+    def write(report):
+        found = getattr(report, attribute)
+        if "reason" in found:
+            return pieces.paragraph(f"This is not possible for this model: {found.reason}")
+        return module.section(report)
 
-def _paragraph(text, css=None):
-    return f"<p{_css(css)}>{escape(text)}</p>"
-
-
-def _css(name):
-    return "" if name is None else f' class="{name}"'
-
-
-def _list(items):
-    return f"<ul>{''.join(f'<li>{escape(item)}</li>' for item in items)}</ul>"
-
-
-def _figure(uri, alt, caption=None):
-    below = "" if caption is None else f"<figcaption>{escape(caption)}</figcaption>"
-    return f'<figure><img src="{uri}" alt="{escape(alt)}">{below}</figure>'
-
-
-def _table(header, rows, caption, numbers=()):
-    """Return a table; ``numbers`` are the columns aligned to the right."""
-    align = [' class="number"' if i in numbers else "" for i in range(len(header))]
-    head = "".join(
-        f'<th scope="col"{a}>{escape(h)}</th>' for a, h in zip(align, header, strict=True)
-    )
-    lines = []
-    for first, *rest in rows:
-        cells = "".join(
-            f"<td{a}>{escape(str(cell))}</td>" for a, cell in zip(align[1:], rest, strict=True)
-        )
-        lines.append(f'<tr><th scope="row">{escape(str(first))}</th>{cells}</tr>')
-    return (
-        f'<div class="scroll"><table><caption>{escape(caption)}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
-    )
-
-
-def _version(package):
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        from .. import __version__
-
-        return __version__ if package == "sklexplain" else "not installed"
-
-
-def _percent(value):
-    return f"{value:.0%}"
+    return write
 
 
 # -- sections ----------------------------------------------------------------------------------
@@ -126,9 +91,9 @@ def _summary(report):
         agreement = report.label_agreement_
         tiles.append(
             (
-                _percent(agreement.most),
+                pieces.percent(agreement.most),
                 f"of the {agreement.n_top} most similar known samples share the label "
-                f"(chance: {_percent(agreement.chance)})",
+                f"(chance: {pieces.percent(agreement.chance)})",
             )
         )
     if report.reconstruction_ is not None and report.reconstruction_.train is not None:
@@ -154,13 +119,16 @@ def _summary(report):
         items.append(_words.reconstruction_sentence(report.reconstruction_))
     if report.label_agreement_ is not None:
         items.append(_words.agreement_sentence(report.label_agreement_))
-    notes = "".join(_paragraph(note) for note in report.notes)
+    for found, module in ((report.concepts_, _concepts), (report.decoding_, _decoding)):
+        if found is not None and "reason" not in found:
+            items.append(module.sentence(found))
+    notes = "".join(pieces.paragraph(note) for note in report.notes)
     return (
         f"{notes}"
         f'<div class="verdict {verdict.level}"><p><strong>{escape(verdict.heading)}.</strong> '
         f"{escape(verdict.sentence)}</p></div>"
-        f'<ul class="tiles">{shown}</ul>{_list(items)}'
-        f"<h3>What this report cannot tell</h3>{_list(_words.CAVEATS)}"
+        f'<ul class="tiles">{shown}</ul>{pieces.bullets(items)}'
+        f"<h3>What this report cannot tell</h3>{pieces.bullets(_words.CAVEATS)}"
     )
 
 
@@ -198,13 +166,16 @@ def _overall(report):
         "image": "Left: the mean of the explained samples. Right: mean absolute attribution of "
         "each pixel; lighter is more.",
     }[report._kind]
-    parts = [_paragraph(sentence), _figure(_figures.overall_figure(report), sentence, caption)]
+    parts = [
+        pieces.paragraph(sentence),
+        pieces.figure(_figures.overall_figure(report), sentence, caption),
+    ]
     per_class = report._class_importances
     if len(per_class) > 1 and report._kind != "image":
         text = "The same for each label, one row each, scaled to the row's largest value. Rows of "
         text += "few samples (their number is in brackets) are uncertain."
         parts.append("<h3>For each label</h3>")
-        parts.append(_figure(_figures.class_figure(report), _class_alt(report), text))
+        parts.append(pieces.figure(_figures.class_figure(report), _class_alt(report), text))
     return "\n".join(parts)
 
 
@@ -234,7 +205,7 @@ def _samples(report):
         "positions in the data."
     )
     articles = [_one_sample(report, i) for i in range(len(shown.positions))]
-    return "\n".join([_paragraph(intro), _legend(report), *articles])
+    return "\n".join([pieces.paragraph(intro), _legend(report), *articles])
 
 
 def _legend(report):
@@ -251,22 +222,18 @@ def _legend(report):
 
 
 def _one_sample(report, i):
-    shown = report._shown
-    position = report.explained_[shown.positions[i]]
-    title = f"Sample {position}"
-    if shown.labels is not None:
-        title += f": {_words.label_name(shown.labels[i], report.target_names)}"
+    title = _figures.sample_title(report, i)
     facts = _sample_facts(report, i)
     alt = f"{title}, coloured by attribution. {facts[0]}"
-    left = _figure(_figures.sample_figure(report, i), alt)
+    left = pieces.figure(_figures.sample_figure(report, i), alt)
     if report._kind == "table":
         right = _neighbour_table(report, i)
     else:
-        right = _figure(_figures.neighbours_figure(report, i), _neighbours_alt(report, i))
+        right = pieces.figure(_figures.neighbours_figure(report, i), _neighbours_alt(report, i))
     name = f"sample-{i + 1}"
     return (
         f'<article aria-labelledby="{name}"><h3 id="{name}">{escape(title)}</h3>'
-        f'{_paragraph(" ".join(facts))}<div class="pair">{left}{right}</div></article>'
+        f'{pieces.paragraph(" ".join(facts))}<div class="pair">{left}{right}</div></article>'
     )
 
 
@@ -312,7 +279,7 @@ def _neighbour_table(report, i):
         table.insert(0, ["label", *(_words.label_name(x, report.target_names) for x in labels)])
     header = ["column", "this sample", *(f"{j + 1}." for j in range(k))]
     caption = "The sample and the known samples that the model finds most similar"
-    return _table(header, table, caption, numbers=range(1, len(header)))
+    return pieces.table(header, table, caption, numbers=range(1, len(header)))
 
 
 def _trust(report):
@@ -329,12 +296,12 @@ def _trust(report):
         for f, *values in zip(curve.fractions, curve.most, curve.random, curve.least, strict=True)
     ]
     header = ["features masked", "most important", "random", "least important"]
-    table = _table(header, rows, "Shift of the representation", numbers=(1, 2, 3))
+    table = pieces.table(header, rows, "Shift of the representation", numbers=(1, 2, 3))
     alt = f"{verdict.heading}. {verdict.sentence} The values are in the table beside."
     caption = "The band is two standard deviations between random orders wide, to both sides."
-    figure = _figure(_figures.latent_shift_figure(report), alt, caption)
+    figure = pieces.figure(_figures.latent_shift_figure(report), alt, caption)
     return (
-        f"{_paragraph(text)}{_paragraph(f'{verdict.heading}: {verdict.sentence}')}"
+        f"{pieces.paragraph(text)}{pieces.paragraph(f'{verdict.heading}: {verdict.sentence}')}"
         f'<div class="pair">{figure}{table}</div>'
     )
 
@@ -352,27 +319,34 @@ def _labels(report):
     rows = []
     for row in agreement.classes:
         cells = [_words.label_name(row.label, names), row.n, row.n_corpus]
-        cells += [_percent(row.most), _percent(row.chance), _percent(row.least)]
+        cells += [pieces.percent(row.most), pieces.percent(row.chance), pieces.percent(row.least)]
         if rebuilt is not None:
             r2 = rebuilt.get(row.label)
             cells.append("–" if r2 is None else f"{r2:.2f}")
         rows.append(cells)
     total = ["all", agreement.n, ""]
-    total += [_percent(agreement.most), _percent(agreement.chance), _percent(agreement.least)]
+    total += [
+        pieces.percent(agreement.most),
+        pieces.percent(agreement.chance),
+        pieces.percent(agreement.least),
+    ]
     if rebuilt is not None:
         header.append("R²")
         overall = report.reconstruction_.explained
         total.append("–" if overall is None else f"{overall:.2f}")
     caption = "Share of known samples with the sample's own label"
     caption += ", and R² of reconstruction" if rebuilt is not None else ""
-    table = _table(header, [*rows, total], caption, numbers=range(1, len(header)))
-    return f"{_paragraph(text)}{_paragraph(_words.agreement_sentence(agreement))}{table}"
+    table = pieces.table(header, [*rows, total], caption, numbers=range(1, len(header)))
+    return (
+        f"{pieces.paragraph(text)}{pieces.paragraph(_words.agreement_sentence(agreement))}{table}"
+    )
 
 
 def _glossary(report):
-    entries = "".join(
-        f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in _words.GLOSSARY
-    )
+    terms = list(_words.GLOSSARY)
+    terms += _words.CONCEPT_TERMS if report.concepts_ is not None else ()
+    terms += _words.DECODING_TERMS if report.decoding_ is not None else ()
+    entries = "".join(f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in terms)
     return f"<dl>{entries}</dl>"
 
 
@@ -393,7 +367,10 @@ def _appendix(report):
         ("threads", facts.n_threads),
         ("created", facts.created),
     ]
-    versions = [("Python", platform.python_version()), *((p, _version(p)) for p in _PACKAGES)]
+    versions = [
+        ("Python", platform.python_version()),
+        *((p, pieces.version_of(p)) for p in _PACKAGES),
+    ]
     versions.append(("platform", platform.platform()))
     seconds = [(step, f"{value:.1f}") for step, value in report.timings_.items()]
     model = repr(report.estimator_)
@@ -402,11 +379,11 @@ def _appendix(report):
     intro = "The same data, settings, seed, versions and number of threads give the same numbers."
     return "\n".join(
         [
-            _paragraph(intro),
+            pieces.paragraph(intro),
             '<div class="pair">',
-            _table(["setting", "value"], settings, "Settings"),
-            _table(["software", "version"], versions, "Versions"),
-            _table(["step", "seconds"], seconds, "Time taken", numbers=(1,)),
+            pieces.table(["setting", "value"], settings, "Settings"),
+            pieces.table(["software", "version"], versions, "Versions"),
+            pieces.table(["step", "seconds"], seconds, "Time taken", numbers=(1,)),
             "</div>",
             "<h3>The model</h3>",
             f"<pre>{escape(model)}</pre>",

@@ -9,17 +9,19 @@ import joblib
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
-from sklearn.model_selection import train_test_split
-from sklearn.utils import Bunch, check_consistent_length, check_random_state
+from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from ..attribution import LabelFreeAttributor
 from ..examples import DKNNImportance
 from ..plotting._samples import kind_of_explainer, resolve_kind
 from ..representation import is_fitted
-from ..utils._validation import check_positive_int
+from ..utils._validation import check_choice, check_positive_int
 from . import _compute
+from ._concepts import find_concepts
+from ._decoding import decode_layer
 from ._html import render
+from ._parts import split_parts
 
 
 class RepresentationReport(BaseEstimator):
@@ -28,7 +30,9 @@ class RepresentationReport(BaseEstimator):
     The report shows which time steps, columns or pixels build the representation of a number of
     samples (`LabelFreeAttributor`), which known samples are represented most alike
     (`DKNNImportance`), and tests both against chance, so that the reader knows how far to trust
-    them. The file needs no network and no JavaScript.
+    them. Of classifiers and regressors it also shows the concepts that their output is made of
+    (`SRAEExplainer`), and what a layer keeps of its input (`ClaDecExplainer`). The file needs no
+    network and no JavaScript.
 
     Parameters
     ----------
@@ -44,6 +48,15 @@ class RepresentationReport(BaseEstimator):
         What a sample is compared with.
     center : bool, default=False
         Make attributions independent of the latent origin, see `LabelFreeAttributor`.
+    concepts : bool or "auto", default="auto"
+        Whether to learn concepts that the model's output is made of (`SRAEExplainer`). "auto": if
+        it is a classifier or a regressor; a bare module tells neither.
+    concept_params : dict or None, default=None
+        Parameters of that explainer, such as ``{"n_concepts": 3, "target": 0}``.
+    decoding : bool or "auto", default="auto"
+        Whether to show what a layer keeps of its input (`ClaDecExplainer`), as for `concepts`.
+    decoding_params : dict or None, default=None
+        Parameters of that explainer, such as ``{"layer": "conv1", "max_epochs": 100}``.
     n_examples : int, default=6
         Number of samples shown one by one; from every class in turn if labels are known.
     n_neighbors : int, default=5
@@ -94,6 +107,12 @@ class RepresentationReport(BaseEstimator):
         None without labels.
     reconstruction_ : Bunch or None
         R² of reconstruction of training and explained samples; None if the model has none.
+    concepts_ : Bunch or None
+        ``explainer``, a fitted `SRAEExplainer`, ``faithfulness`` and ``reconstruction`` on the
+        explained samples; or the ``reason`` why there is none. None if not asked for.
+    decoding_ : Bunch or None
+        ``explainer``, a fitted `ClaDecExplainer`, ``agreement``, ``kept`` and ``kept_reference``,
+        shares of the explained samples' variation; or the ``reason`` why there is none.
     timings_ : dict
         Seconds of each step.
 
@@ -127,6 +146,10 @@ class RepresentationReport(BaseEstimator):
         method_params=None,
         baseline="mean",
         center=False,
+        concepts="auto",
+        concept_params=None,
+        decoding="auto",
+        decoding_params=None,
         n_examples=6,
         n_neighbors=5,
         n_explained=200,
@@ -148,6 +171,10 @@ class RepresentationReport(BaseEstimator):
         self.method_params = method_params
         self.baseline = baseline
         self.center = center
+        self.concepts = concepts
+        self.concept_params = concept_params
+        self.decoding = decoding
+        self.decoding_params = decoding_params
         self.n_examples = n_examples
         self.n_neighbors = n_neighbors
         self.n_explained = n_explained
@@ -195,9 +222,12 @@ class RepresentationReport(BaseEstimator):
         """
         for name in ("n_examples", "n_neighbors", "n_explained", "max_corpus"):
             check_positive_int(name, getattr(self, name))
+        for name in ("concepts", "decoding"):
+            check_choice(name, getattr(self, name), ("auto", True, False))
         self._clock = {}
         self.seed_ = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-        data = self._parts(X, y, X_explain, y_explain, X_corpus, y_corpus)
+        explained, corpus = (X_explain, y_explain), (X_corpus, y_corpus)
+        data = split_parts((X, y), explained, corpus, self.test_size, self.seed_)
         rng = np.random.RandomState(self.seed_)
         n_explained = min(self.n_explained, len(data.X_explain))
         chosen = np.sort(rng.permutation(len(data.X_explain))[:n_explained])
@@ -222,6 +252,9 @@ class RepresentationReport(BaseEstimator):
         with self._step("reconstruct"):
             self._reconstruct(data.X, X_explain, y_explain, rng)
         self._describe(data, X_explain, y_explain)
+        look = data.X, X_explain, rng
+        self.concepts_ = self._inside("concepts", "learn concepts", find_concepts, *look)
+        self.decoding_ = self._inside("decoding", "learn to decode", decode_layer, *look)
         return self
 
     def to_html(self, path):
@@ -275,44 +308,6 @@ class RepresentationReport(BaseEstimator):
             "device": self.device,
             "random_state": self.seed_,
         }
-
-    def _parts(self, X, y, X_explain, y_explain, X_corpus, y_corpus):
-        """Return training, explained and known samples with their labels."""
-        X, y = _compute.as_container(X), _labels(X, y, "y")
-        self._held_out = X_explain is None
-        if X_explain is None:
-            if len(X) < 4:
-                raise ValueError(
-                    f"X has {len(X)} samples: give at least 4, to explain some and learn from the "
-                    "others, or give X_explain."
-                )
-            train, held = train_test_split(
-                np.arange(len(X)), test_size=self.test_size, random_state=self.seed_
-            )
-            positions, X_explain = np.sort(held), _compute.take(X, np.sort(held))
-            y_explain = None if y is None else y[positions]
-            train = np.sort(train)
-            X, y = _compute.take(X, train), None if y is None else y[train]
-        else:
-            X_explain = _compute.as_container(X_explain)
-            y_explain = _labels(X_explain, y_explain, "y_explain")
-            if len(X_explain) == 0:
-                raise ValueError("X_explain is empty: there is nothing to explain.")
-            positions = np.arange(len(X_explain))
-            X_explain = _compute.take(X_explain, positions)
-        if X_corpus is None:
-            X_corpus, y_corpus = X, y
-        X_corpus = _compute.as_container(X_corpus)
-        y_corpus = _labels(X_corpus, y_corpus, "y_corpus")
-        return Bunch(
-            X=X,
-            y=y,
-            X_explain=X_explain,
-            y_explain=y_explain,
-            X_corpus=X_corpus,
-            y_corpus=y_corpus,
-            positions=positions,
-        )
 
     def _set_kind(self):
         kind, axis = kind_of_explainer(self.attributor_)
@@ -378,6 +373,19 @@ class RepresentationReport(BaseEstimator):
         if explained.raw is not None:
             self._shown.reconstructions = explained.raw[self._shown.positions]
 
+    def _inside(self, option, step, compute, *data):
+        """Look inside the model if that is wanted; say why if it is not possible."""
+        wanted = getattr(self, option)
+        if wanted is False or (wanted == "auto" and not _compute.is_predictor(self.estimator_)):
+            return None
+        with self._step(step):
+            try:
+                return compute(self, *data)
+            except (TypeError, ValueError) as error:
+                if wanted is True:
+                    raise
+                return Bunch(reason=str(error))
+
     def _describe(self, data, X_explain, y_explain):
         """Keep what the text needs of the data, but not the data."""
         shape = self.attributor_.input_shape_
@@ -414,13 +422,3 @@ def _is_model_fitted(estimator):
     if not hasattr(estimator, "get_params") or isinstance(estimator, type):
         return True
     return is_fitted(estimator) is not False
-
-
-def _labels(X, y, name):
-    if y is None:
-        return None
-    y = np.asarray(_compute.as_array_like(y))
-    if y.ndim != 1:
-        raise ValueError(f"{name} has shape {y.shape}, but one label a sample is needed.")
-    check_consistent_length(X, y)
-    return y

@@ -59,6 +59,23 @@ GLOSSARY = (
     ),
 )
 
+CONCEPT_TERMS = (
+    (
+        "Concept",
+        "One of a few numbers that a small network makes of a layer, such that the model's output "
+        "is a weighted sum of them. A concept has no name: look at where in a sample it comes from "
+        "and at the samples in which it is large.",
+    ),
+)
+
+DECODING_TERMS = (
+    (
+        "Reference",
+        "The same network with weights of its own, trained to rebuild samples and nothing else. It "
+        "shows what is lost by the architecture and the decoder, not by what the model learned.",
+    ),
+)
+
 
 def verdict(curve):
     """Judge attributions by their latent-shift curve.

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from sklexplain import ClaDecExplainer
-from sklexplain.decoding._decoders import Decoding, Latent, make_decoder
+from sklexplain.decoding._decoders import DataUnits, Decoding, Latent, make_decoder
 from tests.cases import make_net, make_X
 
 
@@ -55,6 +55,38 @@ def test_positions_stay_where_they_are():
     changed = (decoder(z) - base).abs()[0, 0]
     assert changed[:32].max() > 0
     assert changed[40:].max() == 0
+
+
+@pytest.mark.parametrize(
+    ("shape", "per_entry", "axis", "along"),
+    [
+        ((5,), True, None, 0),
+        ((9,), False, None, (0, 1)),
+        ((2, 9), False, 0, (0, 2)),
+        ((9, 2), False, 1, (0, 1)),
+        ((3, 4, 6), False, 0, (0, 2, 3)),
+    ],
+)
+def test_data_units_standardise(shape, per_entry, axis, along):
+    X = np.random.RandomState(0).randn(50, *shape) * 7
+    X += 100 * np.arange(X.size // 50).reshape(shape)
+    units = DataUnits(X.mean(axis=0), X.std(axis=0), per_entry=per_entry, axis=axis)
+    standard = (X - X.mean(axis=along, keepdims=True)) / X.std(axis=along, keepdims=True)
+    np.testing.assert_allclose(units(torch.as_tensor(standard)).numpy(), X, rtol=1e-10)
+
+
+def test_built_decoders_start_at_the_mean_of_the_data():
+    # Columns of very different units, far from 0, and one that does not vary.
+    X = make_X("mlp", 40, dtype=np.float64) * [1, 1e-3, 300, 1, 0] + [0, 0, 2000, -5, 3]
+    model = nn.Linear(5, 2, dtype=torch.float64)
+    options = {"reference": None, "random_state": 0, "validation_split": None}
+    with torch.no_grad():
+        model.weight.mul_(1e-4)
+    explainer = ClaDecExplainer(model, max_epochs=1, lr=1e-9, **options).fit(X)
+    found = explainer.transform(X)
+    assert (np.abs(found - X.mean(axis=0)) <= X.std(axis=0)).all()
+    np.testing.assert_allclose(found[:, 4], 3)
+    assert explainer.score_parts(X)[1] > -0.5
 
 
 def test_linear_decoder():

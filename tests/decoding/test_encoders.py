@@ -193,8 +193,9 @@ def test_units_of_the_network(scaler):
     order = np.argsort([3, 1, 0, 4, 2]) if isinstance(scaler, ColumnTransformer) else np.arange(5)
     np.testing.assert_allclose(found, entered[:, order], rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(units.to_raw(units.to_network(x)).numpy(), X, rtol=1e-12)
-    mean, low, high = moments(representation, units, X, 7)
+    mean, deviation, low, high = moments(representation, units, X, 7)
     np.testing.assert_allclose(mean, found.mean(axis=0), atol=1e-9)
+    np.testing.assert_allclose(deviation, found.std(axis=0), rtol=1e-9)
     assert (low, high) == (found.min(), found.max())
 
 

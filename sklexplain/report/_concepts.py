@@ -1,0 +1,246 @@
+"""The report's section on concepts: which few numbers a model's output is made of."""
+
+import numpy as np
+from sklearn.utils import Bunch
+
+from ..concepts import SRAEExplainer
+from ..metrics import concept_orthogonality
+from ..plotting import ConceptDisplay
+from ..representation._resolve import unwrap
+from . import _compute, _figures, _words
+from . import _pieces as pieces
+
+_MAX_FIT = 5000
+_MAX_CONCEPTS = 10
+_N_MAPS = 50  # samples that the mean maps are of
+_N_SHOWN = 3
+
+
+def find_concepts(report, X, X_explain, rng):
+    """Learn concepts of the report's model, and what they are worth.
+
+    Parameters
+    ----------
+    report : RepresentationReport
+        While it is fitted.
+    X : ndarray or DataFrame of shape (n_train, ...)
+        What they are learned from; a random part if it is large.
+    X_explain : ndarray or DataFrame of shape (n_explained, ...)
+        What they are tested on.
+    rng : numpy.random.RandomState
+        Randomness.
+
+    Returns
+    -------
+    found : Bunch
+        ``explainer``; ``faithfulness`` and ``reconstruction``, the two parts of its score;
+        ``correlation``, mean absolute correlation of used concepts or None; ``outputs``, names of
+        the targets; ``moves`` (n_targets, n_concepts), by how much a concept's standard deviation
+        moves a target; ``maps`` (n_concepts, ...), mean absolute attributions; ``shown``, a list
+        of Bunches with ``place`` among the report's shown samples, ``target``, ``contributions``
+        and ``maps``.
+    """
+    explainer = SRAEExplainer(report.estimator_, n_concepts=_n_concepts(report.estimator_))
+    explainer.set_params(**report._common()).set_params(**report.concept_params or {})
+    explainer.fit(_compute.take(X, np.sort(rng.permutation(len(X))[:_MAX_FIT])))
+    faithfulness, reconstruction = explainer.score_parts(X_explain)
+    values = np.asarray(explainer.transform(X_explain), dtype=np.float64)
+    weights = np.atleast_2d(explainer.concept_weights_)
+    correlation = None
+    used = explainer.active_concepts_ & (np.ptp(values, axis=0) > 0)
+    if used.sum() > 1:
+        correlation = concept_orthogonality(values, active=used)
+    n_maps = min(_N_MAPS, len(X_explain))
+    maps = _maps(report, explainer, _compute.take(X_explain, np.arange(n_maps)))
+    places = np.unique(np.linspace(0, len(report._shown.positions) - 1, _N_SHOWN).astype(int))
+    chosen = _compute.take(X_explain, report._shown.positions[places])
+    own = zip(
+        places,
+        np.asarray(explainer.transform(chosen)),
+        _maps(report, explainer, chosen),
+        explainer.target_values(chosen).reshape(len(places), -1).argmax(axis=1),
+        strict=True,
+    )
+    return Bunch(
+        explainer=explainer,
+        faithfulness=faithfulness,
+        reconstruction=reconstruction,
+        correlation=correlation,
+        outputs=_output_names(report, len(weights)),
+        moves=weights * values.std(axis=0),
+        maps=np.abs(maps).mean(axis=0),
+        shown=[
+            Bunch(
+                place=place,
+                target=target,
+                contributions=weights[target] * concepts,
+                maps=map_ * weights[target].reshape(-1, *[1] * (map_.ndim - 1)),
+            )
+            for place, concepts, map_, target in own
+        ],
+    )
+
+
+def _maps(report, explainer, X):
+    return explainer.concept_attributions(
+        X, report.method, method_params=report.method_params, baseline=report.baseline
+    )
+
+
+def _n_concepts(estimator):
+    """As many as classes, so that a weighted sum of concepts can tell all scores, within bounds."""
+    n_classes = len(getattr(unwrap(estimator), "classes_", ()))
+    return int(np.clip(n_classes, 5, _MAX_CONCEPTS))
+
+
+def _output_names(report, n_targets):
+    classes = getattr(unwrap(report.estimator_), "classes_", None)
+    names = [] if classes is None else [_words.label_name(c, report.target_names) for c in classes]
+    if report.concept_params is not None and "target" in report.concept_params:
+        names = []
+    if len(names) == 2 and n_targets == 1:
+        return [f"score of {names[1]}"]
+    if len(names) == n_targets:
+        return [f"score of {name}" for name in names]
+    return ["output"] if n_targets == 1 else [f"output {i}" for i in range(n_targets)]
+
+
+# -- what is written -----------------------------------------------------------------------------
+
+
+def sentence(found):
+    """Say in a sentence what the concepts are worth.
+
+    Parameters
+    ----------
+    found : Bunch
+        From `find_concepts`.
+
+    Returns
+    -------
+    sentence : str
+    """
+    explainer = found.explainer
+    n, used = len(explainer.active_concepts_), explainer.n_active_concepts_
+    which = f"{n} concepts" if used == n else f"{n} concepts, of which {used} are used,"
+    told = f"tell the model's output with R² = {found.faithfulness:.2f}"
+    rebuilt = f"and rebuild what matters to it in the layer with R² = {found.reconstruction:.2f}"
+    if min(found.faithfulness, found.reconstruction) >= 0.9:
+        verdict = "So they may be read as what the output is made of."
+    elif found.faithfulness >= 0.9:
+        verdict = (
+            "They tell the output, but the layer holds more than they do: what they miss of it is "
+            "not shown here."
+        )
+    else:
+        verdict = "So part of what the output depends on is not in them: read them as hints."
+    return f"{which} {told} {rebuilt}, on the explained samples. {verdict}"
+
+
+def section(report):
+    """Write the section.
+
+    Parameters
+    ----------
+    report : RepresentationReport
+        Fitted, with concepts.
+
+    Returns
+    -------
+    html : str
+    """
+    found = report.concepts_
+    explainer = found.explainer
+    text = (
+        f"A small network compresses what the model knows at the layer “{explainer.layer_}” "
+        f"({int(np.prod(explainer.layer_shape_)):,} numbers) into a few concepts. The model's "
+        "output is told by a weighted sum of them, and the layer's numbers are rebuilt from them, "
+        "so that they cannot merely repeat the output."
+    )
+    parts = [pieces.paragraph(text), pieces.paragraph(sentence(found))]
+    if found.correlation is not None:
+        parts.append(
+            pieces.paragraph(
+                f"Two concepts are correlated by {found.correlation:.2f} on average (0: they say "
+                "different things, 1: the same)."
+            )
+        )
+    caption = "Mean absolute attribution of each concept, scaled to its largest."
+    parts.append(pieces.figure(overall_figure(report), _alt(report), caption))
+    parts.append(_weights_table(found))
+    parts.append("<h3>Concepts of single samples</h3>")
+    note = (
+        "Bars: what each concept adds to the named output, beside a constant. Maps: where in the "
+        "sample that comes from, compared with the baseline; red adds, blue takes away."
+    )
+    parts.append(pieces.paragraph(note))
+    parts += [_one_sample(report, one) for one in found.shown]
+    return "\n".join(parts)
+
+
+def _alt(report):
+    sentences = ["Where each concept looks: mean absolute attribution."]
+    for i, importance in enumerate(report.concepts_.maps):
+        where = _words.overall_sentence(
+            importance, report._kind, report._channel_axis, _names(report)
+        )
+        sentences.append(f"Concept {i}: {where}")
+    return " ".join(sentences)
+
+
+def _names(report):
+    return _figures.feature_names(report) if report._kind == "table" else None
+
+
+def _weights_table(found):
+    rows = [
+        [f"concept {i}", *(f"{value:+.3g}" for value in moves)]
+        for i, moves in enumerate(found.moves.T)
+    ]
+    for row, used in zip(rows, found.explainer.active_concepts_, strict=True):
+        row[0] += "" if used else " (not used)"
+    caption = "By how much a concept that rises by its standard deviation moves the output"
+    return pieces.table(["", *found.outputs], rows, caption, range(1, len(found.outputs) + 1))
+
+
+def overall_figure(report):
+    """Draw where each concept looks.
+
+    Parameters
+    ----------
+    report : RepresentationReport
+        Fitted, with concepts.
+
+    Returns
+    -------
+    uri : str
+    """
+    maps = report.concepts_.maps
+    labels = [f"concept {i}" for i in range(len(maps))]
+    if report._kind == "image":
+        return _figures.heat_images(maps, labels, report._channel_axis)
+    return _figures.heat_rows(report, list(zip(labels, maps, strict=True)))
+
+
+def _one_sample(report, one):
+    shown = report._shown
+    sample = _figures.rows(shown.samples)[one.place]
+    kind, n = report._kind, len(one.maps)
+    title = _figures.sample_title(report, one.place)
+    height = {"table": 1.7 * -(-n // 2), "series": 0.95 * n, "image": 1.6 * -(-(n + 1) // 3)}[kind]
+    display = ConceptDisplay(
+        sample,
+        one.maps,
+        one.contributions,
+        kind=kind,
+        channel_axis=report._channel_axis,
+        feature_names=getattr(report.attributor_, "feature_names_in_", None),
+        n_top=4,
+    ).plot(ax=_figures.new_axes(0.8 + height, width=7.5))
+    first = display.order_[0]
+    output = report.concepts_.outputs[one.target]
+    said = f"{title}: concept {first} adds most to the {output}: {one.contributions[first]:+.3g}."
+    return (
+        f"<h4>{pieces.escape(f'{title}, {output}')}</h4>"
+        f"{pieces.figure(_figures.data_uri(display.figure_), said)}"
+    )

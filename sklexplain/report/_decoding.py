@@ -1,0 +1,197 @@
+"""The report's section on decoding: what a layer keeps of its input."""
+
+import warnings
+
+import numpy as np
+from sklearn.utils import Bunch
+
+from ..decoding import ClaDecExplainer
+from ..metrics import interpretability
+from ..plotting import ReconstructionDisplay
+from . import _compute, _figures
+from . import _pieces as pieces
+
+# Most samples a decoder learns from and most epochs: convolutions take their time.
+_LIMITS = {"table": (5000, 100), "series": (2000, 40), "image": (2000, 30)}
+_N_SHOWN = {"table": 2, "series": 3, "image": 5}
+
+
+def decode_layer(report, X, X_explain, rng):
+    """Learn to decode a layer of the report's model, and what the decoder is worth.
+
+    Parameters
+    ----------
+    report : RepresentationReport
+        While it is fitted.
+    X : ndarray or DataFrame of shape (n_train, ...)
+        What it is learned from; a random part if it is large.
+    X_explain : ndarray or DataFrame of shape (n_explained, ...)
+        What it is tested on.
+    rng : numpy.random.RandomState
+        Randomness.
+
+    Returns
+    -------
+    found : Bunch
+        ``explainer``; ``agreement`` and ``kept``, the parts of its score; ``kept_reference``, the
+        share of variation that the reference rebuilds, and ``losses``, from
+        `sklexplain.metrics.interpretability`.
+    """
+    n_rows, max_epochs = _LIMITS[report._kind]
+    explainer = ClaDecExplainer(report.estimator_, max_epochs=max_epochs)
+    explainer.set_params(**report._common()).set_params(**report.decoding_params or {})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "there is no reference")  # the report shows that
+        explainer.fit(_compute.take(X, np.sort(rng.permutation(len(X))[:n_rows])))
+    agreement, kept = explainer.score_parts(X_explain)
+    losses = interpretability(explainer, X_explain)
+    kept_reference = None
+    if losses.reference is not None and losses.explanation > 0:
+        kept_reference = 1 - (1 - kept) * losses.reference / losses.explanation
+    return Bunch(
+        explainer=explainer,
+        agreement=agreement,
+        kept=kept,
+        kept_reference=kept_reference,
+        losses=losses,
+    )
+
+
+# -- what is written -----------------------------------------------------------------------------
+
+
+def sentence(found):
+    """Say in a sentence what the layer keeps.
+
+    Parameters
+    ----------
+    found : Bunch
+        From `decode_layer`.
+
+    Returns
+    -------
+    sentence : str
+    """
+    text = f"From {_layer(found)}, samples can be rebuilt with R² = {found.kept:.2f}"
+    if found.kept_reference is None:
+        text += "."
+    else:
+        text += (
+            ", from a network of the same architecture that has learned nothing else with R² = "
+            f"{found.kept_reference:.2f}."
+        )
+        low, high = found.losses.interval or (-np.inf, np.inf)
+        if low > 0:
+            text += " So the model has dropped what such a network could have kept."
+        elif high < 0:
+            text += (
+                " That the model keeps more than this reference says that the reference was not "
+                "trained long enough: do not read the difference."
+            )
+        else:
+            text += " The two cannot be told apart with these samples."
+    if found.explainer.task_ == "classification":
+        text += (
+            f" The model gives {found.agreement:.0%} of the rebuilt samples the class that it "
+            "gives the samples themselves"
+        )
+    else:
+        text += (
+            " What the model predicts from rebuilt samples agrees with what it predicts from the "
+            f"samples themselves by R² = {found.agreement:.2f}"
+        )
+    if found.agreement < 0.8:
+        return text + ": the decoder leaves out much of what the model goes by."
+    return text + ": what it goes by is still there."
+
+
+def _layer(found):
+    name = found.explainer.layer_
+    return "the model's output" if name is None else f"the layer “{name}”"
+
+
+def section(report):
+    """Write the section.
+
+    Parameters
+    ----------
+    report : RepresentationReport
+        Fitted, with a decoded layer.
+
+    Returns
+    -------
+    html : str
+    """
+    found = report.decoding_
+    text = (
+        f"A decoder was trained to turn what the model knows of a sample, at {_layer(found)}, back "
+        "into the sample. What it cannot rebuild is not there, or not needed by the model, or "
+        "beyond this kind of decoder."
+    )
+    if found.kept_reference is not None:
+        text += (
+            " To tell these apart there is a reference: the same network, trained from new weights "
+            "to rebuild samples and nothing else, with the same decoder. Only where the two "
+            "differ, in the last row, does it say something of the model."
+        )
+    parts = [pieces.paragraph(text), pieces.paragraph(sentence(found))]
+    unfinished = _unfinished(found.explainer)
+    if unfinished:
+        parts.append(pieces.paragraph(unfinished))
+    parts.append(_figure(report))
+    parts.append(_loss_table(found))
+    return "\n".join(parts)
+
+
+def _unfinished(explainer):
+    which = [
+        name
+        for name, n in (
+            ("decoder", explainer.n_epochs_),
+            ("reference", explainer.reference_n_epochs_),
+        )
+        if n == explainer.max_epochs
+    ]
+    if not which:
+        return None
+    return (
+        f"Training of the {' and the '.join(which)} ended after the {explainer.max_epochs} epochs "
+        "that it was allowed: more (decoding_params={'max_epochs': ...}) might rebuild more."
+    )
+
+
+def _figure(report):
+    found, shown, kind = report.decoding_, report._shown, report._kind
+    n = min(_N_SHOWN[kind], len(shown.positions))
+    places = np.unique(np.linspace(0, len(shown.positions) - 1, n).astype(int))
+    n_rows = 3 + (found.kept_reference is not None)
+    height = {"table": 2.6, "series": 1.1, "image": 1.15}[kind]
+    width = {"table": 7.5, "series": 7.5, "image": 1.0 + 1.3 * n}[kind]
+    display = ReconstructionDisplay.from_estimator(
+        found.explainer,
+        shown.samples,
+        index=places,
+        kind=kind,
+        channel_axis=report._channel_axis,
+        titles=[_figures.sample_title(report, place) for place in places],
+        ax=_figures.new_axes(0.4 + height * n_rows, width=width),
+    )
+    rows = "input, reference, reconstruction" if n_rows == 4 else "input, reconstruction"
+    alt = f"{n} samples: {rows} and difference. {sentence(found)}"
+    caption = f"From above: {rows}; last, what the reconstruction has more or less than the "
+    caption += "reference." if n_rows == 4 else "input."
+    if kind == "table":
+        caption += " In standard deviations of each column; those that differ most."
+    return pieces.figure(_figures.data_uri(display.figure_), alt, caption)
+
+
+def _loss_table(found):
+    losses = found.losses
+    rows = [["this layer", f"{losses.explanation:.4g}", f"{found.kept:.2f}"]]
+    if found.kept_reference is not None:
+        rows.append(["reference", f"{losses.reference:.4g}", f"{found.kept_reference:.2f}"])
+        low, high = losses.interval or (np.nan, np.nan)
+        difference = f"{losses.difference:.4g} ({low:.4g} to {high:.4g})"
+        rows.append(["difference, 95 % interval", difference, ""])
+    caption = "Squared error of a sample, summed over its values, and R²"
+    return pieces.table(["rebuilt from", "squared error", "R²"], rows, caption, (1, 2))

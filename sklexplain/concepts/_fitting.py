@@ -1,12 +1,14 @@
 """What fitting an explanation by concepts needs: checks of parameters, scales, warnings."""
 
 import warnings
+from collections.abc import Iterable
 from numbers import Real
 
 import numpy as np
+import torch
 from sklearn.exceptions import ConvergenceWarning
 
-from ..nets._training import seeded
+from ..nets._training import check_validation_split, seeded
 from ..utils._trained import check_finite_weights, still_improves
 from ..utils._validation import check_choice, check_positive_int
 from ._losses import PENALTIES
@@ -31,6 +33,11 @@ def check_concept_params(explainer):
     for name in ("n_concepts", "max_epochs", "patience"):
         check_positive_int(name, getattr(explainer, name))
     check_positive_int("warm_up", explainer.warm_up, minimum=0)
+    if not isinstance(explainer.hidden_layer_sizes, Iterable):
+        raise TypeError(
+            f"hidden_layer_sizes={explainer.hidden_layer_sizes!r} must be a sequence of widths, "
+            "such as (100,)."
+        )
     for width in explainer.hidden_layer_sizes:
         check_positive_int("hidden_layer_sizes: a width", width)
     check_choice("penalty", explainer.penalty, PENALTIES)
@@ -38,10 +45,7 @@ def check_concept_params(explainer):
         _check_number(name, getattr(explainer, name), "at least 0", lambda value: value >= 0)
     for name in ("q", "lr"):
         _check_number(name, getattr(explainer, name), "positive", lambda value: value > 0)
-    split = explainer.validation_split
-    if split is not None and not hasattr(split, "split"):
-        wanted = "between 0 and 1, a splitter or None"
-        _check_number("validation_split", split, wanted, lambda value: 0 < value < 1)
+    check_validation_split(explainer.validation_split)
 
 
 def _check_number(name, value, wanted, is_right):
@@ -117,7 +121,7 @@ def train_concepts(explainer, z, targets, train, valid):
         "y_scale": spread(targets),
     }
     device = str(explainer._representation.device)
-    with seeded(explainer.seed_, device):
+    with torch.inference_mode(False), torch.enable_grad(), seeded(explainer.seed_, device):
         net = make_concept_net(explainer, module_params, device).initialize()
         net.fit_split(z, net.module_.standardised(targets), train, valid)
     check_finite_weights(net, f"Lower lr={explainer.lr}.")

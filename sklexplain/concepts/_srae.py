@@ -207,7 +207,8 @@ class SRAEExplainer(BaseExplainer):
         self._tap = LayerTap(self._representation, self.layer, inputs)
         self.layer_, self.layer_shape_ = self._tap.name, self._tap.shape
         self._target = resolve_target(self.target, self._representation.n_units)
-        self._fit_inputs, self._relevance = inputs, None
+        # A copy: relevance and baselines of maps are computed of it when they are asked for.
+        self._fit_inputs, self._relevance = inputs.copy(), None
         z, targets = self._activations(inputs)
         self.net_ = train_concepts(self, z, targets, train, valid)
         self.n_epochs_ = len(self.net_.history)

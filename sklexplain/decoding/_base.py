@@ -9,7 +9,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_consistent_length
 
 from ..base import BaseExplainer
-from ..nets._training import seeded
+from ..nets._training import check_validation_split, seeded
 from ..utils._validation import check_choice, check_positive_int
 from ._decoders import (
     DataUnits,
@@ -19,7 +19,7 @@ from ._decoders import (
     make_decoder,
     sample_kind,
 )
-from ._encoders import all_activations, fresh_encoder, layer_tap
+from ._encoders import all_activations, fresh_encoder, layer_tap, nothing_to_train
 from ._losses import RECONSTRUCTION
 from ._targets import TASKS, check_gradients, resolve_target
 from ._training import Objective, train
@@ -60,9 +60,7 @@ class BaseDecoding(BaseExplainer):
             value = getattr(self, name)
             if not isinstance(value, Real) or not (value >= 0 if zero else value > 0):
                 raise ValueError(f"{name}={value!r} must be {'at least' if zero else 'above'} 0.")
-        share = self.validation_split
-        if isinstance(share, Real) and not 0 < share < 1:
-            raise ValueError(f"validation_split={share!r} must be between 0 and 1, or None.")
+        check_validation_split(self.validation_split)
 
     def _fit(self, inputs, y):
         representation = self._representation
@@ -90,16 +88,17 @@ class BaseDecoding(BaseExplainer):
         self._decoding, self.decoder_ = fitted.module, fitted.module.decoder
         self.n_epochs_, self.loss_curve_ = fitted.n_epochs, fitted.loss_curve
         self.validation_loss_curve_ = fitted.validation_loss_curve
-        without_layers = self._tap.module is None
-        if self.reference is not None and without_layers:
+        reason = None
+        if self.reference is not None:
+            reason = nothing_to_train(representation, self._tap, self.seed_, self._rows)
+        if reason is not None:
             warnings.warn(
-                f"there is no reference: it would have the network's architecture, but "
-                f"{representation.chain.reason} has no torch form. With reference=None this is "
-                "not said.",
+                f"there is no reference: it would have the network's architecture, but {reason} "
+                "has no torch form. With reference=None this is not said.",
                 UserWarning,
                 stacklevel=3,
             )
-        if self.reference is None or without_layers:
+        if self.reference is None or reason is not None:
             self._reference = self.reference_decoder_ = self.reference_n_epochs_ = None
             self.reference_loss_curve_ = self.reference_validation_loss_curve_ = None
             return

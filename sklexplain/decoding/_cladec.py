@@ -343,7 +343,8 @@ class ClaDecExplainer(BaseDecoding):
         Returns
         -------
         agreement : float
-            Share of samples whose reconstruction gets the same class; for regressors R².
+            Share of samples whose reconstruction gets the same most probable class (whatever
+            threshold the model's ``predict`` has); for regressors R².
         """
         return self.score_parts(X)[0]
 

@@ -11,7 +11,7 @@ from ..nets._training import evaluating, seeded
 from ..representation._buffer import LayerTap, activation_buffer
 from ..representation._convert import LinearMap
 from ..representation._layers import pick, run_to
-from ..representation._modules import BlackBox
+from ..representation._modules import BlackBox, Chain
 
 
 class OutputTap:
@@ -58,7 +58,7 @@ def layer_tap(representation, layer, inputs, units):
     -------
     tap : LayerTap or OutputTap
     """
-    if layer is None and isinstance(representation.chain, BlackBox):
+    if layer is None and isinstance(_last_step(representation.chain), BlackBox):
         return OutputTap(representation)
     tap = LayerTap(representation, layer, inputs)
     if layer is not None:
@@ -69,6 +69,44 @@ def layer_tap(representation, layer, inputs, units):
     if z.shape == x.shape and torch.allclose(z.to(x), x):
         return LayerTap(representation, tap.name, inputs)  # nothing has been encoded before it
     return tap
+
+
+def _last_step(chain):
+    while isinstance(chain, Chain):
+        chain = chain.steps[-1]
+    return chain
+
+
+def nothing_to_train(representation, tap, seed, rows):
+    """Say why there is no reference: what a layer's activations are made by cannot learn anew.
+
+    Parameters
+    ----------
+    representation : Representation
+        Of the network.
+    tap : LayerTap or OutputTap
+        The layer.
+    seed : int
+        Of the weights of a trial.
+    rows : ndarray of shape (n, ...)
+        A few samples.
+
+    Returns
+    -------
+    reason : str or None
+        What has no torch form, if activations depend on it and on no weight.
+    """
+    boxes = [m for m in representation.chain.modules() if isinstance(m, BlackBox)]
+    for box in boxes:
+        box.reached = False
+    with representation.session(), torch.no_grad():
+        tap(representation.tensor(rows[:2]))
+    reasons = [box.reason for box in boxes if box.reached]
+    if reasons and tap.module is not None:
+        encoder = fresh_encoder(representation, tap, seed, rows)
+        if any(parameter.requires_grad for parameter in encoder.parameters()):
+            return None
+    return reasons[0] if reasons else None
 
 
 class FreshEncoder(nn.Module):
@@ -138,8 +176,8 @@ def fresh_encoder(representation, tap, seed, rows):
         encoder = FreshEncoder(chain, replaced.get(layer, layer), tap)
         _drop_foreign_hooks(chain)
         draw_weights(chain)
-    # Only from here on does a weight that is not needed do no harm.
-    _check_drawn(encoder, representation.tensor(rows[:2]))
+        # Only from here on does a weight that is not needed do no harm.
+        _check_drawn(encoder, representation.tensor(rows[:2]))
     return encoder
 
 

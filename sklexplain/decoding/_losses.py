@@ -140,6 +140,8 @@ def find_link(scores, probabilities=None):
             if bool((p >= 0).all()) and torch.allclose(p.sum(dim=1), ones, atol=1e-4):
                 return link
         return "softmax"
+    if not torch.allclose(probabilities.sum(dim=1), probabilities.new_ones(()), atol=1e-3):
+        return None  # of labels that do not exclude each other
     for link in LINKS:
         if link in ("sigmoid", "binary_probability") and scores.shape[1] != 1:
             continue

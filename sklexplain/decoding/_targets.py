@@ -53,14 +53,21 @@ class Target:
         Raises
         ------
         ValueError
-            If a label is no class, or there are no such outputs.
+            If a label is no class, there are no such outputs, or values are not finite.
         """
         y = np.asarray(y)
         if self.link is None:
             y = y.reshape(len(y), -1).astype(np.float64)
             if y.shape[1] != n_outputs:
                 raise ValueError(f"y has {y.shape[1]} columns for {n_outputs} outputs.")
+            if not np.isfinite(y).all():
+                row = np.flatnonzero(~np.isfinite(y).all(axis=1))[0]
+                raise ValueError(f"y contains NaN or infinity, first in row {row}.")
             return y
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = y[:, 0]
+        if y.ndim != 1:
+            raise ValueError(f"y has shape {y.shape}, but each sample needs one label.")
         n_classes = max(2, n_outputs)
         classes = np.arange(n_classes) if self.classes is None else np.asarray(self.classes)
         index = np.clip(np.searchsorted(classes, y), 0, len(classes) - 1)

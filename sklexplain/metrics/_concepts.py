@@ -53,7 +53,8 @@ def faithfulness(y_true, y_approx):
         )
     error = np.square(y_true - y_approx).sum(axis=0)
     total = np.square(y_true - y_true.mean(axis=0)).sum(axis=0)
-    varies = total > 0
+    # What rounding alone makes vary does not.
+    varies = total > len(y_true) * (1e-12 * np.abs(y_true).max(axis=0)) ** 2
     r2 = float(np.mean(1 - error[varies] / total[varies])) if np.any(varies) else float("nan")
     return Bunch(f_reg=float(np.abs(y_true - y_approx).mean()), r2=r2)
 
@@ -112,12 +113,7 @@ def locality(attributions, parts, *, active=None, feature_names=None, average=Tr
     """
     maps = np.abs(check_numbers("attributions", attributions, min_ndim=3)).astype(np.float64)
     n, n_concepts, shape = maps.shape[0], maps.shape[1], maps.shape[2:]
-    used = np.ones(n_concepts, dtype=bool) if active is None else np.asarray(active)
-    if used.dtype != bool or used.shape != (n_concepts,):
-        raise ValueError(
-            f"active must hold a bool for each of the {n_concepts} concepts, but has shape "
-            f"{used.shape} and dtype {used.dtype}."
-        )
+    used = _check_active(active, n_concepts)
     index, n_parts = _part_index(parts, n, shape, feature_names)
     mass = np.zeros((n, n_concepts, n_parts))
     for i, own in enumerate(np.broadcast_to(index, (n, index.shape[-1]))):
@@ -136,6 +132,17 @@ def locality(attributions, parts, *, active=None, feature_names=None, average=Tr
     return float(entropy[used].mean()) if average else entropy
 
 
+def _check_active(active, n_concepts):
+    """Return which concepts are used, an array of bool."""
+    used = np.ones(n_concepts, dtype=bool) if active is None else np.asarray(active)
+    if used.dtype != bool or used.shape != (n_concepts,):
+        raise ValueError(
+            f"active must hold a bool for each of the {n_concepts} concepts, but has shape "
+            f"{used.shape} and dtype {used.dtype}."
+        )
+    return used
+
+
 def _part_index(parts, n, shape, feature_names):
     """Return the number of every entry's part, (1 or n, entries), and how many there are."""
     if not isinstance(parts, dict):
@@ -150,10 +157,15 @@ def _part_index(parts, n, shape, feature_names):
                     f"parts of shape {labels.shape} fit neither one sample, of shape {shape}, nor "
                     f"all {n}; add an axis for channels, as in parts[:, None]."
                 ) from None
-            return labels.reshape(n, -1), _n_labels(labels)
+            return _numbered(labels.reshape(n, -1))
         if labels.dtype.kind in "iu" and (labels < 0).any():
-            labels = np.broadcast_to(labels, shape)
-            return labels.reshape(1, -1), _n_labels(labels)
+            try:
+                labels = np.broadcast_to(labels, shape)
+            except ValueError:
+                raise ValueError(
+                    f"parts of shape {labels.shape} do not fit a sample, of shape {shape}."
+                ) from None
+            return _numbered(labels.reshape(1, -1))
     try:
         index, names = resolve_groups(parts, shape, feature_names)
     except ValueError as error:
@@ -161,10 +173,12 @@ def _part_index(parts, n, shape, feature_names):
     return index.reshape(1, -1), len(names)
 
 
-def _n_labels(labels):
-    if labels.max() < 0:
+def _numbered(labels):
+    """Renumber the labels that there are, from 0 on; negative ones become -1."""
+    found = np.unique(labels[labels >= 0])
+    if len(found) == 0:
         raise ValueError("parts: every label is negative, so there is no part.")
-    return int(labels.max()) + 1
+    return np.where(labels < 0, -1, np.searchsorted(found, labels)), len(found)
 
 
 def voronoi_parts(keypoints, shape):
@@ -277,9 +291,7 @@ def concept_orthogonality(concepts, *, active=None):
     0.0
     """
     concepts = check_numbers("concepts", concepts, min_ndim=2).astype(np.float64)
-    used = np.ptp(concepts, axis=0) > 0
-    if active is not None:
-        used &= np.asarray(active, dtype=bool)
+    used = (np.ptp(concepts, axis=0) > 0) & _check_active(active, concepts.shape[1])
     if used.sum() < 2:
         raise ValueError(
             f"{used.sum()} of {len(used)} concepts are used and vary; at least two are needed."

@@ -11,7 +11,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import StratifiedKFold
 from sklearn.utils import Bunch, check_consistent_length
 from sklearn.utils.validation import check_is_fitted
-from skorch import NeuralNetClassifier
+from skorch import NeuralNet, NeuralNetClassifier
 from torch import nn
 
 from ..decoding._encoders import draw_weights, undrawn
@@ -24,6 +24,7 @@ from ..utils._validation import check_positive_int
 _N_BOOTSTRAP = 10_000
 
 
+@torch.inference_mode(False)  # else what is copied could not be trained
 def evaluation_accuracy(
     explainer,
     X_train,
@@ -104,7 +105,7 @@ def evaluation_accuracy(
     >>> result.explanation > 0.8
     True
     """
-    check_is_fitted(explainer)
+    _check_explainer(explainer)
     check_consistent_length(X_train, y_train)
     check_consistent_length(X_test, y_test)
     if not 0 < confidence_level < 1:
@@ -113,9 +114,11 @@ def evaluation_accuracy(
     y_train, y_test = np.asarray(y_train), np.asarray(y_test)
     fresh = _fresh_classifier(explainer, classifier)
     like = explainer.estimator_ if classifier is None else None  # whose column names it knows
+    classes = _labels_of_outputs(explainer, y_train) if classifier is None else None
     correct = []
-    for reconstruct in _reconstructions(explainer):
-        said = _said(fresh, reconstruct(X_train), y_train, reconstruct(X_test), seed, like)
+    for reconstruct in _reconstructions(explainer, classifier):
+        data = reconstruct(X_train), y_train, reconstruct(X_test)
+        said = _said(fresh, *data, seed, like, classes)
         correct.append(said == y_test)
     result = Bunch(explanation=float(correct[0].mean()), correct_explanation=correct[0])
     for name in ("reference", "correct_reference", "difference", "interval", "p_value"):
@@ -179,7 +182,7 @@ def interpretability(explainer, X, *, X_train=None, confidence_level=0.95, rando
     >>> result.explanation < 1 and result.reference < 1
     True
     """
-    check_is_fitted(explainer)
+    _check_explainer(explainer)
     if not 0 < confidence_level < 1:
         raise ValueError(f"confidence_level={confidence_level} must be between 0 and 1.")
     own = explainer.reconstruction_loss(X)
@@ -196,10 +199,12 @@ def interpretability(explainer, X, *, X_train=None, confidence_level=0.95, rando
     if len(difference) > 1:
         half = stats.t.ppf(0.5 + confidence_level / 2, len(difference) - 1)
         half *= difference.std(ddof=1) / np.sqrt(len(difference))
-        result.interval = (result.difference - half, result.difference + half)
+        result.interval = (float(result.difference - half), float(result.difference + half))
     if X_train is not None:
         inputs = explainer._inputs(X_train)
-        second = explainer._fitted_reference(inputs, draw_seed(random_state)).module
+        # Another seed than the first reference's, also where both random states are the same.
+        entropy = np.random.SeedSequence([explainer.seed_, draw_seed(random_state)])
+        second = explainer._fitted_reference(inputs, int(entropy.generate_state(1)[0])).module
         errors = explainer._errors(explainer._inputs(X), second)
         result.noise_floor = abs(float(errors.mean()) - result.reference)
     return result
@@ -246,31 +251,61 @@ def interpretability_scorer():
     return _score_interpretability
 
 
+@torch.inference_mode(False)
 def _score_accuracy(explainer, X, y, *, cv, params):
+    _check_explainer(explainer)
     seed = draw_seed(params.get("random_state"))
     y = np.asarray(y)
     fresh = _fresh_classifier(explainer, params.get("classifier"))
-    like = explainer.estimator_ if params.get("classifier") is None else None
-    reconstructed = next(_reconstructions(explainer))(X)
+    given = params.get("classifier")
+    like = explainer.estimator_ if given is None else None
+    classes = _labels_of_outputs(explainer, y) if given is None else None
+    reconstructed = next(_reconstructions(explainer, given))(X)
     correct = np.zeros(len(y), dtype=bool)
     folds = StratifiedKFold(cv, shuffle=True, random_state=seed)
     for train, test in folds.split(reconstructed, y):
-        said = _said(fresh, reconstructed[train], y[train], reconstructed[test], seed, like)
+        data = reconstructed[train], y[train], reconstructed[test]
+        said = _said(fresh, *data, seed, like, classes)
         correct[test] = said == y[test]
     return float(correct.mean())
 
 
 def _score_interpretability(explainer, X, y=None):
+    _check_explainer(explainer)
     return -float(explainer.reconstruction_loss(X).mean())
 
 
-def _reconstructions(explainer):
+def _check_explainer(explainer):
+    if not hasattr(explainer, "reconstruction_loss"):
+        raise TypeError(f"{type(explainer).__name__} reconstructs nothing; give a ClaDecExplainer.")
+    check_is_fitted(explainer)
+
+
+def _labels_of_outputs(explainer, y):
+    """Labels that the outputs of a bare module stand for, in order; None for estimators."""
+    if not isinstance(unwrap(explainer.estimator_), nn.Module):
+        return None
+    labels, n_outputs = np.unique(y), explainer._representation.n_units
+    if len(labels) > n_outputs:
+        raise ValueError(
+            f"y has {len(labels)} labels, but the explained module has {n_outputs} outputs; give a "
+            "classifier."
+        )
+    # Labels that are numbers of outputs stay what they are, also where some do not occur.
+    is_number = labels.dtype.kind in "iu" and labels.min() >= 0 and labels.max() < n_outputs
+    return np.arange(n_outputs) if is_number else labels
+
+
+def _reconstructions(explainer, classifier):
     """Yield what reconstructs samples: the explainer, and its reference if there is one."""
+    learner = unwrap(explainer.estimator_) if classifier is None else classifier
+    # Networks take their own dtype only, which reconstructions have; others learned from X's.
+    is_network = isinstance(learner, (nn.Module, NeuralNet))
 
     def cast(X, values):
         dtype = getattr(X, "dtype", None)
         is_float = isinstance(dtype, np.dtype) and dtype.kind == "f"
-        return values.astype(dtype) if is_float else values
+        return values.astype(dtype) if is_float and not is_network else values
 
     def explanation(X):
         return cast(X, explainer.explain(X).reconstruction)
@@ -317,13 +352,18 @@ def _fresh_classifier(explainer, classifier):
     )
 
 
-def _said(given, X, y, X_test, seed, like=None):
-    """Labels of test samples by a classifier that is fitted from new weights."""
+def _said(given, X, y, X_test, seed, like=None, classes=None):
+    """Labels of test samples by a classifier that is fitted from new weights.
+
+    With ``classes`` it learns their positions instead of the labels.
+    """
     classifier = clone(given)
     params = classifier.get_params()
     seeds = {k: seed for k in params if k.split("__")[-1] == "random_state" and params[k] is None}
     classifier.set_params(**seeds)
-    with seeded(seed):  # in predict, too: skorch's batches draw
+    y = y if classes is None else np.searchsorted(classes, y).astype(np.int64)
+    # In predict, too: skorch's batches draw.
+    with torch.enable_grad(), seeded(seed):
         for name, module in params.items():
             # skorch trains an instance in place: a clone has a copy, with the trained weights.
             if isinstance(module, nn.Module):
@@ -334,7 +374,12 @@ def _said(given, X, y, X_test, seed, like=None):
                         f"{name} cannot be drawn: give its module a reset_parameters(), or give a "
                         "classifier whose module is a class."
                     )
-        return classifier.fit(named(X, like), y).predict(named(X_test, like))
+        said = classifier.fit(named(X, like), y).predict(named(X_test, like))
+    if classes is None:
+        return said
+    # An output that no label stands for is a wrong answer.
+    known = said < len(classes)
+    return np.where(known, classes[np.where(known, said, 0)].astype(object), None)
 
 
 def _paired_interval(gained, lost, n, confidence_level, seed):

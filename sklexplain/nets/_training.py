@@ -2,6 +2,7 @@
 
 import copy
 from contextlib import contextmanager
+from numbers import Real
 
 import numpy as np
 import torch
@@ -225,6 +226,29 @@ def corrupt(x, pretext, noise_std=0.3, mask_rate=0.2, generator=None):
         keep = torch.rand(x.shape, generator=generator) >= mask_rate
         return x * keep.to(x.device)
     return x
+
+
+def check_validation_split(validation_split):
+    """Validate the parameter ``validation_split`` of an explainer.
+
+    Parameters
+    ----------
+    validation_split : object
+        What was given.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no share between 0 and 1, no splitter and not None.
+    """
+    if validation_split is None:
+        return
+    wanted = f"validation_split={validation_split!r} must be between 0 and 1, a splitter or None."
+    if isinstance(validation_split, Real) and not isinstance(validation_split, bool):
+        if not 0 < validation_split < 1:
+            raise ValueError(wanted)
+    elif isinstance(validation_split, (str, bool)) or not hasattr(validation_split, "split"):
+        raise TypeError(wanted)
 
 
 def split_validation(validation_split, X, y, groups, seed):

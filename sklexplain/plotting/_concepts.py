@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..utils._validation import check_positive_int
 from ._attribution import _coloured_line, _shortened
 from ._samples import (
     as_channels,
@@ -46,6 +47,8 @@ class ConceptDisplay:
         The attribution of the strongest colour; None: the largest of this sample.
     n_top : int, default=5
         Number of columns to draw for each concept, for tables.
+    n_maps : int or None, default=None
+        Number of concepts whose maps are drawn, those that contribute most; None: all.
 
     Attributes
     ----------
@@ -53,7 +56,7 @@ class ConceptDisplay:
         Where it was drawn, an empty frame.
     bar_ax_ : matplotlib.axes.Axes
         The axes with the contributions.
-    axes_ : ndarray of matplotlib.axes.Axes of shape (n_concepts,)
+    axes_ : ndarray of matplotlib.axes.Axes of shape (n_maps,)
         The axes with the maps, in the order in which they are drawn.
     order_ : ndarray of int of shape (n_concepts,)
         The concepts in that order.
@@ -85,6 +88,7 @@ class ConceptDisplay:
         feature_names=None,
         limit=None,
         n_top=5,
+        n_maps=None,
     ):
         self.sample = sample
         self.maps = maps
@@ -94,6 +98,7 @@ class ConceptDisplay:
         self.feature_names = feature_names
         self.limit = limit
         self.n_top = n_top
+        self.n_maps = n_maps
 
     @classmethod
     def from_estimator(
@@ -182,7 +187,10 @@ class ConceptDisplay:
                 "and a number, for each concept."
             )
         kind = resolve_kind(self.kind, sample.shape, self.channel_axis)
-        n_panels = n + (kind == "image")  # the sample itself is one
+        if self.n_maps is not None:
+            check_positive_int("n_maps", self.n_maps)
+        n_maps = n if self.n_maps is None else min(n, self.n_maps)
+        n_panels = n_maps + (kind == "image")  # the sample itself is one
         columns = min(n_panels, _COLUMNS[kind])
         rows = -(-n_panels // columns)
         height = {"table": 0.7 + 0.25 * self.n_top, "series": 1.2, "image": 1.9}[kind]
@@ -193,9 +201,12 @@ class ConceptDisplay:
         self._bars(left, contributions[self.order_])
         grid = split_axes(right, rows, columns, **({"sharex": True} if kind == "series" else {}))
         draw = {"table": self._table, "series": self._series, "image": self._image}[kind]
-        draw(grid.ravel(), sample, maps[self.order_])
-        for axes, concept in zip(self.axes_, self.order_, strict=True):
-            axes.set_title(f"concept {concept}: {contributions[concept]:+.3g}", fontsize=9)
+        draw(grid.ravel(), sample, maps[self.order_[:n_maps]])
+        # A table's bars are narrow beside their labels: a title needs the room to the left.
+        where = "right" if kind == "table" else "center"
+        for axes, concept in zip(self.axes_, self.order_[:n_maps], strict=True):
+            title = f"concept {concept}: {contributions[concept]:+.3g}"
+            axes.set_title(title, fontsize=9, loc=where)
         return self
 
     def _bars(self, ax, contributions):

@@ -113,7 +113,10 @@ class ReconstructionDisplay:
         -------
         display : ReconstructionDisplay
         """
+        X = np.asarray(X) if isinstance(X, (list, tuple)) else X
         positions = range(min(5, len(X))) if index is None else np.atleast_1d(index)
+        if isinstance(positions, np.ndarray) and positions.dtype.kind == "b":
+            raise TypeError("index holds bools; give positions, as in np.flatnonzero(mask).")
         positions = [range(len(X))[int(i)] for i in positions]
         chosen = X.iloc[positions] if hasattr(X, "iloc") else X[positions]
         explanation = estimator.explain(chosen)
@@ -209,7 +212,9 @@ class ReconstructionDisplay:
             drawn = panel.imshow(heat, cmap=colormap, norm=norm, interpolation="nearest")
         for panel in self.axes_.ravel():
             panel.set(xticks=[], yticks=[])
-        self.figure_.colorbar(drawn, ax=self.axes_[-1].tolist(), pad=0.02)
+        # Beside the last row only, but with room beside all: else the columns would not align.
+        beside = {"shrink": 1 / len(self.axes_), "anchor": (0.0, 0.0), "pad": 0.02}
+        self.figure_.colorbar(drawn, ax=self.axes_.ravel().tolist(), **beside)
         rows["difference"] = difference
 
     def _series(self, rows):

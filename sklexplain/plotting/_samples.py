@@ -1,6 +1,7 @@
 """What a sample is (a row of a table, a series or an image) and how it is drawn in plain."""
 
 import numpy as np
+from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from ..representation._resolve import torch_modules
@@ -36,6 +37,8 @@ def resolve_kind(kind, shape, channel_axis):
     if kind is None:
         if len(shape) == 1:
             return "table"
+        if len(shape) > 3:
+            raise ValueError(f"samples of shape {shape} cannot be drawn: they have over 3 axes.")
         return "series" if len(shape) == 2 and channel_axis is not None else "image"
     check_choice("kind", kind, KINDS)
     axes = {"table": (1,), "series": (1, 2), "image": (2, 3)}[kind]
@@ -65,6 +68,7 @@ def kind_of_explainer(explainer):
         "series" for samples with one axis if there are convolutions over time or recurrent layers.
     channel_axis : int or None
     """
+    check_is_fitted(explainer)
     shape = explainer.input_shape_
     channel_axis = explainer._representation.channel_axis(len(shape) + 1)
     if len(shape) == 1:

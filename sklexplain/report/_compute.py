@@ -5,6 +5,7 @@ from sklearn.base import is_classifier, is_regressor
 from sklearn.metrics import r2_score
 from sklearn.pipeline import Pipeline
 from sklearn.utils import Bunch
+from sklearn.utils.multiclass import type_of_target
 
 from ..metrics import similarity_rate
 from ..representation._resolve import torch_modules, unwrap
@@ -261,6 +262,23 @@ def is_predictor(estimator):
     if not hasattr(estimator, "get_params") or hasattr(estimator, "transform"):
         return False
     return is_classifier(estimator) or is_regressor(estimator)
+
+
+def has_values(estimator, y):
+    """Tell whether y holds values, not labels: two of them are hardly ever the same.
+
+    Parameters
+    ----------
+    estimator : estimator or nn.Module
+        Fitted.
+    y : ndarray of shape (n,)
+        Labels or values.
+
+    Returns
+    -------
+    answer : bool
+    """
+    return is_regressor(unwrap(estimator)) or type_of_target(y) == "continuous"
 
 
 def model_facts(estimator, n_units, n_features):

@@ -14,6 +14,7 @@ _MAX_FIT = 5000
 _MAX_CONCEPTS = 10
 _N_MAPS = 50  # samples that the mean maps are of
 _N_SHOWN = 3
+_N_PANELS = 5
 
 
 def find_concepts(report, X, X_explain, rng):
@@ -152,7 +153,7 @@ def section(report):
     found = report.concepts_
     explainer = found.explainer
     text = (
-        f"A small network compresses what the model knows at the layer “{explainer.layer_}” "
+        f"A small network compresses {pieces.layer_name(explainer)} "
         f"({int(np.prod(explainer.layer_shape_)):,} numbers) into a few concepts. The model's "
         "output is told by a weighted sum of them, and the layer's numbers are rebuilt from them, "
         "so that they cannot merely repeat the output."
@@ -173,6 +174,8 @@ def section(report):
         "Bars: what each concept adds to the named output, beside a constant. Maps: where in the "
         "sample that comes from, compared with the baseline; red adds, blue takes away."
     )
+    if len(found.maps) > _N_PANELS:
+        note += f" Of the {_N_PANELS} concepts that add or take most there is a map."
     parts.append(pieces.paragraph(note))
     parts += [_one_sample(report, one) for one in found.shown]
     return "\n".join(parts)
@@ -225,7 +228,7 @@ def overall_figure(report):
 def _one_sample(report, one):
     shown = report._shown
     sample = _figures.rows(shown.samples)[one.place]
-    kind, n = report._kind, len(one.maps)
+    kind, n = report._kind, min(_N_PANELS, len(one.maps))
     title = _figures.sample_title(report, one.place)
     height = {"table": 1.7 * -(-n // 2), "series": 0.95 * n, "image": 1.6 * -(-(n + 1) // 3)}[kind]
     display = ConceptDisplay(
@@ -236,11 +239,12 @@ def _one_sample(report, one):
         channel_axis=report._channel_axis,
         feature_names=getattr(report.attributor_, "feature_names_in_", None),
         n_top=4,
+        n_maps=_N_PANELS,
     ).plot(ax=_figures.new_axes(0.8 + height, width=7.5))
     first = display.order_[0]
     output = report.concepts_.outputs[one.target]
     said = f"{title}: concept {first} adds most to the {output}: {one.contributions[first]:+.3g}."
     return (
-        f"<h4>{pieces.escape(f'{title}, {output}')}</h4>"
+        f"<h4>{pieces.escape(f'{title} (contributions to the {output})')}</h4>"
         f"{pieces.figure(_figures.data_uri(display.figure_), said)}"
     )

@@ -106,8 +106,7 @@ def sentence(found):
 
 
 def _layer(found):
-    name = found.explainer.layer_
-    return "the model's output" if name is None else f"the layer “{name}”"
+    return pieces.layer_name(found.explainer)
 
 
 def section(report):
@@ -124,9 +123,8 @@ def section(report):
     """
     found = report.decoding_
     text = (
-        f"A decoder was trained to turn what the model knows of a sample, at {_layer(found)}, back "
-        "into the sample. What it cannot rebuild is not there, or not needed by the model, or "
-        "beyond this kind of decoder."
+        f"A decoder was trained to turn {_layer(found)} back into the sample. What it cannot "
+        "rebuild is not there, or not needed by the model, or beyond this kind of decoder."
     )
     if found.kept_reference is not None:
         text += (
@@ -155,8 +153,8 @@ def _unfinished(explainer):
     if not which:
         return None
     return (
-        f"Training of the {' and the '.join(which)} ended after the {explainer.max_epochs} epochs "
-        "that it was allowed: more (decoding_params={'max_epochs': ...}) might rebuild more."
+        f"Training of the {' and the '.join(which)} ended after {explainer.max_epochs} epochs, the "
+        "most that were allowed: more (decoding_params={'max_epochs': ...}) might rebuild more."
     )
 
 

@@ -55,3 +55,11 @@ def version_of(package):
 def percent(value):
     """Return a share as text."""
     return f"{value:.0%}"
+
+
+def layer_name(explainer):
+    """Say in words which activations an explainer looks at."""
+    if explainer.layer_ is None:
+        return "the model's output"
+    at_input = explainer._tap.at == "input"
+    return f"what {'enters' if at_input else 'leaves'} the layer “{explainer.layer_}”"

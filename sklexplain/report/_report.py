@@ -104,7 +104,7 @@ class RepresentationReport(BaseEstimator):
         Mean absolute attribution over them.
     label_agreement_ : Bunch or None
         How often the most and the least similar known samples have the sample's label, and chance;
-        None without labels.
+        None without labels, and where they are values (of a regressor, or with fractions).
     reconstruction_ : Bunch or None
         R² of reconstruction of training and explained samples; None if the model has none.
     concepts_ : Bunch or None
@@ -324,7 +324,8 @@ class RepresentationReport(BaseEstimator):
             examples = DKNNImportance(self.estimator_, **self._common()).fit(X_corpus)
             self.example_importance_ = examples
             self.label_agreement_ = None
-            if y_explain is not None and y_corpus is not None:
+            known = y_explain is not None and y_corpus is not None
+            if known and not _compute.has_values(self.estimator_, y_corpus):
                 self.label_agreement_ = _compute.label_agreement(
                     examples.transform(X_explain), y_explain, y_corpus, 10
                 )

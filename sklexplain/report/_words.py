@@ -277,7 +277,8 @@ def _size(shape, kind, channel_axis):
     if kind == "series":
         if len(shape) == 1:
             return f"{shape[0]:,} time steps"
-        return f"{shape[1 - channel_axis]:,} time steps in {shape[channel_axis]} channels"
+        channels = "1 channel" if shape[channel_axis] == 1 else f"{shape[channel_axis]} channels"
+        return f"{shape[1 - channel_axis]:,} time steps in {channels}"
     return " × ".join(map(str, shape)) + " values"
 
 

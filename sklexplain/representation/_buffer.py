@@ -95,9 +95,11 @@ class LayerTap:
             for handle in handles:
                 handle.remove()
         if not called:
+            names = _listed(layer_table(self._chain))
             raise ValueError(
                 "layer=None looks at the last linear layer's input, but this network has no "
-                f"linear layer; name a layer: {_listed(layer_table(self._chain))}."
+                "linear layer; "
+                + (f"name a layer: {names}." if names else "and no submodule to look at instead.")
             )
         return found[called[-1]], called[-1], ()
 

@@ -292,7 +292,7 @@ def _run(call, x, candidates, modules, lenient):
 def entering(x, points):
     """Input of a network, with a gradient where a point may look at it."""
     if x.is_floating_point() and not x.requires_grad and any(p.at == "input" for p in points):
-        return x.detach().requires_grad_()
+        return x.detach().requires_grad_().clone()  # a network may write into it
     return x
 
 

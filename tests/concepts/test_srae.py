@@ -522,3 +522,75 @@ def test_widths_and_progress(capsys):
     assert "train_loss" in capsys.readouterr().out
     explain()
     assert capsys.readouterr().out == ""
+
+
+# -- callers' contexts and data ----------------------------------------------------------------
+
+
+def test_what_happens_to_x_after_fit_changes_nothing():
+    X = make_X("mlp", 20)
+    given = X.copy()
+    explainer = SRAEExplainer(make_net("mlp"), **QUICK).fit(given)
+    expected = SRAEExplainer(make_net("mlp"), **QUICK).fit(X)
+    given[:] = 0
+    np.testing.assert_array_equal(explainer.relevance_, expected.relevance_)
+    maps = explainer.concept_attributions(X[:3])
+    np.testing.assert_array_equal(maps, expected.concept_attributions(X[:3]))
+
+
+def test_inference_mode_of_the_caller_changes_nothing():
+    X = make_X("mlp", 20)
+    expected = SRAEExplainer(make_net("mlp"), **QUICK).fit(X)
+    for context in (torch.inference_mode, torch.no_grad):
+        with context():
+            explainer = SRAEExplainer(make_net("mlp"), **QUICK).fit(X)
+            assert explainer.score_parts(X) == expected.score_parts(X)
+
+
+def test_default_dtype_of_torch_changes_nothing():
+    X, net = make_X("mlp", 20), make_net("mlp")
+    torch.set_default_dtype(torch.float64)
+    try:
+        explainer = SRAEExplainer(net, **QUICK).fit(X)
+        assert explainer.transform(X).dtype == np.float32
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("first", [nn.ReLU(inplace=True), nn.Hardtanh(-9, 9, inplace=True)])
+def test_networks_that_begin_in_place(first):
+    X = make_X("mlp", 30)
+    net = nn.Sequential(first, nn.Linear(5, 2))
+    explainer = SRAEExplainer(net, **QUICK).fit(X)
+    weight = net[1].weight.detach().numpy()
+    entered = np.abs(first(torch.as_tensor(X).clone()).numpy()).mean(axis=0)
+    scale = explainer.net_.module_.y_scale.numpy()
+    expected = (entered * np.abs(weight) / scale[:, None]).sum(axis=0)
+    np.testing.assert_allclose(explainer.relevance_, expected / expected.sum(), rtol=1e-5)
+    np.testing.assert_array_equal(X, make_X("mlp", 30))
+
+
+def test_networks_that_return_several_things_are_told_what_to_do():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(5, 3)
+
+        def forward(self, x):
+            return self.layer(x), x
+
+    with pytest.raises(ValueError, match="returns tuple, not one tensor.*wrap it in a module"):
+        SRAEExplainer(Two(), layer="layer", **QUICK).fit(make_X("mlp"))
+
+
+@pytest.mark.parametrize(
+    ("params", "match"),
+    [
+        ({"hidden_layer_sizes": 100}, "must be a sequence of widths"),
+        ({"validation_split": "x"}, "between 0 and 1, a splitter or None"),
+        ({"validation_split": True}, "between 0 and 1, a splitter or None"),
+    ],
+)
+def test_parameters_of_the_wrong_type(params, match):
+    with pytest.raises(TypeError, match=match):
+        explain(**params)

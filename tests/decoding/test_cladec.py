@@ -8,11 +8,13 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.compose import ColumnTransformer
-from sklearn.decomposition import PCA
+from sklearn.decomposition import PCA, KernelPCA
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedShuffleSplit
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier, NeuralNetRegressor
@@ -628,3 +630,103 @@ def test_tokens_cannot_be_decoded():
     X = np.random.default_rng(0).integers(0, 10, (8, 4))
     with pytest.raises(TypeError, match="takes integers"):
         ClaDecExplainer(net, **QUICK).fit(X)
+
+
+# -- models without torch form ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("steps", "layer"),
+    [
+        ((KernelPCA(3), LogisticRegression()), None),
+        ((StandardScaler(), KNeighborsClassifier()), None),
+        ((StandardScaler(), KNeighborsClassifier()), "kneighborsclassifier"),
+    ],
+)
+def test_no_reference_where_nothing_could_learn_anew(steps, layer):
+    X = make_X("mlp", 30)
+    pipeline = make_pipeline(*steps).fit(X, np.arange(30) % 2)
+    with pytest.warns(UserWarning, match="there is no reference.* has no torch form"):
+        explainer = ClaDecExplainer(pipeline, layer=layer, **QUICK).fit(X)
+    assert explainer.reference_decoder_ is None
+    assert explainer.explain(X).reference is None
+    assert 0 <= explainer.agreement(X) <= 1
+
+
+def test_a_network_behind_a_black_box_has_a_reference():
+    X = make_X("mlp", 30)
+    pipeline = make_pipeline(KernelPCA(3), MLPClassifier((4,), solver="lbfgs", max_iter=200))
+    explainer = ClaDecExplainer(pipeline, **QUICK).fit(X, np.arange(30) % 2)
+    assert np.abs(explainer.explain(X).difference).max() > 0
+
+
+def test_labels_that_do_not_exclude_each_other_are_no_classes():
+    X = make_X("mlp", 40)
+    labels = np.stack([X[:, 0] > 0, X[:, 1] > 0], axis=1).astype(int)
+    model = KNeighborsClassifier().fit(X, labels)
+    explainer = ClaDecExplainer(model, reference=None, **QUICK).fit(X)
+    with pytest.raises(ValueError, match="exclude each other.*task='regression'"):
+        explainer.agreement(X)
+    explainer.set_params(task="regression").fit(X)
+    assert explainer.task_ == "regression"
+    assert np.isfinite(explainer.score(X))
+
+
+# -- targets ---------------------------------------------------------------------------------
+
+
+def test_a_column_of_labels_is_the_same_as_labels():
+    X, net = make_X("mlp", 20), classifier(double=False)
+    y = np.zeros(20, dtype=int)
+    curves = [
+        ClaDecExplainer(net, alpha=0.0, class_target="y", reference=None, **QUICK)
+        .fit(X, given)
+        .loss_curve_
+        for given in (y, y[:, None], pd.DataFrame({"y": y}))
+    ]
+    assert curves[0] == curves[1] == curves[2]
+    explainer = ClaDecExplainer(net, alpha=0.0, class_target="y", **QUICK)
+    with pytest.raises(ValueError, match="each sample needs one label"):
+        explainer.fit(X, np.zeros((20, 2), dtype=int))
+
+
+def test_missing_targets_are_named():
+    X = make_X("mlp", 20)
+    y = X[:, 0].copy()
+    explainer = ClaDecExplainer(LinearRegression().fit(X, y), alpha=0.5, class_target="y", **QUICK)
+    y[3] = np.nan
+    with pytest.raises(ValueError, match="y contains NaN or infinity, first in row 3"):
+        explainer.fit(X, y)
+
+
+def test_score_is_made_of_its_parts():
+    X = make_X("mlp", 30)
+    explainer = ClaDecExplainer(classifier(double=False), lr=0.02, **QUICK).fit(X)
+    agreement, reconstruction = explainer.score_parts(X)
+    assert explainer.task_ == "classification"
+    assert agreement == explainer.agreement(X)
+    error = np.square(explainer.transform(X).astype(np.float64) - X).sum()
+    total = np.square(X - X.mean(axis=0, dtype=np.float64)).sum()
+    np.testing.assert_allclose(reconstruction, 1 - error / total, rtol=1e-6)
+    both = max(agreement, 0) * max(reconstruction, 0)
+    expected = 2 * both / (agreement + reconstruction) if both else 0.0
+    np.testing.assert_allclose(explainer.score(X), expected)
+
+
+class RandomlyDropping(nn.Module):
+    """Draws random numbers in eval mode, too."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(5, 4), nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.last(nn.functional.dropout(self.first(x), 0.3))
+
+
+def test_generators_stay_as_they_are_with_networks_that_draw():
+    X, net = make_X("mlp", 20), RandomlyDropping()
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    ClaDecExplainer(net, **QUICK).fit(X).transform(X)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    np.testing.assert_array_equal(np.random.get_state()[1], before[1])

@@ -151,3 +151,29 @@ def test_concept_orthogonality():
     assert concept_orthogonality(with_constant) == pytest.approx(np.mean(pairs))
     with pytest.raises(ValueError, match="1 of 2 concepts"):
         concept_orthogonality(with_constant[:, 2:])
+
+
+def test_a_target_that_only_rounding_makes_vary_does_not_count():
+    constant = np.full(7, 0.1)
+    assert np.isnan(faithfulness(constant, constant + 1e-3).r2)
+    true = np.stack([constant, np.arange(7.0)], axis=1)
+    assert faithfulness(true, true + [1e-3, 0]).r2 == 1
+    # However small the units are.
+    assert faithfulness(1e-9 * np.arange(3), 1e-9 * np.array([0, 1, 1.5])).r2 == 0.875
+
+
+@pytest.mark.parametrize("active", [[0, 1, 2, 3], True, ["True"] * 4, [True] * 3])
+def test_active_concepts_are_bools(active):
+    concepts = np.random.RandomState(0).randn(10, 4)
+    with pytest.raises(ValueError, match="active must hold a bool for each of the 4 concepts"):
+        concept_orthogonality(concepts, active=active)
+
+
+def test_labels_of_parts_may_be_any_numbers():
+    maps = np.abs(np.random.RandomState(0).randn(3, 2, 4))
+    expected = locality(maps, [0, 1, 2, 2])
+    assert locality(maps, [5, 10**9, 7, 7]) == pytest.approx(expected)
+    labels = np.tile([5, 10**9, 7, 7], (3, 1))
+    assert locality(maps, labels) == pytest.approx(expected)
+    with pytest.raises(ValueError, match="do not fit a sample, of shape"):
+        locality(maps, [0, -1])

@@ -288,3 +288,51 @@ def test_scorer_tests_every_sample_on_what_others_taught(data):
     assert score(explainer, X[rows], y[rows]) == np.mean(y[rows] == 0)
     with pytest.raises(TypeError, match="classifer"):
         evaluation_accuracy_scorer(classifer=Memory())
+
+
+def test_noise_floor_of_the_same_random_state_is_of_another_reference(data):
+    X = data[0]
+    explainer = ClaDecExplainer(module(), **OPTIONS).fit(X)
+    floors = [interpretability(explainer, X, X_train=X, random_state=s).noise_floor for s in (0, 1)]
+    assert min(floors) > 0
+    assert floors[0] != floors[1]
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 2], [1, 2, 5], ["a", "b", "c"], [0.5, 1.5, 2.5]])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_labels_of_any_kind_for_a_module(data, labels, dtype):
+    X, y = data
+    explainer = ClaDecExplainer(module(), reference=None, **OPTIONS).fit(X)
+    expected = evaluation_accuracy(explainer, X, y, X, y, random_state=0)
+    X, y = X.astype(dtype), np.array(labels)[y]
+    found = evaluation_accuracy(explainer, X, y, X, y, random_state=0)
+    assert found.explanation == expected.explanation > 0.5
+    score = evaluation_accuracy_scorer(random_state=0)(explainer, X, y)
+    assert score > 0.5
+
+
+def test_more_labels_than_outputs(data):
+    X = data[0]
+    explainer = ClaDecExplainer(module(), reference=None, **OPTIONS).fit(X)
+    y = np.arange(len(X)) % 4
+    with pytest.raises(ValueError, match="y has 4 labels, but .* 3 outputs; give a classifier"):
+        evaluation_accuracy(explainer, X, y, X, y)
+
+
+def test_inference_mode_of_the_caller(data):
+    X, y = data
+    explainer = ClaDecExplainer(module(), reference=None, **OPTIONS).fit(X)
+    expected = evaluation_accuracy(explainer, X, y, X, y, random_state=0).explanation
+    with torch.inference_mode():
+        found = evaluation_accuracy(explainer, X, y, X, y, random_state=0).explanation
+    assert found == expected
+
+
+def test_other_explainers_are_refused(data):
+    X, y = data
+    with pytest.raises(TypeError, match="LogisticRegression reconstructs nothing"):
+        evaluation_accuracy(LogisticRegression(), X, y, X, y)
+    with pytest.raises(TypeError, match="give a ClaDecExplainer"):
+        interpretability(LogisticRegression(), X)
+    with pytest.raises(TypeError, match="give a ClaDecExplainer"):
+        interpretability_scorer()(LogisticRegression(), X)

@@ -11,6 +11,7 @@ from matplotlib import pyplot
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
 from sklearn.datasets import load_iris
+from sklearn.exceptions import NotFittedError
 from sklearn.neural_network import MLPClassifier
 
 from sklexplain import SRAEExplainer
@@ -126,3 +127,21 @@ def test_drawn_into_given_axes():
     display = ConceptDisplay(np.ones(4), np.ones((2, 4)), [1.0, 2.0]).plot(ax=axes[1])
     assert display.ax_ is axes[1]
     assert display.figure_ is axes[1].figure
+
+
+@pytest.mark.parametrize(("shape", "kind"), [((4,), "table"), ((12,), "series"), ((5, 6), "image")])
+def test_maps_of_the_largest_contributions_only(shape, kind):
+    maps = np.random.RandomState(0).randn(4, *shape)
+    contributions = [0.1, -3.0, 2.0, 0.0]
+    display = ConceptDisplay(maps[0], maps, contributions, kind=kind, n_maps=2).plot()
+    assert len(display.axes_) == 2
+    titles = [ax.get_title() or ax.get_title(loc="right") for ax in display.axes_]
+    assert [title.split(":")[0] for title in titles] == ["concept 1", "concept 2"]
+    assert len(display.bar_ax_.patches) == 4
+    with pytest.raises(ValueError, match="n_maps=0"):
+        ConceptDisplay(maps[0], maps, contributions, kind=kind, n_maps=0).plot()
+
+
+def test_an_unfitted_explainer_is_called_so():
+    with pytest.raises(NotFittedError):
+        ConceptDisplay.from_estimator(SRAEExplainer(None), np.zeros((3, 4)))

@@ -9,6 +9,7 @@ import torch
 from matplotlib import pyplot
 from matplotlib.colors import to_rgba
 from sklearn.compose import ColumnTransformer
+from sklearn.datasets import load_iris
 from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
@@ -154,3 +155,23 @@ def test_from_estimator_of_networks_and_encoders():
 def test_what_does_not_fit(reconstructions, options, message):
     with pytest.raises(ValueError, match=message):
         ReconstructionDisplay(np.zeros((2, 3)), reconstructions, **options).plot()
+
+
+def test_columns_of_images_stand_below_each_other():
+    images = np.random.RandomState(0).rand(3, 5, 5)
+    display = ReconstructionDisplay(images, images * 0.5, kind="image").plot()
+    display.figure_.canvas.draw()
+    left = np.array([[ax.get_position().x0 for ax in row] for row in display.axes_])
+    np.testing.assert_allclose(left, np.broadcast_to(left[0], left.shape), atol=1e-6)
+
+
+def test_positions_and_containers():
+    X = load_iris().data
+    options = {"reference": None, "max_epochs": 1, "validation_split": None, "random_state": 0}
+    explainer = ClaDecExplainer(PCA(2), **options).fit(X)
+    display = ReconstructionDisplay.from_estimator(explainer, X.tolist(), index=[2, 5])
+    np.testing.assert_array_equal(display.inputs, X[[2, 5]])
+    with pytest.raises(TypeError, match="flatnonzero"):
+        ReconstructionDisplay.from_estimator(explainer, X, index=np.arange(150) < 2)
+    with pytest.raises(ValueError, match="over 3 axes"):
+        ReconstructionDisplay(np.zeros((2, 1, 3, 3, 3)), np.zeros((2, 1, 3, 3, 3))).plot()

@@ -11,10 +11,16 @@ import polars as pl
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.compose import make_column_transformer
 from sklearn.decomposition import PCA
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import NotFittedError
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, LabelEncoder, OneHotEncoder, StandardScaler
+from skorch import NeuralNetClassifier
 
 from sklexplain.datasets import make_motif_series, make_relevant_columns
 from sklexplain.nets import Autoencoder
@@ -213,3 +219,137 @@ def test_nothing_is_written_before_fit(tmp_path):
     with pytest.raises(NotFittedError):
         RepresentationReport(PCA()).to_html(tmp_path / "report.html")
     assert list(tmp_path.iterdir()) == []
+
+
+# -- classifiers and regressors --------------------------------------------------------------
+
+INSIDE = {
+    "concept_params": {"max_epochs": 3, "validation_split": None, "hidden_layer_sizes": (8,)},
+    "decoding_params": {"max_epochs": 2, "validation_split": None},
+}
+
+
+def networks(shape, n_outputs):
+    """A small network for samples of a shape, not trained."""
+    if len(shape) == 1:
+        layers = [torch.nn.Linear(*shape, 6)]
+    elif len(shape) == 2:
+        layers = [torch.nn.Conv1d(shape[0], 3, 5, stride=2), torch.nn.Flatten()]
+    else:
+        layers = [torch.nn.Conv2d(shape[0], 3, 3, stride=2), torch.nn.Flatten()]
+    return torch.nn.Sequential(*layers, torch.nn.LazyLinear(6), torch.nn.ReLU(), last(n_outputs))
+
+
+def last(n_outputs):
+    return torch.nn.Linear(6, n_outputs)
+
+
+@pytest.mark.parametrize("shape", [(10,), (2, 24), (1, 8, 8)])
+def test_classifiers_are_looked_into(shape, tmp_path):
+    rng = np.random.RandomState(0)
+    X = rng.randn(40, *shape).astype(np.float32)
+    y = np.array(["no", _EVIL, "maybe"])[np.arange(40) % 3]
+    net = NeuralNetClassifier(
+        networks(shape, 3),
+        criterion=torch.nn.CrossEntropyLoss,
+        max_epochs=2,
+        train_split=None,
+        verbose=0,
+    )
+    net = make_pipeline(FunctionTransformer(), net)
+    classes = LabelEncoder().fit(y)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net.fit(X, classes.transform(y))
+    names = dict(enumerate(classes.classes_))
+    report = RepresentationReport(net, **options(target_names=names), **INSIDE)
+    report.fit(X, classes.transform(y))
+    concepts, decoding = report.concepts_, report.decoding_
+    X_explain = X[report.explained_]
+    found = concepts.explainer.score_parts(X_explain)
+    np.testing.assert_allclose((concepts.faithfulness, concepts.reconstruction), found)
+    values = concepts.explainer.transform(X_explain)
+    weights = concepts.explainer.concept_weights_
+    np.testing.assert_allclose(concepts.moves, weights * values.std(axis=0), rtol=1e-4, atol=1e-6)
+    assert concepts.maps.shape == (5, *shape)
+    for one in concepts.shown:
+        sample = X_explain[report._shown.positions[one.place]]
+        output = net.predict_proba(sample[None])[0]
+        assert one.target == output.argmax()
+        told = concepts.explainer.predict(sample[None])[0, one.target]
+        total = one.contributions.sum() + concepts.explainer.intercept_[one.target]
+        np.testing.assert_allclose(total, told, rtol=1e-4, atol=1e-5)
+    assert (decoding.agreement, decoding.kept) == decoding.explainer.score_parts(X_explain)
+    squared = decoding.explainer.reconstruction_loss(X_explain, reference=True).mean()
+    own = decoding.explainer.reconstruction_loss(X_explain).mean()
+    np.testing.assert_allclose((1 - decoding.kept_reference) / (1 - decoding.kept), squared / own)
+    page = check_page(report.to_html(tmp_path / "report.html"))
+    for text in ("Which concepts its output is made of", "What a layer keeps of its input"):
+        assert page.text.count(text) == 2  # in the contents, and above the section
+    assert f"score of {_EVIL}" in page.text
+    assert "that were allowed" in page.text
+
+
+def test_regressors_and_heads(tmp_path):
+    rng = np.random.RandomState(0)
+    X = pd.DataFrame({"a": rng.randn(60), "b": rng.randn(60), "site": list("xyz") * 20})
+    X.loc[::7, "b"] = np.nan
+    columns = make_column_transformer(
+        (make_pipeline(SimpleImputer(), StandardScaler()), ["a", "b"]), (OneHotEncoder(), ["site"])
+    )
+    y = X["a"].to_numpy() * 2
+    model = make_pipeline(
+        columns, MLPRegressor(hidden_layer_sizes=(4,), solver="lbfgs", max_iter=100)
+    )
+    report = RepresentationReport(model, **options(), **INSIDE).fit(X, y)
+    assert report.concepts_.outputs == ["output"]
+    assert report.concepts_.maps.shape == (5, 3)  # of raw columns
+    assert report.decoding_.explainer.task_ == "regression"
+    assert report.label_agreement_ is None  # values are hardly ever the same
+    page = check_page(report.to_html(tmp_path / "report.html"))
+    assert "Do similar samples share their label?" not in page.text
+    assert "agrees with what it predicts" in page.text
+
+
+def test_two_classes_have_one_score(table):
+    X, y, _ = table
+    report = RepresentationReport(
+        LogisticRegression(), **options(target_names={1: "ill"}), **INSIDE
+    )
+    assert report.fit(X, y).concepts_.outputs == ["score of ill"]
+    report.set_params(concept_params={**INSIDE["concept_params"], "target": 0})
+    assert report.fit(X, y).concepts_.outputs == ["output"]
+
+
+def test_what_has_no_layers_says_so(table, tmp_path):
+    X, y, _ = table
+    forest = RandomForestClassifier(5, random_state=0)
+    quick = options(method="feature_ablation", **INSIDE)
+    report = RepresentationReport(forest, **quick).fit(X, y)
+    assert "no torch form" in report.concepts_.reason
+    assert report.decoding_.kept_reference is None
+    page = check_page(report.to_html(tmp_path / "report.html"))
+    assert "This is not possible for this model: RandomForestClassifier" in page.text
+    assert "the model's output" in page.text
+    with pytest.raises(TypeError, match="no torch form"):
+        RepresentationReport(forest, concepts=True, **quick).fit(X, y)
+
+
+def test_looking_inside_is_a_choice(table, tmp_path):
+    X, y, _ = table
+    report = RepresentationReport(PCA(2), **options(), **INSIDE).fit(X)
+    assert report.concepts_ is None and report.decoding_ is None  # no predictor
+    module = torch.nn.Sequential(torch.nn.Linear(10, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
+    report = RepresentationReport(module, **options(), **INSIDE).fit(X.astype(np.float32))
+    assert report.concepts_ is None and report.decoding_ is None  # does not tell
+    report.set_params(concepts=True, decoding=True).fit(X.astype(np.float32))
+    page = check_page(report.to_html(tmp_path / "report.html"))
+    assert "Reference" in page.text and "Concept" in page.text
+    report = RepresentationReport(
+        LogisticRegression(), **options(), concepts=False, decoding=False
+    ).fit(X, y)
+    assert report.concepts_ is None and report.decoding_ is None
+    with pytest.raises(ValueError, match="concepts='yes'"):
+        report.set_params(concepts="yes").fit(X, y)
+    with pytest.raises(ValueError, match="n_concept"):
+        report.set_params(concepts=True, concept_params={"n_concept": 3}).fit(X, y)

@@ -16,7 +16,7 @@ from ..attribution import LabelFreeAttributor
 from ..examples import DKNNImportance
 from ..plotting._samples import kind_of_explainer, resolve_kind
 from ..representation import is_fitted
-from ..utils._validation import check_choice, check_positive_int
+from ..utils._validation import check_positive_int
 from . import _compute
 from ._concepts import find_concepts
 from ._decoding import decode_layer
@@ -223,7 +223,8 @@ class RepresentationReport(BaseEstimator):
         for name in ("n_examples", "n_neighbors", "n_explained", "max_corpus"):
             check_positive_int(name, getattr(self, name))
         for name in ("concepts", "decoding"):
-            check_choice(name, getattr(self, name), ("auto", True, False))
+            if getattr(self, name) not in (True, False, "auto"):
+                raise ValueError(f"{name}={getattr(self, name)!r} must be True, False or 'auto'.")
         self._clock = {}
         self.seed_ = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         explained, corpus = (X_explain, y_explain), (X_corpus, y_corpus)

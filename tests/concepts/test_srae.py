@@ -539,11 +539,11 @@ def test_what_happens_to_x_after_fit_changes_nothing():
 
 
 def test_inference_mode_of_the_caller_changes_nothing():
-    X = make_X("mlp", 20)
-    expected = SRAEExplainer(make_net("mlp"), **QUICK).fit(X)
+    X, net = make_X("mlp", 20), make_net("mlp")
+    expected = SRAEExplainer(net, **QUICK).fit(X)
     for context in (torch.inference_mode, torch.no_grad):
         with context():
-            explainer = SRAEExplainer(make_net("mlp"), **QUICK).fit(X)
+            explainer = SRAEExplainer(net, **QUICK).fit(X)
             assert explainer.score_parts(X) == expected.score_parts(X)
 
 

@@ -298,7 +298,7 @@ def test_noise_floor_of_the_same_random_state_is_of_another_reference(data):
     assert floors[0] != floors[1]
 
 
-@pytest.mark.parametrize("labels", [[0, 1, 2], [1, 2, 5], ["a", "b", "c"], [0.5, 1.5, 2.5]])
+@pytest.mark.parametrize("labels", [[0, 1, 2], [1, 2, 5], ["a", "b", "c"], [1.0, 2.0, 5.0]])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_labels_of_any_kind_for_a_module(data, labels, dtype):
     X, y = data

@@ -59,7 +59,7 @@ def test_largest_contribution_first_in_red():
     display = ConceptDisplay(np.arange(4.0), maps, [0.5, 3.0, -1.0], n_top=2).plot()
     assert display.order_.tolist() == [1, 2, 0]
     assert [p.get_width() for p in display.bar_ax_.patches] == [3.0, -1.0, 0.5]
-    assert display.axes_[0].get_title() == "concept 1: +3"
+    assert display.axes_[0].get_title(loc="right") == "concept 1: +3"
     first, second = display.axes_[0].patches
     assert (first.get_width(), second.get_width()) == (5, 0)
     red, _, blue = to_rgb(first.get_facecolor())

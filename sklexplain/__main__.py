@@ -13,7 +13,8 @@ from . import __version__
 
 _DESCRIPTION = """\
 Write one HTML file that shows what a model has learned to represent: which time steps or columns
-build the representation, which known samples are most similar, and how far to trust all that.
+build the representation, which known samples are most similar, and how far to trust all that. Of a
+classifier or regressor it also shows which concepts make its output, and what a layer has kept.
 
 Without --data, an autoencoder is trained on heartbeats that come with the package. With --data, one
 is trained on your samples; with --model, your own fitted model is explained instead.
@@ -242,6 +243,7 @@ def _check_drawing():
 
 
 def _summarise(report, path, seconds, say):
+    from .report import _concepts, _decoding
     from .report._words import verdict
 
     curve, agreement = report.latent_shift_, report.label_agreement_
@@ -258,6 +260,9 @@ def _summarise(report, path, seconds, say):
             f"R² of reconstruction: {rebuilt.train:.2f} on training samples, "
             f"{rebuilt.explained:.2f} on explained ones."
         )
+    for found, module in ((report.concepts_, _concepts), (report.decoding_, _decoding)):
+        if found is not None and "reason" not in found:
+            say(module.sentence(found))
     say(f"\nWrote {path} ({path.stat().st_size / 1e6:.1f} MB) in {seconds:.0f} s.")
 
 

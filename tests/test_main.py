@@ -13,6 +13,8 @@ import pytest
 import torch
 from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from skops import io as skops_io
@@ -143,6 +145,23 @@ def test_saved_model_with_a_text_column(run, tmp_path, patients):
     status, _, err = run("--data", "x.csv", "--model", "model.skops")
     assert status == 0, err
     check_page(tmp_path / "report.html")
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd"])
+def test_saved_classifiers_are_looked_into(run, tmp_path, patients, solver):
+    frame = numbers(patients)
+    frame.to_csv(tmp_path / "x.csv", index=False)
+    options = {"max_iter": 2, "random_state": 0, "solver": solver}
+    model = make_pipeline(StandardScaler(), MLPClassifier((4,), **options))
+    with pytest.warns(ConvergenceWarning):
+        model.fit(frame.drop(columns="outcome"), frame["outcome"])
+    skops_io.dump(model, tmp_path / "model.skops")
+    status, out, err = run("--data", "x.csv", "--model", "model.skops", "--target", "outcome")
+    assert status == 0, err
+    assert "tell the model's output with R²" in out
+    assert "samples can be rebuilt with R²" in out
+    text = check_page(tmp_path / "report.html").text
+    assert "What a layer keeps of its input" in text
 
 
 def test_pickles_only_where_allowed(run, tmp_path, patients):

@@ -75,7 +75,7 @@ class ClaDecExplainer(BaseDecoding):
         Epochs without improvement on them after which training stops.
     lr : float, default=1e-3
         Learning rate of Adam.
-    max_epochs : int, default=100
+    max_epochs : int, default=500
         Most passes over the training samples; a ConvergenceWarning says if that was too few.
     net_params : dict or None, default=None
         Parameters of the skorch net that trains decoders, ``{"batch_size": 128, "optimizer":
@@ -164,7 +164,7 @@ class ClaDecExplainer(BaseDecoding):
         validation_split=0.1,
         patience=10,
         lr=1e-3,
-        max_epochs=100,
+        max_epochs=500,
         net_params=None,
         batch_size=1024,
         device=None,

@@ -12,7 +12,7 @@ from . import _compute, _figures
 from . import _pieces as pieces
 
 # Most samples a decoder learns from and most epochs: convolutions take their time.
-_LIMITS = {"table": (5000, 100), "series": (2000, 40), "image": (2000, 30)}
+_LIMITS = {"table": (5000, 500), "series": (2000, 60), "image": (2000, 40)}
 _N_SHOWN = {"table": 2, "series": 3, "image": 5}
 
 

@@ -9,12 +9,15 @@ from ._data import InputError
 
 _PICKLES = (".pkl", ".pickle", ".joblib")
 
-# What an Autoencoder saved by skops is made of, name by name. A prefix such as "torch." would let a
-# file call whatever function it likes there.
+# What an Autoencoder saved by skops is made of, and what skops does not know of scikit-learn's own
+# networks, name by name. A prefix such as "torch." would let a file call whatever function it likes
+# there.
 _TRUSTED = frozenset(
     {
         "builtins.print",
         "functools.partial",
+        "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+        "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
         "sklexplain.nets._autoencoder.Autoencoder",
         "sklexplain.nets._modules.AutoencoderModule",
         "sklexplain.nets._modules.Conv1dAutoencoder",

@@ -9,12 +9,11 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from ..nets._training import check_validation_split, seeded
+from ..representation._buffer import root_mean_square
 from ..utils._trained import check_finite_weights, still_improves
 from ..utils._validation import check_choice, check_positive_int
 from ._losses import PENALTIES
 from ._network import make_concept_net
-
-_BLOCK = 1024
 
 
 def check_concept_params(explainer):
@@ -53,23 +52,6 @@ def _check_number(name, value, wanted, is_right):
         raise TypeError(f"{name}={value!r} must be a number.")
     if not is_right(value):
         raise ValueError(f"{name}={value} must be {wanted}.")
-
-
-def root_mean_square(z):
-    """Return the rms of all activations, 1 if they are zero; in blocks, as they may be in a file.
-
-    Parameters
-    ----------
-    z : ndarray of shape (n, *shape)
-        Activations.
-
-    Returns
-    -------
-    rms : float
-    """
-    blocks = (z[i : i + _BLOCK] for i in range(0, len(z), _BLOCK))
-    total = sum(float(np.square(block, dtype=np.float64).sum()) for block in blocks)
-    return float(np.sqrt(total / z.size)) or 1.0
 
 
 def spread(targets):
@@ -125,6 +107,7 @@ def train_concepts(explainer, z, targets, train, valid):
         net = make_concept_net(explainer, module_params, device).initialize()
         net.fit_split(z, net.module_.standardised(targets), train, valid)
     check_finite_weights(net, f"Lower lr={explainer.lr}.")
+    net.module_.orient()
     return net
 
 

@@ -78,6 +78,21 @@ class ConceptModule(nn.Module):
         mean, scale = (b.cpu().numpy() for b in (self.y_mean, self.y_scale))
         return ((targets - mean) / scale).astype(np.float32)
 
+    @torch.no_grad()
+    def orient(self):
+        """Choose the signs of concepts, which nothing else does: a larger value adds.
+
+        Of several targets, the one that a concept moves most counts. Predictions and
+        reconstructions stay what they are, bit for bit.
+        """
+        weight = self.head.weight  # (n_targets, n_concepts)
+        most = weight.abs().argmax(dim=0, keepdim=True)
+        sign = torch.where(weight.gather(0, most)[0] < 0, -1.0, 1.0)
+        self.encoder[-1].weight.mul_(sign[:, None])
+        self.encoder[-1].bias.mul_(sign)
+        self.head.weight.mul_(sign)
+        self.decoder[0].weight.mul_(sign)
+
     def linear_head(self):
         """Weights and intercept in units of the targets, and weights of standardised ones."""
         v, bias, mean, scale = (

@@ -103,7 +103,8 @@ class SRAEExplainer(BaseExplainer):
     layer_shape_ : tuple of int
         Shape of one sample's activations.
     concept_weights_ : ndarray of shape (n_concepts,) or (n_targets, n_concepts)
-        v: what a concept's value adds to the prediction, in the target's units.
+        v: what a concept's value adds to the prediction, in the target's units. Signs of concepts
+        are chosen so that it is positive (of several targets, the largest of standardised ones).
     intercept_ : float or ndarray of shape (n_targets,)
         What is added to that.
     active_concepts_ : ndarray of bool of shape (n_concepts,)

@@ -10,11 +10,13 @@ from sklearn.utils import check_consistent_length
 
 from ..base import BaseExplainer
 from ..nets._training import check_validation_split, seeded
+from ..representation._buffer import root_mean_square
 from ..utils._validation import check_choice, check_positive_int
 from ._decoders import (
     DataUnits,
     Decoding,
     Latent,
+    UnitActivations,
     check_decoder,
     make_decoder,
     sample_kind,
@@ -82,7 +84,7 @@ class BaseDecoding(BaseExplainer):
         z, target = self._activations_and_target(inputs, y)
         objective = self._objective(alpha=self.alpha, judged=target is not None)
         arrays = {"z": z, "x": inputs, "target": target}
-        decoding = self._new_decoding(self.seed_)
+        decoding = self._new_decoding(self.seed_, root_mean_square(z))
         fitted = train(self, decoding, objective, arrays, self.seed_, y)
         self._warn_unless_converged(fitted, "decoder")
         self._decoding, self.decoder_ = fitted.module, fitted.module.decoder
@@ -157,7 +159,7 @@ class BaseDecoding(BaseExplainer):
             kl_weight=0.0 if self.n_latent is None else self.kl_weight,
         )
 
-    def _new_decoding(self, seed, encoder=None):
+    def _new_decoding(self, seed, z_scale, encoder=None):
         """Return the decoder with the weights that a seed stands for, behind an encoder or not."""
         representation, tap = self._representation, self._tap
         shape = self._rows.shape[1:]
@@ -167,6 +169,8 @@ class BaseDecoding(BaseExplainer):
         with torch.inference_mode(False), seeded(seed, representation.device):
             kind, channel_axis = sample_kind(representation, shape)
             decoder = make_decoder(self.decoder, tap.shape, shape, kind, channel_axis)
+            if self.decoder is None:
+                decoder.insert(0, UnitActivations(z_scale))
             if self.decoder is None and self.loss == "squared_error":
                 moments = self.mean_, self._deviation
                 decoder.append(DataUnits(*moments, per_entry=kind == "table", axis=channel_axis))
@@ -188,9 +192,11 @@ class BaseDecoding(BaseExplainer):
         joint = self.reference == "autoencoder"
         if not joint:
             encoder.eval().requires_grad_(False)
-            run = all_activations(encoder, representation, inputs, self.batch_size)
-            arrays["z"] = run[0]
-        decoding = self._new_decoding(seed, encoder if joint else None)
+            arrays["z"] = all_activations(encoder, representation, inputs, self.batch_size)[0]
+        # Of the encoder as it is drawn: both decoders begin with activations of order 1.
+        z = all_activations(encoder, representation, self._rows, _N_ROWS)[0]
+        z_scale = root_mean_square(z)
+        decoding = self._new_decoding(seed, z_scale, encoder if joint else None)
         fitted = train(self, decoding, objective, arrays, seed, y)
         fitted.module.encoder = encoder
         return fitted

@@ -39,7 +39,9 @@ class ClaDecExplainer(BaseDecoding):
         before it); the output of an estimator without torch form.
     decoder : None, "linear", nn.Module or callable, default=None
         None: built from the shapes of activations and samples, with transposed convolutions for
-        series and images and two hidden layers for tables. ``"linear"``: one linear layer. A
+        series and images and two hidden layers for tables; what enters is divided by the
+        activations' root mean square, and what leaves is put into the data's units by their mean
+        and standard deviation (a column's, or a channel's). ``"linear"``: one linear layer. A
         module is copied and trained from the weights it has; a class, or any callable, is given
         both shapes if it takes two arguments. Series of one channel, (n, time), are told from
         tables by the model's layers.

@@ -93,6 +93,24 @@ class Latent(nn.Module):
         return back, gaussian_divergence(mean, log_variance)
 
 
+class UnitActivations(nn.Module):
+    """What a decoder begins with: activations divided by one number.
+
+    Parameters
+    ----------
+    scale : float
+        Their root mean square: logits may be tens, and a deep network's activations hundredths.
+    """
+
+    def __init__(self, scale):
+        super().__init__()
+        self.register_buffer("scale", torch.tensor(scale))
+
+    def forward(self, z):
+        """Activations (b, ...) to activations of order 1."""
+        return z / self.scale
+
+
 class DataUnits(nn.Module):
     """What a decoder ends with: from deviations to the data's units.
 

@@ -12,6 +12,7 @@ from ._modules import BlackBox, layer_table
 from ._points import Point, entering, watching
 
 _MAX_BYTES = 2**28
+_BLOCK = 1024
 _LINEAR = (nn.Linear, LinearMap)
 
 
@@ -237,6 +238,23 @@ def activation_buffer(run, inputs, batch_size, max_bytes=_MAX_BYTES):
         for buffer, array in zip(buffers, arrays, strict=True):
             buffer[start : start + len(array)] = array
     return buffers[0] if single else tuple(buffers)
+
+
+def root_mean_square(z):
+    """Return the rms of all activations, 1 if they are zero; in blocks, as they may be in a file.
+
+    Parameters
+    ----------
+    z : ndarray of shape (n, *shape)
+        Activations.
+
+    Returns
+    -------
+    rms : float
+    """
+    blocks = (z[i : i + _BLOCK] for i in range(0, len(z), _BLOCK))
+    total = sum(float(np.square(block, dtype=np.float64).sum()) for block in blocks)
+    return float(np.sqrt(total / z.size)) or 1.0
 
 
 def _numpy(tensor):

@@ -22,6 +22,7 @@ from torch import nn
 
 from sklexplain import SRAEExplainer
 from sklexplain.concepts._losses import PENALTIES
+from sklexplain.concepts._network import ConceptModule
 from sklexplain.metrics import concept_orthogonality, faithfulness
 from sklexplain.nets import Autoencoder
 from tests.cases import encode, make_net, make_X
@@ -594,3 +595,31 @@ def test_networks_that_return_several_things_are_told_what_to_do():
 def test_parameters_of_the_wrong_type(params, match):
     with pytest.raises(TypeError, match=match):
         explain(**params)
+
+
+@pytest.mark.parametrize("n_targets", [1, 3])
+def test_signs_of_concepts_are_chosen_and_change_nothing_else(n_targets):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = ConceptModule((6,), 5, (7,), 2.0, np.arange(n_targets), np.ones(n_targets))
+        z = torch.randn(9, 6)
+    with torch.no_grad():
+        concepts = module.encode(z)
+        expected = module.predict(concepts), module.decode(concepts)
+        before = module.head.weight.clone()
+        module.orient()
+        found = module.encode(z)
+        assert torch.equal(module.predict(found), expected[0])
+        assert torch.equal(module.decode(found), expected[1])
+    largest = before.gather(0, before.abs().argmax(dim=0, keepdim=True))[0]
+    assert 0 < (largest < 0).sum() < 5
+    assert torch.equal(found, concepts * largest.sign())
+    assert torch.equal(module.head.weight, before * largest.sign())
+
+
+def test_concepts_add_to_a_single_target():
+    explainer, _ = explain(target=0, n_concepts=4)
+    assert (explainer.concept_weights_ > 0).all()
+    explainer, _ = explain(target=None, n_concepts=4)
+    scaled = explainer.net_.module_.linear_head()[2]
+    assert (scaled.max(axis=0) == np.abs(scaled).max(axis=0)).all()

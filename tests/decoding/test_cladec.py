@@ -261,7 +261,7 @@ def test_both_decoders_start_alike_and_see_the_same_batches(monkeypatch):
     original = training.DecodingNet.fit_arrays
 
     def spy(self, arrays, objective, *args):
-        starts.append({k: v.clone() for k, v in self.module.decoder.state_dict().items()})
+        starts.append({k: v.clone() for k, v in self.module.decoder.named_parameters()})
         batches.append([])
 
         def seen(module, batch):

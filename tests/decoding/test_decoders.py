@@ -1,5 +1,7 @@
 """Decoders are built from shapes, and give what has X's shape."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -87,6 +89,21 @@ def test_built_decoders_start_at_the_mean_of_the_data():
     assert (np.abs(found - X.mean(axis=0)) <= X.std(axis=0)).all()
     np.testing.assert_allclose(found[:, 4], 3)
     assert explainer.score_parts(X)[1] > -0.5
+
+
+@pytest.mark.parametrize(("kind", "factor"), [("mlp", 1e3), ("conv2d", 1e-3)])
+def test_size_of_activations_does_not_matter_to_built_decoders(kind, factor):
+    X = make_X(kind, 20)
+    layer = nn.Sequential(nn.Flatten(), nn.Linear(X[0].size, 6))
+    scaled = copy.deepcopy(layer)
+    with torch.no_grad():
+        scaled[1].weight.mul_(factor)
+        scaled[1].bias.mul_(factor)
+    options = {"layer": "1", "reference": None, "validation_split": None, "random_state": 0}
+    curves = [
+        ClaDecExplainer(net, max_epochs=3, **options).fit(X).loss_curve_ for net in (layer, scaled)
+    ]
+    np.testing.assert_allclose(*curves, rtol=1e-4)
 
 
 def test_linear_decoder():

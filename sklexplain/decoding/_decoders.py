@@ -277,8 +277,9 @@ def _mlp(z_shape, x_shape, channel_axis):
 def _convolutional(z_shape, x_shape, channel_axis):
     """Transposed convolutions, 5 wide with stride 2, for series and images.
 
-    Activations that have positions, as samples have, keep them; others go through a linear layer
-    first. Every transposed convolution doubles the positions, to just as many as there are.
+    Activations that have positions, as samples have, keep them, behind a convolution 3 wide; others
+    go through a linear layer first. Every transposed convolution doubles the positions, to just as
+    many as there are.
     """
     plain = len(x_shape) in (1, 2) and channel_axis is None  # no axis of channels
     last = len(x_shape) == 2 and channel_axis == 1  # (time, channels)
@@ -293,6 +294,10 @@ def _convolutional(z_shape, x_shape, channel_axis):
         if tuple(levels[-1]) != tuple(code[1:]):
             decoder.append(nn.Upsample(size=tuple(levels[-1])))
         n_in = code[0]
+        if n_ups > 0:  # else a single doubling would be a linear decoder
+            decoder.append(_CONV[len(sizes)](n_in, _width(n_ups), 3, padding=1))
+            decoder.append(nn.ReLU())
+            n_in = _width(n_ups)
     else:
         n_ups = max(0, ceil(log2(max(sizes) / (8 if len(sizes) == 1 else 4))))
         levels = _halved(sizes, n_ups)

@@ -43,6 +43,7 @@ def test_shapes(z_shape, x_shape, kind, channel_axis):
     # None where there is nothing to double.
     doubled = z_shape not in [(6, 100), (40, 7), (8, 28, 28)]
     assert transposed == (kind != "table" and doubled)
+    assert any(isinstance(m, nn.ReLU) for m in decoder.modules())  # never linear
     # Every entry of the activations takes part.
     z.requires_grad_()
     decoder(z).square().sum().backward()

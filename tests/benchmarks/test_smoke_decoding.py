@@ -15,7 +15,7 @@ def test_cladec_tables(tmp_path):
     docs = tmp_path / "results.md"
     results = run("papers/cladec_tables.py", tmp_path, "--docs", docs)
     pieces = results["runs"]["0"]
-    assert len(pieces) == 12
+    assert len(pieces) == 13
     for piece in pieces.values():
         assert piece["loss"] > 0
         assert np.isclose(piece["accuracy"], 1 - len(piece["wrong"]) / 30, atol=1e-4)
@@ -34,9 +34,9 @@ def test_what_is_there_is_not_computed_again(tmp_path, monkeypatch):
     monkeypatch.setattr(script.Run, "piece", lambda self, *a, **k: computed.append(a) or {})
     results = {"runs": {"0": {"-1": {}, "heartbeats": {}}}}
     script.compute(args, results)
-    assert len(computed) == 10
+    assert len(computed) == 11
     script.compute(args, results)
-    assert len(computed) == 10
+    assert len(computed) == 11
     assert set(results["runs"]["0"]) == {name for name, *_ in script.pieces(args)}
 
 

@@ -355,9 +355,9 @@ def render(results):
         ("Layers (-1 is the linear layer's output, -2 the last convolution's):", "layer", LAYERS),
         ("Weight of the classification loss, 1 - `alpha`, at layer -2:", "weight", weights),
         (
-            "Epochs that the explained classifier was trained, at layer -2 (*normed*: untrained, but "
-            "its batch normalisation has the statistics of the images; without them activations are "
-            "some hundredths in size):",
+            "Epochs that the explained classifier was trained, at layer -2 (*normed*: not trained, "
+            "but its batch normalisation has the statistics of the images; without them "
+            "activations are some hundredths in size):",
             "epochs",
             epochs,
         ),

@@ -357,7 +357,7 @@ def render(results):
         (
             "Epochs that the explained classifier was trained, at layer -2 (*normed*: not trained, "
             "but its batch normalisation has the statistics of the images; without them "
-            "activations are some hundredths in size):",
+            "activations are about a hundredth in size):",
             "epochs",
             epochs,
         ),

@@ -2,18 +2,20 @@
 
 import warnings
 from collections.abc import Iterable
+from functools import partial
 from numbers import Real
 
 import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
+from ..nets._array_net import make_array_net
 from ..nets._training import check_validation_split, seeded
 from ..representation._buffer import root_mean_square
 from ..utils._trained import check_finite_weights, still_improves
 from ..utils._validation import check_choice, check_positive_int
 from ._losses import PENALTIES
-from ._network import make_concept_net
+from ._network import ConceptModule, ConceptObjective, StopAfterWarmUp
 
 
 def check_concept_params(explainer):
@@ -87,7 +89,7 @@ def train_concepts(explainer, z, targets, train, valid):
 
     Returns
     -------
-    net : ConceptNet
+    net : ArrayNet
 
     Raises
     ------
@@ -102,30 +104,34 @@ def train_concepts(explainer, z, targets, train, valid):
         "y_mean": targets.mean(axis=0, dtype=np.float64),
         "y_scale": spread(targets),
     }
-    device = str(explainer._representation.device)
+    # Short trainings too should see the full loss most of the time.
+    warm_up = min(explainer.warm_up, explainer.max_epochs // 3)
+    names = ("beta", "pull_away", "q", "penalty")
+    objective = ConceptObjective(
+        **{name: getattr(explainer, name) for name in names}, warm_up=warm_up
+    )
+    device = explainer._representation.device
     with torch.inference_mode(False), torch.enable_grad(), seeded(explainer.seed_, device):
-        net = make_concept_net(explainer, module_params, device).initialize()
-        net.fit_split(z, net.module_.standardised(targets), train, valid)
+        module = ConceptModule(**module_params)
+        net = make_array_net(
+            explainer,
+            module,
+            device,
+            {"module": "hidden_layer_sizes", "criterion": "penalty"},
+            stopping=partial(StopAfterWarmUp, warm_up),
+            batch_size=50,
+            **_weight_decay(explainer.net_params),
+        )
+        arrays = {"z": z, "y": module.standardised(targets)}
+        net.fit_arrays(arrays, objective, train, valid)
     check_finite_weights(net, f"Lower lr={explainer.lr}.")
     net.module_.orient()
     return net
 
 
-def loss_curves(net):
-    """Return training and validation losses of every epoch, None without validation.
-
-    Parameters
-    ----------
-    net : NeuralNet
-        After training.
-
-    Returns
-    -------
-    train, valid : list of float, list of float or None
-    """
-    names = [name for name in ("train_loss", "valid_loss") if name in net.history[0]]
-    curves = [[float(loss) for loss in net.history[:, name]] for name in names]
-    return curves[0], curves[1] if len(curves) > 1 else None
+def _weight_decay(net_params):
+    """Adam's; not every other optimizer takes one."""
+    return {} if "optimizer" in (net_params or {}) else {"optimizer__weight_decay": 1e-4}
 
 
 def warn_unless_converged(explainer, stacklevel):

@@ -6,12 +6,12 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
 from ..base import BaseExplainer
+from ..nets._array_net import loss_curves
 from ..nets._training import split_validation
 from ..representation._buffer import LayerTap, activation_buffer
 from ..utils._scores import harmonic_mean
 from ._fitting import (
     check_concept_params,
-    loss_curves,
     train_concepts,
     warn_unless_converged,
 )

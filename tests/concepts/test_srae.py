@@ -235,8 +235,11 @@ def test_a_file_instead_of_memory_changes_nothing(monkeypatch):
 
 
 def test_warm_up_is_shorter_in_a_short_training():
-    assert explain(max_epochs=12)[0].net_.warm_up == 4
-    assert explain(max_epochs=120, lr=1e-30)[0].net_.warm_up == 30
+    def curve(max_epochs, warm_up):
+        return explain(max_epochs=max_epochs, warm_up=warm_up)[0].loss_curve_
+
+    assert curve(12, 30) == curve(12, 4) != curve(12, 3)
+    assert curve(93, 40) == curve(93, 31) != curve(93, 30)
 
 
 def test_early_stopping_keeps_the_best_epoch():

@@ -23,7 +23,7 @@ from torch import nn
 
 from sklexplain import ClaDecExplainer
 from sklexplain.decoding import _base
-from sklexplain.decoding import _training as training
+from sklexplain.nets._array_net import ArrayNet
 from tests.cases import encode, make_net, make_X
 
 QUICK = {"max_epochs": 2, "validation_split": None, "random_state": 0}
@@ -116,13 +116,13 @@ def test_loss_of_a_batch(alpha, loss, second, monkeypatch):
     net, X = classifier(), np.random.default_rng(0).uniform(size=(7, 5))
     y = np.array([0, 1, 2, 0, 1, 2, 2])
     starts = []
-    original = training.DecodingNet.fit_arrays
+    original = ArrayNet.fit_arrays
 
     def spy(self, *args):
         starts.append({k: v.clone().numpy() for k, v in self.module.state_dict().items()})
         return original(self, *args)
 
-    monkeypatch.setattr(training.DecodingNet, "fit_arrays", spy)
+    monkeypatch.setattr(ArrayNet, "fit_arrays", spy)
     explainer = ClaDecExplainer(
         net,
         alpha=alpha,
@@ -258,20 +258,20 @@ def test_activations_are_computed_once():
 
 def test_both_decoders_start_alike_and_see_the_same_batches(monkeypatch):
     starts, batches = [], []
-    original = training.DecodingNet.fit_arrays
+    original = ArrayNet.fit_arrays
 
     def spy(self, arrays, objective, *args):
         starts.append({k: v.clone() for k, v in self.module.decoder.named_parameters()})
         batches.append([])
 
-        def seen(module, batch):
+        def seen(module, batch, epoch):
             batches[-1].append(batch["x"].clone())
-            return objective(module, batch)
+            return objective(module, batch, epoch)
 
         seen.needs = objective.needs
         return original(self, arrays, seen, *args)
 
-    monkeypatch.setattr(training.DecodingNet, "fit_arrays", spy)
+    monkeypatch.setattr(ArrayNet, "fit_arrays", spy)
     net, X = make_net("mlp"), make_X("mlp", 23)
     options = {"max_epochs": 3, "random_state": 0, "net_params": {"batch_size": 10}}
     with pytest.warns(ConvergenceWarning):

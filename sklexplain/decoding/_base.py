@@ -1,4 +1,4 @@
-"""How a decoder and its reference are fitted."""
+"""How a decoder and its reference are fitted, and run."""
 
 import warnings
 from numbers import Real
@@ -21,8 +21,14 @@ from ._decoders import (
     make_decoder,
     sample_kind,
 )
-from ._encoders import all_activations, fresh_encoder, layer_tap, nothing_to_train
-from ._losses import RECONSTRUCTION
+from ._encoders import (
+    all_activations,
+    first_activations,
+    fresh_encoder,
+    layer_tap,
+    nothing_to_train,
+)
+from ._losses import RECONSTRUCTION, squared_error
 from ._targets import TASKS, check_gradients, resolve_target
 from ._training import Objective, train
 from ._units import InputUnits, moments
@@ -31,7 +37,7 @@ _N_ROWS = 16
 
 
 class BaseDecoding(BaseExplainer):
-    """The part of `ClaDecExplainer` that validates parameters and trains."""
+    """The part of `ClaDecExplainer` that validates parameters, trains and runs decoders."""
 
     def _explained(self):
         return {"link": False}  # logarithms of probabilities are more exact made of scores
@@ -194,9 +200,8 @@ class BaseDecoding(BaseExplainer):
             encoder.eval().requires_grad_(False)
             arrays["z"] = all_activations(encoder, representation, inputs, self.batch_size)[0]
         # Of the encoder as it is drawn: both decoders begin with activations of order 1.
-        z = all_activations(encoder, representation, self._rows, _N_ROWS)[0]
-        z_scale = root_mean_square(z)
-        decoding = self._new_decoding(seed, z_scale, encoder if joint else None)
+        z = first_activations(encoder, representation, self._rows, seed) if joint else arrays["z"]
+        decoding = self._new_decoding(seed, root_mean_square(z), encoder if joint else None)
         fitted = train(self, decoding, objective, arrays, seed, y)
         fitted.module.encoder = encoder
         return fitted
@@ -209,3 +214,46 @@ class BaseDecoding(BaseExplainer):
                 ConvergenceWarning,
                 stacklevel=4,
             )
+
+    # -- running -------------------------------------------------------------------------------
+
+    def _checked_reference(self):
+        if self._reference is None:
+            raise ValueError("there is no reference: fit with reference='autoencoder'.")
+        return self._reference
+
+    def _reconstructions(self, inputs, decoding=None, noise=None):
+        """Reconstruct samples in the network's units: a tensor on the CPU."""
+        representation = self._representation
+        decoding = self._decoding if decoding is None else decoding
+        parts = []
+        with representation.session(), torch.no_grad():
+            for start in range(0, len(inputs), self.batch_size):
+                x = representation.tensor(inputs[start : start + self.batch_size])
+                code = self._tap(x) if decoding.encoder is None else x
+                draws = None
+                if noise is not None:
+                    draws = noise.to(decoding.latent.back.weight).expand(len(x), -1)
+                parts.append(decoding.samples(decoding(code, draws)[0]).cpu())
+        return torch.cat(parts)
+
+    def _in_raw_units(self, reconstructions):
+        raw = self._units.to_raw(reconstructions.to(self._representation.device))
+        return raw.to(self._representation.input_dtype).cpu().numpy()
+
+    def _errors(self, inputs, decoding):
+        errors = [
+            squared_error(
+                self._reconstructions(rows, decoding).double(), self._in_network_units(rows)
+            )
+            for rows in self._blocks(inputs)
+        ]
+        return torch.cat(errors).numpy()
+
+    def _blocks(self, inputs):
+        """Cut inputs into parts that are judged at once: memory does not grow with them."""
+        for start in range(0, len(inputs), self.batch_size):
+            yield inputs[start : start + self.batch_size]
+
+    def _in_network_units(self, inputs):
+        return self._units.to_network(self._representation.tensor(inputs)).cpu().double()

@@ -302,30 +302,6 @@ class ClaDecExplainer(BaseDecoding):
         draws = [self._in_raw_units(self._reconstructions(inputs, noise=row)) for row in noise]
         return np.stack(draws, axis=1)
 
-    def _checked_reference(self):
-        if self._reference is None:
-            raise ValueError("there is no reference: fit with reference='autoencoder'.")
-        return self._reference
-
-    def _reconstructions(self, inputs, decoding=None, noise=None):
-        """Reconstruct samples in the network's units: a tensor on the CPU."""
-        representation = self._representation
-        decoding = self._decoding if decoding is None else decoding
-        parts = []
-        with representation.session(), torch.no_grad():
-            for start in range(0, len(inputs), self.batch_size):
-                x = representation.tensor(inputs[start : start + self.batch_size])
-                code = self._tap(x) if decoding.encoder is None else x
-                draws = None
-                if noise is not None:
-                    draws = noise.to(decoding.latent.back.weight).expand(len(x), -1)
-                parts.append(decoding.samples(decoding(code, draws)[0]).cpu())
-        return torch.cat(parts)
-
-    def _in_raw_units(self, reconstructions):
-        raw = self._units.to_raw(reconstructions.to(self._representation.device))
-        return raw.to(self._representation.input_dtype).cpu().numpy()
-
     # -- judging -------------------------------------------------------------------------------
 
     @property
@@ -403,23 +379,6 @@ class ClaDecExplainer(BaseDecoding):
         """
         inputs = self._inputs(X)
         return self._errors(inputs, self._checked_reference() if reference else self._decoding)
-
-    def _errors(self, inputs, decoding):
-        errors = [
-            squared_error(
-                self._reconstructions(rows, decoding).double(), self._in_network_units(rows)
-            )
-            for rows in self._blocks(inputs)
-        ]
-        return torch.cat(errors).numpy()
-
-    def _blocks(self, inputs):
-        """Cut inputs into parts that are judged at once: memory does not grow with them."""
-        for start in range(0, len(inputs), self.batch_size):
-            yield inputs[start : start + self.batch_size]
-
-    def _in_network_units(self, inputs):
-        return self._units.to_network(self._representation.tensor(inputs)).cpu().double()
 
     def score(self, X, y=None):
         r"""Harmonic mean of agreement and reconstruction; needs no labels.

@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
@@ -179,6 +180,29 @@ def fresh_encoder(representation, tap, seed, rows):
         # Only from here on does a weight that is not needed do no harm.
         _check_drawn(encoder, representation.tensor(rows[:2]))
     return encoder
+
+
+def first_activations(encoder, representation, rows, seed):
+    """Activations of a few samples by an encoder as its training begins: by batch statistics.
+
+    Parameters
+    ----------
+    encoder : FreshEncoder
+        Stays as it is.
+    representation : Representation
+        Of the network.
+    rows : ndarray of shape (n, ...)
+        Samples.
+    seed : int
+        Of what is drawn in training.
+
+    Returns
+    -------
+    z : ndarray of shape (m, *z_shape)
+    """
+    x = representation.tensor(rows[np.arange(max(2, len(rows))) % len(rows)])
+    with torch.no_grad(), seeded(seed, representation.device):
+        return copy.deepcopy(encoder).train()(x).cpu().double().numpy()
 
 
 def draw_weights(module):

@@ -258,7 +258,9 @@ def summary(results, name, key):
     """Mean and standard deviation over the runs that have a piece; None without any."""
     values = [run[name][key] for run in results["runs"].values() if name in run]
     values = [value for value in values if value is not None]
-    return (np.mean(values), np.std(values), len(values)) if values else None
+    if not values:
+        return None
+    return np.mean(values), np.std(values, ddof=1) if len(values) > 1 else 0.0, len(values)
 
 
 def cell(found, digits):

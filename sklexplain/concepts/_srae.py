@@ -60,7 +60,8 @@ class SRAEExplainer(BaseExplainer):
         Widths of the encoder's hidden layers, with ReLUs; the decoder has them in reverse. The
         concepts themselves are linear, so none can die.
     beta : float, default=10.0
-        Weight of the reconstruction; 0 leaves a plain network ("NN" in the paper).
+        Weight of the reconstruction; 0 leaves a plain network ("NN" in the paper). On digits, 1
+        told the (standardised) output better, R² .99 instead of .97, and rebuilt units as well.
     q : float, default=100.0
         How soon a unit is given up; see `penalty`.
     penalty : {"log", "l1", "epsilon_l1", "kl", "none"}, default="log"

@@ -88,8 +88,7 @@ class Representation:
         self.layer = layer
         self.parameter = parameter
         self.seed = seed
-        self._several = several
-        self._link = link
+        self._several, self._link = several, link
         try:
             parts = decompose(self.estimator, n_columns, layer if link else "")
             parts = parts if link else Parts(parts.head, without_link(parts.module))
@@ -354,9 +353,8 @@ class Representation:
             output = output[0]
         if not isinstance(output, torch.Tensor) and not self._link:
             raise ValueError(
-                f"the network returns {type(output).__name__}, not one tensor, so there is no one "
-                "output to explain; wrap it in a module whose forward returns the part that is "
-                "meant."
+                f"the network returns {type(output).__name__}, not one tensor; wrap it in a module "
+                "whose forward returns the part that is meant."
             )
         return pick(output, () if self._path is None else self._path[1], self.layer or "")
 

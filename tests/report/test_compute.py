@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.integrate import trapezoid
 from sklearn.utils import Bunch
 
 from sklexplain.report import _compute, _words
@@ -55,7 +56,7 @@ def test_label_agreement_by_hand():
 def curve(most, random, std):
     most, random = np.array(most), np.array(random)
     fractions = np.array([0, 0.1, 0.5, 1])
-    ratio = np.trapezoid(most, fractions) / np.trapezoid(random, fractions)
+    ratio = trapezoid(most, fractions) / trapezoid(random, fractions)
     return Bunch(
         fractions=fractions, most=most, random=random, random_std=np.full(4, std), area_ratio=ratio
     )

@@ -5,7 +5,6 @@ from sklearn.base import is_classifier, is_regressor
 from sklearn.metrics import r2_score
 from sklearn.pipeline import Pipeline
 from sklearn.utils import Bunch
-from sklearn.utils.multiclass import type_of_target
 
 from ..metrics import similarity_rate
 from ..representation._resolve import torch_modules, unwrap
@@ -278,7 +277,9 @@ def has_values(estimator, y):
     -------
     answer : bool
     """
-    return is_regressor(unwrap(estimator)) or type_of_target(y) == "continuous"
+    if is_regressor(unwrap(estimator)):
+        return True
+    return y.dtype.kind == "f" and bool(np.any(y[np.isfinite(y)] % 1 != 0))
 
 
 def model_facts(estimator, n_units, n_features):

@@ -13,6 +13,8 @@ from . import _pieces as pieces
 
 # Most samples a decoder learns from and most epochs: convolutions take their time.
 _LIMITS = {"table": (5000, 500), "series": (2000, 60), "image": (2000, 40)}
+# Below this R² there is hardly anything rebuilt that could be compared.
+_LITTLE = 0.1
 _N_SHOWN = {"table": 2, "series": 3, "image": 5}
 
 
@@ -81,7 +83,12 @@ def sentence(found):
             f"{found.kept_reference:.2f}."
         )
         low, high = found.losses.interval or (-np.inf, np.inf)
-        if low > 0:
+        if max(found.kept, found.kept_reference) < _LITTLE:
+            text += (
+                " Neither rebuilds much: the samples are mostly noise to such a network, or there "
+                "were too few of them, so the difference says little."
+            )
+        elif low > 0:
             text += " So the model has dropped what such a network could have kept."
         elif high < 0:
             text += (

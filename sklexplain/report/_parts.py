@@ -71,4 +71,18 @@ def _labels(X, y, name):
     if y.ndim != 1:
         raise ValueError(f"{name} has shape {y.shape}, but one label a sample is needed.")
     check_consistent_length(X, y)
+    missing = y != y if y.dtype.kind == "f" else np.array([_is_missing(v) for v in y])
+    if missing.any():
+        raise ValueError(
+            f"{name} has missing labels, first in row {np.flatnonzero(missing)[0]}; leave those "
+            "samples out, or give them a label of their own."
+        )
     return y
+
+
+def _is_missing(value):
+    """Tell None, NaN, NaT and pandas' NA, which is neither equal nor unequal to itself."""
+    try:
+        return value is None or bool(value != value)
+    except TypeError:
+        return True

@@ -353,3 +353,29 @@ def test_looking_inside_is_a_choice(table, tmp_path):
         report.set_params(concepts="yes").fit(X, y)
     with pytest.raises(ValueError, match="n_concept"):
         report.set_params(concepts=True, concept_params={"n_concept": 3}).fit(X, y)
+
+
+def test_values_and_labels_are_told_apart(table):
+    X, y, _ = table
+    report = RepresentationReport(PCA(2), **options())
+    assert report.fit(X, X[:, 0]).label_agreement_ is None
+    assert report.fit(X, y.astype(float)).label_agreement_.most > 0.5
+
+
+@pytest.mark.parametrize("missing", [np.nan, None, pd.NA])
+def test_missing_labels_are_named(table, missing):
+    X, y, _ = table
+    y = y.astype(float if missing is np.nan else object)
+    y[5] = missing
+    with pytest.raises(ValueError, match="y has missing labels, first in row 5"):
+        RepresentationReport(PCA(2), **options()).fit(X, y)
+
+
+def test_what_nothing_was_rebuilt_of_is_not_compared(tmp_path):
+    X = np.random.RandomState(0).randn(80, 10)
+    model = LogisticRegression().fit(X, np.arange(80) % 2)
+    report = RepresentationReport(model, **options(), **INSIDE).fit(X)
+    assert report.decoding_.kept_reference < 0.1
+    page = check_page(report.to_html(tmp_path / "report.html"))
+    assert page.text.count("Neither rebuilds much") == 2
+    assert "has dropped" not in page.text

@@ -67,7 +67,7 @@ def find_concepts(report, X, X_explain, rng):
         faithfulness=faithfulness,
         reconstruction=reconstruction,
         correlation=correlation,
-        outputs=_output_names(report, len(weights)),
+        outputs=_output_names(report, explainer),
         moves=weights * values.std(axis=0),
         maps=np.abs(maps).mean(axis=0),
         shown=[
@@ -94,16 +94,18 @@ def _n_concepts(estimator):
     return int(np.clip(n_classes, 5, _MAX_CONCEPTS))
 
 
-def _output_names(report, n_targets):
-    classes = getattr(unwrap(report.estimator_), "classes_", None)
-    names = [] if classes is None else [_words.label_name(c, report.target_names) for c in classes]
-    if report.concept_params is not None and "target" in report.concept_params:
-        names = []
-    if len(names) == 2 and n_targets == 1:
-        return [f"score of {names[1]}"]
-    if len(names) == n_targets:
-        return [f"score of {name}" for name in names]
-    return ["output"] if n_targets == 1 else [f"output {i}" for i in range(n_targets)]
+def _output_names(report, explainer):
+    """Name the targets: scores of classes, by their names, where there is one for each output."""
+    units, n_outputs = explainer._target.units, explainer._representation.n_units
+    if units is None:
+        return ["norm of the output"]
+    classes = getattr(unwrap(report.estimator_), "classes_", ())
+    names = [_words.label_name(label, report.target_names) for label in classes]
+    if len(names) == 2 and n_outputs == 1:
+        names = names[1:]
+    if len(names) == n_outputs:
+        return [f"score of {names[i]}" for i in units]
+    return ["output"] if n_outputs == 1 else [f"output {i}" for i in units]
 
 
 # -- what is written -----------------------------------------------------------------------------
@@ -243,7 +245,7 @@ def _one_sample(report, one):
     ).plot(ax=_figures.new_axes(0.8 + height, width=7.5))
     first = display.order_[0]
     output = report.concepts_.outputs[one.target]
-    said = f"{title}: concept {first} adds most to the {output}: {one.contributions[first]:+.3g}."
+    said = f"{title}: concept {first} moves the {output} most, by {one.contributions[first]:+.3g}."
     return (
         f"<h4>{pieces.escape(f'{title} (contributions to the {output})')}</h4>"
         f"{pieces.figure(_figures.data_uri(display.figure_), said)}"

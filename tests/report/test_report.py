@@ -12,6 +12,7 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.compose import make_column_transformer
+from sklearn.datasets import load_iris
 from sklearn.decomposition import PCA
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import NotFittedError
@@ -317,8 +318,21 @@ def test_two_classes_have_one_score(table):
         LogisticRegression(), **options(target_names={1: "ill"}), **INSIDE
     )
     assert report.fit(X, y).concepts_.outputs == ["score of ill"]
-    report.set_params(concept_params={**INSIDE["concept_params"], "target": 0})
-    assert report.fit(X, y).concepts_.outputs == ["output"]
+    quick = INSIDE["concept_params"]
+    for target, name in ((0, "score of ill"), ("norm", "norm of the output")):
+        report.set_params(concept_params={**quick, "target": target})
+        assert report.fit(X, y).concepts_.outputs == [name]
+
+
+def test_chosen_classes_have_their_names():
+    X, y = load_iris(return_X_y=True)
+    names = {0: "setosa", 1: "versicolor", 2: "virginica"}
+    params = {**INSIDE["concept_params"], "target": [2, 0]}
+    report = RepresentationReport(
+        LogisticRegression(max_iter=500),
+        **options(target_names=names, concept_params=params, decoding=False),
+    )
+    assert report.fit(X, y).concepts_.outputs == ["score of virginica", "score of setosa"]
 
 
 def test_what_has_no_layers_says_so(table, tmp_path):

@@ -324,7 +324,7 @@ def test_projections_of_a_batch_are_those_of_its_samples():
 
 
 def test_projections_are_in_raw_columns():
-    frame = pd.DataFrame(TRAIN, columns=list("abcd"), index=[f"p{i}" for i in range(75)])
+    frame = pd.DataFrame(TRAIN.copy(), columns=list("abcd"), index=[f"p{i}" for i in range(75)])
     frame["e"] = np.where(Y_TRAIN == 0, "small", "large")
     frame.iloc[3, 0] = np.nan
     preparation = ColumnTransformer(

@@ -15,6 +15,7 @@ from . import _pieces as pieces
 _LIMITS = {"table": (5000, 500), "series": (2000, 60), "image": (2000, 40)}
 # Below this R² there is hardly anything rebuilt that could be compared.
 _LITTLE = 0.1
+_LINE = {"table": 30, "series": 22, "image": 13}  # characters above a sample
 _N_SHOWN = {"table": 2, "series": 3, "image": 5}
 
 
@@ -92,8 +93,8 @@ def sentence(found):
             text += " So the model has dropped what such a network could have kept."
         elif high < 0:
             text += (
-                " That the model keeps more than this reference says that the reference was not "
-                "trained long enough: do not read the difference."
+                " This reference keeps less than the model: it was trained too briefly, or on too "
+                "few samples, to be compared with."
             )
         else:
             text += " The two cannot be told apart with these samples."
@@ -178,7 +179,7 @@ def _figure(report):
         index=places,
         kind=kind,
         channel_axis=report._channel_axis,
-        titles=[_figures.sample_title(report, place) for place in places],
+        titles=[_figures.sample_title(report, place, _LINE[kind]) for place in places],
         ax=_figures.new_axes(0.4 + height * n_rows, width=width),
     )
     rows = "input, reference, reconstruction" if n_rows == 4 else "input, reconstruction"

@@ -281,7 +281,7 @@ def heat_images(maps, titles, channel_axis):
     return data_uri(ax.figure)
 
 
-def sample_title(report, place):
+def sample_title(report, place, line=None):
     """Return what a shown sample is called.
 
     Parameters
@@ -290,15 +290,18 @@ def sample_title(report, place):
         Fitted.
     place : int
         Which of the shown samples.
+    line : int or None, default=None
+        With a number of characters, the label is below, shortened to them.
 
     Returns
     -------
     title : str
     """
     title = f"Sample {report.explained_[report._shown.positions[place]]}"
-    if report._shown.labels is not None:
-        title += f": {label_name(report._shown.labels[place], report.target_names)}"
-    return title
+    if report._shown.labels is None:
+        return title
+    label = label_name(report._shown.labels[place], report.target_names)
+    return f"{title}: {label}" if line is None else f"{title}\n{_short(label, line)}"
 
 
 def baseline_series(report):

@@ -4,6 +4,7 @@ matplotlib.use("Agg")
 
 import re
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -25,7 +26,7 @@ from skorch import NeuralNetClassifier
 
 from sklexplain.datasets import make_motif_series, make_relevant_columns
 from sklexplain.nets import Autoencoder
-from sklexplain.report import RepresentationReport
+from sklexplain.report import RepresentationReport, _figures
 
 _VOID = {"meta", "link", "img", "br", "hr", "input"}
 _EVIL = '<script>alert("x")</script>'
@@ -393,3 +394,12 @@ def test_what_nothing_was_rebuilt_of_is_not_compared(tmp_path):
     page = check_page(report.to_html(tmp_path / "report.html"))
     assert page.text.count("Neither rebuilds much") == 2
     assert "has dropped" not in page.text
+
+
+def test_long_labels_do_not_reach_their_neighbours():
+    report = SimpleNamespace(explained_=np.arange(3), target_names={0: "a very long name"})
+    report._shown = SimpleNamespace(positions=np.array([2]), labels=np.array([0]))
+    assert _figures.sample_title(report, 0) == "Sample 2: a very long name"
+    assert _figures.sample_title(report, 0, 8) == "Sample 2\na very …"
+    report._shown.labels = None
+    assert _figures.sample_title(report, 0, 8) == "Sample 2"

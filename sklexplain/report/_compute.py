@@ -277,7 +277,8 @@ def has_values(estimator, y):
     -------
     answer : bool
     """
-    if is_regressor(unwrap(estimator)):
+    estimator = unwrap(estimator)
+    if hasattr(estimator, "get_params") and is_regressor(estimator):
         return True
     return y.dtype.kind == "f" and bool(np.any(y[np.isfinite(y)] % 1 != 0))
 

@@ -375,6 +375,8 @@ def test_values_and_labels_are_told_apart(table):
     report = RepresentationReport(PCA(2), **options())
     assert report.fit(X, X[:, 0]).label_agreement_ is None
     assert report.fit(X, y.astype(float)).label_agreement_.most > 0.5
+    module = RepresentationReport(torch.nn.Linear(10, 2), **options())
+    assert module.fit(X.astype(np.float32), y).label_agreement_ is not None
 
 
 @pytest.mark.parametrize("missing", [np.nan, None, pd.NA])

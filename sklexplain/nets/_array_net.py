@@ -23,7 +23,7 @@ _RESERVED = {
 
 
 class ArrayBatches:
-    """Mini-batches of several arrays: samples one by one would take longer.
+    """Mini-batches of several arrays, each with its target: one by one would take longer.
 
     Parameters
     ----------
@@ -46,6 +46,8 @@ class ArrayBatches:
         self.batch_size = len(rows) if batch_size == -1 else batch_size
         self.shuffle = shuffle
         self.generator = generator
+        # skorch's callbacks want pairs: what is to be met, as far as there is such a thing.
+        self._target = next(n for n in ("y", "target", "x", "z") if n in arrays)
 
     def __len__(self):
         return len(self._starts()) - 1
@@ -57,7 +59,8 @@ class ArrayBatches:
         starts = self._starts()
         for start, stop in zip(starts[:-1], starts[1:], strict=True):
             chosen = rows[start:stop]
-            yield {name: torch.from_numpy(array[chosen]) for name, array in self.arrays.items()}
+            batch = {name: torch.from_numpy(array[chosen]) for name, array in self.arrays.items()}
+            yield batch, batch[self._target]
 
     def _starts(self):
         """Where batches start, and where the last one ends."""
@@ -114,15 +117,17 @@ class ArrayNet(NeuralNet):
     def train_step_single(self, batch, **fit_params):
         """Compute the loss of a batch and its gradients."""
         self._set_training(True)
-        outputs, loss, trained = self._run["objective"](self.module_, batch, len(self.history))
+        arrays, _ = batch
+        outputs, loss, trained = self._run["objective"](self.module_, arrays, len(self.history))
         trained.backward()
         return {"loss": loss, "y_pred": outputs}
 
     def validation_step(self, batch, **fit_params):
         """Compute the loss of a batch, in eval mode."""
         self._set_training(False)
+        arrays, _ = batch
         with torch.no_grad():
-            outputs, loss, _ = self._run["objective"](self.module_, batch, len(self.history))
+            outputs, loss, _ = self._run["objective"](self.module_, arrays, len(self.history))
         return {"loss": loss, "y_pred": outputs}
 
 

@@ -18,6 +18,7 @@ from sklearn.model_selection import GridSearchCV, ShuffleSplit, train_test_split
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from skorch.callbacks import EpochScoring
 from torch import nn
 
 from sklexplain import SRAEExplainer
@@ -626,3 +627,20 @@ def test_concepts_add_to_a_single_target():
     explainer, _ = explain(target=None, n_concepts=4)
     scaled = explainer.net_.module_.linear_head()[2]
     assert (scaled.max(axis=0) == np.abs(scaled).max(axis=0)).all()
+
+
+def test_scoring_callbacks_see_targets():
+    scored = []
+
+    def score(net, X, y=None):
+        scored.append(np.asarray(y))
+        return 1.0
+
+    options = {"callbacks": [("own", EpochScoring(score, name="own"))]}
+    params = {"net_params": options, "validation_split": 0.2, "target": 0, "n_samples": 30}
+    explainer, X = explain(**params, patience=1, lr=1e-9)
+    true = (explainer.target_values(X) - explainer.target_values(X).mean()).ravel()
+    assert len(scored) == explainer.n_epochs_
+    assert scored[0].shape == (6, 1)
+    standardised = true / explainer.target_values(X).std()
+    assert np.isclose(scored[0], standardised[None], atol=1e-4).any(axis=1).all()

@@ -18,7 +18,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier, NeuralNetRegressor
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, EpochScoring
 from torch import nn
 
 from sklexplain import ClaDecExplainer
@@ -730,3 +730,20 @@ def test_generators_stay_as_they_are_with_networks_that_draw():
     ClaDecExplainer(net, **QUICK).fit(X).transform(X)
     assert torch.equal(torch.get_rng_state(), before[0])
     np.testing.assert_array_equal(np.random.get_state()[1], before[1])
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
+def test_scoring_callbacks_see_pairs(alpha):
+    scored = []
+
+    def score(net, X, y=None):
+        scored.append(y)
+        return 1.0
+
+    options = {"callbacks": [("own", EpochScoring(score, name="own"))], "batch_size": 8}
+    explainer = ClaDecExplainer(
+        classifier(double=False), alpha=alpha, net_params=options, max_epochs=2, random_state=0
+    )
+    with pytest.warns(ConvergenceWarning):
+        explainer.fit(make_X("mlp", 30))
+    assert len(scored) == 2 * 2  # epochs, of the decoder and of the reference

@@ -261,8 +261,9 @@ def _summarise(report, path, seconds, say):
             f"{rebuilt.explained:.2f} on explained ones."
         )
     for found, module in ((report.concepts_, _concepts), (report.decoding_, _decoding)):
-        if found is not None and "reason" not in found:
-            say(module.sentence(found))
+        if found is not None:
+            reason = found.get("reason")
+            say(module.sentence(found) if reason is None else f"Not possible here: {reason}")
     say(f"\nWrote {path} ({path.stat().st_size / 1e6:.1f} MB) in {seconds:.0f} s.")
 
 

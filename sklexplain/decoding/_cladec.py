@@ -58,7 +58,8 @@ class ClaDecExplainer(BaseDecoding):
         ``"autoencoder"``: the model up to the layer with newly drawn weights, and the same decoder,
         trained jointly to reconstruct. ``"random"``: an encoder that is drawn and not trained,
         which shows what training an encoder adds. Decoders start from the same weights and see the
-        same batches. An estimator without torch form has none, with a warning.
+        same batches. Where no weight makes the activations, but a step without torch form, there
+        is none, with a warning.
     loss : {"squared_error", "cross_entropy"}, default="squared_error"
         Reconstruction loss; ``"cross_entropy"`` (the paper's for MNIST) needs X between 0 and 1,
         and reconstructions are between 0 and 1 then.
@@ -100,7 +101,7 @@ class ClaDecExplainer(BaseDecoding):
     decoder_ : nn.Module
         From activations (n, ...) to reconstructions in the network's units.
     reference_decoder_ : nn.Module or None
-        The reference's decoder.
+        The reference's decoder; this and what follows of the reference is None without one.
     task_ : {"classification", "regression"}
         How the model's outputs are compared.
     mean_ : ndarray
@@ -342,7 +343,17 @@ class ClaDecExplainer(BaseDecoding):
             Share of the squared deviation of X from the fitted data's mean that is reconstructed,
             in the network's units; negative if the mean itself is closer to X.
         """
-        inputs = self._inputs(X)
+        said, meant, error, total = self._judged(self._inputs(X))
+        if self._target.link is None:
+            agreement = explained_share(
+                squared_deviation(meant, said), squared_deviation(meant, meant.mean(axis=0))
+            )
+        else:
+            agreement = float(np.mean(said == meant))
+        return agreement, explained_share(error, total)
+
+    def _judged(self, inputs):
+        """Return what the model says of reconstructions and of samples; error and deviation."""
         representation, target = self._representation, self._target
         said, meant, error, total = [], [], 0.0, 0.0
         for rows in self._blocks(inputs):
@@ -353,14 +364,7 @@ class ClaDecExplainer(BaseDecoding):
             samples = self._in_network_units(rows)
             error += float(squared_error(reconstructions.double(), samples).sum())
             total += float(squared_error(torch.from_numpy(self.mean_), samples).sum())
-        said, meant = np.concatenate(said), np.concatenate(meant)
-        if target.link is None:
-            agreement = explained_share(
-                squared_deviation(meant, said), squared_deviation(meant, meant.mean(axis=0))
-            )
-        else:
-            agreement = float(np.mean(said == meant))
-        return agreement, explained_share(error, total)
+        return np.concatenate(said), np.concatenate(meant), error, total
 
     def reconstruction_loss(self, X, *, reference=False):
         """Squared error of each sample's reconstruction, summed over its entries.

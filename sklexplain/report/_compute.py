@@ -263,6 +263,35 @@ def is_predictor(estimator):
     return is_classifier(estimator) or is_regressor(estimator)
 
 
+def is_classifying(estimator):
+    """Tell whether a fitted model is a classifier by what it says of itself."""
+    estimator = unwrap(estimator)
+    return hasattr(estimator, "get_params") and is_classifier(estimator)
+
+
+def random_part(X, y, n_most, rng):
+    """Return samples and labels (None without any), a random part if there are too many.
+
+    Parameters
+    ----------
+    X : ndarray or DataFrame of shape (n, ...)
+        Samples.
+    y : ndarray of shape (n, ...) or None
+        Labels.
+    n_most : int
+        How many at most.
+    rng : numpy.random.RandomState
+        Randomness.
+
+    Returns
+    -------
+    X, y : ndarray or DataFrame, ndarray or None
+        In their order.
+    """
+    chosen = np.sort(rng.permutation(len(X))[:n_most])
+    return take(X, chosen), None if y is None else y[chosen]
+
+
 def has_values(estimator, y):
     """Tell whether y holds values, not labels: two of them are hardly ever the same.
 

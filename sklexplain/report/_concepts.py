@@ -17,7 +17,7 @@ _N_SHOWN = 3
 _N_PANELS = 5
 
 
-def find_concepts(report, X, X_explain, rng):
+def find_concepts(report, X, y, X_explain, rng):
     """Learn concepts of the report's model, and what they are worth.
 
     Parameters
@@ -26,6 +26,8 @@ def find_concepts(report, X, X_explain, rng):
         While it is fitted.
     X : ndarray or DataFrame of shape (n_train, ...)
         What they are learned from; a random part if it is large.
+    y : ndarray of shape (n_train, ...) or None
+        Labels, for splitters that look at them.
     X_explain : ndarray or DataFrame of shape (n_explained, ...)
         What they are tested on.
     rng : numpy.random.RandomState
@@ -37,13 +39,13 @@ def find_concepts(report, X, X_explain, rng):
         ``explainer``; ``faithfulness`` and ``reconstruction``, the two parts of its score;
         ``correlation``, mean absolute correlation of used concepts or None; ``outputs``, names of
         the targets; ``moves`` (n_targets, n_concepts), by how much a concept's standard deviation
-        moves a target; ``maps`` (n_concepts, ...), mean absolute attributions; ``shown``, a list
-        of Bunches with ``place`` among the report's shown samples, ``target``, ``contributions``
-        and ``maps``.
+        moves a target; ``maps`` (n_concepts, ...), mean absolute attributions, of ``n_maps``
+        samples; ``shown``, a list of Bunches with ``place`` among the report's shown samples,
+        ``target``, ``contributions``, counted from the baseline, and ``maps``.
     """
     explainer = SRAEExplainer(report.estimator_, n_concepts=_n_concepts(report.estimator_))
     explainer.set_params(**report._common()).set_params(**report.concept_params or {})
-    explainer.fit(_compute.take(X, np.sort(rng.permutation(len(X))[:_MAX_FIT])))
+    explainer.fit(*_compute.random_part(X, y, _MAX_FIT, rng))
     faithfulness, reconstruction = explainer.score_parts(X_explain)
     values = np.asarray(explainer.transform(X_explain), dtype=np.float64)
     weights = np.atleast_2d(explainer.concept_weights_)
@@ -51,15 +53,18 @@ def find_concepts(report, X, X_explain, rng):
     used = explainer.active_concepts_ & (np.ptp(values, axis=0) > 0)
     if used.sum() > 1:
         correlation = concept_orthogonality(values, active=used)
-    n_maps = min(_N_MAPS, len(X_explain))
-    maps = _maps(report, explainer, _compute.take(X_explain, np.arange(n_maps)))
+    maps = _maps(report, explainer, _compute.random_part(X_explain, None, _N_MAPS, rng)[0])
+    # What contributions are counted from, as attributions are.
+    origin = values.mean(axis=0)
+    if report.attributor_.baseline_ is not None:
+        origin = explainer._encode(report.attributor_.baseline_).mean(axis=0, dtype=np.float64)
     places = np.unique(np.linspace(0, len(report._shown.positions) - 1, _N_SHOWN).astype(int))
     chosen = _compute.take(X_explain, report._shown.positions[places])
     own = zip(
         places,
         np.asarray(explainer.transform(chosen)),
         _maps(report, explainer, chosen),
-        explainer.target_values(chosen).reshape(len(places), -1).argmax(axis=1),
+        _most_telling(report, explainer, chosen),
         strict=True,
     )
     return Bunch(
@@ -70,16 +75,29 @@ def find_concepts(report, X, X_explain, rng):
         outputs=_output_names(report, explainer),
         moves=weights * values.std(axis=0),
         maps=np.abs(maps).mean(axis=0),
+        n_maps=len(maps),
         shown=[
             Bunch(
                 place=place,
                 target=target,
-                contributions=weights[target] * concepts,
+                contributions=weights[target] * (concepts - origin),
                 maps=map_ * weights[target].reshape(-1, *[1] * (map_.ndim - 1)),
             )
             for place, concepts, map_, target in own
         ],
     )
+
+
+def _most_telling(report, explainer, X):
+    """Choose the target that is shown of each sample.
+
+    Of classes the one with the highest score; of other outputs the one that is furthest from its
+    mean, in standard deviations.
+    """
+    values = explainer.target_values(X).reshape(len(X), -1)
+    if not _compute.is_classifying(report.estimator_):
+        values = np.abs(explainer.net_.module_.standardised(values))
+    return values.argmax(axis=1)
 
 
 def _maps(report, explainer, X):
@@ -125,10 +143,19 @@ def sentence(found):
     """
     explainer = found.explainer
     n, used = len(explainer.active_concepts_), explainer.n_active_concepts_
-    which = f"{n} concepts" if used == n else f"{n} concepts, of which {used} are used,"
-    told = f"tell the model's output with R² = {found.faithfulness:.2f}"
-    rebuilt = f"and rebuild what matters to it in the layer with R² = {found.reconstruction:.2f}"
-    if min(found.faithfulness, found.reconstruction) >= 0.9:
+    which = "1 concept" if n == 1 else f"{n} concepts"
+    which += "" if used == n else f", of which {used} {'is' if used == 1 else 'are'} used,"
+    s = "s" if n == 1 else ""
+    what = (
+        "the model's output"
+        if explainer.target is None
+        else f"the {' and the '.join(found.outputs)}"
+    )
+    told = f"tell{s} {what} with R² = {found.faithfulness:.2f}"
+    rebuilt = f"and rebuild{s} what matters to it in the layer with R² = {found.reconstruction:.2f}"
+    if explainer.beta == 0:
+        verdict = "As beta is 0, nothing made them rebuild the layer: they may repeat the output."
+    elif min(found.faithfulness, found.reconstruction) >= 0.9:
         verdict = "So they may be read as what the output is made of."
     elif found.faithfulness >= 0.9:
         verdict = (
@@ -157,9 +184,14 @@ def section(report):
     text = (
         f"A small network compresses {pieces.layer_name(explainer)} "
         f"({int(np.prod(explainer.layer_shape_)):,} numbers) into a few concepts. The model's "
-        "output is told by a weighted sum of them, and the layer's numbers are rebuilt from them, "
-        "so that they cannot merely repeat the output."
+        "output is told by a weighted sum of them"
     )
+    if explainer.beta > 0:
+        text += (
+            ", and the layer's numbers are rebuilt from them, so that they cannot merely repeat "
+            "the output"
+        )
+    text += "."
     parts = [pieces.paragraph(text), pieces.paragraph(sentence(found))]
     if found.correlation is not None:
         parts.append(
@@ -168,13 +200,16 @@ def section(report):
                 "different things, 1: the same)."
             )
         )
-    caption = "Mean absolute attribution of each concept, scaled to its largest."
+    caption = (
+        f"Mean absolute attribution of each concept over {found.n_maps} explained samples, drawn "
+        "at random; scaled to its largest."
+    )
     parts.append(pieces.figure(overall_figure(report), _alt(report), caption))
     parts.append(_weights_table(found))
     parts.append("<h3>Concepts of single samples</h3>")
     note = (
-        "Bars: what each concept adds to the named output, beside a constant. Maps: where in the "
-        "sample that comes from, compared with the baseline; red adds, blue takes away."
+        "Bars: what each concept adds to the named output, compared with the baseline. Maps: where "
+        "in the sample that comes from; red adds, blue takes away."
     )
     if len(found.maps) > _N_PANELS:
         note += f" Of the {_N_PANELS} concepts that add or take most there is a map."

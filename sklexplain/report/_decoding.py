@@ -15,11 +15,13 @@ from . import _pieces as pieces
 _LIMITS = {"table": (5000, 500), "series": (2000, 60), "image": (2000, 40)}
 # Below this R² there is hardly anything rebuilt that could be compared.
 _LITTLE = 0.1
+# From this share of the variation on, one column is nearly all that R² of a table is about.
+_DOMINANT = 0.8
 _LINE = {"table": 30, "series": 22, "image": 13}  # characters above a sample
 _N_SHOWN = {"table": 2, "series": 3, "image": 5}
 
 
-def decode_layer(report, X, X_explain, rng):
+def decode_layer(report, X, y, X_explain, rng):
     """Learn to decode a layer of the report's model, and what the decoder is worth.
 
     Parameters
@@ -28,6 +30,8 @@ def decode_layer(report, X, X_explain, rng):
         While it is fitted.
     X : ndarray or DataFrame of shape (n_train, ...)
         What it is learned from; a random part if it is large.
+    y : ndarray of shape (n_train, ...) or None
+        Labels, for ``class_target="y"`` and for splitters that look at them.
     X_explain : ndarray or DataFrame of shape (n_explained, ...)
         What it is tested on.
     rng : numpy.random.RandomState
@@ -44,20 +48,40 @@ def decode_layer(report, X, X_explain, rng):
     explainer = ClaDecExplainer(report.estimator_, max_epochs=max_epochs)
     explainer.set_params(**report._common()).set_params(**report.decoding_params or {})
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "there is no reference")  # the report shows that
-        explainer.fit(_compute.take(X, np.sort(rng.permutation(len(X))[:n_rows])))
+        # The page says both, and what can be done about the second here.
+        warnings.filterwarnings("ignore", "there is no reference")
+        warnings.filterwarnings("ignore", ".* still improved when max_epochs=")
+        explainer.fit(*_compute.random_part(X, y, n_rows, rng))
     agreement, kept = explainer.score_parts(X_explain)
     losses = interpretability(explainer, X_explain)
     kept_reference = None
-    if losses.reference is not None and losses.explanation > 0:
-        kept_reference = 1 - (1 - kept) * losses.reference / losses.explanation
-    return Bunch(
+    if losses.reference is not None:
+        total = losses.explanation / (1 - kept) if kept < 1 else 0.0
+        kept_reference = 1 - losses.reference / total if total > 0 else kept
+    found = Bunch(
         explainer=explainer,
         agreement=agreement,
         kept=kept,
         kept_reference=kept_reference,
         losses=losses,
+        balanced=None,
+        n_classes=None,
+        largest=_largest_column(explainer) if report._kind == "table" else None,
     )
+    if explainer.task_ == "classification":
+        said, meant, *_ = explainer._judged(explainer._inputs(X_explain))
+        classes = np.unique(meant)
+        found.n_classes = len(classes)
+        found.balanced = float(np.mean([np.mean(said[meant == c] == c) for c in classes]))
+    return found
+
+
+def _largest_column(explainer):
+    """Name the column that has most of the variation that R² counts, and its share."""
+    variance = np.square(explainer._deviation)
+    names = explainer.get_feature_names_out()
+    i = int(variance.argmax())
+    return Bunch(name=str(names[i]), share=float(variance[i] / (variance.sum() or 1)))
 
 
 # -- what is written -----------------------------------------------------------------------------
@@ -79,38 +103,62 @@ def sentence(found):
     if found.kept_reference is None:
         text += "."
     else:
+        random = found.explainer.reference == "random"
+        learned = "has not learned anything" if random else "has learned nothing else"
         text += (
-            ", from a network of the same architecture that has learned nothing else with R² = "
-            f"{found.kept_reference:.2f}."
+            f", from a network of the same architecture that {learned} with R² = "
+            f"{found.kept_reference:.2f}. {_compared(found, random)}"
         )
-        low, high = found.losses.interval or (-np.inf, np.inf)
-        if max(found.kept, found.kept_reference) < _LITTLE:
-            text += (
-                " Neither rebuilds much: the samples are mostly noise to such a network, or there "
-                "were too few of them, so the difference says little."
-            )
-        elif low > 0:
-            text += " So the model has dropped what such a network could have kept."
-        elif high < 0:
-            text += (
-                " This reference keeps less than the model: it was trained too briefly, or on too "
-                "few samples, to be compared with."
-            )
-        else:
-            text += " The two cannot be told apart with these samples."
-    if found.explainer.task_ == "classification":
+    if found.largest is not None and found.largest.share > _DOMINANT:
         text += (
-            f" The model gives {found.agreement:.0%} of the rebuilt samples the class that it "
-            "gives the samples themselves"
+            f" R² is nearly that of the column “{found.largest.name}” alone, which has "
+            f"{found.largest.share:.0%} of the variation: scale columns in front of the model "
+            "(StandardScaler) to see the others."
         )
-    else:
-        text += (
-            " What the model predicts from rebuilt samples agrees with what it predicts from the "
+    return f"{text} {_agreement(found)}"
+
+
+def _compared(found, random):
+    """Say what the layer's reconstruction is worth beside the reference's."""
+    low, high = found.losses.interval or (-np.inf, np.inf)
+    if max(found.kept, found.kept_reference) < _LITTLE:
+        return (
+            "Neither rebuilds much: the samples are mostly noise to such a network, or there were "
+            "too few of them, so the difference says little."
+        )
+    if low <= 0 <= high:
+        return "The two cannot be told apart with these samples."
+    if random:
+        return (
+            f"So what the model has learned makes the layer keep {'less' if low > 0 else 'more'}."
+        )
+    if low > 0:
+        return "So the model has dropped what such a network could have kept."
+    return (
+        "This reference keeps less than the model: it was trained too briefly, or on too few "
+        "samples, to be compared with."
+    )
+
+
+def _agreement(found):
+    """Say whether the model takes rebuilt samples for what it takes the samples for."""
+    if found.balanced is None:
+        text = (
+            "What the model predicts from rebuilt samples agrees with what it predicts from the "
             f"samples themselves by R² = {found.agreement:.2f}"
         )
-    if found.agreement < 0.8:
-        return text + ": the decoder leaves out much of what the model goes by."
-    return text + ": what it goes by is still there."
+        share = found.agreement
+    elif found.n_classes == 1:
+        return "The model gives all these samples one class: what it goes by cannot be tested."
+    else:
+        text = (
+            f"The model gives {found.agreement:.0%} of the rebuilt samples the class that it gives "
+            f"the samples themselves ({found.balanced:.0%} on average over classes)"
+        )
+        share = found.balanced
+    if share < 0.8:
+        return f"{text}: the decoder leaves out much of what the model goes by."
+    return f"{text}: what it goes by is still there."
 
 
 def _layer(found):
@@ -134,7 +182,12 @@ def section(report):
         f"A decoder was trained to turn {_layer(found)} back into the sample. What it cannot "
         "rebuild is not there, or not needed by the model, or beyond this kind of decoder."
     )
-    if found.kept_reference is not None:
+    if found.explainer.reference == "random" and found.kept_reference is not None:
+        text += (
+            " Beside it stands the same network with weights that were drawn and not trained, with "
+            "the same decoder: where the two differ, in the last row, is what training has made."
+        )
+    elif found.kept_reference is not None:
         text += (
             " To tell these apart there is a reference: the same network, trained from new weights "
             "to rebuild samples and nothing else, with the same decoder. Only where the two "

@@ -197,7 +197,7 @@ def _class_alt(report):
 def _samples(report):
     shown = report._shown
     how = "drawn at random"
-    if shown.labels is not None:
+    if report.label_agreement_ is not None:
         how += ", from each label in turn"
     intro = (
         f"{len(shown.positions)} samples, {how}, not picked for looking good. Colours show what "
@@ -344,8 +344,9 @@ def _labels(report):
 
 def _glossary(report):
     terms = list(_words.GLOSSARY)
-    terms += _words.CONCEPT_TERMS if report.concepts_ is not None else ()
-    terms += _words.DECODING_TERMS if report.decoding_ is not None else ()
+    terms += _words.CONCEPT_TERMS if "explainer" in (report.concepts_ or ()) else ()
+    has_reference = (report.decoding_ or {}).get("kept_reference") is not None
+    terms += _words.DECODING_TERMS if has_reference else ()
     entries = "".join(f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in terms)
     return f"<dl>{entries}</dl>"
 

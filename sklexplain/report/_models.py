@@ -10,12 +10,15 @@ from ._data import InputError
 _PICKLES = (".pkl", ".pickle", ".joblib")
 
 # What an Autoencoder saved by skops is made of, and what skops does not know of scikit-learn's own
-# networks, name by name. A prefix such as "torch." would let a file call whatever function it likes
-# there.
+# networks and searches, name by name. A prefix such as "torch." would let a file call whatever
+# function it likes there.
 _TRUSTED = frozenset(
     {
         "builtins.print",
         "functools.partial",
+        "sklearn.metrics._scorer._PassthroughScorer",
+        "sklearn.model_selection._split.KFold",
+        "sklearn.model_selection._split.StratifiedKFold",
         "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
         "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
         "sklexplain.nets._autoencoder.Autoencoder",

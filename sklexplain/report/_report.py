@@ -49,14 +49,18 @@ class RepresentationReport(BaseEstimator):
     center : bool, default=False
         Make attributions independent of the latent origin, see `LabelFreeAttributor`.
     concepts : bool or "auto", default="auto"
-        Whether to learn concepts that the model's output is made of (`SRAEExplainer`). "auto": if
-        it is a classifier or a regressor; a bare module tells neither.
+        Whether to learn concepts that the model's output is made of (`SRAEExplainer`), from at
+        most 5000 samples. "auto": if it is a classifier or a regressor; a bare module tells
+        neither.
     concept_params : dict or None, default=None
-        Parameters of that explainer, such as ``{"n_concepts": 3, "target": 0}``.
+        Parameters of that explainer, such as ``{"n_concepts": 3, "target": 0}``. Without it there
+        are as many concepts as classes, but at least 5 and at most 10.
     decoding : bool or "auto", default="auto"
-        Whether to show what a layer keeps of its input (`ClaDecExplainer`), as for `concepts`.
+        Whether to show what a layer keeps of its input (`ClaDecExplainer`), as for `concepts`; from
+        at most 5000 rows of a table, or 2000 series or images.
     decoding_params : dict or None, default=None
-        Parameters of that explainer, such as ``{"layer": "conv1", "max_epochs": 100}``.
+        Parameters of that explainer, such as ``{"layer": "conv1", "max_epochs": 100}``. Without it
+        `max_epochs` is 500 for tables, 60 for series and 40 for images.
     n_examples : int, default=6
         Number of samples shown one by one; from every class in turn if labels are known.
     n_neighbors : int, default=5
@@ -109,10 +113,14 @@ class RepresentationReport(BaseEstimator):
         R² of reconstruction of training and explained samples; None if the model has none.
     concepts_ : Bunch or None
         ``explainer``, a fitted `SRAEExplainer`, ``faithfulness`` and ``reconstruction`` on the
-        explained samples; or the ``reason`` why there is none. None if not asked for.
+        explained samples, ``correlation`` of concepts, ``outputs``, their names, ``moves``, by how
+        much a concept's standard deviation moves each, ``maps``, mean absolute attributions, and
+        ``shown``, those of single samples; or the ``reason`` why there is none. None if not asked
+        for.
     decoding_ : Bunch or None
-        ``explainer``, a fitted `ClaDecExplainer`, ``agreement``, ``kept`` and ``kept_reference``,
-        shares of the explained samples' variation; or the ``reason`` why there is none.
+        ``explainer``, a fitted `ClaDecExplainer`, ``agreement``, ``balanced`` (the mean over
+        classes), ``kept`` and ``kept_reference`` (None without one), shares of the explained
+        samples' variation, and ``losses``; or the ``reason`` why there is none.
     timings_ : dict
         Seconds of each step.
 
@@ -223,8 +231,12 @@ class RepresentationReport(BaseEstimator):
         for name in ("n_examples", "n_neighbors", "n_explained", "max_corpus"):
             check_positive_int(name, getattr(self, name))
         for name in ("concepts", "decoding"):
-            if getattr(self, name) not in (True, False, "auto"):
-                raise ValueError(f"{name}={getattr(self, name)!r} must be True, False or 'auto'.")
+            params_name = {"concepts": "concept_params", "decoding": "decoding_params"}[name]
+            value, params = getattr(self, name), getattr(self, params_name)
+            if not isinstance(value, (bool, np.bool_)) and value != "auto":
+                raise ValueError(f"{name}={value!r} must be True, False or 'auto'.")
+            if params is not None and not isinstance(params, dict):
+                raise TypeError(f"{params_name}={params!r} must be a dict or None.")
         self._clock = {}
         self.seed_ = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         explained, corpus = (X_explain, y_explain), (X_corpus, y_corpus)
@@ -253,9 +265,11 @@ class RepresentationReport(BaseEstimator):
         with self._step("reconstruct"):
             self._reconstruct(data.X, X_explain, y_explain, rng)
         self._describe(data, X_explain, y_explain)
-        look = data.X, X_explain, rng
-        self.concepts_ = self._inside("concepts", "learn concepts", find_concepts, *look)
-        self.decoding_ = self._inside("decoding", "learn to decode", decode_layer, *look)
+        look = data.X, data.y, X_explain, rng
+        chosen = self.concepts, self.concept_params
+        self.concepts_ = self._inside(*chosen, "learn concepts", find_concepts, *look)
+        chosen = self.decoding, self.decoding_params
+        self.decoding_ = self._inside(*chosen, "learn to decode", decode_layer, *look)
         return self
 
     def to_html(self, path):
@@ -375,16 +389,16 @@ class RepresentationReport(BaseEstimator):
         if explained.raw is not None:
             self._shown.reconstructions = explained.raw[self._shown.positions]
 
-    def _inside(self, option, step, compute, *data):
+    def _inside(self, wanted, params, step, compute, *data):
         """Look inside the model if that is wanted; say why if it is not possible."""
-        wanted = getattr(self, option)
-        if wanted is False or (wanted == "auto" and not _compute.is_predictor(self.estimator_)):
+        if not (_compute.is_predictor(self.estimator_) if wanted == "auto" else wanted):
             return None
         with self._step(step):
             try:
                 return compute(self, *data)
             except (TypeError, ValueError) as error:
-                if wanted is True:
+                # What the user has chosen may be what is wrong, not the model.
+                if wanted != "auto" or (params and isinstance(error, ValueError)):
                     raise
                 return Bunch(reason=str(error))
 

@@ -23,8 +23,8 @@ CAVEATS = (
 GLOSSARY = (
     (
         "Representation",
-        "The list of numbers (the code) by which the model describes a sample. Everything here "
-        "explains these numbers, not a diagnosis or a prediction.",
+        "The list of numbers (the code) by which the model describes a sample. Attributions and "
+        "similar samples explain these numbers, not a diagnosis.",
     ),
     (
         "Attribution",
@@ -71,8 +71,8 @@ CONCEPT_TERMS = (
 DECODING_TERMS = (
     (
         "Reference",
-        "The same network with weights of its own, trained to rebuild samples and nothing else. It "
-        "shows what is lost by the architecture and the decoder, not by what the model learned.",
+        "The same network with weights of its own, which does not know the model's task. It shows "
+        "what is lost by the architecture and the decoder, not by what the model learned.",
     ),
 )
 

@@ -26,7 +26,7 @@ from skorch import NeuralNetClassifier
 
 from sklexplain.datasets import make_motif_series, make_relevant_columns
 from sklexplain.nets import Autoencoder
-from sklexplain.report import RepresentationReport, _figures
+from sklexplain.report import RepresentationReport, _decoding, _figures
 
 _VOID = {"meta", "link", "img", "br", "hr", "input"}
 _EVIL = '<script>alert("x")</script>'
@@ -278,9 +278,12 @@ def test_classifiers_are_looked_into(shape, tmp_path):
         sample = X_explain[report._shown.positions[one.place]]
         output = net.predict_proba(sample[None])[0]
         assert one.target == output.argmax()
-        told = concepts.explainer.predict(sample[None])[0, one.target]
-        total = one.contributions.sum() + concepts.explainer.intercept_[one.target]
-        np.testing.assert_allclose(total, told, rtol=1e-4, atol=1e-5)
+        # Bars and maps are both counted from the baseline.
+        both = concepts.explainer.predict(np.stack([sample, report.attributor_.baseline_[0]]))
+        told = (both[0] - both[1])[one.target]
+        np.testing.assert_allclose(one.contributions.sum(), told, rtol=1e-3, atol=1e-5)
+        sums = one.maps.reshape(len(one.maps), -1).sum(axis=1)
+        np.testing.assert_allclose(sums, one.contributions, rtol=0.05, atol=1e-3)
     assert (decoding.agreement, decoding.kept) == decoding.explainer.score_parts(X_explain)
     squared = decoding.explainer.reconstruction_loss(X_explain, reference=True).mean()
     own = decoding.explainer.reconstruction_loss(X_explain).mean()
@@ -405,3 +408,114 @@ def test_long_labels_do_not_reach_their_neighbours():
     assert _figures.sample_title(report, 0, 8) == "Sample 2\na very …"
     report._shown.labels = None
     assert _figures.sample_title(report, 0, 8) == "Sample 2"
+
+
+def test_wrong_parameters_of_the_user_are_not_blamed_on_the_model(table):
+    X, y, _ = table
+    for wrong, match in (
+        ({"concept_params": {"n_concept": 3}}, "n_concept"),
+        ({"decoding_params": {"layer": "nope"}}, "nope"),
+    ):
+        report = RepresentationReport(LogisticRegression(), **{**options(), **INSIDE, **wrong})
+        with pytest.raises(ValueError, match=match):
+            report.fit(X, y)
+    with pytest.raises(TypeError, match="concept_params=.* must be a dict"):
+        RepresentationReport(LogisticRegression(), concept_params=[1]).fit(X, y)
+    with pytest.raises(ValueError, match="decoding=0 must be"):
+        RepresentationReport(LogisticRegression(), decoding=0).fit(X, y)
+    report = RepresentationReport(
+        LogisticRegression(), **options(), concepts=np.False_, decoding=np.False_
+    )
+    assert report.fit(X, y).concepts_ is None
+
+
+def test_labels_reach_what_needs_them(table):
+    X, y, _ = table
+    params = {**INSIDE["decoding_params"], "class_target": "y", "alpha": 0.5}
+    report = RepresentationReport(
+        LogisticRegression(), **options(decoding_params=params, concepts=False)
+    )
+    assert report.fit(X, y).decoding_.kept_reference is not None
+
+
+def test_agreement_is_judged_class_by_class():
+    """A model that says yes rarely, and a decoder that makes it say no always."""
+    X = np.random.RandomState(0).randn(400, 10)
+    y = (X[:, 0] > 1.6).astype(int)
+    params = {"max_epochs": 1, "lr": 1e-9, "validation_split": None, "reference": None}
+    report = RepresentationReport(
+        LogisticRegression(C=100), **options(decoding_params=params, concepts=False, n_explained=80)
+    )
+    found = report.fit(X, y).decoding_
+    said = report.estimator_.predict(X[report.explained_])
+    assert 0 < said.mean() < 0.2
+    assert found.agreement == pytest.approx(1 - said.mean()) and found.agreement > 0.8
+    assert found.balanced == 0.5
+    text = _decoding.sentence(found)
+    assert "(50% on average over classes)" in text and "leaves out" in text
+    found.n_classes = 1
+    assert "cannot be tested" in _decoding.sentence(found)
+
+
+def test_maps_of_concepts_are_of_samples_at_random():
+    """Sorted data: the first samples are all of one class."""
+    X = np.sort(np.random.RandomState(0).randn(600, 1), axis=0) * np.ones((1, 4))
+    model = MLPRegressor(hidden_layer_sizes=(4,), solver="lbfgs", max_iter=200, random_state=0)
+    report = RepresentationReport(
+        model, **options(n_explained=120, decoding=False, concept_params=INSIDE["concept_params"])
+    ).fit(X, X[:, 0])
+    found = report.concepts_
+    assert found.n_maps == 50
+    X_explain = X[report.explained_]
+    own = np.abs(found.explainer.concept_attributions(X_explain)).mean(axis=0)
+    first = np.abs(found.explainer.concept_attributions(X_explain[:50])).mean(axis=0)
+    assert np.abs(found.maps - own).sum() < 0.5 * np.abs(first - own).sum()
+
+
+def test_references_and_betas_that_say_something_else(table, tmp_path):
+    X, y, _ = table
+    report = RepresentationReport(
+        LogisticRegression(),
+        **options(
+            decoding_params={**INSIDE["decoding_params"], "reference": "random"},
+            concept_params={**INSIDE["concept_params"], "beta": 0.0, "n_concepts": 1},
+        ),
+    ).fit(X, y)
+    text = check_page(report.to_html(tmp_path / "report.html")).text
+    assert "weights that were drawn and not trained" in text
+    assert "trained from new weights" not in text and "too briefly" not in text
+    assert "1 concept tells the model's output" in text
+    assert "they may repeat the output" in text and "cannot merely repeat" not in text
+
+
+def test_one_column_that_has_all_the_variation_is_named(table, tmp_path):
+    X, y, _ = table
+    X = pd.DataFrame(X * [1] * 10).rename(columns=str)
+    X["3"] *= 1000
+    report = RepresentationReport(LogisticRegression(max_iter=5000), **options(), **INSIDE)
+    text = check_page(report.fit(X, y).to_html(tmp_path / "report.html")).text
+    assert "that of the column “3” alone, which has 100% of the variation" in text
+    report = RepresentationReport(
+        make_pipeline(StandardScaler(), LogisticRegression()), **options(), **INSIDE
+    )
+    text = check_page(report.fit(X, y).to_html(tmp_path / "report.html")).text
+    assert "of the variation: scale" not in text
+
+
+def test_outputs_of_other_sizes_are_shown_by_what_is_unusual():
+    X = np.random.RandomState(0).randn(200, 4).astype(np.float32)
+    module = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
+    with torch.no_grad():
+        module[2].bias.copy_(torch.tensor([0.0, 5000.0]))
+    report = RepresentationReport(
+        module,
+        **options(n_examples=3, concept_params=INSIDE["concept_params"]),
+        concepts=True,
+    ).fit(X)
+    found = report.concepts_
+    for one in found.shown:
+        sample = X[report.explained_][report._shown.positions[one.place]]
+        values = found.explainer.net_.module_.standardised(
+            found.explainer.target_values(sample[None])
+        )
+        assert one.target == np.abs(values[0]).argmax()

@@ -33,11 +33,10 @@ class ConceptModule(nn.Module):
         self.shape = tuple(shape)
         sizes = [int(np.prod(shape)), *hidden_layer_sizes, n_concepts]
         self.encoder = _relu_stack(sizes)
-        self.head = nn.Linear(n_concepts, len(y_mean))
+        self.head = nn.Linear(n_concepts, len(y_mean), dtype=torch.float32)
         self.decoder = _relu_stack(sizes[::-1])
         for name, value in (("z_scale", z_scale), ("y_mean", y_mean), ("y_scale", y_scale)):
             self.register_buffer(name, torch.as_tensor(np.asarray(value, dtype=np.float32)))
-        self.float()  # whatever torch's default dtype is
 
     def scaled(self, z):
         """Activations (b, *shape) as they enter the encoder: (b, n_units)."""
@@ -93,7 +92,7 @@ def _relu_stack(sizes):
     """Linear layers with ReLUs between them."""
     layers = []
     for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True):
-        layers += [nn.Linear(n_in, n_out), nn.ReLU()]
+        layers += [nn.Linear(n_in, n_out, dtype=torch.float32), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 
 

@@ -220,6 +220,8 @@ def class_figure(report):
 def heat_rows(report, entries):
     """Draw importances of time steps or columns as rows of a heat map, each scaled to its largest.
 
+    Of many columns those are drawn that matter most to any row, so that each has its largest.
+
     Parameters
     ----------
     report : RepresentationReport
@@ -237,7 +239,7 @@ def heat_rows(report, entries):
     is_table = report._kind == "table"
     if is_table:
         names = feature_names(report)
-        order = np.argsort(-report.feature_importances_, kind="stable")[:_N_BARS]
+        order = np.argsort(-heat.max(axis=0), kind="stable")[:_N_BARS]
         heat, ticks = heat[:, order], [_short(names[i], 18) for i in order]
     ax = new_axes((2.2 if is_table else 1.2) + 0.3 * len(labels))
     image = ax.imshow(heat, aspect="auto", cmap="cividis", vmin=0, vmax=1, interpolation="nearest")

@@ -351,6 +351,21 @@ def _glossary(report):
     return f"<dl>{entries}</dl>"
 
 
+def _inner_settings(report):
+    """Return what of the explainers of concepts and layers is not as the report's own settings."""
+    own = {"estimator", "verbose", *report._common()}
+    rows = []
+    for title, found in (("concepts", report.concepts_), ("decoding", report.decoding_)):
+        if "explainer" not in (found or ()):
+            continue
+        defaults = type(found.explainer)(None).get_params()
+        params = found.explainer.get_params(deep=False)
+        changed = {k: v for k, v in params.items() if k not in own and repr(v) != repr(defaults[k])}
+        rows.append((title, ", ".join(f"{k}={v!r}" for k, v in changed.items()) or "defaults"))
+        rows.append((f"{title}: layer", found.explainer.layer_))
+    return rows
+
+
 def _appendix(report):
     facts = report.facts_
     settings = [
@@ -361,6 +376,7 @@ def _appendix(report):
         ("baseline", report.baseline if isinstance(report.baseline, str) else "given"),
         ("centred", report.center),
         ("layer", "the model's own output" if report.layer is None else report.layer),
+        *_inner_settings(report),
         ("shape of a sample", " × ".join(map(str, facts.shape))),
         ("samples explained", len(report.explained_)),
         ("fingerprint of training data", facts.data_hash),

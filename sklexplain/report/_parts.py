@@ -42,6 +42,7 @@ def split_parts(given, explained, corpus, test_size, seed):
         train, held = train_test_split(np.arange(len(X)), test_size=test_size, random_state=seed)
         train, positions = np.sort(train), np.sort(held)
         X_explain, y_explain = take(X, positions), None if y is None else y[positions]
+        y_explain = None if np.ndim(y) == 2 else y_explain
         X, y = take(X, train), None if y is None else y[train]
     else:
         X_explain = as_container(X_explain)
@@ -51,7 +52,7 @@ def split_parts(given, explained, corpus, test_size, seed):
         positions = np.arange(len(X_explain))
         X_explain = take(X_explain, positions)
     if X_corpus is None:
-        X_corpus, y_corpus = X, y
+        X_corpus, y_corpus = X, None if np.ndim(y) == 2 else y
     X_corpus = as_container(X_corpus)
     return Bunch(
         X=X,
@@ -68,9 +69,12 @@ def _labels(X, y, name):
     if y is None:
         return None
     y = np.asarray(as_array_like(y))
+    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+    check_consistent_length(X, y)
+    if y.ndim == 2 and name == "y":
+        return y  # of a model with several outputs
     if y.ndim != 1:
         raise ValueError(f"{name} has shape {y.shape}, but one label a sample is needed.")
-    check_consistent_length(X, y)
     missing = y != y if y.dtype.kind == "f" else np.array([_is_missing(v) for v in y])
     if missing.any():
         raise ValueError(

@@ -205,8 +205,9 @@ class RepresentationReport(BaseEstimator):
         ----------
         X : array-like, DataFrame or tensor of shape (n_samples, ...)
             What the model is trained on, or was: baselines and masks come from here.
-        y : array-like of shape (n_samples,), default=None
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
             Labels of X. They train an unfitted model that needs them; otherwise they only grade.
+            Several columns grade nothing.
         X_explain : array-like, DataFrame or tensor of shape (n_explain, ...), default=None
             Samples to explain. None: a random part of X, on which nothing is then trained here.
         y_explain : array-like of shape (n_explain,), default=None

@@ -554,10 +554,12 @@ def test_inference_mode_of_the_caller_changes_nothing():
 
 def test_default_dtype_of_torch_changes_nothing():
     X, net = make_X("mlp", 20), make_net("mlp")
+    expected = SRAEExplainer(net, **QUICK).fit(X)
     torch.set_default_dtype(torch.float64)
     try:
         explainer = SRAEExplainer(net, **QUICK).fit(X)
-        assert explainer.transform(X).dtype == np.float32
+        np.testing.assert_array_equal(explainer.transform(X), expected.transform(X))
+        assert explainer.score_parts(X) == expected.score_parts(X)
     finally:
         torch.set_default_dtype(torch.float32)
 

@@ -304,7 +304,8 @@ def test_regressors_and_heads(tmp_path):
     )
     y = X["a"].to_numpy() * 2
     model = make_pipeline(
-        columns, MLPRegressor(hidden_layer_sizes=(4,), solver="lbfgs", max_iter=100)
+        columns,
+        MLPRegressor(hidden_layer_sizes=(4,), solver="lbfgs", random_state=0),
     )
     report = RepresentationReport(model, **options(), **INSIDE).fit(X, y)
     assert report.concepts_.outputs == ["output"]
@@ -519,3 +520,31 @@ def test_outputs_of_other_sizes_are_shown_by_what_is_unusual():
             found.explainer.target_values(sample[None])
         )
         assert one.target == np.abs(values[0]).argmax()
+
+
+def test_regressors_of_several_outputs(tmp_path):
+    X = np.random.RandomState(0).randn(60, 5)
+    model = MLPRegressor(hidden_layer_sizes=(4,), solver="lbfgs", max_iter=200, random_state=0)
+    report = RepresentationReport(model, **options(), **INSIDE).fit(X, X[:, :2])
+    assert report.label_agreement_ is None
+    assert report.concepts_.outputs == ["output 0", "output 1"]
+    text = check_page(report.to_html(tmp_path / "report.html")).text
+    assert "hidden_layer_sizes=(8,)" in text  # how to repeat it
+    with pytest.raises(ValueError, match="y_explain has shape"):
+        report.fit(X, X[:, :2], X_explain=X[:5], y_explain=X[:5, :2])
+
+
+def test_every_concept_has_its_largest_column(monkeypatch):
+    """Of 40 columns 15 are drawn; concepts look at columns that matter little overall."""
+    heats = []
+    original = matplotlib.axes.Axes.imshow
+    monkeypatch.setattr(
+        matplotlib.axes.Axes, "imshow", lambda s, h, **k: heats.append(h) or original(s, h, **k)
+    )
+    report = SimpleNamespace(
+        _kind="table", _channel_axis=None, facts_=SimpleNamespace(n_features=40)
+    )
+    report.attributor_ = SimpleNamespace()
+    report.feature_importances_ = np.arange(40)[::-1]
+    _figures.heat_rows(report, [(f"concept {i}", np.eye(40)[39 - i] + 0.1) for i in range(5)])
+    np.testing.assert_allclose(heats[0].max(axis=1), 1)

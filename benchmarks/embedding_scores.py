@@ -8,9 +8,9 @@ hold the results against the scorers'.
 import numpy as np
 import torch
 
-from sklexplain.attribution._aggregators import aggregate
-from sklexplain.attribution._maps import channel_maps
-from sklexplain.representation._jacobian import find_points, unit_gradients
+from sklexplain.layers import aggregate, find_points
+from sklexplain.layers._jacobian import unit_gradients
+from sklexplain.layers._maps import channel_maps
 from sklexplain.scores._functions import UnitVariance, min_max_scaled, noise_scores
 from sklexplain.scores._sampling import standard_error
 

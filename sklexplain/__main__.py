@@ -36,8 +36,8 @@ def build_parser():
     -------
     parser : argparse.ArgumentParser
     """
-    from .attribution._label_free import METHODS
-    from .report._data import LAYOUTS
+    from .explaining import METHODS
+    from .report import LAYOUTS
 
     parser = argparse.ArgumentParser(
         prog="python -m sklexplain", description="Explain what a model has learned to represent."
@@ -171,8 +171,7 @@ def main(argv=None):
 
 
 def _report(args, say):
-    from .report import RepresentationReport
-    from .report._data import InputError
+    from .report import InputError, RepresentationReport
 
     start = time.perf_counter()
     if not args.out.parent.is_dir():
@@ -196,9 +195,7 @@ def _report(args, say):
 
 
 def _recipe(args):
-    from .report import _recipes
-    from .report._data import InputError, read_data
-    from .report._models import load_model
+    from .report import InputError, _recipes, load_model, read_data
 
     if args.data is None and (args.target or args.layout):
         raise InputError("--target and --layout say something about --data; give it too.")
@@ -237,14 +234,13 @@ def _one_thread():
 
 def _check_drawing():
     """Say now, and not after minutes of training, if nothing can be drawn."""
-    from .plotting._style import import_pyplot
+    from .plotting import import_pyplot
 
     import_pyplot()
 
 
 def _summarise(report, path, seconds, say):
-    from .report import _concepts, _decoding
-    from .report._words import verdict
+    from .report import _concepts, _decoding, verdict
 
     curve, agreement = report.latent_shift_, report.label_agreement_
     judged = verdict(curve)

@@ -12,8 +12,7 @@ from .representation import (
     shared_or_cloned,
     takes_raw_columns,
 )
-from .utils._random import draw_seed
-from .utils._validation import as_array_like, cast_checked, check_positive_int, validate_X
+from .utils import as_array_like, cast_checked, check_positive_int, draw_seed, validate_X
 
 
 class BaseExplainer(TransformerMixin, BaseEstimator):
@@ -149,35 +148,3 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         if takes_raw_columns(self.estimator):
             tags.input_tags.allow_nan = True
         return tags
-
-
-def sample_feature_names(explainer, channel_axis=None):
-    """Name the entries of one flattened sample.
-
-    Parameters
-    ----------
-    explainer : BaseExplainer
-        Fitted, for its shape and column names.
-    channel_axis : int or None, default=None
-        Axis of a sample's array that holds channels.
-
-    Returns
-    -------
-    names : ndarray of str
-        The column names, ``x0``, … without them; ``ch0_t12`` for series, ``ch0_y3_x5`` for images,
-        ``f0_12`` where nothing tells which axis is which.
-    """
-    shape = explainer.input_shape_
-    if len(shape) == 1:
-        names = getattr(explainer, "feature_names_in_", [f"x{i}" for i in range(shape[0])])
-        return np.asarray(names, dtype=object)
-    letters = {2: "t", 3: "yx"}.get(len(shape))
-    if channel_axis is None or letters is None:
-        names = ["f" + "_".join(map(str, index)) for index in np.ndindex(*shape)]
-        return np.asarray(names, dtype=object)
-    names = []
-    for index in np.ndindex(*shape):
-        rest = [i for axis, i in enumerate(index) if axis != channel_axis]
-        parts = [f"{letter}{i}" for letter, i in zip(letters, rest, strict=True)]
-        names.append("_".join([f"ch{index[channel_axis]}", *parts]))
-    return np.asarray(names, dtype=object)

@@ -23,9 +23,9 @@ from sklexplain import (
     TracInImportance,
     VarianceScorer,
 )
-from sklexplain.attribution._methods import METHODS
+from sklexplain.explaining import METHODS
 from sklexplain.nets import Autoencoder
-from sklexplain.utils.estimator_checks import nd_checks, parametrize_nd_checks
+from sklexplain.testing.estimator_checks import nd_checks, parametrize_nd_checks
 from tests.cases import NETS, make_net, make_reconstructor, make_X
 
 

@@ -89,7 +89,7 @@ def test_public_names_stay_where_they_are(module, name):
     [("autoencoder_0_1.skops", "X", "Z"), ("heartbeats_0_1.skops", "beats", "codes")],
 )
 def test_models_saved_by_version_0_1_load(file, inputs, codes):
-    from sklexplain.report._models import load_model
+    from sklexplain.report import load_model
 
     saved = np.load(DATA / "saved_0_1.npz")
     found = load_model(DATA / file).transform(saved[inputs])

@@ -26,22 +26,9 @@ from torch import nn
 from sklexplain.nets import Autoencoder
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from common import (  # noqa: E402
-    load_digits_28x28,
-    markdown_table,
-    rounded,
-    write_json,
-    write_section,
-)
+from common import load_digits_28x28, markdown_table, rounded, write_json, write_section  # noqa: E402
 from embedding_scores import Scorer, noise_curves  # noqa: E402
-from embeddings import (  # noqa: E402
-    SALIENCIES,
-    SALIENCY_WORDS,
-    finish_args,
-    parser,
-    plus_minus,
-    start_results,
-)
+from embeddings import SALIENCIES, SALIENCY_WORDS, finish_args, parser, plus_minus, start_results  # noqa: E402
 
 SECTION = "drift"
 PAPER = 0.988

@@ -20,19 +20,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sklexplain.attribution._aggregators import RunningAggregate
-from sklexplain.attribution._maps import channel_maps
+from sklexplain.layers import find_points
+from sklexplain.layers._aggregators import RunningAggregate
+from sklexplain.layers._jacobian import unit_gradients
+from sklexplain.layers._maps import channel_maps
 from sklexplain.metrics import map_sparsity
-from sklexplain.representation._jacobian import find_points, unit_gradients
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from common import (  # noqa: E402
-    load_digits_28x28,
-    markdown_table,
-    rounded,
-    write_json,
-    write_section,
-)
+from common import load_digits_28x28, markdown_table, rounded, write_json, write_section  # noqa: E402
 from embeddings import (  # noqa: E402
     PHOTOGRAPHS,
     SALIENCIES,

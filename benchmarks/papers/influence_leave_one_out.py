@@ -29,14 +29,7 @@ from sklexplain import InfluenceImportance, TracInImportance
 from sklexplain.nets import AutoencoderModule
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from common import (  # noqa: E402
-    ROOT,
-    environment,
-    markdown_table,
-    rounded,
-    write_json,
-    write_section,
-)
+from common import ROOT, environment, markdown_table, rounded, write_json, write_section  # noqa: E402
 
 SECTION = "influence and leaving out"
 GRADIENT_TOL = 1e-8  # largest entry of the gradient at which training stops

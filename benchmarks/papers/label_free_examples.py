@@ -33,13 +33,7 @@ from sklexplain import DKNNImportance, LabelFreeAttributor
 from sklexplain.metrics import saliency_correlation, similarity_rate
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from common import (  # noqa: E402
-    ROOT,
-    environment,
-    rounded,
-    write_json,
-    write_section,
-)
+from common import ROOT, environment, rounded, write_json, write_section  # noqa: E402
 from label_free_consistency import FRACTIONS  # noqa: E402
 from label_free_examples_page import FEW, LETTERS, render  # noqa: E402
 from label_free_networks import LOSS_BASED, TASKS  # noqa: E402

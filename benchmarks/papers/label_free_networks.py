@@ -14,12 +14,7 @@ from skorch.callbacks import EarlyStopping
 from skorch.dataset import ValidSplit
 from torch import nn
 
-from sklexplain import (
-    DKNNImportance,
-    InfluenceImportance,
-    SimplExImportance,
-    TracInImportance,
-)
+from sklexplain import DKNNImportance, InfluenceImportance, SimplExImportance, TracInImportance
 from sklexplain.nets import Autoencoder, CheckpointHistory
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))

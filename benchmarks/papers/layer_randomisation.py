@@ -26,16 +26,10 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from sklexplain.scores._functions import excess_over_benchmark
-from sklexplain.utils import randomized_layers
+from sklexplain.training import randomized_layers
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from common import (  # noqa: E402
-    load_digits_28x28,
-    markdown_table,
-    rounded,
-    write_json,
-    write_section,
-)
+from common import load_digits_28x28, markdown_table, rounded, write_json, write_section  # noqa: E402
 from embedding_scores import Scorer, noise_curves  # noqa: E402
 from embeddings import (  # noqa: E402
     SALIENCIES,
@@ -221,7 +215,9 @@ def render(results):
 
 
 def _draw_words(results):
-    words = "Weights are drawn by torch's `reset_parameters` (`sklexplain.utils.randomized_layers`)"
+    words = (
+        "Weights are drawn by torch's `reset_parameters` (`sklexplain.training.randomized_layers`)"
+    )
     if "he" not in results["spearman"]:
         return f"{words}."
     return (

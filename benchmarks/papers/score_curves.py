@@ -21,13 +21,7 @@ import numpy as np
 from sklexplain.scores._sampling import draw_units
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from common import (  # noqa: E402
-    load_digits_28x28,
-    markdown_table,
-    rounded,
-    write_json,
-    write_section,
-)
+from common import load_digits_28x28, markdown_table, rounded, write_json, write_section  # noqa: E402
 from embedding_scores import Scorer, noise_curves  # noqa: E402
 from embeddings import (  # noqa: E402
     PHOTOGRAPHS,

@@ -24,14 +24,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklexplain import DKNNImportance
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from common import (  # noqa: E402
-    ROOT,
-    environment,
-    markdown_table,
-    side_by_side,
-    write_json,
-    write_section,
-)
+from common import ROOT, environment, markdown_table, side_by_side, write_json, write_section  # noqa: E402
 
 N_UNITS = 32
 K = 10

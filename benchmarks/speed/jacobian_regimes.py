@@ -23,19 +23,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from sklexplain.attribution._maps import layer_maps
-from sklexplain.nets._modules import Conv1dAutoencoder, LSTMAutoencoder, MLPAutoencoder
-from sklexplain.representation._jacobian import find_points
+from sklexplain.layers import find_points, layer_maps
+from sklexplain.nets import Conv1dAutoencoder, LSTMAutoencoder, MLPAutoencoder
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from common import (  # noqa: E402
-    ROOT,
-    environment,
-    markdown_table,
-    side_by_side,
-    write_json,
-    write_section,
-)
+from common import ROOT, environment, markdown_table, side_by_side, write_json, write_section  # noqa: E402
 
 SECTION = "speed of Jacobians in two regimes"
 SALIENCIES = ("activation_x_gradient", "gradient", "grad_cam")

@@ -36,8 +36,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from sklexplain.attribution._maps import layer_maps, unit_maps
-from sklexplain.representation._jacobian import find_points
+from sklexplain.layers import find_points, layer_maps, unit_maps
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from common import (  # noqa: E402

@@ -1,7 +1,17 @@
 """Which features build a representation."""
 
+from ..explaining import time_segments
+from ._completeness import completeness_error
 from ._embedding import EmbeddingAttributor
-from ._groups import time_segments
 from ._label_free import LabelFreeAttributor
+from ._latent_shift import latent_shift_curve
+from ._sparsity import map_sparsity
 
-__all__ = ["EmbeddingAttributor", "LabelFreeAttributor", "time_segments"]
+__all__ = [
+    "completeness_error",
+    "EmbeddingAttributor",
+    "LabelFreeAttributor",
+    "latent_shift_curve",
+    "map_sparsity",
+    "time_segments",
+]

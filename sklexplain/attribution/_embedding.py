@@ -10,9 +10,8 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from ..base import BaseExplainer
-from ..utils._validation import check_choice, check_positive_int
-from ._aggregators import check_aggregator
-from ._maps import SALIENCIES, check_grad_cam, layer_maps
+from ..layers import SALIENCIES, check_aggregator, check_grad_cam, layer_maps
+from ..utils import check_choice, check_positive_int
 
 AT = ("output", "input")
 

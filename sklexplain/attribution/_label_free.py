@@ -8,14 +8,27 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
-from ..base import BaseExplainer, sample_feature_names
-from ..metrics import latent_shift_curve
+from ..base import BaseExplainer
+from ..explaining import (
+    BASELINES,
+    GRADIENT_METHODS,
+    METHODS,
+    PERTURBATION_METHODS,
+    Engine,
+    checked_params,
+    checked_units,
+    completeness_sums,
+    data_mean,
+    given_baseline,
+    named_baseline,
+    own_baselines,
+    resolve_groups,
+    sum_by,
+)
 from ..representation import no_gradient_reason
-from ..utils._validation import check_choice, check_finite
-from ._baselines import BASELINES, data_mean, given_baseline, named_baseline, own_baselines
-from ._groups import resolve_groups
-from ._methods import GRADIENT_METHODS, METHODS, PERTURBATION_METHODS, Engine, checked_params
-from ._units import checked_units, completeness_sums, sum_by
+from ..samples import sample_feature_names
+from ..utils import check_choice, check_finite
+from ._latent_shift import latent_shift_curve
 
 _MAX_COMPLETENESS_ERROR = 0.05
 

@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from ..attribution._deep_lift import _ELEMENTWISE, _MIXING, _RECURRENT
+from ..explaining import ELEMENTWISE, MIXING, RECURRENT
 
 _RELU = {F.relu, torch.relu, torch.relu_, torch.Tensor.relu, torch.Tensor.relu_}
 # x and weights are the first two arguments, a bias the third.
@@ -34,8 +34,8 @@ _ONE_TO_ONE = {
 }
 # Derivatives of these would share nothing; silence would be wrong maps.
 _FORBIDDEN = (
-    _ELEMENTWISE
-    | set(_MIXING)
+    ELEMENTWISE
+    | set(MIXING)
     | {torch.neg, torch.Tensor.__neg__, torch.einsum, torch.addmm, torch.baddbmm, torch.outer}
     | {torch.Tensor.addmm, F.bilinear, F.local_response_norm, F.threshold}
     | {torch.Tensor.mul_, torch.Tensor.div_, torch.Tensor.sub_, torch.Tensor.__imul__}
@@ -123,7 +123,7 @@ class _Excitation(TorchFunctionMode):
             filled = _filling(func, args, kwargs, varying)
             x = args[varying[0]]
             return _Share.apply(filled, lambda p, x: (p.expand_as(x),), x)
-        if func in _REFUSED or func.__name__ in _RECURRENT:
+        if func in _REFUSED or func.__name__ in RECURRENT:
             raise _unsupported(func.__name__)
         return func(*args, **kwargs)
 

@@ -9,11 +9,9 @@ import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
-from ..nets._array_net import make_array_net
-from ..nets._training import check_validation_split, seeded
-from ..representation._buffer import root_mean_square
-from ..utils._trained import check_finite_weights, still_improves
-from ..utils._validation import check_choice, check_positive_int
+from ..layers import root_mean_square
+from ..training import check_finite_weights, check_validation_split, make_array_net, still_improves
+from ..utils import check_choice, check_positive_int, seeded
 from ._losses import PENALTIES
 from ._network import ConceptModule, ConceptObjective, StopAfterWarmUp
 

@@ -3,9 +3,9 @@
 import numpy as np
 
 from ..attribution import LabelFreeAttributor
-from ..attribution._methods import METHODS
+from ..explaining import METHODS
 from ..representation import Representation
-from ..utils._validation import check_choice
+from ..utils import check_choice
 from ._excitation import excitation_maps
 
 EXCITATION = "excitation_backprop"

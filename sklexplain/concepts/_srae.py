@@ -6,15 +6,11 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
 from ..base import BaseExplainer
-from ..nets._array_net import loss_curves
-from ..nets._training import split_validation
-from ..representation._buffer import LayerTap, activation_buffer
-from ..utils._scores import harmonic_mean
-from ._fitting import (
-    check_concept_params,
-    train_concepts,
-    warn_unless_converged,
-)
+from ..layers import activation_buffer
+from ..representation import LayerTap
+from ..training import loss_curves, split_validation
+from ..utils import harmonic_mean
+from ._fitting import check_concept_params, train_concepts, warn_unless_converged
 from ._maps import concept_maps
 from ._scores import prediction_r2, unit_r2, unit_relevance
 from ._targets import resolve_target

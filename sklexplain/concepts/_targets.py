@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..utils._validation import check_choice
+from ..utils import check_choice
 
 
 @dataclass(frozen=True)

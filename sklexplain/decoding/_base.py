@@ -9,18 +9,11 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_consistent_length
 
 from ..base import BaseExplainer
-from ..nets._training import check_validation_split, seeded
-from ..representation._buffer import root_mean_square
-from ..utils._validation import check_choice, check_positive_int
-from ._decoders import (
-    DataUnits,
-    Decoding,
-    Latent,
-    UnitActivations,
-    check_decoder,
-    make_decoder,
-    sample_kind,
-)
+from ..layers import root_mean_square
+from ..samples import sample_kind
+from ..training import check_validation_split
+from ..utils import check_choice, check_positive_int, seeded
+from ._decoders import DataUnits, Decoding, Latent, UnitActivations, check_decoder, make_decoder
 from ._encoders import (
     all_activations,
     first_activations,

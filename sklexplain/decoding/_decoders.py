@@ -10,7 +10,6 @@ from torch import nn
 
 from ._losses import gaussian_divergence
 
-_SERIES = (nn.Conv1d, nn.RNNBase)
 _HIDDEN = (128, 128)
 _WIDTH, _MAX_WIDTH = 32, 128
 _CONV = {1: nn.Conv1d, 2: nn.Conv2d}
@@ -149,33 +148,6 @@ class _Swap(nn.Module):
 
     def forward(self, x):
         return x.transpose(1, 2)
-
-
-def sample_kind(representation, shape):
-    """Tell what a sample is from its shape and the layers of the network.
-
-    Parameters
-    ----------
-    representation : Representation
-        Of the network.
-    shape : tuple of int
-        Of one sample.
-
-    Returns
-    -------
-    kind : {"table", "series", "image"}
-    channel_axis : int or None
-        The sample's axis of channels.
-    """
-    modules = list(representation.chain.modules())
-    if len(shape) == 1:
-        series = any(isinstance(module, _SERIES) for module in modules)
-        return ("series" if series else "table"), None
-    if len(shape) == 2:
-        if any(isinstance(module, nn.Conv2d) for module in modules):
-            return "image", None
-        return "series", representation.channel_axis(3) or 0
-    return ("image", 0) if len(shape) == 3 else ("table", None)
 
 
 def make_decoder(decoder, z_shape, x_shape, kind, channel_axis):

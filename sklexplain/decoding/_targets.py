@@ -8,9 +8,7 @@ from sklearn.base import is_classifier, is_regressor
 from skorch import NeuralNet
 from torch import nn
 
-from ..representation import Representation
-from ..representation._modules import BlackBox
-from ..representation._resolve import unwrap
+from ..representation import BlackBox, Representation, unwrap
 from ._losses import class_loss, find_link, log_probabilities, squared_error
 
 TASKS = ("classification", "regression")

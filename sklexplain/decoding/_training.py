@@ -6,9 +6,14 @@ import numpy as np
 import torch
 from sklearn.utils import Bunch
 
-from ..nets._array_net import loss_curves, make_array_net
-from ..nets._training import seeded, split_validation
-from ..utils._trained import check_finite_weights, still_improves
+from ..training import (
+    check_finite_weights,
+    loss_curves,
+    make_array_net,
+    split_validation,
+    still_improves,
+)
+from ..utils import seeded
 from ._losses import reconstruction_loss, squared_error
 
 # What net_params may not have beside what no array net's may, and where it is set instead.

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from ..representation._modules import Chain
+from ..representation import Chain
 
 
 class InputUnits:

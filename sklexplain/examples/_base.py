@@ -9,8 +9,8 @@ from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
 from ..base import BaseExplainer
-from ..metrics import similarity_rate
-from ..utils._validation import as_array_like, check_positive_int
+from ..utils import as_array_like, check_positive_int
+from ._agreement import similarity_rate
 from ._distances import first_of_rows, largest
 
 _BLOCK = 2**22  # entries of the matrix held at once besides the output

@@ -5,7 +5,7 @@ from scipy import sparse
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
-from ..utils._validation import check_choice, check_positive_int
+from ..utils import check_choice, check_positive_int
 from ._base import BaseExampleImportance
 from ._distances import METRICS, distances, first_of_rows, median_distance, nearest, pair_distances
 

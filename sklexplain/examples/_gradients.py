@@ -11,17 +11,10 @@ from sklearn.pipeline import Pipeline
 from skorch import NeuralNet
 from torch import nn
 
-from ..nets._training import corrupt
-from ..representation._modules import Chain, Stage
-from ..representation._per_sample import (
-    join_terms,
-    per_sample_gradients,
-    plan_gradients,
-    project_terms,
-    terms_bytes,
-)
-from ..representation._resolve import named_steps, unwrap
-from ..utils._validation import check_positive_int
+from ..gradients import join_terms, per_sample_gradients, plan_gradients, project_terms, terms_bytes
+from ..representation import Chain, Stage, named_steps, unwrap
+from ..training import corrupt
+from ..utils import check_positive_int
 from ._base import BaseExampleImportance
 
 ALTERNATIVES = (

@@ -7,9 +7,18 @@ import numpy as np
 import torch
 from sklearn.utils import check_random_state
 
-from ..representation._per_sample import double_terms, flatten_terms, join_terms
-from ..utils._validation import check_choice, check_positive_int
-from ._curvature import GaussNewtonRows, curvature_products
+from ..gradients import (
+    DenseSolver,
+    GaussNewtonRows,
+    IterativeSolver,
+    JacobianSolver,
+    RowsSolver,
+    curvature_products,
+    double_terms,
+    flatten_terms,
+    join_terms,
+)
+from ..utils import check_choice, check_positive_int
 from ._gradients import BaseGradientImportance
 from ._influence_warnings import (
     warn_of_few_rows,
@@ -17,7 +26,6 @@ from ._influence_warnings import (
     warn_of_no_convergence,
     warn_of_no_curvature,
 )
-from ._solvers import DenseSolver, IterativeSolver, JacobianSolver, RowsSolver
 
 _MAX_DENSE = 5000  # length of a matrix that is decomposed
 _AUTO_PRODUCTS = 500  # products with C that auto takes for worth it

@@ -7,7 +7,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from tqdm import tqdm
 
-from ..attribution._gradients import integrated_gradients_path, path_gradients
+from ..explaining import integrated_gradients_path, path_gradients
 
 _MAX_ERROR = 0.05
 

@@ -9,9 +9,9 @@ from joblib import Parallel, delayed, effective_n_jobs
 from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 
-from ..attribution._baselines import given_baseline
+from ..explaining import given_baseline
 from ..representation import no_gradient_reason
-from ..utils._validation import check_finite, check_positive_int
+from ..utils import check_finite, check_positive_int
 from ._base import BaseExampleImportance
 from ._projections import project
 from ._simplex_solver import SimplexProblem

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..nets._checkpoints import CheckpointHistory, load_weights
-from ..representation._per_sample import gram_matrix, squared_norms
-from ..utils._validation import check_positive_int
+from ..gradients import gram_matrix, squared_norms
+from ..training import CheckpointHistory, load_weights
+from ..utils import check_positive_int
 from ._gradients import BaseGradientImportance, loaded
 
 _ROW_ENTRIES = 2**25  # of the importance matrix at once

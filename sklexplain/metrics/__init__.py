@@ -1,22 +1,14 @@
 """Measures of explanations: plain functions of arrays."""
 
-from ._agreement import saliency_correlation, similarity_rate
-from ._completeness import completeness_error
-from ._concepts import (
-    concept_orthogonality,
-    faithfulness,
-    grid_parts,
-    locality,
-    voronoi_parts,
-)
-from ._decoding import (
+from ..attribution import completeness_error, latent_shift_curve, map_sparsity
+from ..concepts import concept_orthogonality, faithfulness, grid_parts, locality, voronoi_parts
+from ..decoding import (
     evaluation_accuracy,
     evaluation_accuracy_scorer,
     interpretability,
     interpretability_scorer,
 )
-from ._latent_shift import latent_shift_curve
-from ._sparsity import map_sparsity
+from ..examples import saliency_correlation, similarity_rate
 
 __all__ = [
     "completeness_error",

@@ -1,16 +1,25 @@
 """Networks that learn representations, as scikit-learn estimators and as torch modules."""
 
+from ..scores import ScoreConstraint
+from ..training import CheckpointHistory
 from ._autoencoder import Autoencoder
-from ._checkpoints import CheckpointHistory
-from ._modules import AutoencoderModule, Conv1dAutoencoder, LSTMAutoencoder, MLPAutoencoder
-from ._score_constraint import ScoreConstraint
+from ._modules import (
+    AutoencoderModule,
+    Conv1dAutoencoder,
+    LSTMAutoencoder,
+    MLPAutoencoder,
+    build_autoencoder,
+    shape_text,
+)
 
 __all__ = [
     "Autoencoder",
     "AutoencoderModule",
+    "build_autoencoder",
     "CheckpointHistory",
     "Conv1dAutoencoder",
     "LSTMAutoencoder",
     "MLPAutoencoder",
     "ScoreConstraint",
+    "shape_text",
 ]

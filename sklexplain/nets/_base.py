@@ -14,12 +14,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
-from ..utils._random import draw_seed
-from ..utils._trained import check_finite_weights, still_improves
-from ..utils._validation import cast_checked, check_choice, validate_X
+from ..training import check_finite_weights, evaluating, split_validation, still_improves
+from ..utils import cast_checked, check_choice, draw_seed, seeded, validate_X
 from ._modules import find_module_class
 from ._net import LOSSES, check_module_shapes, make_net
-from ._training import evaluating, seeded, split_validation
 
 _PRETEXTS = ("reconstruction", "denoising", "inpainting")
 

@@ -13,7 +13,7 @@ from math import prod
 
 from torch import nn
 
-from ..utils._validation import check_choice
+from ..utils import check_choice
 
 ACTIVATIONS = {
     "relu": nn.ReLU,

@@ -1,15 +1,11 @@
 """From the parameters of an estimator to a skorch net."""
 
-import inspect
-
 import torch
-from skorch import NeuralNet
 from skorch.callbacks import EarlyStopping
 
-from ..utils._validation import check_choice
+from ..scores import ScoreConstraint
+from ..training import PretextNet, check_net_params
 from ._modules import build_autoencoder, shape_text
-from ._score_constraint import ScoreConstraint
-from ._training import PretextNet
 
 LOSSES = {"squared_error": torch.nn.MSELoss, "absolute_error": torch.nn.L1Loss}
 
@@ -139,39 +135,4 @@ def check_module_shapes(module, x, n_components):
         raise ValueError(
             f"The decoder made reconstructions of shape {shape_text(output.shape[1:])} of X of "
             f"shape {shape_text(x.shape[1:])}: both must be the same."
-        )
-
-
-def check_net_params(extra, owner, reserved):
-    """Raise where a parameter of the net is unknown, or is set elsewhere.
-
-    Parameters
-    ----------
-    extra : dict
-        What was given as ``net_params``.
-    owner : str
-        The estimator's name.
-    reserved : dict of str to (str or None)
-        What may not be there, and the estimator's parameter to set instead.
-
-    Raises
-    ------
-    ValueError
-        Naming the parameter.
-    """
-    known = inspect.signature(NeuralNet).parameters
-    for name in extra:
-        if name in reserved:
-            home = reserved[name]
-            instead = "fit starts anew"
-            if home is not None:
-                instead = f"set {owner}({home}=...) instead"
-            raise ValueError(f"net_params may not have {name!r}: {instead}.")
-        if "__" not in name:  # skorch checks the others
-            check_choice("A name in net_params", name, [*known][:-1])
-    if isinstance(extra.get("callbacks"), str):
-        raise ValueError(
-            f"net_params may not have callbacks={extra['callbacks']!r}, which would turn off "
-            "the recording of losses too: set validation_split=None to train without early "
-            "stopping, and verbose=0 to print nothing."
         )

@@ -2,25 +2,9 @@
 
 import numpy as np
 
-from ._samples import (
-    as_channels,
-    column_names,
-    draw_image,
-    draw_series,
-    format_value,
-    kind_of_explainer,
-    resolve_kind,
-    rows_of,
-)
-from ._style import (
-    INK,
-    MUTED,
-    centred_norm,
-    diverging_colormap,
-    get_axes,
-    plain_axes,
-    split_axes,
-)
+from ..samples import kind_of_explainer, resolve_kind
+from ._samples import as_channels, column_names, draw_image, draw_series, format_value, rows_of
+from ._style import INK, MUTED, centred_norm, diverging_colormap, get_axes, plain_axes, split_axes
 
 _LABEL = "attribution"
 

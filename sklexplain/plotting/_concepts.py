@@ -2,17 +2,10 @@
 
 import numpy as np
 
-from ..utils._validation import check_positive_int
+from ..samples import kind_of_explainer, resolve_kind
+from ..utils import check_positive_int
 from ._attribution import _coloured_line, _shortened
-from ._samples import (
-    as_channels,
-    column_names,
-    draw_image,
-    format_value,
-    kind_of_explainer,
-    resolve_kind,
-    rows_of,
-)
+from ._samples import as_channels, column_names, draw_image, format_value, rows_of
 from ._style import INK, centred_norm, diverging_colormap, get_axes, plain_axes, split_axes
 
 # Panels side by side, and their sizes in inches.

@@ -2,16 +2,8 @@
 
 import numpy as np
 
-from ._samples import (
-    as_channels,
-    column_names,
-    draw_image,
-    draw_series,
-    format_value,
-    kind_of_explainer,
-    resolve_kind,
-    rows_of,
-)
+from ..samples import kind_of_explainer, resolve_kind
+from ._samples import as_channels, column_names, draw_image, draw_series, format_value, rows_of
 from ._style import BLUE, INK, get_axes, split_axes
 
 

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from ._samples import as_channels, column_names, draw_series, kind_of_explainer, resolve_kind
+from ..samples import kind_of_explainer, resolve_kind
+from ._samples import as_channels, column_names, draw_series
 from ._style import BLUE, INK, ORANGE, centred_norm, diverging_colormap, get_axes, split_axes
 
 _COLORS = {"input": INK, "reference": BLUE, "reconstruction": ORANGE, "difference": INK}

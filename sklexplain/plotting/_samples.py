@@ -1,81 +1,8 @@
 """What a sample is (a row of a table, a series or an image) and how it is drawn in plain."""
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
-from torch import nn
 
-from ..representation._resolve import torch_modules
-from ..utils._validation import check_choice
 from ._style import INK
-
-KINDS = ("table", "series", "image")
-
-_SERIES_MODULES = (nn.Conv1d, nn.RNNBase)
-
-
-def resolve_kind(kind, shape, channel_axis):
-    """Return "table", "series" or "image" for a sample's shape.
-
-    Parameters
-    ----------
-    kind : {"table", "series", "image"} or None
-        What was asked for.
-    shape : tuple of int
-        Shape of one sample.
-    channel_axis : int or None
-        The sample's axis that holds channels.
-
-    Returns
-    -------
-    kind : str
-
-    Raises
-    ------
-    ValueError
-        If the kind is unknown or does not fit to the shape.
-    """
-    if kind is None:
-        if len(shape) == 1:
-            return "table"
-        if len(shape) > 3:
-            raise ValueError(f"samples of shape {shape} cannot be drawn: they have over 3 axes.")
-        return "series" if len(shape) == 2 and channel_axis is not None else "image"
-    check_choice("kind", kind, KINDS)
-    axes = {"table": (1,), "series": (1, 2), "image": (2, 3)}[kind]
-    if len(shape) not in axes:
-        raise ValueError(
-            f"kind={kind!r} does not fit to a sample of shape {shape}, which has {len(shape)} axes."
-        )
-    if kind == "series" and len(shape) == 2 and channel_axis is None:
-        raise ValueError(
-            f"kind='series' with samples of shape {shape}: give channel_axis=0 if it is "
-            "(channels, time), channel_axis=1 if it is (time, channels)."
-        )
-    return kind
-
-
-def kind_of_explainer(explainer):
-    """Return kind and channel axis of an explainer's samples, as far as its network tells.
-
-    Parameters
-    ----------
-    explainer : BaseExplainer
-        Fitted.
-
-    Returns
-    -------
-    kind : {"table", "series", "image"} or None
-        "series" for samples with one axis if there are convolutions over time or recurrent layers.
-    channel_axis : int or None
-    """
-    check_is_fitted(explainer)
-    shape = explainer.input_shape_
-    channel_axis = explainer._representation.channel_axis(len(shape) + 1)
-    if len(shape) == 1:
-        modules = (m for net in torch_modules(explainer.estimator_) for m in net.modules())
-        is_series = any(isinstance(module, _SERIES_MODULES) for module in modules)
-        return ("series" if is_series else "table"), None
-    return None, channel_axis
 
 
 def as_channels(sample, kind, channel_axis):

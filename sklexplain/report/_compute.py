@@ -7,8 +7,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import Bunch
 
 from ..metrics import similarity_rate
-from ..representation._resolve import torch_modules, unwrap
-from ..utils._validation import as_array_like
+from ..representation import torch_modules, unwrap
+from ..utils import as_array_like
 
 _MAX_CLASSES = 20
 

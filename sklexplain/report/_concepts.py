@@ -6,7 +6,7 @@ from sklearn.utils import Bunch
 from ..concepts import SRAEExplainer
 from ..metrics import concept_orthogonality
 from ..plotting import ConceptDisplay
-from ..representation._resolve import unwrap
+from ..representation import unwrap
 from . import _compute, _figures, _words
 from . import _pieces as pieces
 

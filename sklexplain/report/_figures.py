@@ -5,9 +5,22 @@ import io
 
 import numpy as np
 
-from ..plotting import AttributionDisplay, ExampleDisplay, LatentShiftDisplay
-from ..plotting._samples import as_channels, column_names, draw_image, draw_series
-from ..plotting._style import BLUE, INK, MUTED, ORANGE, import_pyplot, plain_axes, split_axes
+from ..plotting import (
+    BLUE,
+    INK,
+    MUTED,
+    ORANGE,
+    AttributionDisplay,
+    ExampleDisplay,
+    LatentShiftDisplay,
+    as_channels,
+    column_names,
+    draw_image,
+    draw_series,
+    import_pyplot,
+    plain_axes,
+    split_axes,
+)
 from ._words import half_window, label_name, over_time
 
 # Narrow enough that letters stay readable on a telephone.

@@ -7,7 +7,7 @@ from string import Template
 
 import numpy as np
 
-from ..plotting._samples import format_value
+from ..plotting import format_value
 from . import _concepts, _decoding, _figures, _words
 from . import _pieces as pieces
 

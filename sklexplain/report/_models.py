@@ -30,6 +30,8 @@ _TRUSTED = frozenset(
         "sklexplain.nets._score_constraint.ScoreConstraint",
         "sklexplain.nets._training.PretextNet",
         "sklexplain.report._recipes.EpochProgress",
+        "sklexplain.scores._score_constraint.ScoreConstraint",
+        "sklexplain.training._pretext.PretextNet",
         "skorch.callbacks.logging.EpochTimer",
         "skorch.callbacks.logging.PrintLog",
         "skorch.callbacks.scoring.PassthroughScoring",

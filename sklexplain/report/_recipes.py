@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from ..datasets import load_ecg5000
 from ..nets import Autoencoder
-from ..representation._resolve import unwrap
+from ..representation import unwrap
 from ._data import InputError, prepare_table
 
 _MAX_TRAIN = 20_000

@@ -14,9 +14,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..attribution import LabelFreeAttributor
 from ..examples import DKNNImportance
-from ..plotting._samples import kind_of_explainer, resolve_kind
 from ..representation import is_fitted
-from ..utils._validation import check_positive_int
+from ..samples import kind_of_explainer, resolve_kind
+from ..utils import check_positive_int
 from . import _compute
 from ._concepts import find_concepts
 from ._decoding import decode_layer

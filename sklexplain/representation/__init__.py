@@ -9,17 +9,29 @@ from ._fitted import (
     shared_or_cloned,
     takes_raw_columns,
 )
+from ._heads import named
+from ._modules import BlackBox, Chain, Stage, layer_table
 from ._representation import Representation
-from ._resolve import no_gradient_reason
+from ._resolve import named_steps, no_gradient_reason, torch_modules, unwrap
+from ._tap import LayerTap
 
 __all__ = [
-    "Representation",
+    "BlackBox",
+    "Chain",
     "check_columns",
     "check_estimator_type",
     "convert",
     "fitted_estimator",
     "is_fitted",
+    "layer_table",
+    "LayerTap",
+    "named",
+    "named_steps",
     "no_gradient_reason",
+    "Representation",
     "shared_or_cloned",
+    "Stage",
     "takes_raw_columns",
+    "torch_modules",
+    "unwrap",
 ]

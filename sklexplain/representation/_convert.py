@@ -14,6 +14,8 @@ from sklearn import decomposition, linear_model, neural_network, preprocessing, 
 from sklearn.feature_selection import SelectorMixin
 from torch import nn
 
+from ..layers import LinearMap
+
 
 class Affine(nn.Module):
     """Column-wise ``(x - center) * scale + offset``, then an optional clip."""
@@ -79,19 +81,6 @@ class Exponential(nn.Module):
 
     def forward(self, x):
         return x.exp()
-
-
-class LinearMap(nn.Module):
-    """``((x - center) @ weight.T + bias) / scale``, centred first so that no digits are lost."""
-
-    def __init__(self, weight, bias=0.0, center=0.0, scale=1.0):
-        super().__init__()
-        for name, value in (("weight", weight), ("bias", bias), ("center", center)):
-            self.register_buffer(name, torch.as_tensor(np.array(value, dtype=np.float64)))
-        self.register_buffer("scale", torch.as_tensor(np.array(scale, dtype=np.float64)))
-
-    def forward(self, x):
-        return ((x.to(self.weight.dtype) - self.center) @ self.weight.T + self.bias) / self.scale
 
 
 class BinaryProbabilities(nn.Module):

@@ -6,12 +6,20 @@ import numpy as np
 import torch
 from sklearn.exceptions import NotFittedError
 
-from ..utils._validation import check_columns_numeric
+from ..layers import (
+    CHANNELS_FIRST,
+    CHANNELS_LAST,
+    batch_axis,
+    find_points,
+    parse_path,
+    pick,
+    run_to,
+    unknown_layer,
+)
+from ..utils import check_columns_numeric
 from ._convert import Identity
 from ._heads import as_tensor, named, numpy_dtype
-from ._layers import batch_axis, parse_path, pick, run_to, unknown_layer
 from ._modules import BlackBox, Stage, first_step, layer_table, stages, without_link
-from ._points import CHANNELS_FIRST, CHANNELS_LAST, find_points
 from ._resolve import NoTorchForm, Parts, black_box, decompose, torch_modules, unwrap
 from ._session import checked_device, frozen
 

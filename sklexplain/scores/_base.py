@@ -6,10 +6,9 @@ from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
-from ..attribution._aggregators import AGGREGATORS
-from ..attribution._maps import SALIENCIES, check_grad_cam, unit_maps
 from ..base import BaseExplainer
-from ..utils._validation import check_choice, check_positive_int
+from ..layers import AGGREGATORS, SALIENCIES, check_grad_cam, unit_maps
+from ..utils import check_choice, check_positive_int
 from ._sampling import draw_units, standard_error, t_quantile
 
 

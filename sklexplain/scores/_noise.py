@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..utils._validation import check_choice
+from ..utils import check_choice
 
 NOISES = ("data", "unit", "permuted")
 

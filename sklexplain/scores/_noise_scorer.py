@@ -6,9 +6,8 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 
-from ..attribution._aggregators import aggregate
-from ..attribution._maps import layer_maps
-from ..utils._validation import check_choice, check_positive_int
+from ..layers import aggregate, layer_maps
+from ..utils import check_choice, check_positive_int
 from ._base import LayerScorer, check_reducing
 from ._drift import DriftReference, split_in_halves
 from ._functions import excess_over_benchmark, min_max_scaled, noise_scores

@@ -1,5 +1,46 @@
 """Helpers shared by the rooms, and checks for explainers of one's own."""
 
-from ._randomization import randomized_layers
+from ._checks import check_encode, check_numbers, encoded
+from ._random import draw_seed, seeded
+from ._scores import harmonic_mean
+from ._validation import (
+    as_array_like,
+    cast_checked,
+    check_choice,
+    check_columns_numeric,
+    check_finite,
+    check_positive_int,
+    validate_X,
+)
 
-__all__ = ["randomized_layers"]
+__all__ = [
+    "as_array_like",
+    "cast_checked",
+    "check_choice",
+    "check_columns_numeric",
+    "check_encode",
+    "check_finite",
+    "check_numbers",
+    "check_positive_int",
+    "draw_seed",
+    "encoded",
+    "harmonic_mean",
+    "seeded",
+    "validate_X",
+]
+
+
+def __getattr__(name):
+    """Keep a name importable from where it used to be, without importing upward before that."""
+    if name == "randomized_layers":
+        import warnings
+
+        from ..training import randomized_layers
+
+        warnings.warn(
+            "sklexplain.utils.randomized_layers has moved: import it from sklexplain.training.",
+            FutureWarning,
+            stacklevel=2,
+        )
+        return randomized_layers
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,6 +1,9 @@
 """Seeds."""
 
+from contextlib import contextmanager
+
 import numpy as np
+import torch
 from sklearn.utils import check_random_state
 
 
@@ -20,3 +23,31 @@ def draw_seed(random_state):
     if random_state is None:
         return int(np.random.default_rng().integers(2**31 - 1))
     return int(check_random_state(random_state).randint(2**31 - 1))
+
+
+@contextmanager
+def seeded(seed, device="cpu"):
+    """Seed torch's generators inside a with block; they are as before afterwards.
+
+    Parameters
+    ----------
+    seed : int
+        The seed.
+
+    device : str or torch.device, default="cpu"
+        The device on which things are drawn, besides the CPU.
+
+    Yields
+    ------
+    None
+    """
+    device = torch.device(device)
+    cuda = device.type == "cuda"
+    index = torch.cuda.current_device() if cuda and device.index is None else device.index
+    with torch.random.fork_rng(devices=[index] if cuda else []):
+        # Not torch.manual_seed, which seeds all GPUs, also those that are not restored here.
+        torch.default_generator.manual_seed(seed)
+        if cuda:
+            with torch.cuda.device(index):
+                torch.cuda.manual_seed(seed)
+        yield

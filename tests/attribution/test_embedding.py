@@ -14,9 +14,8 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from sklexplain import EmbeddingAttributor
-from sklexplain.attribution._maps import layer_maps
+from sklexplain.layers import find_points, layer_maps
 from sklexplain.nets import Autoencoder
-from sklexplain.representation._jacobian import find_points
 from tests.cases import NETS, Transformer, make_net, make_X
 from tests.representation.test_jacobian import looped
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from sklexplain import LabelFreeAttributor
 from sklexplain.attribution import time_segments
-from sklexplain.attribution._methods import GRADIENT_METHODS, METHODS, PERTURBATION_METHODS
+from sklexplain.explaining import GRADIENT_METHODS, METHODS, PERTURBATION_METHODS
 from sklexplain.metrics import completeness_error
 from tests.cases import NETS, encode, make_net, make_X
 

@@ -19,16 +19,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import (
-    MinMaxScaler,
-    OneHotEncoder,
-    OrdinalEncoder,
-    StandardScaler,
-)
+from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, OrdinalEncoder, StandardScaler
 from torch import nn
 
 from sklexplain import LabelFreeAttributor
-from sklexplain.attribution._methods import GRADIENT_METHODS, METHODS, PERTURBATION_METHODS
+from sklexplain.explaining import GRADIENT_METHODS, METHODS, PERTURBATION_METHODS
 from sklexplain.nets import Autoencoder
 
 RNG = np.random.RandomState(0)

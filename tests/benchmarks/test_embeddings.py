@@ -41,7 +41,7 @@ def test_maps_of_all_combinations_are_those_of_the_estimator(net):
     from embedding_sparsity import all_maps
     from embeddings import SALIENCIES
 
-    from sklexplain.representation._jacobian import find_points
+    from sklexplain.layers import find_points
 
     net.double()
     encoder, layer, X = net.encoder(), "blocks.1.conv2", digits(1).astype(np.float64)

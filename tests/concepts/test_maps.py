@@ -10,7 +10,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from torch import nn
 
 from sklexplain import LabelFreeAttributor, SRAEExplainer
-from sklexplain.attribution._methods import METHODS
+from sklexplain.explaining import METHODS
 from tests.cases import make_net, make_X
 
 QUICK = {

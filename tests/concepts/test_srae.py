@@ -219,7 +219,7 @@ def test_every_penalty_trains(penalty):
 
 def test_a_file_instead_of_memory_changes_nothing(monkeypatch):
     from sklexplain.concepts import _srae
-    from sklexplain.representation._buffer import activation_buffer
+    from sklexplain.layers import activation_buffer
 
     expected, X = explain("conv2d", layer="0")
     buffers = []
@@ -257,7 +257,7 @@ def test_early_stopping_keeps_the_best_epoch():
     curve = explainer.validation_loss_curve_
     assert explainer.n_epochs_ == len(curve) < 100
     assert 5 + np.argmin(curve[5:]) == len(curve) - 4
-    from sklexplain.nets._training import split_validation
+    from sklexplain.training import split_validation
 
     _, valid = split_validation(0.3, X, None, None, explainer.seed_)
     y = explainer.target_values(X)

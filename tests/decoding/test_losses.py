@@ -5,12 +5,12 @@ import pytest
 import torch
 from sklearn.metrics import r2_score
 
+from sklexplain.decoding import gaussian_divergence
 from sklexplain.decoding._losses import (
     binary_cross_entropy,
     class_loss,
     explained_share,
     find_link,
-    gaussian_divergence,
     log_probabilities,
     squared_deviation,
     squared_error,

@@ -10,9 +10,10 @@ from torch import nn
 
 from sklexplain import InfluenceImportance, TracInImportance
 from sklexplain.examples import _influence
-from sklexplain.examples._solvers import JacobianSolver, RowsSolver, conjugate_gradients
+from sklexplain.gradients import JacobianSolver, RowsSolver
+from sklexplain.gradients._solvers import conjugate_gradients
+from sklexplain.gradients._terms import Explicit
 from sklexplain.nets import Autoencoder
-from sklexplain.representation._gradient_terms import Explicit
 from tests.cases import NETS, make_reconstructor, make_X
 
 RNG = np.random.default_rng(0)

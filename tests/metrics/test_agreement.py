@@ -47,7 +47,7 @@ def test_blocks_of_queries_change_nothing(monkeypatch):
     importance = RNG.normal(size=(11, 9))
     y_query, y_train = RNG.integers(0, 3, size=11), RNG.integers(0, 3, size=9)
     whole = similarity_rate(importance, y_query, y_train, n_top=[2, 9])
-    monkeypatch.setattr("sklexplain.metrics._agreement._BLOCK", 20)
+    monkeypatch.setattr("sklexplain.examples._agreement._BLOCK", 20)
     np.testing.assert_allclose(similarity_rate(importance, y_query, y_train, n_top=[2, 9]), whole)
 
 

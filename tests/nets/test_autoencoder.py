@@ -29,8 +29,8 @@ from torch.nn import functional as F
 
 from sklexplain.datasets import load_ecg5000, make_motif_series, make_relevant_columns
 from sklexplain.nets import Autoencoder
-from sklexplain.nets._training import PretextNet, corrupt
-from sklexplain.utils._random import draw_seed
+from sklexplain.training import PretextNet, corrupt
+from sklexplain.utils import draw_seed
 
 X, Y, _ = make_relevant_columns(60, random_state=0)  # (60, 10), two factors
 

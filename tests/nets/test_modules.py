@@ -2,10 +2,16 @@ import pytest
 import torch
 from torch import nn
 
-from sklexplain.nets import AutoencoderModule, Conv1dAutoencoder, LSTMAutoencoder, MLPAutoencoder
-from sklexplain.nets._modules import build_autoencoder, find_module_class
+from sklexplain.nets import (
+    AutoencoderModule,
+    Conv1dAutoencoder,
+    LSTMAutoencoder,
+    MLPAutoencoder,
+    build_autoencoder,
+)
+from sklexplain.nets._modules import find_module_class
 from sklexplain.nets._net import check_module_shapes
-from sklexplain.nets._training import seeded
+from sklexplain.utils import seeded
 
 
 @pytest.fixture(autouse=True)

@@ -16,8 +16,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from torch import nn
 
 from sklexplain import ClaDecExplainer
-from sklexplain.plotting import ReconstructionDisplay
-from sklexplain.plotting._style import INK
+from sklexplain.plotting import INK, ReconstructionDisplay
 
 OPTIONS = {"max_epochs": 1, "validation_split": None, "random_state": 0}
 

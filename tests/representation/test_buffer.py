@@ -15,8 +15,8 @@ from sklearn.preprocessing import StandardScaler
 from skorch import NeuralNetClassifier
 from torch import nn
 
-from sklexplain.representation import Representation
-from sklexplain.representation._buffer import LayerTap, activation_buffer
+from sklexplain.layers import activation_buffer
+from sklexplain.representation import LayerTap, Representation
 from tests.cases import make_net, make_X
 
 

@@ -409,7 +409,7 @@ class TestModels:
 @pytest.mark.parametrize("scorer_class", SCORERS)
 @pytest.mark.parametrize("regime", ["columns", "affine"])
 def test_few_activations_and_affine_ends_change_nothing(monkeypatch, scorer_class, regime):
-    from sklexplain.representation import _jacobian
+    from sklexplain.layers import _jacobian
 
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(5, 3), nn.Tanh(), nn.Linear(3, 24)).double()

@@ -2,7 +2,7 @@ from statistics import harmonic_mean as expected
 
 import pytest
 
-from sklexplain.utils._scores import harmonic_mean
+from sklexplain.utils import harmonic_mean
 
 
 def test_harmonic_mean():

@@ -1,0 +1,298 @@
+"""How far a representation moves when important features are masked."""
+
+import numbers
+import warnings
+
+import numpy as np
+from scipy.integrate import trapezoid
+from sklearn.utils import Bunch, check_random_state
+
+from ..utils import check_encode, check_numbers, check_positive_int, encoded
+
+
+def latent_shift_curve(
+    encode,
+    X,
+    attributions,
+    *,
+    mask_value,
+    fractions=(0.05, 0.1, 0.2, 0.5, 0.8, 1.0),
+    channel_axis=None,
+    groups=None,
+    n_random=10,
+    random_state=None,
+    batch_size=1024,
+):
+    r"""Latent shift when the most, the least or random features are masked.
+
+    For every sample the M features of largest \|attribution\| are replaced by ``mask_value``, and
+    the shift of the representation,
+
+    .. math:: \| f(x) - f(m \odot \bar x + (1 - m) \odot x) \|,
+
+    is averaged over samples (the consistency check of [1]_, section 4.1 and figure 2). Good
+    attributions shift the representation more than random masks do. Curves compare explanations of
+    *one* encoder; between encoders, lengths in latent space mean different things.
+
+    Parameters
+    ----------
+    encode : callable
+        From an ndarray of samples (n, ...) to an ndarray (n, n_units).
+    X : array-like of shape (n, ...)
+        Samples.
+    attributions : array-like of shape (n, ...)
+        Attributions, of the shape of X, or without its channel axis.
+    mask_value : float or array-like
+        What masked entries are set to; broadcast to one sample.
+    fractions : array-like of float, default=(0.05, 0.1, 0.2, 0.5, 0.8, 1.0)
+        Shares of the features that are masked; M is rounded up.
+    channel_axis : int or None, default=None
+        Axis of one sample's array that holds channels: its entries are masked together, and ranked
+        by the sum of \|attribution\| over it. None: every entry is a feature.
+    groups : array-like of int or None, default=None
+        Feature that each entry of one sample belongs to, 0 to n_features - 1; the entries of a
+        feature are masked together, and ``attributions`` has shape (n, ...) with n_features
+        entries a sample.
+    n_random : int, default=10
+        Number of random orders, each common to all samples.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the random orders.
+    batch_size : int, default=1024
+        Most samples given to ``encode`` at once.
+
+    Returns
+    -------
+    curve : :class:`~sklearn.utils.Bunch`
+        fractions : ndarray of shape (n_points,)
+            Share of features masked, M / n_features, without repeats, starting at 0.
+        n_masked : ndarray of shape (n_points,)
+            M.
+        most, least, random : ndarray of shape (n_points,)
+            Mean shift when the most important, the least important, or random features are masked;
+            starting at 0.
+        random_std : ndarray of shape (n_points,)
+            Standard deviation of ``random`` over the ``n_random`` orders.
+        full_shift : float
+            Mean shift when everything is masked.
+        area_ratio : float
+            Trapezoid area under ``most`` over that under ``random``; 1 is chance.
+        separation : float
+            Area under ``most`` minus that under ``least``, over ``full_shift``.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, values are not finite, or a fraction is outside [0, 1].
+    TypeError
+        If ``encode`` is not callable.
+
+    Warns
+    -----
+    UserWarning
+        If no mask shifts the representation; ``area_ratio`` is then 1 and ``separation`` 0.
+
+    Notes
+    -----
+    Equal attributions are ranked in the order of the features, so that results repeat; the least
+    important features are those at the end of the same ranking.
+
+    References
+    ----------
+    .. [1] J. Crabbé and M. van der Schaar, "Label-Free Explainability for Unsupervised Models",
+       ICML 2022.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklexplain.metrics import latent_shift_curve
+    >>> X = np.random.default_rng(0).normal(size=(50, 4))
+    >>> encode = lambda X: X[:, :1]  # only the first feature matters
+    >>> perfect = X * [1, 0, 0, 0]
+    >>> curve = latent_shift_curve(encode, X, perfect, mask_value=0.0, random_state=0)
+    >>> curve.n_masked
+    array([0, 1, 2, 4])
+    >>> bool(curve.area_ratio > 1)
+    True
+    """
+    check_encode(encode)
+    check_positive_int("batch_size", batch_size)
+    check_positive_int("n_random", n_random)
+    X = check_numbers("X", X, min_ndim=2)
+    attributions = check_numbers("attributions", attributions)
+    if groups is None:
+        axis = _checked_axis(channel_axis, X.ndim - 1)
+        groups = _position_groups(X.shape[1:], axis)
+        attributions = _without_channels(X, attributions, axis)
+    else:
+        groups = _checked_groups(groups, X, attributions, channel_axis)
+    ranks = _ranks(attributions)  # (n, n_features)
+    n_features = ranks.shape[1]
+    mask_value = _checked_mask_value(mask_value, X)
+    n_masked = _mask_sizes(fractions, n_features)
+    rng = check_random_state(random_state)
+    orders = np.stack([rng.permutation(n_features) for _ in range(n_random)])
+
+    total = np.zeros((2 + n_random, len(n_masked)))
+    full = 0.0
+    for start in range(0, len(X), batch_size):
+        rows = slice(start, start + batch_size)
+        masks = _Masks(ranks[rows], orders, n_masked, groups)
+        sums, full_sum = _shift_sums(encode, X[rows], masks, mask_value, batch_size)
+        total += sums
+        full += full_sum
+    return _summary(total / len(X), full / len(X), n_masked, n_features)
+
+
+class _Masks:
+    """The masks of a few samples: kind 0 most, 1 least, then the random orders."""
+
+    def __init__(self, ranks, orders, n_masked, groups):
+        self.ranks, self.orders, self.n_masked = ranks, orders, n_masked
+        self.groups = groups
+        # Masking nothing shifts nothing, and masking everything is the same for every kind.
+        partial = np.flatnonzero((n_masked > 0) & (n_masked < ranks.shape[1]))
+        self.keys = [(kind, point) for kind in range(2 + len(orders)) for point in partial]
+
+    def __call__(self, kind, point):
+        m = self.n_masked[point]
+        if kind == 0:
+            mask = self.ranks < m
+        elif kind == 1:
+            mask = self.ranks >= self.ranks.shape[1] - m
+        else:
+            mask = np.broadcast_to(self.orders[kind - 2] < m, self.ranks.shape)
+        return mask[:, self.groups]
+
+
+def _shift_sums(encode, X, masks, mask_value, batch_size):
+    """Shifts summed over a few samples: per kind and point, and with everything masked."""
+    z = encoded(encode, X)
+    # Rounding differs with the size of a batch; what it alone can move is no shift.
+    smallest = 32 * np.finfo(z.dtype).eps * np.linalg.norm(z, axis=1)
+    z = z.astype(np.float64)
+
+    def shift(masked):
+        difference = encoded(encode, masked).reshape(-1, *z.shape) - z
+        lengths = np.linalg.norm(difference, axis=2)
+        return np.where(lengths > smallest, lengths, 0.0).sum(axis=1)
+
+    full = shift(np.broadcast_to(mask_value, X.shape).astype(_dtype(X, mask_value)))[0]
+    sums = np.zeros((2 + len(masks.orders), len(masks.n_masked)))
+    sums[:, masks.n_masked == masks.ranks.shape[1]] = full
+    per_call = max(1, batch_size // len(X))  # few samples: several masks in one call
+    for i in range(0, len(masks.keys), per_call):
+        keys = masks.keys[i : i + per_call]
+        masked = np.concatenate([np.where(masks(*key), mask_value, X) for key in keys])
+        sums[tuple(np.transpose(keys))] = shift(masked.astype(_dtype(X, mask_value), copy=False))
+    return sums, full
+
+
+def _dtype(X, mask_value):
+    return np.result_type(X, mask_value)
+
+
+def _summary(curves, full_shift, n_masked, n_features):
+    fractions = n_masked / n_features
+    most, least, draws = curves[0], curves[1], curves[2:]
+    random = draws.mean(axis=0)
+    if full_shift == 0 and not curves.any():
+        warnings.warn(
+            "no mask shifts the representation, so there is nothing to compare; area_ratio is "
+            "set to 1, which is chance. Is the encoder constant, or mask_value equal to X?",
+            UserWarning,
+            stacklevel=3,
+        )
+        ratio, separation = 1.0, 0.0
+    else:
+        areas = trapezoid([most, least, random], fractions, axis=1)
+        ratio = areas[0] / areas[2] if areas[2] > 0 else (np.inf if areas[0] > 0 else 1.0)
+        separation = (areas[0] - areas[1]) / full_shift if full_shift > 0 else np.nan
+    return Bunch(
+        fractions=fractions,
+        n_masked=n_masked,
+        most=most,
+        least=least,
+        random=random,
+        random_std=draws.std(axis=0),
+        full_shift=float(full_shift),
+        area_ratio=float(ratio),
+        separation=float(separation),
+    )
+
+
+def _position_groups(shape, axis):
+    """Return the number of every entry's position; channels share it."""
+    positions = [1 if i == axis else size for i, size in enumerate(shape)]
+    return np.broadcast_to(np.arange(np.prod(positions)).reshape(positions), shape)
+
+
+def _without_channels(X, attributions, axis):
+    b = np.abs(attributions.astype(np.float64))
+    without = X.shape if axis is None else X.shape[: axis + 1] + X.shape[axis + 2 :]
+    if b.shape == X.shape:
+        return b if axis is None else b.sum(axis=axis + 1)
+    if b.shape != without:
+        either = f"{X.shape}" if axis is None else f"{X.shape}, or {without} without the channels"
+        raise ValueError(f"attributions have shape {b.shape}, but X needs {either}.")
+    return b
+
+
+def _checked_groups(groups, X, attributions, channel_axis):
+    if channel_axis is not None:
+        raise ValueError(f"channel_axis={channel_axis} and groups cannot both be given.")
+    groups = np.asarray(groups)
+    if groups.shape != X.shape[1:] or groups.dtype.kind not in "iu":
+        raise ValueError(
+            f"groups must be integers of one sample's shape {X.shape[1:]}; got "
+            f"{groups.dtype} of shape {groups.shape}."
+        )
+    n_features = int(np.prod(attributions.shape[1:]))
+    if len(attributions) != len(X) or groups.min() < 0 or groups.max() >= n_features:
+        raise ValueError(
+            f"attributions have shape {attributions.shape}, but groups numbers features "
+            f"{groups.min()} to {groups.max()} and X has {len(X)} samples."
+        )
+    return groups
+
+
+def _ranks(attributions):
+    """Rank of every feature in its sample, 0 for the most important."""
+    b = np.abs(attributions.reshape(len(attributions), -1).astype(np.float64))
+    order = np.argsort(-b, axis=1, kind="stable")
+    ranks = np.empty_like(order)
+    np.put_along_axis(ranks, order, np.arange(order.shape[1])[None], axis=1)
+    return ranks
+
+
+def _checked_axis(channel_axis, ndim):
+    if channel_axis is None:
+        return None
+    if not isinstance(channel_axis, numbers.Integral) or isinstance(channel_axis, bool):
+        raise TypeError(f"channel_axis={channel_axis!r} must be an integer or None.")
+    if not -ndim <= channel_axis < ndim or ndim == 1:
+        raise ValueError(
+            f"channel_axis={channel_axis} is no channel axis of samples with {ndim} axes; it is "
+            "counted in one sample's array: 0 for (channels, time), 1 for (time, channels)."
+        )
+    return int(channel_axis) % ndim
+
+
+def _checked_mask_value(mask_value, X):
+    mask_value = check_numbers("mask_value", mask_value, min_ndim=0)
+    try:
+        np.broadcast_to(mask_value, X.shape[1:])
+    except ValueError:
+        raise ValueError(
+            f"mask_value of shape {mask_value.shape} cannot be broadcast to one sample, of shape "
+            f"{X.shape[1:]}."
+        ) from None
+    return mask_value.astype(X.dtype) if X.dtype.kind == "f" else mask_value
+
+
+def _mask_sizes(fractions, n_features):
+    fractions = np.ravel(check_numbers("fractions", fractions, min_ndim=0)).astype(np.float64)
+    if fractions.min() < 0 or fractions.max() > 1:
+        raise ValueError(f"fractions={fractions.tolist()} must lie in [0, 1].")
+    # Rounded first: 0.07 * 100 is a hair above 7.
+    sizes = np.ceil(np.round(fractions * n_features, 9)).astype(int)
+    return np.unique(np.append(sizes, 0))

@@ -1,0 +1,48 @@
+"""How much of a map is in few places."""
+
+import numpy as np
+
+from ..utils import check_numbers
+
+
+def map_sparsity(maps, *, absolute=False):
+    """Mean of every map after scaling it to [0, 1]; lower is sparser.
+
+    The measure below the maps of Fig. 2 in [1]_. A constant map has no place that differs from
+    the others, is scaled to zeros and so counts 0.
+
+    Parameters
+    ----------
+    maps : array-like of shape (n, ...)
+        Maps of n samples, of `EmbeddingAttributor`, for example.
+    absolute : bool, default=False
+        Take absolute values first, for maps with signs (means).
+
+    Returns
+    -------
+    sparsity : ndarray of shape (n,)
+        Between 0 and 1.
+
+    Raises
+    ------
+    ValueError
+        If values are not finite or there are none.
+
+    References
+    ----------
+    .. [1] M. Bertolini, D.-A. Clevert, F. Montanari, "Explaining, Evaluating and Enhancing Neural
+       Networks' Learned Representations", 2022, section 2.2.
+
+    Examples
+    --------
+    >>> from sklexplain.metrics import map_sparsity
+    >>> map_sparsity([[0.0, 0.0, 0.0, 8.0], [1.0, 3.0, 3.0, 3.0]])
+    array([0.25, 0.75])
+    """
+    maps = check_numbers("maps", maps, min_ndim=2)
+    flat = maps.reshape(len(maps), -1).astype(np.float64)
+    flat = np.abs(flat) if absolute else flat
+    low, high = flat.min(axis=1), flat.max(axis=1)
+    span = high - low
+    mean = (flat - low[:, None]).mean(axis=1)
+    return np.divide(mean, span, out=np.zeros(len(maps)), where=span > 0)

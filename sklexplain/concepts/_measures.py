@@ -1,0 +1,299 @@
+"""Measures of explanations by concepts: faithful, local, distinct."""
+
+import numpy as np
+from sklearn.utils import Bunch
+
+from ..explaining import resolve_groups
+from ..utils import check_numbers, check_positive_int
+
+
+def faithfulness(y_true, y_approx):
+    r"""How well an approximation tells a network's output.
+
+    .. math:: F_{reg} = \frac 1 M \sum_m |\bar y_m - \hat y_m|
+
+    is the paper's measure ([1]_, section 3), in the output's units; R² is free of them.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n,) or (n, n_targets)
+        The network's own output, for example ``explainer.target_values(X)``.
+    y_approx : array-like of y_true's shape
+        Its approximation, for example ``explainer.predict(X)``.
+
+    Returns
+    -------
+    result : Bunch
+        ``f_reg``, the mean absolute difference (0 is best); ``r2``, the coefficient of
+        determination averaged over the targets that vary (1 is best; NaN if none does).
+
+    Raises
+    ------
+    ValueError
+        If shapes differ or values are not finite.
+
+    References
+    ----------
+    .. [1] Z. Qi, F. Li, "Learning Explainable Embeddings for Deep Networks", NIPS 2017 workshop.
+
+    Examples
+    --------
+    >>> from sklexplain.metrics import faithfulness
+    >>> result = faithfulness([0.0, 1.0, 2.0], [0.0, 1.0, 1.5])
+    >>> round(result.f_reg, 3), round(result.r2, 3)
+    (0.167, 0.875)
+    """
+    y_true = check_numbers("y_true", y_true).astype(np.float64)
+    y_approx = check_numbers("y_approx", y_approx).astype(np.float64)
+    if y_true.shape != y_approx.shape:
+        raise ValueError(
+            f"y_true has shape {y_true.shape}, but y_approx has {y_approx.shape}; they must be "
+            "alike, else one would be compared with every other."
+        )
+    error = np.square(y_true - y_approx).sum(axis=0)
+    total = np.square(y_true - y_true.mean(axis=0)).sum(axis=0)
+    # What rounding alone makes vary does not.
+    varies = total > len(y_true) * (1e-12 * np.abs(y_true).max(axis=0)) ** 2
+    r2 = float(np.mean(1 - error[varies] / total[varies])) if np.any(varies) else float("nan")
+    return Bunch(f_reg=float(np.abs(y_true - y_approx).mean()), r2=r2)
+
+
+def locality(attributions, parts, *, active=None, feature_names=None, average=True):
+    r"""Entropy of where concepts look, over parts of a sample: lower is more local.
+
+    With :math:`S_p^{n,m}` the share of concept n's absolute attribution in sample m that lies in
+    part p, and :math:`\bar S_p^n` its mean over the samples, the locality of a concept is ([1]_,
+    section 3)
+
+    .. math:: H_n = -\sum_p \bar S_p^n \log \bar S_p^n,
+
+    in nats: 0 if all is in one part, :math:`\log P` if it is spread evenly over all P.
+
+    Parameters
+    ----------
+    attributions : array-like of shape (n, n_concepts, *shape)
+        Maps of the concepts, for example ``explainer.concept_attributions(X)``. The order of
+        channels and positions is that of the samples.
+    parts : array-like or dict
+        The part of every entry: integer or string labels that broadcast to ``shape``
+        (`sklexplain.attribution.time_segments`, `grid_parts`, `voronoi_parts`), or for columns
+        {name: list of columns}; or each sample's own integer labels, which broadcast to
+        (n, *shape) and have one axis more than a sample. Entries of a negative label are in no
+        part.
+    active : array-like of bool of shape (n_concepts,) or None, default=None
+        Which concepts are used (``explainer.active_concepts_``); others are left out. None: all.
+        A concept without any attribution in a part is always left out.
+    feature_names : array-like of str or None, default=None
+        Column names, if ``parts`` names columns.
+    average : bool, default=True
+        Whether to return the mean over concepts.
+
+    Returns
+    -------
+    locality : float, or ndarray of shape (n_concepts,)
+        In nats; NaN for concepts that are left out if ``average`` is False.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, values are not finite, or no concept is left.
+
+    References
+    ----------
+    .. [1] Z. Qi, F. Li, "Learning Explainable Embeddings for Deep Networks", NIPS 2017 workshop.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklexplain.metrics import locality
+    >>> maps = np.array([[[1.0, 1.0, 0.0, 0.0], [1.0, 1.0, -1.0, 1.0]]])  # 1 sample, 2 concepts
+    >>> locality(maps, [0, 0, 1, 1], average=False).round(3)
+    array([0.   , 0.693])
+    """
+    maps = np.abs(check_numbers("attributions", attributions, min_ndim=3)).astype(np.float64)
+    n, n_concepts, shape = maps.shape[0], maps.shape[1], maps.shape[2:]
+    used = _check_active(active, n_concepts)
+    index, n_parts = _part_index(parts, n, shape, feature_names)
+    mass = np.zeros((n, n_concepts, n_parts))
+    for i, own in enumerate(np.broadcast_to(index, (n, index.shape[-1]))):
+        inside = own >= 0
+        one_hot = np.eye(n_parts)[own[inside]]  # (entries, n_parts)
+        mass[i] = maps[i].reshape(n_concepts, -1)[:, inside] @ one_hot
+    totals = mass.sum(axis=2, keepdims=True)
+    seen = totals[..., 0] > 0  # a sample without any attribution has no distribution
+    shares = np.divide(mass, totals, out=np.zeros_like(mass), where=totals > 0)
+    used = used & seen.any(axis=0)
+    if not used.any():
+        raise ValueError("no concept that is used has any attribution in a part.")
+    mean = shares.sum(axis=0) / np.maximum(seen.sum(axis=0), 1)[:, None]
+    logs = np.log(np.where(mean > 0, mean, 1.0))
+    entropy = np.where(used, np.abs((mean * logs).sum(axis=1)), np.nan)
+    return float(entropy[used].mean()) if average else entropy
+
+
+def _check_active(active, n_concepts):
+    """Return which concepts are used, an array of bool."""
+    used = np.ones(n_concepts, dtype=bool) if active is None else np.asarray(active)
+    if used.dtype != bool or used.shape != (n_concepts,):
+        raise ValueError(
+            f"active must hold a bool for each of the {n_concepts} concepts, but has shape "
+            f"{used.shape} and dtype {used.dtype}."
+        )
+    return used
+
+
+def _part_index(parts, n, shape, feature_names):
+    """Return the number of every entry's part, (1 or n, entries), and how many there are."""
+    if not isinstance(parts, dict):
+        labels = np.asarray(parts)
+        if labels.ndim == len(shape) + 1:
+            if labels.dtype.kind not in "iu":
+                raise ValueError("parts: labels of every sample must be integers.")
+            try:
+                labels = np.broadcast_to(labels, (n, *shape))
+            except ValueError:
+                raise ValueError(
+                    f"parts of shape {labels.shape} fit neither one sample, of shape {shape}, nor "
+                    f"all {n}; add an axis for channels, as in parts[:, None]."
+                ) from None
+            return _numbered(labels.reshape(n, -1))
+        if labels.dtype.kind in "iu" and (labels < 0).any():
+            try:
+                labels = np.broadcast_to(labels, shape)
+            except ValueError:
+                raise ValueError(
+                    f"parts of shape {labels.shape} do not fit a sample, of shape {shape}."
+                ) from None
+            return _numbered(labels.reshape(1, -1))
+    try:
+        index, names = resolve_groups(parts, shape, feature_names)
+    except ValueError as error:
+        raise ValueError(str(error).replace("groups", "parts")) from None
+    return index.reshape(1, -1), len(names)
+
+
+def _numbered(labels):
+    """Renumber the labels that there are, from 0 on; negative ones become -1."""
+    found = np.unique(labels[labels >= 0])
+    if len(found) == 0:
+        raise ValueError("parts: every label is negative, so there is no part.")
+    return np.where(labels < 0, -1, np.searchsorted(found, labels)), len(found)
+
+
+def voronoi_parts(keypoints, shape):
+    """Label positions by the nearest keypoint.
+
+    Parameters
+    ----------
+    keypoints : array-like of shape (n_keypoints, n_axes) or (n, n_keypoints, n_axes)
+        Positions in pixels, an axis each: (row, column) for images. Keypoints with NaN are absent.
+    shape : tuple of int
+        Size of every axis: (height, width) for images.
+
+    Returns
+    -------
+    labels : ndarray of int64 of shape (*shape) or (n, *shape)
+        Position of the nearest keypoint in the list; of equally near ones the first.
+
+    Raises
+    ------
+    ValueError
+        If keypoints do not have as many coordinates as there are axes, or all are absent.
+
+    Examples
+    --------
+    >>> from sklexplain.metrics import voronoi_parts
+    >>> voronoi_parts([[0, 0], [0, 4]], (2, 5)).tolist()
+    [[0, 0, 0, 1, 1], [0, 0, 0, 1, 1]]
+    """
+    points = np.asarray(keypoints, dtype=np.float64)
+    shape = tuple(check_positive_int("shape: a size", size) for size in shape)
+    if points.ndim not in (2, 3) or points.shape[-1] != len(shape) or points.shape[-2] == 0:
+        raise ValueError(
+            f"keypoints of shape {points.shape} must be (n_keypoints, {len(shape)}) or (n, "
+            f"n_keypoints, {len(shape)}) for positions of shape {shape}."
+        )
+    grid = np.stack(np.indices(shape), axis=-1).reshape(-1, len(shape))  # (positions, axes)
+    batch = points.reshape(-1, *points.shape[-2:])
+    labels = np.empty((len(batch), len(grid)), dtype=np.int64)
+    for i, own in enumerate(batch):
+        absent = np.isnan(own).any(axis=1)
+        if absent.all():
+            raise ValueError(f"keypoints: all those of sample {i} are absent.")
+        distance = np.square(grid[:, None] - np.where(absent[:, None], 0.0, own)).sum(axis=2)
+        distance[:, absent] = np.inf
+        labels[i] = distance.argmin(axis=1)
+    return labels.reshape(*points.shape[:-2], *shape)
+
+
+def grid_parts(shape, n_parts):
+    """Label positions by the cells of a grid.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Size of every axis: (height, width) for images.
+    n_parts : int or tuple of int
+        Number of cells along each axis; cells differ by at most one in size.
+
+    Returns
+    -------
+    labels : ndarray of int64 of shape `shape`
+
+    Raises
+    ------
+    ValueError
+        If there are more cells than positions along an axis.
+
+    Examples
+    --------
+    >>> from sklexplain.metrics import grid_parts
+    >>> grid_parts((2, 4), 2).tolist()
+    [[0, 0, 1, 1], [2, 2, 3, 3]]
+    """
+    counts = (n_parts,) * len(shape) if np.ndim(n_parts) == 0 else tuple(n_parts)
+    if len(counts) != len(shape):
+        raise ValueError(f"n_parts={n_parts} must be a number or one for each of {shape}.")
+    cells = []
+    for size, count in zip(shape, counts, strict=True):
+        check_positive_int("n_parts", count)
+        if count > size:
+            raise ValueError(f"n_parts={n_parts}: {count} cells along an axis of {size} positions.")
+        cells.append(np.arange(size) * count // size)
+    return np.ravel_multi_index(np.meshgrid(*cells, indexing="ij"), counts)
+
+
+def concept_orthogonality(concepts, *, active=None):
+    """Mean absolute correlation between different concepts: 0 if they are uncorrelated.
+
+    Parameters
+    ----------
+    concepts : array-like of shape (n, n_concepts)
+        Values of the concepts.
+    active : array-like of bool of shape (n_concepts,) or None, default=None
+        Which concepts are used; others, and those that do not vary, are left out. None: all.
+
+    Returns
+    -------
+    correlation : float
+        Between 0 and 1.
+
+    Raises
+    ------
+    ValueError
+        If fewer than two concepts are left, or values are not finite.
+
+    Examples
+    --------
+    >>> from sklexplain.metrics import concept_orthogonality
+    >>> concept_orthogonality([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    0.0
+    """
+    concepts = check_numbers("concepts", concepts, min_ndim=2).astype(np.float64)
+    used = (np.ptp(concepts, axis=0) > 0) & _check_active(active, concepts.shape[1])
+    if used.sum() < 2:
+        raise ValueError(
+            f"{used.sum()} of {len(used)} concepts are used and vary; at least two are needed."
+        )
+    correlation = np.corrcoef(concepts[:, used], rowvar=False)
+    return float(np.abs(correlation[~np.eye(len(correlation), dtype=bool)]).mean())

@@ -1,0 +1,388 @@
+"""Whether reconstructions help to do the task, and how close to samples they are."""
+
+import copy
+from functools import partial
+
+import numpy as np
+import torch
+from scipy import stats
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import StratifiedKFold
+from sklearn.utils import Bunch, check_consistent_length
+from sklearn.utils.validation import check_is_fitted
+from skorch import NeuralNet, NeuralNetClassifier
+from torch import nn
+
+from ..representation import named, unwrap
+from ..training import draw_weights, undrawn
+from ..utils import check_positive_int, draw_seed, seeded
+
+_N_BOOTSTRAP = 10_000
+
+
+@torch.inference_mode(False)  # else what is copied could not be trained
+def evaluation_accuracy(
+    explainer,
+    X_train,
+    y_train,
+    X_test,
+    y_test,
+    *,
+    classifier=None,
+    confidence_level=0.95,
+    random_state=None,
+):
+    """Accuracy of classifiers that learn from reconstructions instead of samples.
+
+    One fresh classifier learns from the explainer's reconstructions, another from the reference's,
+    and both are tested on reconstructed test samples ([1]_, section IV-A). Reconstructions by the
+    explained layer contain less of a sample than those of the reference; if a classifier does
+    better with them nevertheless, what they do contain is what matters.
+
+    Parameters
+    ----------
+    explainer : ClaDecExplainer
+        Fitted.
+    X_train : array-like or DataFrame of shape (n_train, ...)
+        Samples to learn from, reconstructed.
+    y_train : array-like of shape (n_train,)
+        Their labels.
+    X_test : array-like or DataFrame of shape (n_test, ...)
+        Samples to test on, reconstructed too.
+    y_test : array-like of shape (n_test,)
+        Their labels.
+    classifier : estimator or None, default=None
+        What learns; a clone is fitted. None: what is explained, with newly drawn weights: a clone
+        of an estimator, and of a module a skorch net with Adam, for 20 epochs.
+    confidence_level : float, default=0.95
+        Of the interval.
+    random_state : int, RandomState instance or None, default=None
+        Both classifiers get the same first weights and order of samples from it.
+
+    Returns
+    -------
+    result : Bunch
+        ``explanation`` and ``reference``, the accuracies; ``difference``, the first minus the
+        second, and ``interval`` around it, from resampled test samples (each with both of its
+        answers); ``p_value`` of McNemar's exact test; ``correct_explanation`` and
+        ``correct_reference``, ndarrays of bool. Without a reference, only what does not need it;
+        the rest is None.
+
+    Raises
+    ------
+    ValueError
+        If reconstructions are not what the classifier takes, or its weights cannot be drawn.
+
+    Notes
+    -----
+    The interval is about these two classifiers: it does not say how far others, that start from
+    other weights, would differ.
+
+    References
+    ----------
+    .. [1] J. Schneider, M. Vlachos, "Explaining Neural Networks by Decoding Layer Activations",
+       2020.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.decomposition import PCA
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklexplain import ClaDecExplainer
+    >>> from sklexplain.metrics import evaluation_accuracy
+    >>> X, y = load_iris(return_X_y=True)
+    >>> explainer = ClaDecExplainer(
+    ...     PCA(2), reference=None, max_epochs=20, validation_split=None, random_state=0
+    ... ).fit(X[::2])
+    >>> classifier = LogisticRegression(max_iter=1000)
+    >>> result = evaluation_accuracy(
+    ...     explainer, X[::2], y[::2], X[1::2], y[1::2], classifier=classifier, random_state=0
+    ... )
+    >>> result.explanation > 0.8
+    True
+    """
+    _check_explainer(explainer)
+    check_consistent_length(X_train, y_train)
+    check_consistent_length(X_test, y_test)
+    if not 0 < confidence_level < 1:
+        raise ValueError(f"confidence_level={confidence_level} must be between 0 and 1.")
+    seed = draw_seed(random_state)
+    y_train, y_test = np.asarray(y_train), np.asarray(y_test)
+    fresh = _fresh_classifier(explainer, classifier)
+    like = explainer.estimator_ if classifier is None else None  # whose column names it knows
+    classes = _labels_of_outputs(explainer, y_train) if classifier is None else None
+    correct = []
+    for reconstruct in _reconstructions(explainer, classifier):
+        data = reconstruct(X_train), y_train, reconstruct(X_test)
+        said = _said(fresh, *data, seed, like, classes)
+        correct.append(said == y_test)
+    result = Bunch(explanation=float(correct[0].mean()), correct_explanation=correct[0])
+    for name in ("reference", "correct_reference", "difference", "interval", "p_value"):
+        result[name] = None
+    if len(correct) == 1:
+        return result
+    gained, lost = int((correct[0] & ~correct[1]).sum()), int((correct[1] & ~correct[0]).sum())
+    result.reference, result.correct_reference = float(correct[1].mean()), correct[1]
+    result.difference = (gained - lost) / len(y_test)
+    result.interval = _paired_interval(gained, lost, len(y_test), confidence_level, seed)
+    result.p_value = 1.0
+    if gained + lost > 0:
+        result.p_value = float(stats.binomtest(gained, gained + lost).pvalue)
+    return result
+
+
+def interpretability(explainer, X, *, X_train=None, confidence_level=0.95, random_state=None):
+    """Reconstruction loss beside the reference's: how close explanations are to samples.
+
+    What looks like a sample is easy to understand ([1]_, section IV-B); so a low loss is good. The
+    difference to the reference's is what the explained layer has not kept.
+
+    Parameters
+    ----------
+    explainer : ClaDecExplainer
+        Fitted.
+    X : array-like or DataFrame of shape (n_samples, ...)
+        Samples, best held out.
+    X_train : array-like or DataFrame of shape (n_train, ...) or None, default=None
+        What the explainer was fitted on. If given, a second reference is trained on it from other
+        first weights: by how much it differs from the first is the noise floor of such differences.
+    confidence_level : float, default=0.95
+        Of the interval.
+    random_state : int, RandomState instance or None, default=None
+        Determines the second reference's first weights and order of samples.
+
+    Returns
+    -------
+    result : Bunch
+        ``explanation`` and ``reference``, the squared errors summed over a sample's entries and
+        averaged over samples, in the network's units; ``difference``, the first minus the second,
+        and ``interval`` around it (of a mean of differences, sample by sample); ``noise_floor``,
+        the absolute difference between two references. None for what was not asked for.
+
+    References
+    ----------
+    .. [1] J. Schneider, M. Vlachos, "Explaining Neural Networks by Decoding Layer Activations",
+       2020.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.decomposition import PCA
+    >>> from sklexplain import ClaDecExplainer
+    >>> from sklexplain.metrics import interpretability
+    >>> X, _ = load_iris(return_X_y=True)
+    >>> explainer = ClaDecExplainer(
+    ...     PCA(2), max_epochs=20, validation_split=None, lr=0.01, random_state=0
+    ... ).fit(X)
+    >>> result = interpretability(explainer, X)
+    >>> result.explanation < 1 and result.reference < 1
+    True
+    """
+    _check_explainer(explainer)
+    if not 0 < confidence_level < 1:
+        raise ValueError(f"confidence_level={confidence_level} must be between 0 and 1.")
+    own = explainer.reconstruction_loss(X)
+    result = Bunch(explanation=float(own.mean()))
+    for name in ("reference", "difference", "interval", "noise_floor"):
+        result[name] = None
+    if explainer.reference_decoder_ is None:
+        if X_train is not None:
+            raise ValueError("a noise floor needs a reference: fit with reference='autoencoder'.")
+        return result
+    theirs = explainer.reconstruction_loss(X, reference=True)
+    difference = own - theirs
+    result.reference, result.difference = float(theirs.mean()), float(difference.mean())
+    if len(difference) > 1:
+        half = stats.t.ppf(0.5 + confidence_level / 2, len(difference) - 1)
+        half *= difference.std(ddof=1) / np.sqrt(len(difference))
+        result.interval = (float(result.difference - half), float(result.difference + half))
+    if X_train is not None:
+        inputs = explainer._inputs(X_train)
+        # Another seed than the first reference's, also where both random states are the same.
+        entropy = np.random.SeedSequence([explainer.seed_, draw_seed(random_state)])
+        second = explainer._fitted_reference(inputs, int(entropy.generate_state(1)[0])).module
+        errors = explainer._errors(explainer._inputs(X), second)
+        result.noise_floor = abs(float(errors.mean()) - result.reference)
+    return result
+
+
+def evaluation_accuracy_scorer(*, cv=2, **params):
+    """Make a scorer of explainers: the accuracy of classifiers that learn from reconstructions.
+
+    Parameters
+    ----------
+    cv : int, default=2
+        Number of parts of the scored samples; each is tested on what was learned from the others.
+    **params : object
+        ``classifier`` and ``random_state`` of `evaluation_accuracy`.
+
+    Returns
+    -------
+    scorer : callable
+        ``scorer(explainer, X, y)`` returns the share of right answers; it can be pickled.
+
+    Examples
+    --------
+    >>> from sklexplain.metrics import evaluation_accuracy_scorer, interpretability_scorer
+    >>> scoring = {
+    ...     "accuracy": evaluation_accuracy_scorer(random_state=0),
+    ...     "interpretability": interpretability_scorer(),
+    ... }  # of GridSearchCV(..., scoring=scoring, refit="accuracy")
+    """
+    check_positive_int("cv", cv, minimum=2)
+    unknown = set(params) - {"classifier", "random_state"}
+    if unknown:
+        raise TypeError(f"evaluation_accuracy_scorer has no parameter {min(unknown)!r}.")
+    return partial(_score_accuracy, cv=cv, params=params)
+
+
+def interpretability_scorer():
+    """Make a scorer of explainers: the reconstruction loss, negative so that higher is better.
+
+    Returns
+    -------
+    scorer : callable
+        ``scorer(explainer, X, y=None)``; it can be pickled.
+    """
+    return _score_interpretability
+
+
+@torch.inference_mode(False)
+def _score_accuracy(explainer, X, y, *, cv, params):
+    _check_explainer(explainer)
+    seed = draw_seed(params.get("random_state"))
+    y = np.asarray(y)
+    fresh = _fresh_classifier(explainer, params.get("classifier"))
+    given = params.get("classifier")
+    like = explainer.estimator_ if given is None else None
+    classes = _labels_of_outputs(explainer, y) if given is None else None
+    reconstructed = next(_reconstructions(explainer, given))(X)
+    correct = np.zeros(len(y), dtype=bool)
+    folds = StratifiedKFold(cv, shuffle=True, random_state=seed)
+    for train, test in folds.split(reconstructed, y):
+        data = reconstructed[train], y[train], reconstructed[test]
+        said = _said(fresh, *data, seed, like, classes)
+        correct[test] = said == y[test]
+    return float(correct.mean())
+
+
+def _score_interpretability(explainer, X, y=None):
+    _check_explainer(explainer)
+    return -float(explainer.reconstruction_loss(X).mean())
+
+
+def _check_explainer(explainer):
+    if not hasattr(explainer, "reconstruction_loss"):
+        raise TypeError(f"{type(explainer).__name__} reconstructs nothing; give a ClaDecExplainer.")
+    check_is_fitted(explainer)
+
+
+def _labels_of_outputs(explainer, y):
+    """Labels that the outputs of a bare module stand for, in order; None for estimators."""
+    if not isinstance(unwrap(explainer.estimator_), nn.Module):
+        return None
+    labels, n_outputs = np.unique(y), explainer._representation.n_units
+    if len(labels) > n_outputs:
+        raise ValueError(
+            f"y has {len(labels)} labels, but the explained module has {n_outputs} outputs; give a "
+            "classifier."
+        )
+    # Labels that are numbers of outputs stay what they are, also where some do not occur.
+    is_number = labels.dtype.kind in "iu" and labels.min() >= 0 and labels.max() < n_outputs
+    return np.arange(n_outputs) if is_number else labels
+
+
+def _reconstructions(explainer, classifier):
+    """Yield what reconstructs samples: the explainer, and its reference if there is one."""
+    learner = unwrap(explainer.estimator_) if classifier is None else classifier
+    # Networks take their own dtype only, which reconstructions have; others learned from X's.
+    is_network = isinstance(learner, (nn.Module, NeuralNet))
+
+    def cast(X, values):
+        dtype = getattr(X, "dtype", None)
+        is_float = isinstance(dtype, np.dtype) and dtype.kind == "f"
+        return values.astype(dtype) if is_float and not is_network else values
+
+    def explanation(X):
+        return cast(X, explainer.explain(X).reconstruction)
+
+    yield explanation
+    if explainer.reference_decoder_ is not None:
+        yield lambda X: cast(X, explainer.transform_reference(X))
+
+
+def _fresh_classifier(explainer, classifier):
+    """Return a classifier to be cloned, which knows nothing yet."""
+    if classifier is not None:
+        return classifier
+    estimator = unwrap(explainer.estimator_)
+    if explainer._representation.head is not None:
+        raise ValueError(
+            "the explained Pipeline encodes columns first, but reconstructions are of what the "
+            "encoders hand on; give a classifier that takes those columns."
+        )
+    if not isinstance(estimator, nn.Module):
+        if not hasattr(estimator, "predict"):
+            raise ValueError(f"{type(estimator).__name__} is no classifier; give one.")
+        if isinstance(getattr(estimator, "steps", [(None, None)])[-1][1], FrozenEstimator):
+            raise ValueError(
+                "the last step of the explained Pipeline is frozen, so that a clone of it knows "
+                "already what it is to learn; give a classifier."
+            )
+        return clone(estimator)
+    if explainer._target.link not in ("softmax", "probability", "log_probability"):
+        raise ValueError("the explained module has no output for each class; give a classifier.")
+    # Logarithms of probabilities are logits, too.
+    by_scores = explainer._target.link != "probability"
+    return NeuralNetClassifier(
+        copy.deepcopy(estimator).requires_grad_(True),
+        criterion=nn.CrossEntropyLoss if by_scores else nn.NLLLoss,
+        optimizer=torch.optim.Adam,
+        lr=1e-3,
+        max_epochs=20,
+        batch_size=64,
+        iterator_train__shuffle=True,
+        train_split=None,
+        device=str(explainer._representation.device),
+        verbose=0,
+    )
+
+
+def _said(given, X, y, X_test, seed, like=None, classes=None):
+    """Labels of test samples by a classifier that is fitted from new weights.
+
+    With ``classes`` it learns their positions instead of the labels.
+    """
+    classifier = clone(given)
+    params = classifier.get_params()
+    seeds = {k: seed for k in params if k.split("__")[-1] == "random_state" and params[k] is None}
+    classifier.set_params(**seeds)
+    y = y if classes is None else np.searchsorted(classes, y).astype(np.int64)
+    # In predict, too: skorch's batches draw.
+    with torch.enable_grad(), seeded(seed):
+        for name, module in params.items():
+            # skorch trains an instance in place: a clone has a copy, with the trained weights.
+            if isinstance(module, nn.Module):
+                draw_weights(module)
+                if undrawn(module):
+                    raise ValueError(
+                        f"a fresh classifier needs new weights, but {undrawn(module)[0]!r} of "
+                        f"{name} cannot be drawn: give its module a reset_parameters(), or give a "
+                        "classifier whose module is a class."
+                    )
+        said = classifier.fit(named(X, like), y).predict(named(X_test, like))
+    if classes is None:
+        return said
+    # An output that no label stands for is a wrong answer.
+    known = said < len(classes)
+    return np.where(known, classes[np.where(known, said, 0)].astype(object), None)
+
+
+def _paired_interval(gained, lost, n, confidence_level, seed):
+    """Percentile interval of (gained - lost) / n over resampled test samples."""
+    shares = np.array([gained, lost, n - gained - lost]) / n
+    counts = np.random.default_rng(seed).multinomial(n, shares, size=_N_BOOTSTRAP)
+    tail = 50 * (1 - confidence_level)
+    low, high = np.percentile((counts[:, 0] - counts[:, 1]) / n, [tail, 100 - tail])
+    return float(low), float(high)

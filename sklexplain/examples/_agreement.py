@@ -1,0 +1,248 @@
+"""Agreement of example importance with labels, and of explanations with each other."""
+
+import warnings
+
+import numpy as np
+from scipy import sparse, stats
+
+from ..utils import check_choice, check_numbers, check_positive_int
+
+_BLOCK = 2**22  # matrix entries looked at together
+
+
+def similarity_rate(importance, y_query, y_train, *, n_top=10, least=False):
+    r"""Share of the most important training examples that have the query's label.
+
+    .. math:: \frac{1}{n} \sum_{q} \frac{1}{M}
+              \#\{\, i \in \mathrm{top}_M(c_q) : y_i = y_q \,\}
+
+    This is the consistency check of [1]_, section 4.1 and figure 3. Importance that follows what
+    the samples have in common finds their label among the most important examples, and others
+    among the least important.
+
+    Parameters
+    ----------
+    importance : array-like or sparse matrix of shape (n_query, n_train)
+        Larger is more important. What a sparse matrix does not store is 0.
+    y_query : array-like of shape (n_query,)
+        Labels of the queries.
+    y_train : array-like of shape (n_train,)
+        Labels of the training examples.
+    n_top : int or array-like of int, default=10
+        M, one or several.
+    least : bool, default=False
+        Look at the M *least* important examples instead.
+
+    Returns
+    -------
+    rate : float, or ndarray of shape (n_sizes,)
+        Mean over the queries; an array if ``n_top`` is one.
+
+    Raises
+    ------
+    ValueError
+        If M is larger than n_train, lengths do not fit, or values are not finite.
+
+    Notes
+    -----
+    Where examples tie for the last of the M places, they take the places that are left at their
+    mean rate: what a random order of the tied would give on average.
+
+    References
+    ----------
+    .. [1] J. Crabbé and M. van der Schaar, "Label-Free Explainability for Unsupervised Models",
+       ICML 2022.
+
+    Examples
+    --------
+    >>> from sklexplain.metrics import similarity_rate
+    >>> similarity_rate([[0.9, 0.1, 0.5]], ["a"], ["a", "a", "b"], n_top=[1, 2, 3])
+    array([1.        , 0.5       , 0.66666667])
+    >>> similarity_rate([[0.9, 0.5, 0.5]], ["a"], ["a", "a", "b"], n_top=2)  # a tie
+    0.75
+    """
+    importance = _checked_matrix("importance", importance)
+    n_query, n_train = importance.shape
+    y_query, y_train = np.asarray(y_query), np.asarray(y_train)
+    for name, y, n in (("y_query", y_query, n_query), ("y_train", y_train, n_train)):
+        if y.shape != (n,):
+            raise ValueError(
+                f"{name} has shape {y.shape}, but importance of shape {importance.shape} needs "
+                f"({n},)."
+            )
+    sizes = _checked_sizes(n_top, n_train)
+    step = max(1, _BLOCK // n_train)
+    total = np.zeros(len(sizes))
+    for start in range(0, n_query, step):
+        rows = slice(start, start + step)
+        groups = _groups(importance[rows], y_query[rows], y_train, -1 if least else 1)
+        total += [_matches(*groups, m).sum() / m for m in sizes]
+    rates = total / n_query
+    return float(rates[0]) if np.ndim(n_top) == 0 else rates
+
+
+def _groups(importance, y_query, y_train, sign):
+    """Sort the examples of every row, most important first.
+
+    Returns the values, and how many examples, and how many with the query's label, come before
+    each of them. All that a sparse row does not store makes one group of value 0.
+    """
+    same = y_query[:, None] == y_train[None, :]
+    if not sparse.issparse(importance):
+        values, weights = importance.astype(np.float64), np.ones(importance.shape)
+        matches = same.astype(np.float64)
+    else:
+        values, weights, matches = _sparse_groups(importance, same)
+    order = np.argsort(-sign * values, axis=1, kind="stable")
+    values, weights, matches = (
+        np.take_along_axis(a, order, axis=1) for a in (sign * values, weights, matches)
+    )
+    zero = np.zeros((len(values), 1))
+    weights = np.hstack([zero, np.cumsum(weights, axis=1)])
+    return values, weights, np.hstack([zero, np.cumsum(matches, axis=1)])
+
+
+def _sparse_groups(importance, same):
+    n, n_train = importance.shape
+    stored = np.diff(importance.indptr)
+    shape = (n, stored.max() + 1)
+    # Padding has no weight, so its value never counts.
+    values, weights, matches = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    row = np.repeat(np.arange(n), stored)
+    column = np.arange(len(row)) - np.repeat(importance.indptr[:-1], stored)
+    values[row, column] = importance.data
+    weights[row, column] = 1
+    matches[row, column] = same[row, importance.indices]
+    weights[:, -1] = n_train - stored
+    matches[:, -1] = same.sum(axis=1) - matches.sum(axis=1)
+    return values, weights, matches
+
+
+def _matches(values, before, matches, m):
+    """Return the expected number of matches among the first m of each row, ties shared."""
+    # The group whose examples take the m-th place.
+    last = (before[:, 1:] < m).sum(axis=1)
+    value = np.take_along_axis(values, last[:, None], axis=1)
+    low = (values > value).sum(axis=1)[:, None]
+    high = (values >= value).sum(axis=1)[:, None]
+    n_low, n_high, hits_low, hits_high = (
+        np.take_along_axis(a, at, axis=1)[:, 0]
+        for a, at in ((before, low), (before, high), (matches, low), (matches, high))
+    )
+    return hits_low + (m - n_low) * (hits_high - hits_low) / (n_high - n_low)
+
+
+def _checked_sizes(n_top, n_train):
+    sizes = [check_positive_int("n_top", m) for m in np.ravel(n_top).tolist()]
+    if not sizes:
+        raise ValueError("n_top is empty.")
+    if max(sizes) > n_train:
+        raise ValueError(
+            f"n_top={max(sizes)} is more than the {n_train} training examples of importance."
+        )
+    return sizes
+
+
+def _checked_matrix(name, values):
+    if not sparse.issparse(values):
+        values = check_numbers(name, values, min_ndim=2)
+        if values.ndim != 2:
+            raise ValueError(f"{name} must have two axes, but has shape {values.shape}.")
+        return values
+    values = sparse.csr_array(values)
+    values.sum_duplicates()
+    if 0 in values.shape:
+        raise ValueError(f"{name} is empty: shape {values.shape}.")
+    if not np.isfinite(values.data).all():
+        raise ValueError(f"{name} contains NaN or infinity.")
+    return values
+
+
+def saliency_correlation(a, b, *, mode="pearson"):
+    r"""Correlation of two explanations over all their entries.
+
+    .. math:: r = \frac{\sum_{s,i} (a_{si} - \bar a)(b_{si} - \bar b)}
+              {\sqrt{\sum_{s,i} (a_{si} - \bar a)^2 \sum_{s,i} (b_{si} - \bar b)^2}}
+
+    over all (sample, feature) pairs of two attributions, or all (query, train) pairs of two
+    matrices of example importance ([1]_, section 4.2).
+
+    Parameters
+    ----------
+    a, b : array-like or sparse matrix of shape (n, ...)
+        The explanations, of one shape. What a sparse matrix does not store is 0.
+    mode : {"pearson", "spearman"}, default="pearson"
+        Correlation of the values, or of their ranks (dense arrays only).
+
+    Returns
+    -------
+    correlation : float
+        In [-1, 1]; nan if one of the explanations is constant.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ or values are not finite.
+    TypeError
+        If ranks of a sparse matrix are asked for.
+
+    Warns
+    -----
+    UserWarning
+        If one of the explanations is constant.
+
+    References
+    ----------
+    .. [1] J. Crabbé and M. van der Schaar, "Label-Free Explainability for Unsupervised Models",
+       ICML 2022.
+
+    Examples
+    --------
+    >>> from sklexplain.metrics import saliency_correlation
+    >>> saliency_correlation([[1.0, 2.0], [3.0, 4.0]], [[2.0, 4.0], [6.0, 8.0]])
+    1.0
+    """
+    check_choice("mode", mode, ("pearson", "spearman"))
+    any_sparse = sparse.issparse(a) or sparse.issparse(b)
+    if any_sparse and mode == "spearman":
+        raise TypeError("mode='spearman' needs dense arrays; pass a.toarray() and b.toarray().")
+    check = _checked_matrix if any_sparse else check_numbers
+    a, b = check("a", a), check("b", b)
+    if a.shape != b.shape:
+        raise ValueError(f"a and b must have one shape, but have {a.shape} and {b.shape}.")
+    for name, values in (("a", a), ("b", b)):
+        if _span(values) == 0:
+            warnings.warn(
+                f"{name} is constant, so its correlation is not defined; nan is returned.",
+                UserWarning,
+                stacklevel=2,
+            )
+            return float("nan")
+    if any_sparse:
+        return _sparse_pearson(sparse.csr_array(a), sparse.csr_array(b))
+    a, b = np.ravel(a).astype(np.float64), np.ravel(b).astype(np.float64)
+    if mode == "spearman":
+        a, b = stats.rankdata(a), stats.rankdata(b)
+    return _pearson(a - a.mean(), b - b.mean())
+
+
+def _span(values):
+    return float(values.max()) - float(values.min())
+
+
+def _pearson(a, b):
+    # Scaled first, so that squares neither overflow nor vanish.
+    a, b = a / np.abs(a).max(), b / np.abs(b).max()
+    return float(np.clip(a @ b / np.sqrt((a @ a) * (b @ b)), -1.0, 1.0))
+
+
+def _sparse_pearson(a, b):
+    """Pearson correlation from sums over stored entries only."""
+    n = float(a.shape[0]) * a.shape[1]
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    a, b = a / abs(a).max(), b / abs(b).max()
+    mean_a, mean_b = a.sum() / n, b.sum() / n
+    covariance = a.multiply(b).sum() / n - mean_a * mean_b
+    variance_a = a.multiply(a).sum() / n - mean_a**2
+    variance_b = b.multiply(b).sum() / n - mean_b**2
+    return float(np.clip(covariance / np.sqrt(variance_a * variance_b), -1.0, 1.0))

@@ -1,0 +1,133 @@
+"""Baselines: what stands for the absence of features."""
+
+import numpy as np
+from sklearn.utils import check_random_state
+
+from ..utils import as_array_like
+
+BASELINES = ("mean", "zeros", "background")
+_N_BACKGROUND = 100
+
+
+def data_mean(inputs, *, integers):
+    """Return the mean sample.
+
+    Parameters
+    ----------
+    inputs : ndarray of shape (n, ...)
+        Fitted data; missing values, which some black boxes take, are left out.
+    integers : bool
+        Whether these are token numbers, which have no mean: the most frequent one at each
+        position is returned.
+
+    Returns
+    -------
+    mean : ndarray of shape (...)
+        In float64, or of the tokens' dtype.
+    """
+    if integers:
+        flat = inputs.reshape(len(inputs), -1)
+        values, counts = zip(*(np.unique(c, return_counts=True) for c in flat.T), strict=True)
+        modes = [v[c.argmax()] for v, c in zip(values, counts, strict=True)]
+        return np.reshape(modes, inputs.shape[1:])
+    mean = np.mean(inputs, axis=0, dtype=np.float64)
+    return np.nanmean(inputs, axis=0, dtype=np.float64) if np.isnan(mean).any() else mean
+
+
+def named_baseline(name, inputs, mean, integers, seed):
+    """Return the rows of a baseline given by name.
+
+    Parameters
+    ----------
+    name : {"mean", "zeros", "background"}
+        Which baseline.
+    inputs : ndarray of shape (n, ...)
+        Fitted data.
+    mean : ndarray of shape (...)
+        Its mean.
+    integers : bool
+        Whether these are token numbers.
+    seed : int
+        Of the choice of background rows.
+
+    Returns
+    -------
+    rows : ndarray of shape (n_baselines, ...)
+
+    Raises
+    ------
+    ValueError
+        If the mean of token numbers is asked for.
+    """
+    if name == "zeros":
+        return np.zeros((1, *inputs.shape[1:]), dtype=inputs.dtype)
+    if name == "background":
+        n_rows = min(_N_BACKGROUND, len(inputs))
+        chosen = check_random_state(seed).choice(len(inputs), n_rows, replace=False)
+        return inputs[np.sort(chosen)]
+    if integers:
+        raise ValueError(
+            "baseline='mean': the network takes integers, which have no mean; use "
+            "baseline='zeros' (the padding token, often), 'background' or an array."
+        )
+    return mean[None]
+
+
+def given_baseline(baseline, shape):
+    """Check a baseline given as an array.
+
+    Parameters
+    ----------
+    baseline : array-like or DataFrame
+        One sample, or several.
+    shape : tuple of int
+        Of one sample.
+
+    Returns
+    -------
+    rows : ndarray or DataFrame of shape (n_baselines, *shape)
+
+    Raises
+    ------
+    ValueError
+        If it has another shape.
+    """
+    baseline = as_array_like(baseline)
+    baseline = baseline if hasattr(baseline, "columns") else np.asarray(baseline)
+    given = tuple(baseline.shape)
+    if given == shape:
+        return np.asarray(baseline)[None]
+    if given[1:] != shape or given[0] == 0:
+        raise ValueError(
+            f"baseline has shape {given}; give one of a sample's shape {shape} or several, "
+            f"(n_baselines, *{shape})."
+        )
+    return baseline
+
+
+def own_baselines(function, batch):
+    """Call for every sample's own baseline.
+
+    Parameters
+    ----------
+    function : callable
+        From samples to baselines of the same shape.
+    batch : ndarray of shape (b, ...)
+        Samples.
+
+    Returns
+    -------
+    baselines : ndarray of shape (b, ...)
+
+    Raises
+    ------
+    ValueError
+        If the shape is another.
+    """
+    own = as_array_like(function(batch))
+    if np.shape(own) != batch.shape:
+        raise ValueError(
+            f"baseline(X) returned shape {np.shape(own)} for X of shape {batch.shape}; it must "
+            "return every sample's own baseline, in X's shape."
+        )
+    return np.asarray(own)

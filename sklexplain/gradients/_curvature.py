@@ -1,0 +1,336 @@
+"""The curvature of the mean training loss: its products with vectors, and as a sum of squares."""
+
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from ..layers import run_to
+from ._per_sample import interleave_terms, per_sample_products, plan_gradients
+
+
+@contextmanager
+def twice_differentiable(module, parameters):
+    """Let gradients flow to parameters, and through gradients themselves.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The network.
+    parameters : list of torch.Tensor
+        Their flags are put back.
+
+    Yields
+    ------
+    None
+    """
+    flags = [p.requires_grad for p in parameters]
+    fused = torch.backends.mkldnn.enabled
+    try:
+        for p in parameters:
+            p.requires_grad_(True)
+        # Fused recurrent and attention kernels have first derivatives only.
+        if any(isinstance(m, nn.RNNBase) for m in module.modules()):
+            torch.backends.mkldnn.enabled = False
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mkldnn.enabled = fused
+        for p, flag in zip(parameters, flags, strict=True):
+            p.requires_grad_(flag)
+
+
+def curvature_products(losses, parameters, batches, vectors, curvature):
+    r"""Multiply the curvature of the mean loss with vectors.
+
+    Parameters
+    ----------
+    losses : Losses
+        Of the network.
+    parameters : list of torch.Tensor
+        The parameters, p entries in all.
+    batches : iterable of torch.Tensor
+        All samples.
+    vectors : torch.Tensor of shape (k, p)
+        The vectors.
+    curvature : {"hessian", "gauss_newton"}
+        The Hessian, or :math:`\frac 1 n \sum_n J_n^\top S_n J_n`, J the network's Jacobian and S
+        the Hessian of the loss in the network's output.
+
+    Returns
+    -------
+    products : torch.Tensor of shape (k, p)
+        In the vectors' dtype.
+    """
+    make = _hessian_product if curvature == "hessian" else _gauss_newton_product
+    sizes = [p.numel() for p in parameters]
+    total, n = torch.zeros_like(vectors), 0
+    with twice_differentiable(losses.module, parameters):
+        for x in batches:
+            inputs = losses.inputs(x)
+            for part in inputs:
+                product = make(losses, parameters, part, x)
+                for row, vector in zip(total, vectors, strict=True):
+                    pieces = vector.to(parameters[0].dtype).split(sizes)
+                    pieces = [v.view_as(p) for v, p in zip(pieces, parameters, strict=True)]
+                    found = product(pieces)
+                    if found is not None:
+                        row += _flat(found, parameters).to(row.dtype) / len(inputs)
+            n += len(x)
+    return total / n
+
+
+def _hessian_product(losses, parameters, part, x):
+    """Make the function that multiplies with a batch's Hessian."""
+    loss = losses.compare(losses.output(part), x).sum()
+    grads = torch.autograd.grad(loss, parameters, create_graph=True, allow_unused=True)
+
+    def product(vector):
+        inner = _inner(grads, vector)
+        if not isinstance(inner, torch.Tensor) or not inner.requires_grad:
+            return None
+        return torch.autograd.grad(inner, parameters, retain_graph=True, allow_unused=True)
+
+    return product
+
+
+def _gauss_newton_product(losses, parameters, part, x):
+    """Make the function that multiplies with a batch's Gauss–Newton matrix."""
+    output = _one_output(losses, part)
+    probe = torch.zeros_like(output, requires_grad=True)
+    grads = torch.autograd.grad(output, parameters, probe, create_graph=True, allow_unused=True)
+    _, weigh = _output_derivatives(losses, output, x)
+
+    def product(vector):
+        inner = _inner(grads, vector)
+        if not isinstance(inner, torch.Tensor):
+            return None
+        (along,) = torch.autograd.grad(inner, probe, retain_graph=True)
+        return torch.autograd.grad(
+            output, parameters, weigh(along), retain_graph=True, allow_unused=True
+        )
+
+    return product
+
+
+def _output_derivatives(losses, output, x):
+    """Losses' first derivatives in the output, and the function that multiplies with S."""
+    leaf = output.detach().requires_grad_()
+    (slope,) = torch.autograd.grad(losses.compare(leaf, x).sum(), leaf, create_graph=True)
+
+    def product(direction):
+        if not slope.requires_grad:
+            return torch.zeros_like(direction)
+        (found,) = torch.autograd.grad(slope, leaf, direction, retain_graph=True, allow_unused=True)
+        return torch.zeros_like(direction) if found is None else found
+
+    return slope, product
+
+
+def _inner(grads, vector):
+    return sum((g * v).sum() for g, v in zip(grads, vector, strict=True) if g is not None)
+
+
+def _flat(grads, parameters):
+    parts = [
+        torch.zeros_like(p) if g is None else g for g, p in zip(grads, parameters, strict=True)
+    ]
+    return torch.cat([g.detach().flatten() for g in parts])
+
+
+def _one_output(losses, part):
+    output = losses.output(part)
+    if isinstance(output, torch.Tensor):
+        return output
+    raise TypeError(
+        f"curvature='gauss_newton' needs a network whose output is one tensor, but it returns "
+        f"{type(output).__name__}; set curvature='hessian', or wrap the network so that it returns "
+        "what the loss looks at."
+    )
+
+
+class GaussNewtonRows:
+    r"""The Gauss–Newton matrix as :math:`A^\top A`, A having few rows for each sample.
+
+    What the parameters do passes the output z of one part of the network, its waist: the code of
+    an autoencoder whose encoder's parameters are looked at. With D the Jacobian of the network's
+    output in z, :math:`D^\top S D = L L^\top`, and the rows of a sample are the gradients of
+    :math:`\langle L_j, z \rangle`, as many as z has entries.
+
+    Parameters
+    ----------
+    losses : Losses
+        Of the network.
+    plan : GradientPlan
+        Of the losses' gradients; says which parameters.
+    x : torch.Tensor of shape (2, ...)
+        Two samples.
+    waist : nn.Module or None
+        The part whose output is tried as z. Where parameters act otherwise too, and for None, z is
+        the network's output.
+
+    Attributes
+    ----------
+    n_rows : int
+        Number of rows of a sample, over all draws of a random pretext task.
+    """
+
+    def __init__(self, losses, plan, x, waist=None):
+        self._losses, self._names = losses, list(plan.parameters)
+        self._parameters = list(plan.parameters.values())
+        self._waist = waist if waist is not None and self._is_waist(waist, x) else None
+        inputs = losses.inputs(x)
+        self._n_draws = len(inputs)
+        with torch.no_grad():
+            z = self._at_waist(inputs[0]).flatten(1)
+        self.size = z.shape[1]
+        self.n_rows = self.size * self._n_draws
+        self._plan = plan_gradients(
+            lambda x: self._at_waist(x).flatten(1).square().sum(dim=1),
+            losses.module,
+            self._names,
+            x,
+        )
+
+    def _is_waist(self, waist, x):
+        """Tell whether the parameters act through this part's output only."""
+        calls = []
+
+        def cut(_module, _args, output):
+            calls.append(output)
+            return output.detach() if isinstance(output, torch.Tensor) else output
+
+        handle = waist.register_forward_hook(cut)
+        try:
+            with twice_differentiable(self._losses.module, self._parameters):
+                loss = self._losses(x).sum()
+                grads = [None]
+                if loss.requires_grad:
+                    grads = torch.autograd.grad(loss, self._parameters, allow_unused=True)
+        finally:
+            handle.remove()
+        once = len(calls) == len(self._losses.inputs(x))
+        tensor = isinstance(calls[0], torch.Tensor) if calls else False
+        return once and tensor and len(calls[0]) == len(x) and all(g is None for g in grads)
+
+    def _at_waist(self, x):
+        if self._waist is None:
+            return _one_output(self._losses, x)
+        return run_to(self._losses.module, self._waist, x)[0]
+
+    def _after_waist(self, x):
+        """Return z, not attached to what it was made of, and the network's output."""
+        if self._waist is None:
+            output = _one_output(self._losses, x).detach().requires_grad_()
+            return output, output
+        held = []
+
+        def cut(_module, _args, output):
+            held.append(output.detach().requires_grad_())
+            return held[0].clone()
+
+        handle = self._waist.register_forward_hook(cut)
+        try:
+            output = _one_output(self._losses, x)
+        finally:
+            handle.remove()
+        return held[0], output
+
+    def factors(self, x):
+        """Find the loss's derivatives in z, in every draw of a random pretext task.
+
+        Parameters
+        ----------
+        x : torch.Tensor of shape (n, ...)
+            Samples.
+
+        Returns
+        -------
+        roots : torch.Tensor of shape (n, n_draws, size, size)
+            L, for each sample; float64.
+        slopes : torch.Tensor of shape (n, n_draws, size)
+            The loss's first derivatives in z; float64. Gradients of the losses are the Jacobian's
+            rows times them.
+        """
+        found = [self._factors(part, x) for part in self._losses.inputs(x)]
+        roots = torch.stack([r for r, _ in found], dim=1) / self._n_draws**0.5
+        return roots, torch.stack([s for _, s in found], dim=1) / self._n_draws
+
+    def _factors(self, part, x):
+        with twice_differentiable(self._losses.module, []):
+            z, output = self._after_waist(part)
+            slope, product = _output_derivatives(self._losses, output, x)
+            slope = slope.detach().flatten(1).double()
+            units = [torch.zeros_like(z).flatten(1) for _ in range(self.size)]
+            for j, unit in enumerate(units):
+                unit[:, j] = 1
+            if z is output:
+                matrix = [product(unit.view_as(z)).flatten(1) for unit in units]
+                matrix = torch.stack(matrix, dim=2).double()
+            else:
+                tangents = _tangents(z, output, units)
+                bent = torch.stack([product(t).flatten(1) for t in tangents], dim=2)
+                tangents = torch.stack([t.flatten(1) for t in tangents], dim=2)  # (n, m, size)
+                matrix = (tangents.transpose(1, 2) @ bent).double()
+                slope = (slope.unsqueeze(1) @ tangents.double()).squeeze(1)
+        values, vectors = torch.linalg.eigh((matrix + matrix.transpose(1, 2)) / 2)
+        # What is negative is rounding, or a loss that is not convex: left out, as is usual.
+        return vectors * values.clamp(min=0).sqrt().unsqueeze(1), slope
+
+    def jacobian(self, x):
+        """Gradients of z's entries.
+
+        Parameters
+        ----------
+        x : torch.Tensor of shape (n, ...)
+            Samples.
+
+        Returns
+        -------
+        terms : dict of str to term
+            n · n_rows gradients: of the first sample in every draw, each entry, then the second's.
+        """
+        units = torch.eye(self.size, dtype=x.dtype, device=x.device)
+        units = [unit.expand(len(x), -1) for unit in units]
+        parts = [self._gradients(part, units) for part in self._losses.inputs(x)]
+        return interleave_terms([terms for found in parts for terms in found])
+
+    def rows(self, x, n_samples, probes=None):
+        """Rows of a batch.
+
+        Parameters
+        ----------
+        x : torch.Tensor of shape (n, ...)
+            Samples.
+        n_samples : int
+            Number of samples that the mean loss is of.
+        probes : torch.Tensor of shape (n, size, k) or None, default=None
+            Random combinations of each sample's rows that take their place.
+
+        Returns
+        -------
+        terms : dict of str to term
+            Gradients, sample by sample.
+        """
+        roots = self.factors(x)[0] / n_samples**0.5
+        if probes is not None:
+            roots = roots @ probes.to(roots).unsqueeze(1)
+        found = []
+        for part, root in zip(self._losses.inputs(x), roots.unbind(1), strict=True):
+            found += self._gradients(part, root.to(part.dtype).unbind(2))
+        return interleave_terms(found)
+
+    def _gradients(self, part, directions):
+        return per_sample_products(
+            self._at_waist, self._losses.module, part, self._plan, directions
+        )
+
+
+def _tangents(z, output, directions):
+    """Products of the output's Jacobian in z with directions: backward through backward."""
+    probe = torch.zeros_like(output, requires_grad=True)
+    (slopes,) = torch.autograd.grad(output, z, probe, create_graph=True)
+    return [
+        torch.autograd.grad(slopes, probe, d.view_as(z), retain_graph=True)[0] for d in directions
+    ]

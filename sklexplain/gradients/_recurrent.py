@@ -1,0 +1,140 @@
+"""Per-sample gradients in the parameters of recurrent layers.
+
+The layer is run again, one time step after another, so that the gradients of its gates are there:
+at every time step the weights are matrices applied to the step's input and to the state before.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ._layers import NoRule
+from ._terms import Explicit, Outer
+
+
+def recurrent(layer, args, kwargs, grads, n):
+    """Rule of ``nn.LSTM``, ``nn.GRU`` and ``nn.RNN``.
+
+    Parameters
+    ----------
+    layer : nn.RNNBase
+        The layer, in eval mode.
+    args, kwargs : tuple, dict
+        What it was called with.
+    grads : list of torch.Tensor or None
+        Gradients of the output sequence and of the last states.
+    n : int
+        Number of samples.
+
+    Yields
+    ------
+    parameter, term : nn.Parameter, Outer or Explicit
+        Its per-sample gradients.
+
+    Raises
+    ------
+    NoRule
+        For packed sequences, single sequences and projected states.
+    """
+    x = args[0] if args else kwargs.get("input")
+    if not isinstance(x, torch.Tensor) or x.dim() != 3 or layer.proj_size:
+        raise NoRule
+    x = x.detach().transpose(0, 1) if layer.batch_first else x.detach()
+    if x.shape[1] != n:
+        raise NoRule
+    states = args[1] if len(args) > 1 else kwargs.get("hx")
+    with torch.enable_grad():
+        outputs, taps = _run(layer, x, _detached(states))
+    if layer.batch_first:
+        outputs[0] = outputs[0].transpose(0, 1)
+    # The gradients of outputs that nothing was made of are None.
+    used = [(o, g) for o, g in zip(outputs, grads, strict=True) if g is not None]
+    gates = [t for _, step_gates, hidden, _ in taps for t in (step_gates, *hidden)]
+    found = torch.autograd.grad(
+        [o for o, _ in used], gates, [g for _, g in used], allow_unused=True
+    )
+    found = [torch.zeros_like(t) if g is None else g for t, g in zip(gates, found, strict=True)]
+    n_steps = len(x)
+    for number, (suffix, _, _, (inputs, before)) in enumerate(taps):
+        start = number * (n_steps + 1)
+        of_inputs, of_states = found[start], torch.stack(found[start + 1 : start + 1 + n_steps])
+        yield from _terms(layer, f"ih_{suffix}", inputs, of_inputs)
+        yield from _terms(layer, f"hh_{suffix}", before, of_states)
+
+
+def _terms(layer, name, a, b):
+    """Gradients of a weight and a bias from (time, n, ...)."""
+    a, b = a.detach().transpose(0, 1), b.transpose(0, 1)
+    yield getattr(layer, f"weight_{name}"), Outer(a.unsqueeze(1), b.unsqueeze(1))
+    if layer.bias:
+        yield getattr(layer, f"bias_{name}"), Explicit(b.sum(dim=1))
+
+
+def _detached(states):
+    if isinstance(states, tuple):
+        return tuple(s.detach() for s in states)
+    return None if states is None else (states.detach(),)
+
+
+def _run(layer, x, states):
+    """Return what the layer returns, and for each of its parts the gates and their inputs."""
+    n_directions = 2 if layer.bidirectional else 1
+    n_states = 2 if isinstance(layer, nn.LSTM) else 1
+    if states is None:
+        shape = (layer.num_layers * n_directions, x.shape[1], layer.hidden_size)
+        states = (x.new_zeros(shape),) * n_states
+    taps, last = [], []
+    for k in range(layer.num_layers):
+        sides = []
+        for direction in range(n_directions):
+            suffix = f"l{k}" + ("_reverse" if direction else "")
+            start = [s[k * n_directions + direction] for s in states]
+            steps = x.flip(0) if direction else x
+            out, final, gates = _run_cell(layer, suffix, steps, start)
+            taps.append((suffix, *gates))
+            sides.append(out.flip(0) if direction else out)
+            last.append(final)
+        x = torch.cat(sides, dim=2)
+    return [x, *(torch.stack(states) for states in zip(*last, strict=True))], taps
+
+
+def _run_cell(layer, suffix, x, states):
+    """Run one direction of one layer over (time, n, width)."""
+    weights = [getattr(layer, f"weight_{w}_{suffix}").detach() for w in ("ih", "hh")]
+    biases = (None, None)
+    if layer.bias:
+        biases = [getattr(layer, f"bias_{w}_{suffix}").detach() for w in ("ih", "hh")]
+    of_inputs = _with_gradient(functional.linear(x, weights[0], biases[0]))
+    step = next(step for kind, step in _STEPS.items() if isinstance(layer, kind))
+    outputs, of_states, before = [], [], []
+    for gates in of_inputs:
+        before.append(states[0])
+        of_states.append(_with_gradient(functional.linear(states[0], weights[1], biases[1])))
+        states = step(layer, gates, of_states[-1], states)
+        outputs.append(states[0])
+    gates = (of_inputs, of_states, (x, torch.stack(before)))
+    return torch.stack(outputs), states, gates
+
+
+def _with_gradient(tensor):
+    return tensor if tensor.requires_grad else tensor.requires_grad_()
+
+
+def _lstm_step(_layer, x, h, states):
+    into, forget, cell, out = (x + h).chunk(4, dim=1)
+    c = forget.sigmoid() * states[1] + into.sigmoid() * cell.tanh()
+    return [out.sigmoid() * c.tanh(), c]
+
+
+def _gru_step(_layer, x, h, states):
+    (xr, xz, xn), (hr, hz, hn) = x.chunk(3, dim=1), h.chunk(3, dim=1)
+    keep = (xz + hz).sigmoid()
+    new = (xn + (xr + hr).sigmoid() * hn).tanh()
+    return [(1 - keep) * new + keep * states[0]]
+
+
+def _rnn_step(layer, x, h, _states):
+    return [(x + h).tanh() if layer.nonlinearity == "tanh" else (x + h).relu()]
+
+
+_STEPS = {nn.LSTM: _lstm_step, nn.GRU: _gru_step, nn.RNN: _rnn_step}

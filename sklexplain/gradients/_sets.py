@@ -1,0 +1,286 @@
+"""Per-sample gradients in several parameters: a dict of one term a parameter."""
+
+import math
+
+import torch
+
+from ._terms import Explicit, Outer
+
+_N_BLOCKS, _MIN_BLOCK = 8, 64  # of a symmetric matrix, of which half is computed
+_FEW_SUMS = 4  # of gradients, which need no explicit ones
+_CHUNK = 4096  # rows of the random projection drawn at once; part of what a seed means
+
+
+def join_terms(parts):
+    """Stack the gradients of several batches.
+
+    Parameters
+    ----------
+    parts : list of dict of str to term
+        What `per_sample_gradients` returned.
+
+    Returns
+    -------
+    terms : dict of str to term
+    """
+    first, *others = parts
+    return {k: term.joined([p[k] for p in others]) for k, term in first.items()}
+
+
+def interleave_terms(parts):
+    """Put several sets of gradients of the same samples together, sample by sample.
+
+    Parameters
+    ----------
+    parts : list of dict of str to term
+        k sets of n gradients.
+
+    Returns
+    -------
+    terms : dict of str to term
+        n · k gradients: the first sample's of every set, then the second's.
+    """
+    first, *others = parts
+    return {k: term.interleaved([p[k] for p in others]) for k, term in first.items()}
+
+
+def flatten_terms(terms):
+    """Explicit gradients in all parameters side by side.
+
+    Parameters
+    ----------
+    terms : dict of str to term
+        What `per_sample_gradients` returned.
+
+    Returns
+    -------
+    gradients : torch.Tensor of shape (n, p)
+    """
+    return torch.cat([term.values for term in terms.values()], dim=1)
+
+
+def gram_matrix(first, second, max_bytes=2**28):
+    """Inner products of all gradients of two sets, without the explicit gradients.
+
+    Parameters
+    ----------
+    first, second : dict of str to term
+        What `per_sample_gradients` returned, in the same parameters.
+    max_bytes : int, default=2**28
+        About the largest size of intermediate results.
+
+    Returns
+    -------
+    gram : torch.Tensor of shape (n_first, n_second)
+    """
+    both = [n for n, t in first.items() if isinstance(t, Explicit) and _explicit(second, n)]
+    pairs = [(t, second[n]) for n, t in first.items() if n not in both]
+    if both:  # one product of matrices instead of several
+        pairs.append((_side_by_side(first, both), _side_by_side(second, both)))
+    return sum(_gram(ours, theirs, max_bytes) for ours, theirs in pairs)
+
+
+def _explicit(terms, name):
+    return isinstance(terms[name], Explicit)
+
+
+def _side_by_side(terms, names):
+    return Explicit(torch.cat([terms[n].values for n in names], dim=1))
+
+
+def own_gram_matrix(terms, max_bytes=2**28):
+    """Inner products of all gradients of a set, each computed once.
+
+    Parameters
+    ----------
+    terms : dict of str to term
+        What `per_sample_gradients` returned.
+    max_bytes : int, default=2**28
+        About the largest size of intermediate results.
+
+    Returns
+    -------
+    gram : torch.Tensor of shape (n, n)
+        Symmetric to the bit.
+    """
+    terms = {n: _multiplied_out(t, max_bytes) for n, t in terms.items()}
+    explicit = [n for n in terms if _explicit(terms, n)]
+    parts = [t for n, t in terms.items() if n not in explicit]
+    if explicit:
+        parts.append(_side_by_side(terms, explicit))
+    n = len(parts[0])
+    step = max(_MIN_BLOCK, -(-n // _N_BLOCKS))
+    blocks = [slice(i, min(i + step, n)) for i in range(0, n, step)]
+    out = None
+    for i, rows in enumerate(blocks):
+        for columns in blocks[i:]:
+            block = sum(part[rows].gram(part[columns], max_bytes) for part in parts)
+            if out is None:
+                out = block.new_empty(n, n)
+            if columns == rows:
+                out[rows, rows] = (block + block.T) / 2
+            else:
+                out[rows, columns] = block
+                out[columns, rows] = block.T
+    return out
+
+
+def _multiplied_out(term, max_bytes):
+    """Explicit gradients where inner products would need them again and again."""
+    if not isinstance(term, Outer) or not term.is_cheaper_explicit(term):
+        return term
+    n_bytes = len(term) * term.size * term.a.element_size()
+    return Explicit(term.values) if n_bytes <= max_bytes else term
+
+
+def _gram(first, second, max_bytes):
+    if type(first) is type(second):
+        return first.gram(second, max_bytes)
+    if not isinstance(first, Explicit):
+        return _gram(second, first, max_bytes).T
+    # One set is of sums over so many positions that it is explicit.
+    pairs = second.chunks(max_bytes)
+    return sum(first.values[:, columns] @ part.T for columns, part in pairs)
+
+
+def multiply_terms(terms, vectors, max_bytes=2**28):
+    """Inner products of gradients with vectors.
+
+    Parameters
+    ----------
+    terms : dict of str to term
+        What `per_sample_gradients` returned.
+    vectors : torch.Tensor of shape (k, p)
+        Vectors, in the order of the parameters.
+    max_bytes : int, default=2**28
+        About the largest size of intermediate results.
+
+    Returns
+    -------
+    products : torch.Tensor of shape (n, k)
+    """
+    return sum(part @ vectors[:, columns].T for columns, part in _all_chunks(terms, max_bytes))
+
+
+def combine_terms(weights, terms, max_bytes=2**28):
+    """Sum gradients with weights, several times.
+
+    Parameters
+    ----------
+    weights : torch.Tensor of shape (k, n)
+        Weights.
+    terms : dict of str to term
+        What `per_sample_gradients` returned.
+    max_bytes : int, default=2**28
+        About the largest size of intermediate results.
+
+    Returns
+    -------
+    sums : torch.Tensor of shape (k, p)
+    """
+    sums = []
+    for term in terms.values():
+        if isinstance(term, Outer) and len(weights) <= _FEW_SUMS:
+            sums.append(term.combined(weights))
+        else:
+            sums += [weights @ part for _, part in term.chunks(max_bytes)]
+    return torch.cat(sums, dim=1)
+
+
+def _all_chunks(terms, max_bytes):
+    start = 0
+    for term in terms.values():
+        for columns, part in term.chunks(max_bytes):
+            yield slice(start + columns.start, start + columns.stop), part
+        start += term.size
+
+
+def squared_norms(terms, max_bytes=2**28):
+    """Squared length of every gradient.
+
+    Parameters
+    ----------
+    terms : dict of str to term
+        What `per_sample_gradients` returned.
+    max_bytes : int, default=2**28
+        About the largest size of intermediate results.
+
+    Returns
+    -------
+    squares : torch.Tensor of shape (n,)
+    """
+    return sum(part.square().sum(dim=1) for t in terms.values() for _, part in t.chunks(max_bytes))
+
+
+def terms_bytes(terms):
+    """Bytes that gradients hold.
+
+    Parameters
+    ----------
+    terms : dict of str to term
+        What `per_sample_gradients` returned.
+
+    Returns
+    -------
+    n_bytes : int
+    """
+    return sum(term.n_bytes for term in terms.values())
+
+
+def project_terms(terms, n_dims, seed, max_bytes=2**28):
+    r"""Project gradients to a fixed number of dimensions, the same way for all of a seed.
+
+    With the entries of R independent and normal of variance 1 / n_dims, inner products of projected
+    gradients are those of the gradients in expectation, with a standard deviation of at most
+    :math:`\sqrt{2 / n_\mathrm{dims}}` times the product of the lengths.
+
+    Parameters
+    ----------
+    terms : dict of str to term
+        What `per_sample_gradients` returned.
+    n_dims : int
+        Number of dimensions.
+    seed : int
+        Determines R.
+    max_bytes : int, default=2**28
+        About the largest size of intermediate results.
+
+    Returns
+    -------
+    terms : dict of str to Explicit
+        With one entry, of size ``n_dims``.
+    """
+    out = None
+    for number, term in enumerate(terms.values()):
+        # R's rows are as many as the chunk's columns.
+        chunk_bytes = min(max_bytes, max_bytes * len(term) // n_dims)
+        for columns, part in term.chunks(chunk_bytes):
+            rows = _projection(number, columns, n_dims, seed).to(part.device, part.dtype)
+            out = part @ rows if out is None else out + part @ rows
+    return {"projection": Explicit(out / math.sqrt(n_dims))}
+
+
+def _projection(number, columns, n_dims, seed):
+    """Rows of the random matrix, drawn in pieces that do not depend on the chunks asked for."""
+    first, last = columns.start // _CHUNK, -(-columns.stop // _CHUNK)
+    pieces = []
+    for piece in range(first, last):
+        generator = torch.Generator().manual_seed((seed * 1009 + number) * 65537 + piece)
+        pieces.append(torch.randn(_CHUNK, n_dims, generator=generator))
+    start = columns.start - first * _CHUNK
+    return torch.cat(pieces)[start : start + columns.stop - columns.start]
+
+
+def double_terms(terms):
+    """Convert gradients to float64.
+
+    Parameters
+    ----------
+    terms : dict of str to term
+        What `per_sample_gradients` returned.
+
+    Returns
+    -------
+    terms : dict of str to term
+    """
+    return {name: term.double() for name, term in terms.items()}

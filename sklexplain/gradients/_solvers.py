@@ -1,0 +1,317 @@
+r"""Products with the inverse of a damped curvature, :math:`G_1 H^{-1} G_2^\top`.
+
+Systems are solved in float64; inner products of gradients are taken in the gradients' own dtype
+where its rounding is far below the damping.
+"""
+
+import torch
+
+from ._per_sample import (
+    combine_terms,
+    double_terms,
+    flatten_terms,
+    gram_matrix,
+    multiply_terms,
+    own_gram_matrix,
+    squared_norms,
+)
+
+_ROUNDING = 0.01  # of a curvature, as a share of what is added to it
+_BLOCK_BYTES = 2**27  # of right-hand sides at once
+
+
+def _same_dtype(terms, others):
+    """Convert gradients to float64 if others are."""
+    values = next(iter(others.values()))
+    kept = values.b if hasattr(values, "b") else values.values
+    return double_terms(terms) if kept.dtype == torch.float64 else terms
+
+
+def _precise(curvature, shift):
+    """Tell whether a matrix of inner products, A Aᵀ, was rounded by much less than the shift."""
+    return torch.finfo(curvature.dtype).eps * float(curvature.trace()) <= _ROUNDING * shift
+
+
+def _decomposed(curvature, shift):
+    """Cholesky root of a matrix plus the shift; overwrites it."""
+    curvature.diagonal().add_(shift)
+    root, info = torch.linalg.cholesky_ex(curvature)
+    if info:
+        raise ValueError(
+            f"damping and weight decay, {shift:.2g} together, are lost in the rounding of a "
+            f"curvature of up to {float(curvature.diagonal().max()):.2g}; raise damping."
+        )
+    return root
+
+
+class DenseSolver:
+    """Inverse of a matrix that is there.
+
+    Parameters
+    ----------
+    matrix : torch.Tensor of shape (p, p)
+        Symmetric.
+
+    Attributes
+    ----------
+    negative_curvature : bool
+        Whether it is not positive definite.
+    """
+
+    def __init__(self, matrix):
+        self._root, info = torch.linalg.cholesky_ex(matrix)
+        self.negative_curvature = bool(info)
+        self._matrix = matrix if self.negative_curvature else None
+
+    def solve(self, vectors):
+        """Multiply vectors (k, p) with the inverse."""
+        if self.negative_curvature:
+            return torch.linalg.solve(self._matrix, vectors.T).T
+        return torch.cholesky_solve(vectors.T, self._root).T
+
+    def inner(self, first, second):
+        """Inner products of two sets of gradients through the inverse, (n_first, n_second)."""
+        if len(next(iter(first.values()))) > len(next(iter(second.values()))):
+            return self.inner(second, first).T
+        first, second = (flatten_terms(double_terms(t)) for t in (first, second))
+        return self.solve(first) @ second.T
+
+    def diagonal(self, terms):
+        """Inner products of gradients with themselves through the inverse, (n,)."""
+        vectors = flatten_terms(double_terms(terms))
+        return (self.solve(vectors) * vectors).sum(dim=1)
+
+
+class RowsSolver:
+    r"""Inverse of :math:`A^\top A + \lambda I` by the inner products of A's few rows.
+
+    .. math:: (A^\top A + \lambda I)^{-1} = \frac 1 \lambda \left(
+              I - A^\top (A A^\top + \lambda I)^{-1} A \right)
+
+    Parameters
+    ----------
+    rows : dict of str to term
+        A, in float64.
+    shift : float
+        Lambda, positive.
+
+    Raises
+    ------
+    ValueError
+        If lambda is too small for the rows' size.
+    """
+
+    negative_curvature = False
+
+    def __init__(self, rows, shift):
+        self._shift = shift
+        gram = own_gram_matrix(rows)
+        if not _precise(gram, shift):
+            rows = double_terms(rows)
+            gram = own_gram_matrix(rows)
+        self._rows, self._root = rows, _decomposed(gram.double(), shift)
+
+    def solve(self, vectors):
+        """Multiply vectors (k, p) with the inverse."""
+        rows = double_terms(self._rows)
+        inside = torch.cholesky_solve(multiply_terms(rows, vectors), self._root)
+        return (vectors - combine_terms(inside.T, rows)) / self._shift
+
+    def _whitened(self, terms):
+        products = gram_matrix(self._rows, _same_dtype(terms, self._rows)).double()
+        return torch.linalg.solve_triangular(self._root, products, upper=False)
+
+    def inner(self, first, second):
+        """Inner products of two sets of gradients through the inverse, (n_first, n_second)."""
+        inside = self._whitened(first).T @ self._whitened(second)
+        first, second = (_same_dtype(t, self._rows) for t in (first, second))
+        return (gram_matrix(first, second).double() - inside) / self._shift
+
+    def diagonal(self, terms):
+        """Inner products of gradients with themselves through the inverse, (n,)."""
+        inside = self._whitened(terms).square().sum(dim=0)
+        return (squared_norms(double_terms(terms)) - inside) / self._shift
+
+
+class JacobianSolver:
+    r"""Products of a corpus's gradients with the inverse, for a curvature that is made of them.
+
+    With J the Jacobian of z, for every training example a few rows, the gradients are
+    :math:`J^\top D` and the curvature :math:`J^\top L L^\top J`, D and L block-diagonal. So
+
+    .. math:: (J^\top L L^\top J + \lambda I)^{-1} J^\top D = \frac 1 \lambda J^\top \left(
+              D - L (L^\top G L + \lambda I)^{-1} L^\top G D \right), \qquad G = J J^\top,
+
+    and only inner products of J's rows are needed.
+
+    Parameters
+    ----------
+    jacobian : dict of str to term
+        J, n · n_draws · size rows.
+    roots : torch.Tensor of shape (n, n_draws, size, size)
+        L; float64.
+    slopes : torch.Tensor of shape (n, n_draws, size)
+        D; float64.
+    shift : float
+        Lambda, positive.
+
+    Raises
+    ------
+    ValueError
+        If lambda is too small for the curvature.
+    """
+
+    negative_curvature = False
+
+    def __init__(self, jacobian, roots, slopes, shift):
+        self._shift, self._roots = shift, roots.flatten(0, 1)
+        gram = own_gram_matrix(jacobian)
+        inside = self._between_roots(gram)
+        if not _precise(inside, shift):
+            jacobian = double_terms(jacobian)
+            gram = own_gram_matrix(jacobian)
+            inside = self._between_roots(gram)
+        self._jacobian, self._root = jacobian, _decomposed(inside, shift)
+        self._coefficients = self._of_corpus(gram, slopes)
+
+    def _between_roots(self, gram):
+        """Return LᵀGL."""
+        left = self._roots.transpose(1, 2).to(gram.dtype)
+        blocks = (len(left), left.shape[2], len(gram))
+        half = (left @ gram.view(blocks)).view_as(gram)
+        return (left @ half.T.contiguous().view(blocks)).view_as(gram)
+
+    def _of_corpus(self, gram, slopes):
+        """Coefficients of J's rows in the products of the corpus's gradients, (rows, n)."""
+        n, n_blocks, size = len(slopes), *self._roots.shape[:2]
+        slopes = slopes.flatten(1).to(gram.dtype)  # (n, rows of a sample)
+        roots = self._roots.to(gram.dtype)
+        through = slopes.unsqueeze(1) @ gram.view(n, slopes.shape[1], -1)
+        through = through.squeeze(1).T.reshape(n_blocks, size, n)  # G D
+        inside = (roots.transpose(1, 2) @ through).view(-1, n)
+        solved = torch.cholesky_solve(inside, self._root).view(n_blocks, size, n)
+        found = (roots @ solved).neg_().view(n, slopes.shape[1], n)
+        each = torch.arange(n, device=gram.device)
+        found[each, :, each] += slopes
+        return found.view(-1, n) / self._shift
+
+    def corpus_products(self, terms):
+        """Inner products of gradients with the corpus's through the inverse, (n_terms, n)."""
+        terms = _same_dtype(terms, self._jacobian)
+        return gram_matrix(terms, self._jacobian) @ self._coefficients
+
+    def solved(self, count):
+        """Multiply the corpus's first gradients with the inverse, (count, p)."""
+        weights = self._coefficients[:, :count].T
+        return combine_terms(weights.double(), double_terms(self._jacobian))
+
+    def diagonal(self, terms):
+        """Inner products of gradients with themselves through the inverse, (n_terms,)."""
+        products = gram_matrix(self._jacobian, _same_dtype(terms, self._jacobian)).double()
+        products = products.view(*self._roots.shape[:2], -1)
+        products = (self._roots.transpose(1, 2) @ products).flatten(0, 1)
+        inside = torch.linalg.solve_triangular(self._root, products, upper=False)
+        norms = squared_norms(double_terms(terms))
+        return (norms - inside.square().sum(dim=0)) / self._shift
+
+
+class IterativeSolver:
+    """Inverse of a matrix that only products are known of, by conjugate gradients.
+
+    Parameters
+    ----------
+    products : callable
+        Multiplies vectors (k, p) with the matrix.
+    tol, max_iter : float, int
+        See `conjugate_gradients`.
+
+    Attributes
+    ----------
+    residual : float
+        Largest relative residual so far.
+    n_iter : int
+        Largest number of products for one vector so far.
+    negative_curvature : bool
+        Whether a direction of negative curvature was met so far.
+    """
+
+    def __init__(self, products, tol, max_iter):
+        self._products, self._tol, self._max_iter = products, tol, max_iter
+        self.residual, self.n_iter, self.negative_curvature = 0.0, 0, False
+
+    def solve(self, vectors):
+        """Multiply vectors (k, p) with the inverse."""
+        step = max(1, _BLOCK_BYTES // (8 * vectors.shape[1]))
+        solved = []
+        for b in vectors.split(step):
+            x, residual, n_iter, negative = conjugate_gradients(
+                self._products, b, self._tol, self._max_iter
+            )
+            solved.append(x)
+            self.residual = max(self.residual, float(residual.max()))
+            self.n_iter = max(self.n_iter, int(n_iter.max()))
+            self.negative_curvature |= bool(negative.any())
+        return torch.cat(solved)
+
+    def diagonal(self, terms):
+        """Inner products of gradients with themselves through the inverse, (n,)."""
+        vectors = flatten_terms(double_terms(terms))
+        return (self.solve(vectors) * vectors).sum(dim=1)
+
+
+def conjugate_gradients(products, b, tol, max_iter):
+    """Solve symmetric, positive definite systems with one matrix, each until it has converged.
+
+    Parameters
+    ----------
+    products : callable
+        Multiplies vectors (k, p) with the matrix.
+    b : torch.Tensor of shape (n, p)
+        Right-hand sides.
+    tol : float
+        Length of the residual, relative to b's, at which to stop.
+    max_iter : int
+        Most products of each.
+
+    Returns
+    -------
+    x : torch.Tensor of shape (n, p)
+    residual : torch.Tensor of shape (n,)
+        Relative lengths of the residuals.
+    n_iter : torch.Tensor of shape (n,)
+        Number of products.
+    negative_curvature : torch.Tensor of shape (n,)
+        Whether a direction of negative curvature was met; x is then what was there before.
+
+    Examples
+    --------
+    >>> import torch
+    >>> matrix = torch.diag(torch.tensor([1.0, 2.0, 4.0]))
+    >>> x, *_ = conjugate_gradients(lambda v: v @ matrix, torch.ones(1, 3), 1e-6, 10)
+    >>> x
+    tensor([[1.0000, 0.5000, 0.2500]])
+    """
+    x, length = torch.zeros_like(b), b.norm(dim=1)
+    residual, n_iter = torch.ones_like(length), torch.zeros_like(length, dtype=torch.long)
+    residual[length == 0] = 0
+    negative = torch.zeros_like(length, dtype=torch.bool)
+    open_ = torch.nonzero(residual > tol).squeeze(1)  # systems that are not solved yet
+    r = b[open_].clone()
+    direction, squared = r.clone(), r.square().sum(dim=1)
+    for number in range(1, max_iter + 1):
+        if not len(open_):
+            break
+        through = products(direction)
+        curvature = (direction * through).sum(dim=1)
+        n_iter[open_] = number
+        negative[open_] = curvature <= 0
+        step = torch.where(curvature > 0, squared / curvature, 0.0).unsqueeze(1)
+        x[open_] += step * direction
+        r -= step * through
+        squared, before = r.square().sum(dim=1), squared
+        residual[open_] = squared.sqrt() / length[open_]
+        direction = r + (squared / before).unsqueeze(1) * direction
+        going = (residual[open_] > tol) & (curvature > 0)
+        if not going.all():
+            open_, r, direction, squared = (t[going] for t in (open_, r, direction, squared))
+    return x, residual, n_iter, negative

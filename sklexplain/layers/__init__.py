@@ -1,0 +1,33 @@
+"""Looking into any torch module: layers, activations, Jacobians and maps."""
+
+from ._aggregators import AGGREGATORS, aggregate, check_aggregator
+from ._buffer import activation_buffer, root_mean_square
+from ._linear_map import LinearMap
+from ._maps import SALIENCIES, check_grad_cam, layer_maps, unit_maps
+from ._points import CHANNELS_FIRST, CHANNELS_LAST, Point, entering, find_points, watching
+from ._run import batch_axis, parse_path, pick, run_through, run_to, unknown_layer
+
+__all__ = [
+    "AGGREGATORS",
+    "CHANNELS_FIRST",
+    "CHANNELS_LAST",
+    "LinearMap",
+    "Point",
+    "SALIENCIES",
+    "activation_buffer",
+    "aggregate",
+    "batch_axis",
+    "check_aggregator",
+    "check_grad_cam",
+    "entering",
+    "find_points",
+    "layer_maps",
+    "parse_path",
+    "pick",
+    "root_mean_square",
+    "run_through",
+    "run_to",
+    "unit_maps",
+    "unknown_layer",
+    "watching",
+]

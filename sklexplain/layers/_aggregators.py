@@ -1,0 +1,157 @@
+"""Aggregation of a multiset of numbers to one, at once or block by block."""
+
+import torch
+
+AGGREGATORS = ("mean", "abs", "var", "skew", "none")
+
+
+def check_aggregator(name, value):
+    """Raise a ValueError if a parameter is neither an aggregator's name nor a callable."""
+    from ..utils import check_choice
+
+    if not callable(value):
+        check_choice(name, value, AGGREGATORS)
+
+
+def aggregate(values, how, dim, overwrite=False):
+    """Aggregate along one axis.
+
+    Parameters
+    ----------
+    values : torch.Tensor
+        The multisets.
+    how : {"mean", "abs", "var", "skew", "none"} or callable
+        ``"abs"`` is the mean of absolute values; ``"var"`` has n - 1 in its denominator, and is 0
+        for one element; ``"skew"`` is the third central moment over the standard deviation (with
+        n) cubed, 0 where nothing varies; ``"none"`` keeps the axis. A callable is called as
+        ``how(values, dim=dim)`` and drops the axis, like ``torch.amax``.
+    dim : int
+        The axis.
+    overwrite : bool, default=False
+        Whether ``values`` may be overwritten, which is faster.
+
+    Returns
+    -------
+    aggregated : torch.Tensor
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklexplain.attribution._aggregators import aggregate
+    >>> aggregate(torch.tensor([-1.0, 1.0, 0.0, 0.0]), "var", 0)
+    tensor(0.6667)
+    """
+    if callable(how):
+        return how(values, dim=dim)
+    if how == "none":
+        return values
+    n = values.shape[dim]
+    if how == "mean":
+        return values.sum(dim) * (1 / n)
+    if how == "abs":
+        return (values.abs_() if overwrite else values.abs()).sum(dim) * (1 / n)
+    if how == "var":
+        if n == 1:
+            return torch.zeros_like(values.select(dim, 0))
+        mean = values.sum(dim, keepdim=True) * (1 / n)
+        centred = values.sub_(mean) if overwrite else values - mean
+        return (centred.square_() if overwrite else centred**2).sum(dim) * (1 / (n - 1))
+    moments = RunningMoments(order=3)
+    moments.add(values, dim)
+    return moments.result(how)
+
+
+class RunningMoments:
+    """Mean and central moments of multisets that come block by block, stably.
+
+    Parameters
+    ----------
+    order : {1, 2, 3}
+        The highest moment.
+    """
+
+    def __init__(self, order):
+        self.order = order
+        self.n = 0
+        self.mean = self.m2 = self.m3 = None
+
+    def add(self, values, dim=0):
+        """Take in a block along one axis."""
+        n = values.shape[dim]
+        mean = values.mean(dim, keepdim=True)
+        m2 = m3 = None
+        if self.order > 1:
+            centred = values - mean
+            m2 = (centred**2).sum(dim)
+            m3 = (centred**3).sum(dim) if self.order > 2 else None
+        self._merge(n, mean.squeeze(dim), m2, m3)
+
+    def _merge(self, n, mean, m2, m3):
+        # Chan, Golub & LeVeque's and Pébay's formulas for the union of two sets.
+        if self.n == 0:
+            self.n, self.mean, self.m2, self.m3 = n, mean, m2, m3
+            return
+        total = self.n + n
+        delta = mean - self.mean
+        if self.order > 2:
+            self.m3 = (
+                self.m3
+                + m3
+                + delta**3 * (self.n * n * (self.n - n) / total**2)
+                + delta * (self.n * m2 - n * self.m2) * (3 / total)
+            )
+        if self.order > 1:
+            self.m2 = self.m2 + m2 + delta**2 * (self.n * n / total)
+        self.mean = self.mean + delta * (n / total)
+        self.n = total
+
+    def result(self, how):
+        """Aggregate of everything taken in: "mean", "var" or "skew"."""
+        if how == "mean":
+            return self.mean
+        if how == "var":
+            return self.m2 / (self.n - 1) if self.n > 1 else torch.zeros_like(self.mean)
+        # A variance that rounding of the mean alone can make is none.
+        rounding = 10 * torch.finfo(self.mean.dtype).eps * self.mean
+        varies = self.m2 > self.n * rounding**2
+        safe = torch.where(varies, self.m2, torch.ones_like(self.m2))
+        return torch.where(varies, self.m3 / safe**1.5 * self.n**0.5, torch.zeros_like(self.m3))
+
+
+class RunningAggregate:
+    """An aggregate along axis 0 of values that come block by block.
+
+    Parameters
+    ----------
+    how : {"mean", "abs", "var", "skew", "none"} or callable
+        See `aggregate`. The last two need all values at once and keep them.
+    """
+
+    # Fewer, larger steps: many small ones cost more than the numbers in them.
+    _BUFFER = 32
+
+    def __init__(self, how):
+        self.how = how
+        self.keeps_all = callable(how) or how == "none"
+        self._blocks, self._n = [], 0
+        order = {"mean": 1, "abs": 1, "var": 2, "skew": 3}
+        self._moments = None if self.keeps_all else RunningMoments(order[how])
+
+    def add(self, values):
+        """Take in a block of shape (k, ...)."""
+        self._blocks.append(values.abs() if self.how == "abs" else values)
+        self._n += len(values)
+        if self._n >= self._BUFFER and not self.keeps_all:
+            self._merge()
+
+    def _merge(self):
+        if self._blocks:
+            self._moments.add(torch.cat(self._blocks))
+        self._blocks, self._n = [], 0
+
+    def result(self):
+        """Aggregate of everything taken in: (...), or (N, ...) for "none"."""
+        if self.keeps_all:
+            return aggregate(torch.cat(self._blocks), self.how, 0)
+        self._merge()
+        return self._moments.result("mean" if self.how == "abs" else self.how)

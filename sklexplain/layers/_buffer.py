@@ -1,0 +1,80 @@
+"""Results of all samples, computed batch by batch and kept."""
+
+import tempfile
+
+import numpy as np
+import torch
+
+_MAX_BYTES = 2**28
+
+
+_BLOCK = 1024
+
+
+def activation_buffer(run, inputs, batch_size, max_bytes=_MAX_BYTES):
+    """Run all samples, batch by batch, and keep what came out.
+
+    Parameters
+    ----------
+    run : callable
+        From a batch of inputs to a tensor of shape (b, *shape), or to a tuple of such tensors.
+    inputs : ndarray or tensor of shape (n, ...)
+        Samples.
+    batch_size : int
+        Most samples at once.
+    max_bytes : int, default=2**28
+        What is larger is kept in a temporary file, which goes when the array does.
+
+    Returns
+    -------
+    buffer : ndarray of shape (n, *shape), or a tuple of them
+        In memory, or a `numpy.memmap`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklexplain.layers import activation_buffer
+    >>> activation_buffer(torch.exp, torch.zeros(5, 2), batch_size=2).shape
+    (5, 2)
+    """
+    buffers, single = None, True
+    for start in range(0, len(inputs), batch_size):
+        parts = run(inputs[start : start + batch_size])
+        single = isinstance(parts, torch.Tensor)
+        arrays = [_numpy(part) for part in ((parts,) if single else parts)]
+        if buffers is None:
+            buffers = [_empty((len(inputs), *a.shape[1:]), a.dtype, max_bytes) for a in arrays]
+        for buffer, array in zip(buffers, arrays, strict=True):
+            buffer[start : start + len(array)] = array
+    return buffers[0] if single else tuple(buffers)
+
+
+def root_mean_square(z):
+    """Return the rms of all activations, 1 if they are zero; in blocks, as they may be in a file.
+
+    Parameters
+    ----------
+    z : ndarray of shape (n, *shape)
+        Activations.
+
+    Returns
+    -------
+    rms : float
+    """
+    blocks = (z[i : i + _BLOCK] for i in range(0, len(z), _BLOCK))
+    total = sum(float(np.square(block, dtype=np.float64).sum()) for block in blocks)
+    return float(np.sqrt(total / z.size)) or 1.0
+
+
+def _numpy(tensor):
+    tensor = tensor.detach().cpu()
+    # What numpy has no type for.
+    return tensor.float().numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()
+
+
+def _empty(shape, dtype, max_bytes):
+    if np.prod(shape, dtype=np.float64) * dtype.itemsize <= max_bytes:
+        return np.empty(shape, dtype)
+    # The mapping holds the file, which has no name any more, as long as the array lives.
+    with tempfile.TemporaryFile(prefix="sklexplain-") as file:
+        return np.memmap(file, dtype, "w+", shape=shape)

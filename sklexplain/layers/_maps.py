@@ -1,0 +1,203 @@
+"""Maps of where a network's layers build its output: saliency, then aggregation.
+
+For output unit i and layer p the saliency has the shape (C_p, *spatial_p) of the layer's
+activations; it is aggregated over the channels, then over the units.
+"""
+
+import torch
+
+from ._aggregators import RunningAggregate, aggregate
+from ._jacobian import unit_gradients
+
+# Numbers that stay in the processor's cache between two operations.
+_CHUNK = 2**20
+
+SALIENCIES = ("gradient", "activation_x_gradient", "grad_cam")
+
+
+def check_grad_cam(points, saliency):
+    """Raise a ValueError if Grad-CAM is asked for at a layer without channels and positions."""
+    if saliency != "grad_cam":
+        return
+    for point in points:
+        if not point.has_channels:
+            raise ValueError(
+                f"saliency='grad_cam' averages gradients over positions, but layer {point.name!r} "
+                f"has activations of shape {point.spatial_shape} without an axis of channels "
+                "beside positions; use 'gradient' or 'activation_x_gradient', or a convolutional, "
+                "recurrent or attention layer."
+            )
+
+
+def channel_maps(gradients, activations, saliency, channel_agg):
+    """Aggregate the saliency of one layer over its channels.
+
+    Parameters
+    ----------
+    gradients : tensor of shape (k, b, C, *spatial)
+        Of k units at the layer.
+    activations : tensor of shape (b, C, *spatial)
+        Of the layer.
+    saliency : {"gradient", "activation_x_gradient", "grad_cam"}
+        Grad-CAM sums over the channels, and ``channel_agg`` does nothing.
+    channel_agg : str or callable
+        See `aggregate`.
+
+    Returns
+    -------
+    maps : tensor of shape (k, b, *spatial), or (k, b, C, *spatial) for "none"
+    """
+    # Where all samples have the same gradients, those of one will do.
+    own = gradients[:, :1] if gradients.stride(1) == 0 else gradients
+    if saliency == "grad_cam":
+        weights = own.flatten(3).mean(3).expand(gradients.shape[:3])
+        return torch.einsum("kbc,bc...->kb...", weights, activations).relu()
+    if saliency == "gradient":
+        maps = aggregate(own, channel_agg, 2)
+        return maps.expand(len(maps), gradients.shape[1], *maps.shape[2:])
+    if torch.is_grad_enabled():
+        return aggregate(gradients * activations, channel_agg, 2)
+    if channel_agg in ("mean", "abs"):
+        return _mean_product(gradients, activations, channel_agg)
+    return aggregate(gradients * activations, channel_agg, 2, overwrite=True)
+
+
+def _mean_product(gradients, activations, how):
+    """Mean over the channels of products or their absolute values, a few channels at a time."""
+    n_channels, size = gradients.shape[2], gradients[:, :, :1].numel()
+    step = max(1, _CHUNK // max(1, size))
+    total = None
+    for i in range(0, n_channels, step):
+        product = gradients[:, :, i : i + step] * activations[:, i : i + step]
+        part = (product.abs_() if how == "abs" else product).sum(2)
+        total = part if total is None else total.add_(part)
+    return total.mul_(1 / n_channels)
+
+
+def unit_maps(
+    call, points, x, *, saliency, channel_agg, units=None, weights=None, rows, create_graph=False
+):
+    """Compute maps of single output units at layers, block by block over the units.
+
+    Parameters
+    ----------
+    call, points, x, units, weights, rows, create_graph
+        See `unit_gradients`.
+    saliency, channel_agg
+        See `channel_maps`.
+
+    Yields
+    ------
+    index : tensor of int64 of shape (k,), or None with ``weights``
+        Which units.
+    maps : list of tensor of shape (k, b, *spatial)
+        Aggregated over the channels, one a layer; (k, b, C, *spatial) with "none".
+
+    Raises
+    ------
+    ValueError
+        For Grad-CAM at a layer that has no channels beside positions.
+    """
+    check_grad_cam(points, saliency)
+
+    def reduce(gradients, activations):
+        return channel_maps(gradients, activations, saliency, channel_agg)
+
+    blocks = unit_gradients(
+        call,
+        points,
+        x,
+        units=units,
+        weights=weights,
+        rows=rows,
+        create_graph=create_graph,
+        reduce=reduce,
+    )
+    for index, maps, _ in blocks:
+        yield index, maps
+
+
+def layer_maps(
+    call,
+    points,
+    x,
+    *,
+    saliency,
+    channel_agg,
+    unit_agg,
+    units=None,
+    unit_weights=None,
+    rows,
+    create_graph=False,
+):
+    """Compute maps of a whole representation at layers, aggregated over channels, then units.
+
+    Parameters
+    ----------
+    call, points, x, units, rows, create_graph
+        See `unit_gradients`. More than ``rows`` samples are taken in turns.
+    saliency, channel_agg
+        See `channel_maps`.
+    unit_agg : str or callable
+        See `aggregate`.
+    unit_weights : tensor of shape (N,) or None, default=None
+        Explain this weighted sum of all units; ``unit_agg`` and ``units`` do nothing then.
+
+    Returns
+    -------
+    maps : list of tensor of shape (b, *spatial)
+        One a layer; with "none" (b, [units], [C], *spatial).
+
+    Raises
+    ------
+    ValueError
+        For Grad-CAM at a layer that has no channels beside positions.
+    """
+    weights = unit_weights
+    if weights is None and _only_mean(saliency, channel_agg, unit_agg):
+        # Everything is linear: the mean of the maps is the map of the mean.
+        weights = _mean_weights(points.n_units, units, x)
+    parts = []
+    for i in range(0, len(x), rows):
+        blocks = unit_maps(
+            call,
+            points,
+            x[i : i + rows],
+            saliency=saliency,
+            channel_agg=channel_agg,
+            units=units,
+            weights=weights,
+            rows=rows,
+            create_graph=create_graph,
+        )
+        if weights is not None:
+            parts.append([m[0] for m in next(blocks)[1]])
+        else:
+            with torch.set_grad_enabled(create_graph):
+                parts.append(_over_units(blocks, unit_agg))
+    return [torch.cat(part) for part in zip(*parts, strict=True)]
+
+
+def _over_units(blocks, unit_agg):
+    """Aggregate blocks of maps (k, b, *spatial) over the units: (b, *spatial) a layer."""
+    running = RunningAggregate(unit_agg)
+    for _, maps in blocks:
+        shapes = [m.shape[2:] for m in maps]
+        running.add(torch.cat([m.flatten(2) for m in maps], dim=2))  # all layers side by side
+    flat = running.result()
+    if unit_agg == "none":
+        flat = flat.movedim(0, 1)
+    parts = flat.split([shape.numel() for shape in shapes], dim=-1)
+    return [m.unflatten(-1, shape) for m, shape in zip(parts, shapes, strict=True)]
+
+
+def _only_mean(saliency, channel_agg, unit_agg):
+    return saliency != "grad_cam" and channel_agg in ("mean", "none") and unit_agg == "mean"
+
+
+def _mean_weights(n_units, units, x):
+    dtype = x.dtype if x.is_floating_point() else None
+    weights = torch.zeros(n_units, dtype=dtype, device=x.device)
+    units = torch.arange(n_units) if units is None else torch.as_tensor(units)
+    weights[units.to(x.device)] = 1 / len(units)
+    return weights

@@ -1,0 +1,426 @@
+"""Where a network is looked at: layers, and which axes of their activations mean what."""
+
+import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import nn
+
+from ._linear_map import LinearMap
+from ._run import batch_axis, parse_path, pick, unknown_layer
+
+CHANNELS_FIRST = (
+    nn.modules.conv._ConvNd,
+    nn.modules.batchnorm._NormBase,
+    nn.modules.pooling._MaxPoolNd,
+    nn.modules.pooling._AvgPoolNd,
+    nn.modules.pooling._AdaptiveAvgPoolNd,
+    nn.modules.pooling._AdaptiveMaxPoolNd,
+    nn.GroupNorm,
+)
+CHANNELS_LAST = (
+    *(nn.RNNBase, nn.Linear, LinearMap, nn.LayerNorm, nn.MultiheadAttention, nn.Embedding),
+    *(nn.EmbeddingBag, nn.RNNCellBase, nn.Bilinear),
+)
+_KINDS = (
+    nn.modules.conv._ConvNd,
+    nn.Linear,
+    LinearMap,
+    nn.Bilinear,
+    nn.RNNBase,
+    nn.MultiheadAttention,
+)
+_TUPLES = (nn.RNNBase, nn.MultiheadAttention)
+
+
+# Larger blocks leave the processor's cache; elsewhere it is memory that bounds them.
+BLOCK_BYTES = {"cpu": 12 * 2**20, "other": 4 * 2**30}
+MIN_BLOCK = 3
+
+
+@dataclass(frozen=True)
+class Point:
+    """One layer's activations, and the meaning of their axes.
+
+    Attributes
+    ----------
+    name : str
+        Path of the layer, ``"rnn[1][0]"`` for an item of a tuple.
+    module : nn.Module
+        The layer.
+    items : tuple of int
+        Position in the tuple that the layer returns (or is called with).
+    at : {"output", "input"}
+        Whether the layer's output or its input is looked at.
+    batch_axis : int
+        The axis that follows the samples.
+    channel_axis : int or None
+        The axis of channels, None where every unit is a position.
+    shape : tuple of int
+        (C, *spatial) of one sample; C = 1 where there is no axis of channels.
+    is_output : bool
+        Whether it is the network's output itself.
+    """
+
+    name: str
+    module: nn.Module
+    items: tuple
+    at: str
+    batch_axis: int = 0
+    channel_axis: int | None = None
+    shape: tuple = ()
+    is_output: bool = False
+
+    @property
+    def spatial_shape(self):
+        """Sizes of the axes of positions."""
+        return self.shape[1:]
+
+    @property
+    def has_channels(self):
+        """Whether activations have an axis of channels beside positions."""
+        return self.channel_axis is not None
+
+    def arrange(self, tensor, lead=0):
+        """Activations as they are in the network, after some other axes, to (b, C, *spatial)."""
+        if self.channel_axis is None:
+            return tensor.movedim(lead + self.batch_axis, lead).unsqueeze(lead + 1)
+        return tensor.movedim((lead + self.batch_axis, lead + self.channel_axis), (lead, lead + 1))
+
+
+@dataclass(frozen=True)
+class Points:
+    """Layers looked at, in call order; a sequence of `Point`.
+
+    Attributes
+    ----------
+    points : tuple of Point
+    n_units : int
+        Number of output units, N.
+    row_bytes : int
+        What one sample keeps in memory for a backward pass.
+    batched : dict
+        What has been found out of batched backward passes.
+    """
+
+    points: tuple
+    n_units: int
+    row_bytes: int
+    batched: dict = field(default_factory=dict, compare=False, repr=False)
+
+    def __iter__(self):
+        return iter(self.points)
+
+    def __len__(self):
+        return len(self.points)
+
+    def __getitem__(self, index):
+        return self.points[index]
+
+    @property
+    def names(self):
+        """Names of the layers, in the order of the points."""
+        return [point.name for point in self.points]
+
+    def only(self, *indices):
+        """Keep some of the points."""
+        return replace(self, points=tuple(self.points[i] for i in indices), batched={})
+
+    def block_rows(self, batch_size, device):
+        """Return the number of rows to take at once, at most ``batch_size``."""
+        most = BLOCK_BYTES["cpu" if device.type == "cpu" else "other"]
+        return min(batch_size, max(MIN_BLOCK, most // self.row_bytes))
+
+
+def find_points(call, x, modules, *, layers=None, at="output"):
+    """Find layers in a network, by running it.
+
+    Parameters
+    ----------
+    call : callable
+        The network: (b, ...) to (b, N). It runs in the modes it is in.
+    x : tensor of shape (b, ...)
+        A few samples that it can run on; the first three are used.
+    modules : dict of str to nn.Module
+        The submodules by name, as of ``named_modules()``.
+    layers : list of str or None, default=None
+        Names, with ``[i]`` for an item of a tuple; in this order. None: every convolution, linear,
+        recurrent and attention layer that the output depends on, in call order.
+    at : {"output", "input"}, default="output"
+        Look at the layers' output or at what they are called with. A layer that is called several
+        times is looked at in its last call.
+
+    Returns
+    -------
+    points : Points
+
+    Raises
+    ------
+    ValueError
+        If a layer does not exist, is not called before the output is there, returns several
+        tensors, has no axis that follows the samples, or if the output does not depend on it.
+
+    Warns
+    -----
+    UserWarning
+        If one of all layers is left out, because none of its axes follows the samples.
+
+    Notes
+    -----
+    The network is run on two and on three samples, and the axis that differs follows the samples.
+    """
+    if layers is None:
+        candidates = _candidates(modules, at)
+    else:
+        candidates = [_requested(layer, modules, at) for layer in layers]
+    runs = [_run(call, _rows(x, n), candidates, modules, layers is None) for n in (2, 3)]
+    if layers is None:
+        candidates = _reached(candidates, runs)
+    points = []
+    for candidate in candidates:
+        try:
+            points.append(_described(candidate, runs))
+        except ValueError as error:
+            if layers is not None:
+                raise
+            warnings.warn(f"left out: {error}", UserWarning, stacklevel=2)
+    n_units = runs[1].z.numel() // 3
+    return Points(tuple(points), n_units, max(1, runs[1].bytes - runs[0].bytes))
+
+
+def _candidates(modules, at):
+    """Every convolution, linear, recurrent and attention layer, by its first name."""
+    unique = {}
+    for name, module in modules.items():
+        if isinstance(module, _KINDS):
+            unique.setdefault(module, name)
+    candidates = []
+    for module, name in unique.items():
+        candidates.append(Point(name, module, (0,) if _returns_tuple(module, at) else (), at))
+        if at == "output" and isinstance(module, nn.RNNBase):
+            # Where only the last hidden state is used, the sequence is not on the way.
+            items = (1, 0) if isinstance(module, nn.LSTM) else (1,)
+            path = name + "".join(f"[{item}]" for item in items)
+            candidates.append(Point(path, module, items, at))
+    return candidates
+
+
+def _reached(candidates, runs):
+    """Candidates on the way to the output, in call order, one a layer."""
+    order = runs[1].order
+    reached = [c for c in candidates if all(id(c) in run.used for run in runs)]
+    unique = {id(c.module): c for c in reversed(reached)}.values()
+    return sorted(unique, key=lambda candidate: order[id(candidate)])
+
+
+def _returns_tuple(module, at):
+    return at == "output" and isinstance(module, _TUPLES)
+
+
+def _rows(x, n):
+    return x[torch.arange(n, device=x.device) % len(x)]
+
+
+def _requested(layer, modules, at):
+    if not isinstance(layer, str):
+        raise TypeError(f"layer={layer!r} must be a string.")
+    name, items = parse_path(layer)
+    if name not in modules:
+        raise unknown_layer(name, modules)
+    module = modules[name]
+    if not items and _returns_tuple(module, at):
+        items = (0,)
+    return Point(layer, module, items, at)
+
+
+@dataclass
+class _Run:
+    """What one forward pass showed."""
+
+    seen: dict  # id of a candidate -> its activations
+    order: dict  # id of a candidate -> place of its last call among all calls
+    kinds: dict  # id of a candidate -> modules called, most telling first
+    z: torch.Tensor
+    bytes: int
+    used: set  # ids of candidates that the output depends on
+
+
+def _run(call, x, candidates, modules, lenient):
+    """Run the network and see which candidates were called, with what, and in which order."""
+    seen, order, kinds, handles, called, n_bytes = {}, {}, {}, [], [], [0]
+
+    def note(module, _inputs, _output):
+        if isinstance(module, (*CHANNELS_FIRST, *CHANNELS_LAST)):
+            called.append(module)
+
+    def look(candidate):
+        def keep(tensor):
+            seen[id(candidate)] = tensor
+            order[id(candidate)] = len(order_of_calls)
+            order_of_calls.append(id(candidate))
+            kinds[id(candidate)] = [candidate.module, *called[::-1]]
+
+        return keep
+
+    def pack(tensor):
+        n_bytes[0] += tensor.numel() * tensor.element_size()
+        return tensor
+
+    order_of_calls = []
+    unique = {id(m): m for m in modules.values()}.values()
+    buffers = [b for m in unique for b in m.buffers(recurse=False) if not b.requires_grad]
+    for module in unique:
+        handles.append(module.register_forward_hook(note))
+    watched = [(candidate, look(candidate)) for candidate in candidates]
+    try:
+        with (
+            torch.enable_grad(),
+            torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
+            watching(watched, lenient),
+        ):
+            z = call(entering(x, candidates))
+    finally:
+        for handle in handles:
+            handle.remove()
+        for buffer in buffers:
+            if buffer.requires_grad:  # a layer's input is a buffer
+                buffer.requires_grad_(False)
+    return _Run(seen, order, kinds, z, n_bytes[0], _depends(z, seen))
+
+
+def entering(x, points):
+    """Input of a network, with a gradient where a point may look at it."""
+    if x.is_floating_point() and not x.requires_grad and any(p.at == "input" for p in points):
+        return x.detach().requires_grad_().clone()  # a network may write into it
+    return x
+
+
+def _depends(z, seen):
+    """Keys of the tensors that z depends on."""
+    if not z.requires_grad or not seen:
+        return set()
+    gradients = torch.autograd.grad(z.sum(), list(seen.values()), allow_unused=True)
+    return {key for key, g in zip(seen, gradients, strict=True) if g is not None}
+
+
+def _described(candidate, runs):
+    """Fill in a candidate's axes; raise if it cannot be looked at."""
+    name = candidate.name
+    seen = [run.seen.get(id(candidate)) for run in runs]
+    if any(tensor is None for tensor in seen):
+        raise ValueError(
+            f"layer={name!r} is not called before the output is there: it comes after the output, "
+            "or is never called. Name a layer on the way to the output."
+        )
+    if any(id(candidate) not in run.used for run in runs):
+        state = candidate.items == (0,) and isinstance(candidate.module, nn.RNNBase)
+        hint = " The last hidden state is its item [1]." if state else ""
+        raise ValueError(
+            f"the output does not depend on layer {name!r} (or not differentiably), so its "
+            f"gradient says nothing; name a layer on the way to the output.{hint}"
+        )
+    axis = batch_axis(*(tuple(tensor.shape) for tensor in seen), f"layer {name!r}")
+    channel_axis = _channel_axis(candidate, seen[1], axis, runs[1].kinds[id(candidate)])
+    point = replace(candidate, batch_axis=axis, channel_axis=channel_axis)
+    z, flat = runs[1].z, seen[1].movedim(axis, 0).flatten(1)
+    is_output = flat.numel() == z.numel() and torch.equal(flat.reshape(z.shape).to(z), z)
+    return replace(point, shape=tuple(point.arrange(seen[1]).shape[1:]), is_output=is_output)
+
+
+def _channel_axis(candidate, tensor, batch, kinds):
+    """Axis of channels: what the layer, else the last known layer before it, has it at."""
+    if tensor.dim() <= 2:
+        return None
+    module, items = candidate.module, candidate.items
+    if candidate.at == "output" and items[:1] == (1,):
+        if isinstance(module, nn.RNNBase):
+            return None  # the last hidden states have no positions
+        if isinstance(module, nn.MultiheadAttention):
+            return 1 if tensor.dim() == 4 else None  # weights, of every head or their mean
+    last = tensor.dim() - 1
+    for known in kinds:
+        if isinstance(known, CHANNELS_LAST):
+            return last if last != batch else None
+        if isinstance(known, CHANNELS_FIRST):
+            break
+    return 1 if batch == 0 else last
+
+
+@contextmanager
+def watching(watched, lenient=False):
+    """Hand activations to functions during forward passes.
+
+    What flows on is a copy, so that a later operation in place leaves the activation as it is.
+
+    Parameters
+    ----------
+    watched : list of (Point, callable)
+        The function is called with the activations, which require a gradient.
+    lenient : bool, default=False
+        Pass over layers whose output is no such tensor.
+
+    Yields
+    ------
+    None
+    """
+    handles = []
+
+    def hook(point, keep):
+        def see(where):
+            try:
+                tensor = pick(where, point.items, point.name)
+            except ValueError:
+                if lenient:
+                    return where
+                raise
+            if not tensor.is_floating_point():
+                if lenient:
+                    return where
+                raise ValueError(
+                    f"layer {point.name!r} has activations of dtype {tensor.dtype}, which have no "
+                    "gradient; look at another layer, or at its output."
+                )
+            if not tensor.requires_grad:
+                # Set on the tensor itself where it may go elsewhere too, past this layer.
+                own = point.at == "output" or isinstance(tensor, nn.Parameter)
+                tensor = (tensor.detach() if own else tensor).requires_grad_()
+            keep(tensor)
+            return _replaced(where, point.items, tensor.clone())
+
+        def after(_module, _inputs, output):
+            return see(output)
+
+        def before(_module, args, kwargs):
+            if not args:
+                found = next(iter(kwargs))
+                return args, {**kwargs, found: see(kwargs[found])}
+            if point.items:
+                return see(args), kwargs
+            first = args[0]
+            new = see(first)
+            return tuple(new if arg is first else arg for arg in args), kwargs
+
+        if point.at == "output":
+            return point.module.register_forward_hook(after)
+        return point.module.register_forward_pre_hook(before, with_kwargs=True)
+
+    try:
+        for point, keep in watched:
+            handles.append(hook(point, keep))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _replaced(nested, items, tensor):
+    """Put a tensor in its place in a nested output."""
+    if not items:
+        return tensor
+    if isinstance(nested, dict):
+        key = list(nested)[items[0]]
+        return type(nested)({**nested, key: _replaced(nested[key], items[1:], tensor)})
+    parts = list(nested)
+    parts[items[0]] = _replaced(parts[items[0]], items[1:], tensor)
+    return type(nested)(*parts) if hasattr(nested, "_fields") else type(nested)(parts)

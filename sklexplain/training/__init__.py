@@ -1,0 +1,29 @@
+"""Training: skorch nets on arrays, validation splits, weights drawn anew."""
+
+from ._array_net import loss_curves, make_array_net
+from ._checkpoints import CheckpointHistory, load_weights
+from ._modes import evaluating
+from ._params import check_net_params
+from ._pretext import PretextNet, corrupt
+from ._randomization import randomized_layers
+from ._split import check_validation_split, split_validation
+from ._trained import check_finite_weights, still_improves
+from ._weights import draw_weights, undrawn
+
+__all__ = [
+    "CheckpointHistory",
+    "PretextNet",
+    "check_finite_weights",
+    "check_net_params",
+    "check_validation_split",
+    "corrupt",
+    "draw_weights",
+    "evaluating",
+    "load_weights",
+    "loss_curves",
+    "make_array_net",
+    "randomized_layers",
+    "split_validation",
+    "still_improves",
+    "undrawn",
+]

@@ -1,0 +1,200 @@
+"""A skorch net that trains on arrays, which are cut into batches as a whole.
+
+That is how explanations are trained: on activations that have been computed once, with a loss that
+is a function of a module and a batch.
+"""
+
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import EarlyStopping
+from torch import nn
+
+from ._params import check_net_params
+
+_VALID_ROWS = 1024
+
+# What net_params may not have, because something here depends on it; the estimator adds its own.
+_RESERVED = {
+    "train_split": "validation_split",
+    "device": "device",
+    "max_epochs": "max_epochs",
+    "warm_start": None,
+}
+
+
+class ArrayBatches:
+    """Mini-batches of several arrays, each with its target: one by one would take longer.
+
+    Parameters
+    ----------
+    arrays : dict of str to ndarray
+        All with the same number of rows.
+    rows : ndarray of int
+        Which rows.
+    batch_size : int
+        Samples in a batch; -1 for all. A last batch of a single sample joins the one before it:
+        BatchNorm cannot train on one.
+    shuffle : bool, default=False
+        Another order in every pass.
+    generator : torch.Generator or None, default=None
+        What draws it; None for torch's global generator.
+    """
+
+    def __init__(self, arrays, rows, batch_size, *, shuffle=False, generator=None):
+        self.arrays = arrays
+        self.rows = rows
+        self.batch_size = len(rows) if batch_size == -1 else batch_size
+        self.shuffle = shuffle
+        self.generator = generator
+        # skorch's callbacks want pairs: what is to be met, as far as there is such a thing.
+        self._target = next(n for n in ("y", "target", "x", "z") if n in arrays)
+
+    def __len__(self):
+        return len(self._starts()) - 1
+
+    def __iter__(self):
+        rows = self.rows
+        if self.shuffle:
+            rows = rows[torch.randperm(len(rows), generator=self.generator).numpy()]
+        starts = self._starts()
+        for start, stop in zip(starts[:-1], starts[1:], strict=True):
+            chosen = rows[start:stop]
+            batch = {name: torch.from_numpy(array[chosen]) for name, array in self.arrays.items()}
+            yield batch, batch[self._target]
+
+    def _starts(self):
+        """Where batches start, and where the last one ends."""
+        n = len(self.rows)
+        starts = list(range(0, n, self.batch_size))
+        if len(starts) > 1 and n - starts[-1] == 1:
+            starts.pop()
+        return [*starts, n]
+
+
+class ArrayNet(NeuralNet):
+    """A skorch net whose loss is a function of the module and a batch."""
+
+    def fit_arrays(self, arrays, objective, train, valid, generator=None):
+        """Train on some rows of the arrays, watch the loss on others.
+
+        Parameters
+        ----------
+        arrays : dict of str to ndarray
+            What `objective` needs.
+        objective : callable
+            From the module, a batch (a dict of tensors) and the number of the epoch, from 1 on, to
+            the outputs, the loss, and what is to be differentiated of it in that epoch.
+        train, valid : ndarray of int, ndarray of int or None
+            The rows; None for no validation.
+        generator : torch.Generator or None, default=None
+            Of the order of the samples; None for torch's global generator.
+
+        Returns
+        -------
+        self : ArrayNet
+            In eval mode.
+        """
+        self._run = {"arrays": arrays, "objective": objective, "generator": generator}
+        self._run["split"] = train, valid
+        try:
+            self.initialize().partial_fit(None, None)
+        finally:
+            del self._run
+        self.module_.eval().requires_grad_(False)
+        return self
+
+    def get_split_datasets(self, X, y=None, **fit_params):
+        """Return the rows of the two parts of the split."""
+        return self._run["split"]
+
+    def get_iterator(self, dataset, training=False):
+        """Return the batches of one pass."""
+        arrays, generator = self._run["arrays"], self._run["generator"]
+        if training:
+            return ArrayBatches(arrays, dataset, self.batch_size, shuffle=True, generator=generator)
+        return ArrayBatches(arrays, dataset, _VALID_ROWS)
+
+    def train_step_single(self, batch, **fit_params):
+        """Compute the loss of a batch and its gradients."""
+        self._set_training(True)
+        arrays, _ = batch
+        outputs, loss, trained = self._run["objective"](self.module_, arrays, len(self.history))
+        trained.backward()
+        return {"loss": loss, "y_pred": outputs}
+
+    def validation_step(self, batch, **fit_params):
+        """Compute the loss of a batch, in eval mode."""
+        self._set_training(False)
+        arrays, _ = batch
+        with torch.no_grad():
+            outputs, loss, _ = self._run["objective"](self.module_, arrays, len(self.history))
+        return {"loss": loss, "y_pred": outputs}
+
+
+def make_array_net(estimator, module, device, reserved, *, stopping=EarlyStopping, **defaults):
+    """Make the skorch net that trains an explanation, not initialised.
+
+    Parameters
+    ----------
+    estimator : SRAEExplainer or ClaDecExplainer
+        Its parameters are used.
+    module : nn.Module
+        What is trained.
+    device : torch.device
+        Where.
+    reserved : dict of str to (str or None)
+        What else ``net_params`` may not have, and the estimator's parameter to set instead.
+    stopping : callable, default=EarlyStopping
+        What makes the callback that stops training early.
+    **defaults : object
+        Parameters of the net that ``net_params`` may replace.
+
+    Returns
+    -------
+    net : ArrayNet
+
+    Raises
+    ------
+    ValueError
+        If ``net_params`` has a name that is unknown, or that is set elsewhere.
+    """
+    extra = dict(estimator.net_params or {})
+    check_net_params(extra, type(estimator).__name__, _RESERVED | reserved)
+    for name in extra:
+        if name.startswith(("iterator_", "dataset")):
+            raise ValueError(
+                f"net_params may not have {name!r}: batches are cut from arrays as a whole; set "
+                "net_params={'batch_size': ...}."
+            )
+    callbacks = list(extra.pop("callbacks", None) or [])
+    if estimator.validation_split is not None:
+        stop = stopping(patience=estimator.patience, load_best=True)
+        # Last, because those after it would not be told of the epoch that it stops at.
+        callbacks = [*callbacks, ("early_stopping", stop)]
+    params = {"optimizer": torch.optim.Adam, "lr": estimator.lr, "verbose": estimator.verbose}
+    return ArrayNet(
+        module,
+        criterion=nn.MSELoss,  # skorch wants one
+        callbacks=callbacks,
+        train_split=None,
+        max_epochs=estimator.max_epochs,
+        device=str(device),
+        **(params | defaults | extra),
+    )
+
+
+def loss_curves(net):
+    """Return training and validation losses of every epoch, None without validation.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        After training.
+
+    Returns
+    -------
+    train, valid : list of float, list of float or None
+    """
+    names = [name for name in ("train_loss", "valid_loss") if name in net.history[0]]
+    curves = [[float(loss) for loss in net.history[:, name]] for name in names]
+    return curves[0], curves[1] if len(curves) > 1 else None

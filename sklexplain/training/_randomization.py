@@ -1,0 +1,112 @@
+"""Networks with one layer's weights drawn anew."""
+
+import copy
+import zlib
+
+import numpy as np
+import torch
+
+from ..layers import unknown_layer
+from ..representation import torch_modules
+from ..utils import draw_seed
+
+
+def randomized_layers(estimator, layers=None, random_state=None):
+    """Yield copies of a model with the weights of exactly one layer drawn anew.
+
+    What each layer has learned shows by what is lost without it: "independent" randomisation, as in
+    section 4.2 of Bertolini, Clevert & Montanari, "Explaining, Evaluating and Enhancing Neural
+    Networks' Learned Representations".
+
+    Parameters
+    ----------
+    estimator : nn.Module, skorch net or scikit-learn estimator
+        The model; a fitted estimator that holds one network, a Pipeline for example. It is left as
+        it is.
+    layers : list of str or None, default=None
+        Names as in ``named_modules()``. None: every layer that has a weight matrix (or kernel) of
+        its own and a method ``reset_parameters``, in the order of ``named_modules()``.
+    random_state : int, RandomState instance or None, default=None
+        Determines the weights. A layer's do not depend on which other layers are asked for.
+
+    Yields
+    ------
+    name : str
+        Of the layer.
+    randomized : object
+        A copy of ``estimator``, on the same device, in which the layer's own parameters are what
+        its ``reset_parameters`` draws; its running statistics, if it has any, start anew.
+
+    Raises
+    ------
+    ValueError
+        If a layer does not exist or has no ``reset_parameters``, or the model holds no network or
+        several.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklexplain.training import randomized_layers
+    >>> net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
+    >>> [name for name, _ in randomized_layers(net, random_state=0)]
+    ['0', '2']
+    """
+    # At once, not when the first copy is asked for.
+    names = _checked_layers(_network(estimator), layers)
+    return _copies(estimator, names, draw_seed(random_state))
+
+
+def _copies(estimator, names, seed):
+    for name in names:
+        randomized = copy.deepcopy(estimator)
+        _reset(_network(randomized).get_submodule(name), seed, name)
+        yield name, randomized
+
+
+def _network(estimator):
+    modules = list(torch_modules(estimator))
+    if len(modules) != 1:
+        raise ValueError(
+            f"{type(estimator).__name__} holds {len(modules)} networks, and the layers to "
+            "randomise are those of one; pass that one."
+        )
+    return modules[0]
+
+
+def _checked_layers(network, layers):
+    modules = dict(network.named_modules())
+    if layers is None:
+        return [name for name, m in modules.items() if _can_reset(m) and _has_weights(m)]
+    layers = list(layers)
+    for name in layers:
+        if name not in modules:
+            raise unknown_layer(name, modules)
+        if not _can_reset(modules[name]):
+            known = [n for n, m in modules.items() if _can_reset(m) and _has_weights(m)]
+            raise ValueError(
+                f"layer {name!r} ({type(modules[name]).__name__}) has no reset_parameters to draw "
+                f"its weights anew; layers that have are {known}."
+            )
+    return layers
+
+
+def _can_reset(module):
+    return hasattr(module, "reset_parameters") or hasattr(module, "_reset_parameters")
+
+
+def _has_weights(module):
+    return any(parameter.dim() > 1 for parameter in module.parameters(recurse=False))
+
+
+def _reset(layer, seed, name):
+    """Draw a layer's weights on the CPU, so that they are the same on every device."""
+    tensors = [*layer.parameters(), *layer.buffers()]
+    device = tensors[0].device if tensors else torch.device("cpu")
+    # The name counts: layers of the same shape are not given the same weights.
+    mixed = np.random.SeedSequence([seed, zlib.crc32(name.encode())]).generate_state(1)
+    layer.to("cpu")
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.default_generator.manual_seed(int(mixed[0]))
+        reset = "reset_parameters" if hasattr(layer, "reset_parameters") else "_reset_parameters"
+        getattr(layer, reset)()
+    layer.to(device)

@@ -1,0 +1,90 @@
+"""Which samples are held out to decide when training stops."""
+
+import copy
+from numbers import Real
+
+import numpy as np
+
+
+def check_validation_split(validation_split):
+    """Validate the parameter ``validation_split`` of an explainer.
+
+    Parameters
+    ----------
+    validation_split : object
+        What was given.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no share between 0 and 1, no splitter and not None.
+    """
+    if validation_split is None:
+        return
+    wanted = f"validation_split={validation_split!r} must be between 0 and 1, a splitter or None."
+    if isinstance(validation_split, Real) and not isinstance(validation_split, bool):
+        if not 0 < validation_split < 1:
+            raise ValueError(wanted)
+    elif isinstance(validation_split, (str, bool)) or not hasattr(validation_split, "split"):
+        raise TypeError(wanted)
+
+
+def split_validation(validation_split, X, y, groups, seed):
+    """Split rows into those to train on and those to watch.
+
+    Parameters
+    ----------
+    validation_split : float, None or splitter
+        Share of the rows, drawn at random; no split; or the splitter whose last split is used.
+
+    X : ndarray of shape (n, ...)
+        The inputs.
+
+    y : ndarray of shape (n,) or None
+        The target, for splitters that look at it.
+
+    groups : array-like of shape (n,) or None
+        The groups, for splitters that look at them.
+
+    seed : int
+        Determines the draw, also in a splitter whose own random_state is None.
+
+    Returns
+    -------
+    train, valid : ndarray of int, ndarray of int or None
+        The rows.
+
+    Raises
+    ------
+    ValueError
+        If a part is empty, or groups are given that nothing looks at.
+    """
+    n = len(X)
+    if hasattr(validation_split, "split"):
+        splitter = copy.copy(validation_split)
+        if getattr(splitter, "random_state", 0) is None:
+            splitter.random_state = seed  # else it would draw from numpy's global generator
+        train = valid = ()
+        for train, valid in splitter.split(X, y, groups):  # noqa: B007
+            pass
+        if len(train) == 0 or len(valid) == 0:
+            raise ValueError(
+                f"The last split of validation_split={validation_split!r} has {len(train)} samples "
+                f"to train on and {len(valid)} to validate: both need at least one."
+            )
+        return np.asarray(train), np.asarray(valid)
+    if groups is not None:
+        raise ValueError(
+            f"groups was given, but validation_split={validation_split!r} does not look at it: "
+            "pass a splitter that does, such as GroupShuffleSplit(n_splits=1, test_size=0.1)."
+        )
+    if validation_split is None:
+        return np.arange(n), None
+    n_valid = max(1, int(validation_split * n))
+    if n_valid >= n:
+        raise ValueError(
+            f"validation_split={validation_split} leaves no sample to train on (n_samples={n}): "
+            "give more samples, or validation_split=None."
+        )
+    order = np.random.RandomState(seed).permutation(n)
+    return np.sort(order[n_valid:]), np.sort(order[:n_valid])

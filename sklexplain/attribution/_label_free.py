@@ -1,14 +1,12 @@
 """Label-free feature importance."""
 
-import warnings
-
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
 from ..base import BaseExplainer
+from ..exceptions import ConvergenceWarning
 from ..explaining import (
     BASELINES,
     GRADIENT_METHODS,
@@ -27,7 +25,7 @@ from ..explaining import (
 )
 from ..representation import no_gradient_reason
 from ..samples import sample_feature_names
-from ..utils import check_choice, check_finite
+from ..utils import check_choice, check_finite, warn
 from ._latent_shift import latent_shift_curve
 
 _MAX_COMPLETENESS_ERROR = 0.05
@@ -355,10 +353,9 @@ class LabelFreeAttributor(BaseExplainer):
             fix = "raise method_params['n_steps']"
             if self.method == "deep_lift":
                 fix = "the network has operations without a rescale rule: use integrated_gradients"
-            warnings.warn(
+            warn(
                 f"{self.method} attributions miss the sum they should have by {error:.0%}; {fix}.",
                 ConvergenceWarning,
-                stacklevel=4,
             )
 
     # -- judging -------------------------------------------------------------------------------

@@ -1,13 +1,12 @@
 """How far a representation moves when important features are masked."""
 
 import numbers
-import warnings
 
 import numpy as np
 from scipy.integrate import trapezoid
 from sklearn.utils import Bunch, check_random_state
 
-from ..utils import check_encode, check_numbers, check_positive_int, encoded
+from ..utils import check_encode, check_numbers, check_positive_int, encoded, warn
 
 
 def latent_shift_curve(
@@ -196,11 +195,9 @@ def _summary(curves, full_shift, n_masked, n_features):
     most, least, draws = curves[0], curves[1], curves[2:]
     random = draws.mean(axis=0)
     if full_shift == 0 and not curves.any():
-        warnings.warn(
+        warn(
             "no mask shifts the representation, so there is nothing to compare; area_ratio is "
-            "set to 1, which is chance. Is the encoder constant, or mask_value equal to X?",
-            UserWarning,
-            stacklevel=3,
+            "set to 1, which is chance. Is the encoder constant, or mask_value equal to X?"
         )
         ratio, separation = 1.0, 0.0
     else:

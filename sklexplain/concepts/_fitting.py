@@ -1,17 +1,16 @@
 """What fitting an explanation by concepts needs: checks of parameters, scales, warnings."""
 
-import warnings
 from collections.abc import Iterable
 from functools import partial
 from numbers import Real
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
 
+from ..exceptions import ConvergenceWarning
 from ..layers import root_mean_square
 from ..training import check_finite_weights, check_validation_split, make_array_net, still_improves
-from ..utils import check_choice, check_positive_int, seeded
+from ..utils import check_choice, check_positive_int, seeded, warn
 from ._losses import PENALTIES
 from ._network import ConceptModule, ConceptObjective, StopAfterWarmUp
 
@@ -132,15 +131,13 @@ def _weight_decay(net_params):
     return {} if "optimizer" in (net_params or {}) else {"optimizer__weight_decay": 1e-4}
 
 
-def warn_unless_converged(explainer, stacklevel):
+def warn_unless_converged(explainer):
     """Warn if the held-out loss still improved when the last epoch was reached.
 
     Parameters
     ----------
     explainer : SRAEExplainer
         After training.
-    stacklevel : int
-        Of the warning, seen from the caller.
 
     Warns
     -----
@@ -148,9 +145,8 @@ def warn_unless_converged(explainer, stacklevel):
         Naming ``max_epochs``.
     """
     if still_improves(explainer.net_):
-        warnings.warn(
+        warn(
             f"The validation loss still improved when max_epochs={explainer.max_epochs} was "
             "reached: raise max_epochs or lr.",
             ConvergenceWarning,
-            stacklevel=stacklevel,
         )

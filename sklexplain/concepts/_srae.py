@@ -212,7 +212,7 @@ class SRAEExplainer(BaseExplainer):
         self.n_epochs_ = len(self.net_.history)
         self.loss_curve_, self.validation_loss_curve_ = loss_curves(self.net_)
         self._describe_concepts(z)
-        warn_unless_converged(self, stacklevel=4)
+        warn_unless_converged(self)
 
     def _activations(self, inputs):
         """Activations (n, *shape) and targets (n, n_targets), in float32, of one pass."""

@@ -1,18 +1,17 @@
 """How a decoder and its reference are fitted, and run."""
 
-import warnings
 from numbers import Real
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_consistent_length
 
 from ..base import BaseExplainer
+from ..exceptions import ConvergenceWarning
 from ..layers import root_mean_square
 from ..samples import sample_kind
 from ..training import check_validation_split
-from ..utils import check_choice, check_positive_int, seeded
+from ..utils import check_choice, check_positive_int, seeded, warn
 from ._decoders import DataUnits, Decoding, Latent, UnitActivations, check_decoder, make_decoder
 from ._encoders import (
     all_activations,
@@ -93,11 +92,9 @@ class BaseDecoding(BaseExplainer):
         if self.reference is not None:
             reason = nothing_to_train(representation, self._tap, self.seed_, self._rows)
         if reason is not None:
-            warnings.warn(
+            warn(
                 f"there is no reference: it would have the network's architecture, but {reason} "
-                "has no torch form. With reference=None this is not said.",
-                UserWarning,
-                stacklevel=3,
+                "has no torch form. With reference=None this is not said."
             )
         if self.reference is None or reason is not None:
             self._reference = self.reference_decoder_ = self.reference_n_epochs_ = None
@@ -201,11 +198,10 @@ class BaseDecoding(BaseExplainer):
 
     def _warn_unless_converged(self, fitted, name):
         if not fitted.converged:
-            warnings.warn(
+            warn(
                 f"The validation loss of the {name} still improved when "
                 f"max_epochs={self.max_epochs} was reached: raise max_epochs or lr.",
                 ConvergenceWarning,
-                stacklevel=4,
             )
 
     # -- running -------------------------------------------------------------------------------

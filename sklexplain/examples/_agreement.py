@@ -1,11 +1,9 @@
 """Agreement of example importance with labels, and of explanations with each other."""
 
-import warnings
-
 import numpy as np
 from scipy import sparse, stats
 
-from ..utils import check_choice, check_numbers, check_positive_int
+from ..utils import check_choice, check_numbers, check_positive_int, warn
 
 _BLOCK = 2**22  # matrix entries looked at together
 
@@ -212,11 +210,7 @@ def saliency_correlation(a, b, *, mode="pearson"):
         raise ValueError(f"a and b must have one shape, but have {a.shape} and {b.shape}.")
     for name, values in (("a", a), ("b", b)):
         if _span(values) == 0:
-            warnings.warn(
-                f"{name} is constant, so its correlation is not defined; nan is returned.",
-                UserWarning,
-                stacklevel=2,
-            )
+            warn(f"{name} is constant, so its correlation is not defined; nan is returned.")
             return float("nan")
     if any_sparse:
         return _sparse_pearson(sparse.csr_array(a), sparse.csr_array(b))

@@ -1,7 +1,5 @@
 """What all estimators of example importance share."""
 
-import warnings
-
 import numpy as np
 from scipy import sparse
 from sklearn.utils import check_consistent_length
@@ -9,7 +7,7 @@ from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
 from ..base import BaseExplainer
-from ..utils import as_array_like, check_positive_int
+from ..utils import as_array_like, check_positive_int, warn
 from ._agreement import similarity_rate
 from ._distances import first_of_rows, largest
 
@@ -277,11 +275,9 @@ class BaseExampleImportance(BaseExplainer):
             score = self._label_score(inputs, np.asarray(as_array_like(y)))
         if np.isnan(score):
             what = "inputs" if y is None else "labels"
-            warnings.warn(
+            warn(
                 f"all {what} are equal, so no example is closer than others; the score is set to "
-                "0, which is chance.",
-                UserWarning,
-                stacklevel=2,
+                "0, which is chance."
             )
             return 0.0
         return float(score)

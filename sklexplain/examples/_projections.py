@@ -1,13 +1,12 @@
 """Shares that features of corpus members have in a combination of representations."""
 
-import warnings
-
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
 from tqdm import tqdm
 
+from ..exceptions import ConvergenceWarning
 from ..explaining import integrated_gradients_path, path_gradients
+from ..utils import warn
 
 _MAX_ERROR = 0.05
 
@@ -81,11 +80,10 @@ def project(
             total += (shift.norm(dim=1) * u.norm(dim=1)).sum().item()
             parts.append(_to_features(maps.cpu().numpy(), representation.head, input_shape))
     if missed > _MAX_ERROR * total:
-        warnings.warn(
+        warn(
             f"the feature projections miss the sum they should have by {missed / total:.0%}; "
             "raise n_steps.",
             ConvergenceWarning,
-            stacklevel=3,
         )
     dtype = str(representation.output_dtype).removeprefix("torch.")
     return np.concatenate(parts).reshape(n_query, k, *input_shape).astype(dtype, copy=False)
@@ -97,11 +95,9 @@ def _directions(combinations, origin, epsilon):
     squares = (d**2).sum(dim=1, keepdim=True)
     nothing = squares <= (epsilon * origin.norm()) ** 2
     if nothing.any():
-        warnings.warn(
+        warn(
             f"{int(nothing.sum())} combinations have the representation of the baseline itself, "
-            "so there is nothing to project on; their projections are 0.",
-            UserWarning,
-            stacklevel=4,
+            "so there is nothing to project on; their projections are 0."
         )
     return torch.where(nothing, 0.0, d / torch.where(nothing, 1.0, squares))
 

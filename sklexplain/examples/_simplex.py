@@ -1,17 +1,16 @@
 """Example importance by the closest convex combination of the corpus."""
 
-import warnings
 from numbers import Real
 
 import numpy as np
 import torch
 from joblib import Parallel, delayed, effective_n_jobs
 from scipy import sparse
-from sklearn.exceptions import ConvergenceWarning
 
+from ..exceptions import ConvergenceWarning
 from ..explaining import given_baseline
 from ..representation import no_gradient_reason
-from ..utils import check_finite, check_positive_int
+from ..utils import check_finite, check_positive_int, warn
 from ._base import BaseExampleImportance
 from ._projections import project
 from ._simplex_solver import SimplexProblem
@@ -248,12 +247,11 @@ class SimplExImportance(BaseExampleImportance):
                 worst = max(worst, solution.gap[failed].max(initial=0.0))
                 yield rows, z[part], solution
         if n_failed:
-            warnings.warn(
+            warn(
                 f"max_iter={self.max_iter} steps ended {n_failed} of {len(inputs)} samples early: "
                 f"the largest relative duality gap is {worst:.2g}, more than tol={self.tol:.2g}; "
                 "raise max_iter or tol.",
                 ConvergenceWarning,
-                stacklevel=2,
             )
 
     def residual(self, X):

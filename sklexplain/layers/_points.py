@@ -1,12 +1,12 @@
 """Where a network is looked at: layers, and which axes of their activations mean what."""
 
-import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
 
+from ..utils import warn
 from ._linear_map import LinearMap
 from ._run import batch_axis, parse_path, pick, unknown_layer
 
@@ -184,7 +184,7 @@ def find_points(call, x, modules, *, layers=None, at="output"):
         except ValueError as error:
             if layers is not None:
                 raise
-            warnings.warn(f"left out: {error}", UserWarning, stacklevel=2)
+            warn(f"left out: {error}")
     n_units = runs[1].z.numel() // 3
     return Points(tuple(points), n_units, max(1, runs[1].bytes - runs[0].bytes))
 

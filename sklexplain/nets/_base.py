@@ -10,12 +10,12 @@ from sklearn.base import (
     TransformerMixin,
     _fit_context,
 )
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
+from ..exceptions import ConvergenceWarning
 from ..training import check_finite_weights, evaluating, split_validation, still_improves
-from ..utils import cast_checked, check_choice, draw_seed, seeded, validate_X
+from ..utils import cast_checked, check_choice, draw_seed, seeded, validate_X, warn
 from ._modules import find_module_class
 from ._net import LOSSES, check_module_shapes, make_net
 
@@ -218,11 +218,10 @@ class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
     def _warn_unless_converged(self):
         if still_improves(self.net_):
-            warnings.warn(
+            warn(
                 f"The validation loss still improved when max_epochs={self.max_epochs} was "
                 "reached: raise max_epochs or lr.",
                 ConvergenceWarning,
-                stacklevel=4,  # the caller of fit, past the wrapper around it
             )
 
     def _validate(self, X):

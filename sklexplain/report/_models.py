@@ -1,10 +1,10 @@
 """Loading the user's model for the command line."""
 
 import pickle
-import warnings
 from zipfile import BadZipFile
 
 from ..representation import is_fitted
+from ..utils import warn
 from ._data import InputError
 
 _PICKLES = (".pkl", ".pickle", ".joblib")
@@ -119,9 +119,7 @@ def _load_pickle(path, allow_pickle):
             f"{path.name} is a pickle, and loading a pickle runs whatever code is in it. If you "
             "trust where it comes from, add --allow-pickle; better, save models with skops."
         )
-    warnings.warn(
-        f"loading {path.name} runs the code in it, with your rights.", UserWarning, stacklevel=3
-    )
+    warn(f"loading {path.name} runs the code in it, with your rights.")
     import joblib
 
     broken = (pickle.UnpicklingError, EOFError, OSError, ImportError, AttributeError)

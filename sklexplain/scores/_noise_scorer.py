@@ -1,13 +1,11 @@
 """The noise score: whether a representation looks at samples otherwise than at noise."""
 
-import warnings
-
 import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 
 from ..layers import aggregate, layer_maps
-from ..utils import check_choice, check_positive_int
+from ..utils import check_choice, check_positive_int, warn
 from ._base import LayerScorer, check_reducing
 from ._drift import DriftReference, split_in_halves
 from ._functions import excess_over_benchmark, min_max_scaled, noise_scores
@@ -191,12 +189,11 @@ class NoiseScorer(LayerScorer):
         for name, point, m in zip(self.layers_, self._points, maps, strict=True):
             n_units = (m != 0).double().mean().item() * len(m)  # at a position
             if n_units < 1 and not self._is_known(point):
-                warnings.warn(
+                warn(
                     f"on average {n_units:.2g} of the n_units={len(m)} output units drawn depend "
                     f"on a position of layer {name!r}, so its noise score and the standard error "
                     "of that are far from those of all units; use n_units=None or leave this layer "
-                    "out of layers.",
-                    stacklevel=5,
+                    "out of layers."
                 )
 
     def _batch_scores(self, x, subsets):

@@ -1,7 +1,6 @@
 """Scores of the embedding as constraints in training."""
 
 import math
-import warnings
 from contextlib import nullcontext
 from numbers import Real
 
@@ -14,7 +13,7 @@ from torch import nn
 
 from ..layers import find_points, parse_path, pick, run_to, unknown_layer
 from ..training import evaluating
-from ..utils import check_choice, check_positive_int, draw_seed, seeded
+from ..utils import check_choice, check_positive_int, draw_seed, seeded, warn
 from ._score_terms import add_gradients, piecewise_linear, run
 
 _SCORES = {"noise_score": "lambda_noise", "variance_score": "lambda_variance"}
@@ -299,13 +298,11 @@ class ScoreConstraint(Callback):
     def _warn_of_gates(self, record):
         names = sorted(piecewise_linear(record))
         if names:
-            warnings.warn(
+            warn(
                 f"Between score_layer={self.score_layer_!r} and the embedding there are piecewise "
                 f"linear functions ({', '.join(names)}), which have no second derivative: the "
                 "score constraints cannot act through them. Use softplus there (for Autoencoder: "
-                "activation='softplus').",
-                UserWarning,
-                stacklevel=2,
+                "activation='softplus')."
             )
 
 

@@ -1,6 +1,7 @@
 """Helpers shared by the rooms, and checks for explainers of one's own."""
 
 from ._checks import check_encode, check_numbers, encoded
+from ._messages import did_you_mean, n_shape, numpy_dtype_of, warn
 from ._random import draw_seed, seeded
 from ._scores import harmonic_mean
 from ._validation import (
@@ -22,11 +23,15 @@ __all__ = [
     "check_finite",
     "check_numbers",
     "check_positive_int",
+    "did_you_mean",
     "draw_seed",
     "encoded",
     "harmonic_mean",
+    "n_shape",
+    "numpy_dtype_of",
     "seeded",
     "validate_X",
+    "warn",
 ]
 
 

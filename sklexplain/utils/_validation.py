@@ -2,13 +2,14 @@
 
 import difflib
 import numbers
-import warnings
 
 import numpy as np
 import torch
-from sklearn.exceptions import DataConversionWarning
 from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
+
+from ..exceptions import DataConversionWarning
+from ._messages import warn
 
 
 def as_array_like(X):
@@ -187,12 +188,11 @@ def cast_checked(X, dtype, names=None):
         if lost.any():
             i = np.flatnonzero(lost)[0]
             where = i if names is None or X.ndim > 2 else repr(str(names[i]))
-            warnings.warn(
+            warn(
                 f"Column {where} varies too little for its size to be told apart in "
                 f"{np.dtype(dtype).name}, which the network takes; put a StandardScaler in a "
                 "Pipeline in front of it.",
                 DataConversionWarning,
-                stacklevel=3,
             )
     return cast
 

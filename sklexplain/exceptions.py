@@ -1,0 +1,43 @@
+"""The warnings of the library, so that a filter can name them.
+
+Each is scikit-learn's own class where there is one for its kind; all are `SklexplainWarning`:
+
+>>> import warnings
+>>> from sklexplain.exceptions import SklexplainWarning
+>>> warnings.simplefilter("always", SklexplainWarning)
+"""
+
+from sklearn import exceptions
+
+__all__ = [
+    "ChangedModelWarning",
+    "ConvergenceWarning",
+    "DataConversionWarning",
+    "RandomModelWarning",
+    "SklexplainWarning",
+    "UnreachedInputWarning",
+]
+
+
+class SklexplainWarning(UserWarning):
+    """A result is not what it could be taken for; the base of all warnings of the library."""
+
+
+class ConvergenceWarning(SklexplainWarning, exceptions.ConvergenceWarning):
+    """A number has not converged: more steps, epochs or samples would change it."""
+
+
+class DataConversionWarning(SklexplainWarning, exceptions.DataConversionWarning):
+    """X loses digits that matter when it is given the network's dtype."""
+
+
+class ChangedModelWarning(SklexplainWarning):
+    """The network's weights are not those that the explainer was fitted with."""
+
+
+class RandomModelWarning(SklexplainWarning):
+    """The network draws random numbers, so its output is no function of the sample."""
+
+
+class UnreachedInputWarning(SklexplainWarning):
+    """Inputs that the output depends on have no gradient."""

@@ -54,6 +54,7 @@ class _Walk:
         self.ours = {id(part) for part in parts}
         self.seen = {}  # id of an object: the object, so that no other gets its id
         self.todo = collections.deque()
+        self.members = {}  # slots of classes
         self.reasons = []
 
     def push(self, value, path):
@@ -98,26 +99,36 @@ class _Walk:
         for name, item in list(held.items()) if isinstance(held, dict) else ():
             if name not in _SKIPPED_NAMES:
                 self.push(item, f"{path}.{name}")
-        for base in type(value).__mro__:
+        kind = type(value)
+        if kind not in self.members:
+            self.members[kind] = self.of_class(kind, path)
+        for name, member in self.members[kind]:
+            self.push(_slot(member, value), f"{path}.{name}")
+
+    def of_class(self, kind, path):
+        """Push what a class holds, the first time it is met; return its slots."""
+        slots = []
+        for base in kind.__mro__:
             ours = _root(base) not in _FOREIGN
             for name, item in list(vars(base).items()):
                 if isinstance(item, types.MemberDescriptorType):
-                    self.push(_slot(item, value), f"{path}.{name}")
-                elif ours and not name.startswith("__") or name in ("__call__", "__getattr__"):
+                    slots.append((name, item))
+                elif ours:
                     self.push(item, f"{path}.{name}")
+        return slots
 
     def mapping(self, value, path):
         for key, item in list(value.items()):
             self.push(key, f"{path} (key)")
             self.push(item, f"{path}[{key!r}]" if isinstance(key, (str, int)) else f"{path}[...]")
-        self.subclass(value, path, dict)
+        self.subclass(value, path)
 
     def sequence(self, value, path):
         for i, item in enumerate(list(value)):
             self.push(item, f"{path}[{i}]")
-        self.subclass(value, path, list)
+        self.subclass(value, path)
 
-    def subclass(self, value, path, _):
+    def subclass(self, value, path):
         if getattr(value, "__dict__", None):
             self.attributes(value, path)
 

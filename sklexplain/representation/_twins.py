@@ -45,6 +45,7 @@ class Maker:
         self.generators = []
         self.shared = set()  # ids of the tensors found in several places
         self.problems = []
+        self.members = {}  # slots of classes
         self.custom = [
             m
             for root in roots
@@ -90,8 +91,7 @@ class Maker:
             return self.remember(original, original)
         self.remember(original, twin)
         self.modules.append((original, twin))
-        ours = object.__getattribute__(twin, "__dict__")
-        theirs = object.__getattribute__(original, "__dict__")
+        theirs, ours = vars_of(original), vars_of(twin)
         for name, value in dict(theirs).items():
             if name == "training":
                 value = value if id(original) in self.owned else False
@@ -105,14 +105,18 @@ class Maker:
         return twin
 
     def slots(self, original, twin):
-        for base in type(original).__mro__:
-            for member in vars(base).values():
-                if isinstance(member, types.MemberDescriptorType):
-                    try:
-                        value = member.__get__(original)
-                    except AttributeError:  # empty
-                        continue
-                    member.__set__(twin, self.rebuild(value))
+        kind = type(original)
+        if kind not in self.members:
+            attributes = (value for base in kind.__mro__ for value in vars(base).values())
+            self.members[kind] = [
+                a for a in attributes if isinstance(a, types.MemberDescriptorType)
+            ]
+        for member in self.members[kind]:
+            try:
+                value = member.__get__(original)
+            except AttributeError:  # empty
+                continue
+            member.__set__(twin, self.rebuild(value))
 
     def tensor(self, original):
         if isinstance(original, nn.parameter.UninitializedTensorMixin):
@@ -163,7 +167,7 @@ class Maker:
             return None
 
     def fixed(self, original):
-        """A tuple or frozenset, itself if nothing in it was rebuilt."""
+        """Make another tuple or frozenset, if anything in it is rebuilt."""
         items = [self.rebuild(item) for item in original]
         if all(map(operator.is_, items, original)):
             return original
@@ -185,7 +189,7 @@ class Maker:
         return self.remember(original, twin)
 
     def function(self, original):
-        """A compiled function that runs on a module is looked through, others are kept."""
+        """Look through a compiled function that runs on a module; others are kept."""
         inner = vars(original).get("_torchdynamo_orig_callable")
         twin = inner if inner is None else self.rebuild(inner)
         return original if twin is inner else self.remember(original, twin)
@@ -253,6 +257,11 @@ _MAKERS = (
 def _is_custom(kind):
     """Whether a module is more in eval mode than a flag: adapters are merged, layers folded."""
     return kind.train is not nn.Module.train or kind.eval is not nn.Module.eval
+
+
+def vars_of(module):
+    """Attributes of a module, whatever its class does when asked for them."""
+    return object.__getattribute__(module, "__dict__")
 
 
 def _nothing(*_):

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from ._escapes import escapes
-from ._twins import PLAIN, Maker, follow_generator, refill
+from ._twins import PLAIN, Maker, follow_generator, refill, vars_of
 
 __all__ = ["Pool", "View", "escapes", "exact_attention", "fingerprint", "view_of"]
 
@@ -24,39 +24,47 @@ __all__ = ["Pool", "View", "escapes", "exact_attention", "fingerprint", "view_of
 class _Watch:
     """What is in some containers, compared object by object in a few passes at C's speed."""
 
-    def __init__(self, containers):
-        self.containers = containers
+    def __init__(self, containers, attributes):
+        self._arguments = (containers, attributes)
+        self._empty = [container for container in containers if not container]
+        self._full = [container for container in containers if container]
+        self._saved = [_frozen_copy(container) for container in self._full]
         # Live: iterating over them later gives what is there then.
-        self._live = []
-        for container in containers:
-            if isinstance(container, dict):
-                self._live += (container.keys(), container.values())
-            else:
-                self._live.append(container)
+        self._live = [c.values() if isinstance(c, dict) else c for c in self._full]
+        # Names of attributes are left out: they are many, and not exchanged.
+        self._live += [
+            c.keys() for c in self._full if isinstance(c, dict) and id(c) not in attributes
+        ]
         self._lengths = [*map(len, self._live)]
         self._contents = [*itertools.chain.from_iterable(self._live)]
-        self.saved = [_frozen_copy(container) for container in containers]
 
     def same(self):
         """Whether every container holds the very objects it held."""
         try:
             now = itertools.chain.from_iterable(self._live)
-            return [*map(len, self._live)] == self._lengths and all(
-                map(operator.is_, now, self._contents)
+            return (
+                not any(self._empty)
+                and [*map(len, self._live)] == self._lengths
+                and all(map(operator.is_, now, self._contents))
             )
         except RuntimeError:  # changed by another thread while it was looked at
             return False
 
     def changed(self):
         """Pairs of a container that holds something else now, and of what it held."""
-        for container, saved in zip(self.containers, self.saved, strict=True):
+        yield from ((container, ()) for container in self._empty if container)
+        for container, saved in zip(self._full, self._saved, strict=True):
             now = _frozen_copy(container)
+            same = len(now) == len(saved)
             if isinstance(container, dict):
-                same = now.keys() == saved.keys() and all(now[key] is saved[key] for key in saved)
-            else:
-                same = len(now) == len(saved) and all(map(operator.is_, now, saved))
-            if not same:
+                same = same and now.keys() == saved.keys()
+                same = same and all(map(operator.is_, now.values(), saved.values()))
+            if not same or not (isinstance(now, dict) or all(map(operator.is_, now, saved))):
                 yield container, saved
+
+    def again(self):
+        """Watch for changes from what is there now."""
+        return _Watch(*self._arguments)
 
 
 def _frozen_copy(container):
@@ -85,8 +93,9 @@ class View:
         self._shared = maker.shared
         self._generators = maker.generators
         self._owned = bool(maker.custom)
-        self._theirs = _Watch([theirs for theirs, _ in maker.containers])
-        self._ours = _Watch([ours for _, ours in maker.containers])
+        for i, name in enumerate(("_theirs", "_ours")):
+            attributes = {id(vars_of(pair[i])) for pair in maker.modules}
+            setattr(self, name, _Watch([pair[i] for pair in maker.containers], attributes))
         self._parts = [twin for _, twin in maker.modules]
         dicts = (item for twin in self._parts for item in vars(twin).items())
         self._hooks = {id(value) for name, value in dicts if "_hooks" in name}
@@ -139,8 +148,11 @@ class View:
             weights were put elsewhere. True: values of buffers and of plain tensors are those of
             the original now; values of weights always are.
         """
+        return self.tidy() and self._update()
+
+    def _update(self):
         # What has its own way into eval mode would have to go that way again.
-        if self._owned or not self.tidy():
+        if self._owned:
             return False
         if not self._theirs.same() and not self._follow():
             return False
@@ -157,7 +169,7 @@ class View:
     def _follow(self):
         """Accept other modes and other tensors of the same form; say whether that was all."""
         for container, saved in self._theirs.changed():
-            if not isinstance(container, dict) or container.keys() != saved.keys():
+            if not isinstance(saved, dict) or container.keys() != saved.keys():
                 return False
             for key, old in saved.items():
                 new = container[key]
@@ -170,7 +182,7 @@ class View:
                     return False
                 del self._copies[id(old)]
                 self._copies[id(new)] = [new, pair[1]]
-        self._theirs = _Watch(self._theirs.containers)
+        self._theirs = self._theirs.again()
         return True
 
     def _copy(self):
@@ -246,7 +258,7 @@ class Pool:
                 view = self._free.pop()  # threads need no lock for it
             except IndexError:
                 return view_of(self.modules)
-            if view.refresh():
+            if view._update():  # tidy since it was given back
                 return view
 
     def give(self, view):
@@ -282,23 +294,25 @@ def fingerprint(modules):
     """
     checksum, seen = 0, set()
     for i, root in enumerate(modules):
-        for prefix, module in root.named_modules(memo=seen, remove_duplicate=True):
-            tensors = (*module._parameters.items(), *module._buffers.items())
-            for name, tensor in tensors:
-                if tensor is not None:
-                    checksum = _checksum(f"{i}.{prefix}.{name}", tensor, checksum)
+        for prefix, module in root.named_modules(memo=seen):
+            for tensors in (module._parameters, module._buffers):
+                for name, tensor in tensors.items():
+                    if tensor is not None:
+                        checksum = _checksum(f"{i}.{prefix}.{name}", tensor, checksum)
     return checksum
 
 
 def _checksum(name, tensor, checksum):
     if isinstance(tensor, nn.parameter.UninitializedTensorMixin):
         return zlib.crc32(f"{name} uninitialised".encode(), checksum)
+    tensor = tensor.detach()
     header = f"{name} {tuple(tensor.shape)} {tensor.dtype}"
     checksum = zlib.crc32(header.encode(), checksum)
-    tensor = tensor.detach()
-    if tensor.is_meta:
-        return checksum
-    for part in _dense_parts(tensor):
+    try:
+        return zlib.crc32(tensor.numpy(), checksum)
+    except (TypeError, ValueError, RuntimeError):  # elsewhere, not contiguous, not a dtype of numpy
+        pass
+    for part in () if tensor.is_meta else _dense_parts(tensor):
         checksum = zlib.crc32(_bytes(part), checksum)
     return checksum
 

@@ -190,25 +190,36 @@ class View:
             follow_generator(original, twin)
         if not self._copies:
             return True
+        originals, twins = zip(*self._copies.values(), strict=True)
+        if [*map(_FORM, originals)] != [*map(_FORM, twins)]:
+            return False
         with torch.inference_mode(False), torch.no_grad():
-            for original, twin in self._copies.values():
-                if not _alike(original, twin):
-                    return False
+            for twin in twins:
                 if twin.requires_grad:  # written with something that has a gradient
                     twin.detach_()
-                twin.copy_(original)
+            _copy_all(twins, originals)
         return True
 
     def __reduce__(self):
         raise TypeError("a view is not saved or copied; make one of the network loaded again.")
 
 
-def _alike(a, b):
-    return a.shape == b.shape and a.dtype is b.dtype and a.device == b.device
+_FORM = operator.attrgetter("shape", "dtype", "device")
+
+
+def _copy_all(targets, sources):
+    copy_all = getattr(torch, "_foreach_copy_", None)
+    if copy_all is not None:
+        copy_all(targets, sources)  # half the time of one by one
+        return
+    for target, source in zip(targets, sources, strict=True):
+        target.copy_(source)
 
 
 def _replaces(new, old):
-    return isinstance(new, torch.Tensor) and not isinstance(new, nn.Parameter) and _alike(new, old)
+    # Not a weight: that would be shared, not copied.
+    is_tensor = isinstance(new, torch.Tensor) and not isinstance(new, nn.Parameter)
+    return is_tensor and _FORM(new) == _FORM(old)
 
 
 def view_of(modules):

@@ -3,8 +3,8 @@
 Names of torch that are not documented, each with a test in ``test_views.py``; where one is missing
 the code does without: ``Module._compiled_call_impl``, ``OptimizedModule._orig_mod``,
 ``_torchdynamo_orig_callable`` of compiled functions, ``_WrappedHook``, ``use_nested_tensor`` of
-`TransformerEncoder` and ``torch._foreach_copy_``. The dictionaries of `Module` (``_parameters``, ``_forward_hooks``, ...) and
-``RNNBase._flat_weights`` are not named: whatever a module holds is rebuilt.
+`TransformerEncoder` and ``torch._foreach_copy_``. The dictionaries of `Module` (``_parameters``,
+``_forward_hooks``, ...) and ``RNNBase._flat_weights`` are not named: all a module holds is rebuilt.
 """
 
 import collections

@@ -6,6 +6,7 @@ import sys
 import types
 import weakref
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -128,6 +129,10 @@ class _Walk:
             self.push(item, f"{path}[{i}]")
         self.subclass(value, path)
 
+    def array(self, value, path):
+        if value.dtype.hasobject:
+            self.sequence(value.ravel().tolist(), path)
+
     def subclass(self, value, path):
         if getattr(value, "__dict__", None):
             self.attributes(value, path)
@@ -182,6 +187,7 @@ class _Walk:
 _LOOKS = (
     ((dict, types.MappingProxyType), _Walk.mapping),
     ((list, tuple, set, frozenset, collections.deque), _Walk.sequence),
+    (np.ndarray, _Walk.array),
     ((types.MethodType, types.BuiltinMethodType), _Walk.method),
     (types.FunctionType, _Walk.function),
     (functools.partial, _Walk.partial),

@@ -2,14 +2,15 @@
 
 Names of torch that are not documented, each with a test in ``test_views.py``; where one is missing
 the code does without: ``Module._compiled_call_impl``, ``OptimizedModule._orig_mod``,
-``_torchdynamo_orig_callable`` of compiled functions, ``_WrappedHook`` and ``use_nested_tensor`` of
-`TransformerEncoder`. The dictionaries of `Module` (``_parameters``, ``_forward_hooks``, ...) and
-``RNNBase._flat_weights`` are not named: whatever a module holds is rebuilt.
+``_torchdynamo_orig_callable`` of compiled functions, ``_WrappedHook``, ``use_nested_tensor`` of
+`TransformerEncoder` and ``torch._foreach_copy_``. The dictionaries of `Module` (``_parameters``,
+``_forward_hooks``, ...) and ``RNNBase._flat_weights`` are not named: all a module holds is rebuilt.
 """
 
 import collections
 import copy
 import functools
+import itertools
 import operator
 import types
 import weakref
@@ -22,6 +23,56 @@ PLAIN = (bool, int, float, complex, str, bytes, type(None))
 _ATOMS = frozenset((*PLAIN, type, torch.dtype, torch.device, torch.Size, slice, range))
 _MUTABLE = (dict, list, set, collections.deque)
 _ENCODERS = (nn.TransformerEncoderLayer, nn.TransformerEncoder)
+
+
+class Watch:
+    """What is in some containers, compared object by object in a few passes at C's speed."""
+
+    def __init__(self, containers, attributes):
+        self._arguments = (containers, attributes)
+        self._empty = [container for container in containers if not container]
+        self._full = [container for container in containers if container]
+        self._saved = [_frozen_copy(container) for container in self._full]
+        # Live: iterating over them later gives what is there then.
+        self._live = [c.values() if isinstance(c, dict) else c for c in self._full]
+        # Names of attributes are left out: they are many, and not exchanged.
+        self._live += [
+            c.keys() for c in self._full if isinstance(c, dict) and id(c) not in attributes
+        ]
+        self._lengths = [*map(len, self._live)]
+        self._contents = [*itertools.chain.from_iterable(self._live)]
+
+    def same(self):
+        """Whether every container holds the very objects it held."""
+        try:
+            now = itertools.chain.from_iterable(self._live)
+            return (
+                not any(self._empty)
+                and [*map(len, self._live)] == self._lengths
+                and all(map(operator.is_, now, self._contents))
+            )
+        except RuntimeError:  # changed by another thread while it was looked at
+            return False
+
+    def changed(self):
+        """Pairs of a container that holds something else now, and of what it held."""
+        yield from ((container, ()) for container in self._empty if container)
+        for container, saved in zip(self._full, self._saved, strict=True):
+            now = _frozen_copy(container)
+            same = len(now) == len(saved)
+            if isinstance(container, dict):
+                same = same and now.keys() == saved.keys()
+                same = same and all(map(operator.is_, now.values(), saved.values()))
+            if not same or not (isinstance(now, dict) or all(map(operator.is_, now, saved))):
+                yield container, saved
+
+    def again(self):
+        """Watch for changes from what is there now."""
+        return Watch(*self._arguments)
+
+
+def _frozen_copy(container):
+    return dict(container) if isinstance(container, dict) else tuple(container)
 
 
 def refill(container, contents):
@@ -46,6 +97,7 @@ class Maker:
         self.shared = set()  # ids of the tensors found in several places
         self.problems = []
         self.members = {}  # slots of classes
+        self.filled = []  # slots with something in them, and what
         self.custom = [
             m
             for root in roots
@@ -116,7 +168,9 @@ class Maker:
                 value = member.__get__(original)
             except AttributeError:  # empty
                 continue
-            member.__set__(twin, self.rebuild(value))
+            ours = self.rebuild(value)
+            member.__set__(twin, ours)
+            self.filled.append((member, original, value, twin, ours))
 
     def tensor(self, original):
         if isinstance(original, nn.parameter.UninitializedTensorMixin):
@@ -126,11 +180,17 @@ class Maker:
             )
         # A weight held in a list, not registered, is a weight too.
         is_weight = isinstance(original, nn.Parameter)
-        twin = original.detach()
-        if not is_weight or id(original) in self.owned_weights:
-            twin = twin.clone()
-        if type(twin) is not type(original):
-            twin = twin.as_subclass(type(original))
+        try:
+            twin = original.detach()
+            if not is_weight or id(original) in self.owned_weights:
+                twin = twin.clone()
+            if type(original) is nn.Parameter:
+                twin = nn.Parameter(twin, requires_grad=False)
+            elif type(twin) is not type(original):
+                twin = twin.as_subclass(type(original))
+        except (RuntimeError, NotImplementedError) as error:  # not all kinds can do all of it
+            self.problems.append(f"a tensor cannot be copied: {error}")
+            return original
         self.remember(original, twin)
         if is_weight:
             self.parameters.append((original, twin))
@@ -224,11 +284,13 @@ class Maker:
 
     def finish(self):
         """Switch to eval mode what has a way of its own to do so, and the fast path off."""
-        for module in self.custom:
+        done = set()
+        for module in self.custom:  # outer ones first, and they switch what is in them
             twin = self.memo.get(id(module))
-            if twin is not None:
+            if twin is not None and id(module) not in done:
+                done.update(map(id, module.modules()))
                 try:
-                    twin.eval()  # parts of parts are switched again, which changes nothing
+                    twin.eval()
                 except Exception as error:
                     self.problems.append(f"{type(module).__name__}.eval(): {error}")
         for _, twin in self.modules:

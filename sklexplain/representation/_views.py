@@ -6,7 +6,6 @@ the original. What a view still reaches of the original is found by `escapes`.
 """
 
 import copy
-import itertools
 import operator
 import threading
 import zlib
@@ -16,59 +15,9 @@ import torch
 from torch import nn
 
 from ._escapes import escapes
-from ._twins import PLAIN, Maker, follow_generator, refill, vars_of
+from ._twins import PLAIN, Maker, Watch, follow_generator, refill, vars_of
 
 __all__ = ["Pool", "View", "escapes", "exact_attention", "fingerprint", "view_of"]
-
-
-class _Watch:
-    """What is in some containers, compared object by object in a few passes at C's speed."""
-
-    def __init__(self, containers, attributes):
-        self._arguments = (containers, attributes)
-        self._empty = [container for container in containers if not container]
-        self._full = [container for container in containers if container]
-        self._saved = [_frozen_copy(container) for container in self._full]
-        # Live: iterating over them later gives what is there then.
-        self._live = [c.values() if isinstance(c, dict) else c for c in self._full]
-        # Names of attributes are left out: they are many, and not exchanged.
-        self._live += [
-            c.keys() for c in self._full if isinstance(c, dict) and id(c) not in attributes
-        ]
-        self._lengths = [*map(len, self._live)]
-        self._contents = [*itertools.chain.from_iterable(self._live)]
-
-    def same(self):
-        """Whether every container holds the very objects it held."""
-        try:
-            now = itertools.chain.from_iterable(self._live)
-            return (
-                not any(self._empty)
-                and [*map(len, self._live)] == self._lengths
-                and all(map(operator.is_, now, self._contents))
-            )
-        except RuntimeError:  # changed by another thread while it was looked at
-            return False
-
-    def changed(self):
-        """Pairs of a container that holds something else now, and of what it held."""
-        yield from ((container, ()) for container in self._empty if container)
-        for container, saved in zip(self._full, self._saved, strict=True):
-            now = _frozen_copy(container)
-            same = len(now) == len(saved)
-            if isinstance(container, dict):
-                same = same and now.keys() == saved.keys()
-                same = same and all(map(operator.is_, now.values(), saved.values()))
-            if not same or not (isinstance(now, dict) or all(map(operator.is_, now, saved))):
-                yield container, saved
-
-    def again(self):
-        """Watch for changes from what is there now."""
-        return _Watch(*self._arguments)
-
-
-def _frozen_copy(container):
-    return dict(container) if isinstance(container, dict) else tuple(container)
 
 
 class View:
@@ -93,9 +42,10 @@ class View:
         self._shared = maker.shared
         self._generators = maker.generators
         self._owned = bool(maker.custom)
+        self._filled = maker.filled
         for i, name in enumerate(("_theirs", "_ours")):
             attributes = {id(vars_of(pair[i])) for pair in maker.modules}
-            setattr(self, name, _Watch([pair[i] for pair in maker.containers], attributes))
+            setattr(self, name, Watch([pair[i] for pair in maker.containers], attributes))
         self._parts = [twin for _, twin in maker.modules]
         dicts = (item for twin in self._parts for item in vars(twin).items())
         self._hooks = {id(value) for name, value in dicts if "_hooks" in name}
@@ -129,6 +79,8 @@ class View:
         tidy : bool
             False if hooks have been left, or taken away: then the view is of no more use.
         """
+        for member, _, _, twin, ours in self._filled:
+            member.__set__(twin, ours)
         if self._ours.same():
             return True
         changed = list(self._ours.changed())
@@ -156,6 +108,9 @@ class View:
             return False
         if not self._theirs.same() and not self._follow():
             return False
+        for member, original, value, _, _ in self._filled:
+            if member.__get__(original) is not value:
+                return False
         try:
             for original, twin in self._parameters:
                 if not twin.is_set_to(original) or twin.dtype is not original.dtype:
@@ -274,7 +229,7 @@ class Pool:
 
     def give(self, view):
         """Take a view back; a call that failed keeps it, and it is gone."""
-        if view.tidy():
+        if view.tidy() and not view._owned:  # that one could not be brought up to date
             self._free.append(view)
 
     def __getstate__(self):

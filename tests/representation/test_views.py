@@ -374,8 +374,6 @@ def test_view_is_the_network_in_eval_mode_and_leaves_it_alone(name, mode):
     assert escapes(view) == []
     got = outputs(view.modules[0])
     assert as_found(net, {}) == before
-    if name == "own train()" and mode != "train":
-        return  # a mode set by hand is not the adapter's
     assert_close(got, expected)
     assert not any(module.training for module in view.parts())
 
@@ -601,6 +599,7 @@ ESCAPES = {
     "default": attribute("f", default, lambda s, x: s.f(x)),
     "helper": attribute("h", Helper, lambda s, x: s.h(x)),
     "namespace": attribute("h", lambda s: types.SimpleNamespace(m=[s.a]), lambda s, x: s.h.m[0](x)),
+    "array": attribute("h", lambda s: np.array([s.a, None]), lambda s, x: s.h[0](x)),
     "hook": with_hook,
     "wrapped forward": wrapped_forward,
     "class": type("Net", (Drops,), {"layer": nn.Linear(4, 4)}),
@@ -643,6 +642,23 @@ def test_what_cannot_be_rebuilt_is_named():
     net = Drops()
     net.listed = Listed()
     assert "no copies" in escapes(view_of([net]))[0]
+
+
+def test_slots_are_followed():
+    net = Slots()
+    view = view_of([net])
+    view.modules[0].inner = None
+    assert view.refresh() and view.modules[0].inner == [view.of(net.a)]
+    net.inner = [net.d]
+    assert not view.refresh()
+
+
+def test_weights_without_storage_get_a_view_each_time():
+    for weight in (torch.eye(3).to_sparse(), torch.empty(3, device="meta")):
+        net = nn.Module()
+        net.weight = nn.Parameter(weight)
+        view = view_of([net])
+        assert type(view.modules[0].weight) is nn.Parameter and not view.refresh()
 
 
 def test_layers_without_weights_are_refused():

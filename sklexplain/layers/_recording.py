@@ -57,7 +57,7 @@ class Recording:
     n_bytes: int = 0
 
     def of(self, module):
-        """Calls of one module, in order."""
+        """Return the calls of one module, in order."""
         return [call for call in self.calls if call.module is module]
 
     def until(self, last):

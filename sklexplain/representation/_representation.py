@@ -207,6 +207,10 @@ class Representation:
         self._needs_switch = any(isinstance(m, (nn.MultiheadAttention, nn.RNNBase)) for m in parts)
         self._local = threading.local()
 
+    def forget_recordings(self):
+        """Let go of the passes that it was probed with, once nobody needs to look at them."""
+        self.recordings = None
+
     # -- what it is ----------------------------------------------------------------------------
 
     @property
@@ -292,7 +296,7 @@ class Representation:
             if view is None:
                 running = _Running(self._chain, layer_table(self._chain))
             else:
-                running = _running_view(view)
+                running = self._running_view(view)
             running.chain.apply(self._set_stage)
             # Weakly: an interrupt while this ends must not leave a session open.
             self._local.running = weakref.ref(running)
@@ -302,6 +306,17 @@ class Representation:
                 self._local.running = None
             if view is not None:
                 self._pool.give(view)
+
+    def _running_view(self, view):
+        """Modules of a view by their names in the original, made once a view."""
+        running = vars(view).get("running")
+        if running is None:
+            table = {
+                name: (view.of(module), None if stage is None else view.of(stage))
+                for name, (module, stage) in layer_table(self._chain).items()
+            }
+            running = vars(view)["running"] = _Running(view.modules[0], table)
+        return running
 
     @contextmanager
     def _modes(self):
@@ -567,15 +582,6 @@ def not_finite_text(where):
         f"the network's output is not finite (NaN or infinity) for {where}; check its weights, and "
         "whether X has the scale that it was trained on."
     )
-
-
-def _running_view(view):
-    """Modules of a view by name, made once a view."""
-    cached = vars(view).get("running")
-    if cached is None:
-        (chain,) = view.modules
-        cached = vars(view)["running"] = _Running(chain, layer_table(chain))
-    return cached
 
 
 def _as_numbers(X):

@@ -2,6 +2,7 @@
 
 from ._checks import check_encode, check_numbers, encoded
 from ._messages import did_you_mean, n_shape, numpy_dtype_of, warn
+from ._owning import own_arrays
 from ._random import draw_seed, seeded
 from ._scores import harmonic_mean
 from ._validation import (
@@ -29,6 +30,7 @@ __all__ = [
     "harmonic_mean",
     "n_shape",
     "numpy_dtype_of",
+    "own_arrays",
     "seeded",
     "validate_X",
     "warn",

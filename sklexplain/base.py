@@ -131,9 +131,10 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
-        hook = cls.__dict__.get("_transform")
-        if hook is not None and "transform" not in cls.__dict__ and inspect.getdoc(hook):
-            cls.transform = _documented(cls, hook)
+        for name in ("transform", "fit_transform"):
+            hook = cls.__dict__.get(f"_{name}")
+            if hook is not None and name not in cls.__dict__ and inspect.getdoc(hook):
+                setattr(cls, name, _documented(cls, name, hook))
 
     # -- fit -----------------------------------------------------------------------------------
 
@@ -194,6 +195,7 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         check_columns(self.estimator_, self.n_features_in_, names)
         self.seed_ = draw_seed(params.get("random_state"))
         self._raw = raw
+        self._remember(X, y)
         self._params_at_fit = FittedParams(self)
         representation = Representation(
             self.estimator_, self.n_features_in_, X=checked, **self._representation_params()
@@ -213,6 +215,17 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         """Validate parameters; subclasses extend it."""
         if hasattr(self, "batch_size"):
             check_positive_int("batch_size", self.batch_size)
+
+    def _remember(self, X, y):
+        """Note what of X and y as they were given is needed later; for subclasses.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame
+            Samples, of which the container tells more than the numbers.
+        y : array-like or None
+            Targets.
+        """
 
     def _explained(self):
         """Say what of the estimator is explained, as arguments of `Representation`."""
@@ -454,16 +467,22 @@ def _changed_meanwhile():
     )
 
 
-def _documented(cls, hook):
-    """Make the class's `transform`, with what its hook says of results in the docstring."""
+def _documented(cls, name, hook):
+    """Make a class's public method, with what its hook says of results in the docstring."""
+    if name == "transform":
 
-    def transform(self, X):
-        return BaseExplainer.transform(self, X)
+        def method(self, X):
+            return BaseExplainer.transform(self, X)
 
-    text, base = inspect.getdoc(hook), inspect.getdoc(BaseExplainer.transform)
+    else:
+
+        def method(self, X, y=None):
+            return BaseExplainer.fit_transform(self, X, y)
+
+    text, base = inspect.getdoc(hook), inspect.getdoc(getattr(BaseExplainer, name))
     summary, _, rest = text.partition("\n")
     parameters = base[base.index("Parameters\n") : base.index("Returns\n")]
-    raises = base[base.index("Raises\n") :]
+    raises = base[base.index("Raises\n") :] if "Raises\n" in base else ""
     before, found, results = rest.partition("Returns\n-------\n")
     before = before.partition("Parameters\n")[0].rstrip()
     sections = [summary + before, parameters.rstrip()]
@@ -471,6 +490,7 @@ def _documented(cls, hook):
         returns, warns, after = results.partition("Warns\n-----\n")
         sections += ["Returns\n-------\n" + returns.rstrip(), raises.rstrip()]
         sections += ["Warns\n-----\n" + after.rstrip()] if warns else []
-    transform.__doc__ = "\n\n".join(sections) + "\n"
-    transform.__qualname__, transform.__module__ = f"{cls.__qualname__}.transform", cls.__module__
-    return transform
+    method.__doc__ = "\n\n".join(filter(None, sections)) + "\n"
+    method.__name__, method.__qualname__ = name, f"{cls.__qualname__}.{name}"
+    method.__module__ = cls.__module__
+    return method

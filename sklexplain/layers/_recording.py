@@ -102,15 +102,19 @@ def record(call, x, modules):
     recording, opened, clock = Recording(x, leaf), [], iter(range(2**62))
 
     def before(module, args, kwargs):
-        entered = Call(module, args, kwargs, next(clock))
+        # What has no gradient is given one, where gradients at a layer are to be seen: codes.
+        leaves = tuple(map(_with_gradient, args))
+        entered = Call(module, leaves, kwargs, next(clock))
         recording.calls.append(entered)
         opened.append(entered)
+        return tuple(map(_flowing, leaves, args)), kwargs
 
     def after(module, _args, _kwargs, output):
         left = opened.pop()
         while left.module is not module:  # one that ended by an error which was caught
             left = opened.pop()
         left.output, left.left, left.n_bytes = _with_gradient(output), next(clock), n_bytes[0]
+        return _flowing(left.output, output)
 
     n_bytes = [0]
 
@@ -141,14 +145,16 @@ def record(call, x, modules):
     return recording
 
 
-def _with_gradient(output):
-    """Let what has no gradient have one, where gradients at a layer are to be seen (codes)."""
-    tensors = output if isinstance(output, (tuple, list)) else [output]
-    for tensor in tensors:
-        if isinstance(tensor, torch.Tensor) and tensor.is_floating_point() and tensor.is_leaf:
-            if not tensor.requires_grad and not isinstance(tensor, torch.nn.Parameter):
-                tensor.requires_grad_()
-    return output
+def _with_gradient(value):
+    """Return a tensor that has a gradient for a leaf that has none; not the very tensor."""
+    if not isinstance(value, torch.Tensor) or not value.is_floating_point():
+        return value
+    return value if value.requires_grad else value.detach().requires_grad_()
+
+
+def _flowing(leaf, value):
+    """Return what goes on in place of a value: a leaf may not be written into."""
+    return value if leaf is value else leaf.clone()
 
 
 def ancestors(z):

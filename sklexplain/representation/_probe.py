@@ -129,13 +129,15 @@ class Prober:
     ----------
     recordings : list of Recording
         Of two and of three samples, up to the representation.
+    chain : nn.Module
+        Whose modules were recorded: those of one session.
     """
 
     def __init__(self, representation, inputs):
         self._representation = representation
         self._rows = inputs[np.arange(3) % len(inputs)]
         self._n_samples = min(3, len(inputs))
-        self.recordings = []
+        self.recordings, self.chain = [], None
 
     def run(self):
         """Learn everything; the representation's ``probe`` is complete afterwards."""
@@ -143,8 +145,9 @@ class Prober:
         with representation.session(), torch.no_grad():
             three = self._recorded_first()
             two = self._recorded(self._rows[:2])
-            self.recordings = [two, three]
-            outputs = [representation.picked(r.output) for r in self.recordings]
+            self.recordings, self.chain = [two, three], representation.chain
+            with torch.enable_grad():
+                outputs = [representation.picked(r.output) for r in self.recordings]
             if outputs[0].is_complex():
                 raise TypeError("the network returns complex numbers; have it return real ones.")
             what = (
@@ -159,6 +162,9 @@ class Prober:
                 no_torch_form=self._no_torch_form(three, outputs[1]),
                 **self._layout(three),
             )
+            for recording, output in zip(self.recordings, outputs, strict=True):
+                with torch.enable_grad():
+                    recording.output = output.movedim(axis, 0).flatten(1)
             representation.check_finite(self._flat(outputs[1])[: self._n_samples])
             if not representation.is_black_box:
                 self._check_function(self._flat(outputs[1]))

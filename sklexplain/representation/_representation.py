@@ -119,6 +119,7 @@ class Representation:
         self.parameter = parameter
         self.seed = seed
         self._several, self._link = several, link
+        self._local = threading.local()
         try:
             parts = decompose(self.estimator, n_columns, layer if link else "")
             parts = parts if link else Parts(parts.head, without_link(parts.module))
@@ -130,7 +131,7 @@ class Representation:
         self._find_layer()
         self._set_dtypes()
         self._prepare_views()
-        self.probe, self.recordings = probe, None
+        self.probe, self.recordings, self._recorded_chain = probe, None, None
         if probe is None:
             self.probe = Probe(method=None if self._stage is None else self._stage.method)
             inputs = self.inputs(X[:3]) if inputs is None else inputs
@@ -139,6 +140,7 @@ class Representation:
             prober = Prober(self, inputs)
             prober.run()
             self.recordings = prober.recordings
+            self._recorded_chain = prober.chain
 
     # -- construction --------------------------------------------------------------------------
 
@@ -205,11 +207,14 @@ class Representation:
         self._pool = Pool([self._chain])
         parts = [*self._chain.modules(), *boxed]
         self._needs_switch = any(isinstance(m, (nn.MultiheadAttention, nn.RNNBase)) for m in parts)
-        self._local = threading.local()
 
     def forget_recordings(self):
         """Let go of the passes that it was probed with, once nobody needs to look at them."""
-        self.recordings = None
+        self.recordings = self._recorded_chain = None
+
+    def _recordings_now(self):
+        """Return the passes that were recorded with the modules of this very session, if there are any."""
+        return self.recordings if self.chain is self._recorded_chain else None
 
     # -- what it is ----------------------------------------------------------------------------
 
@@ -571,8 +576,9 @@ class Representation:
         """
         with self.session():
             modules = {name: module for name, (module, _) in self._in_session().table.items()}
-            x = self.tensor(inputs[:3]).clone()
-            points = find_points(self, x, modules, layers=layers, at=at)
+            x = self.tensor(inputs[:3])
+            recordings = self._recordings_now()
+            points = find_points(self, x, modules, layers=layers, at=at, recordings=recordings)
         return replace(points, points=tuple(replace(p, module=None) for p in points))
 
 

@@ -14,7 +14,7 @@ _FLOOR = 1e-4
 _ALPHA = 1e-3
 
 
-def completeness_errors(maps, z, z_ref, cotangents, standard_errors=None):
+def completeness_errors(maps, z, z_ref, cotangents, squares=None, n_draws=1):
     """How much sums of attributions miss what they should be, relative to the largest it could be.
 
     Parameters
@@ -27,8 +27,10 @@ def completeness_errors(maps, z, z_ref, cotangents, standard_errors=None):
         Mean representations of the baselines.
     cotangents : tensor of shape (n, k, N)
         c_j: the sums should be <c_j, z - z_ref>.
-    standard_errors : tensor of shape (n, k) or None, default=None
-        Of the sums, where they hold in expectation only.
+    squares : tensor of shape (n, k) or None, default=None
+        Where sums are means over random draws: the mean of the draws' squares.
+    n_draws : int, default=1
+        How many draws there are.
 
     Returns
     -------
@@ -38,18 +40,18 @@ def completeness_errors(maps, z, z_ref, cotangents, standard_errors=None):
         Largest miss in standard errors; infinite if there are none.
     """
     dz, cotangents = (z - z_ref).double(), cotangents.double()
-    missed = maps.flatten(2).double().sum(dim=2) - torch.einsum("bn,bkn->bk", dz, cotangents)
+    sums = maps.flatten(2).double().sum(dim=2)
+    missed = (sums - torch.einsum("bn,bkn->bk", dz, cotangents)).abs()
     # The product of lengths, not the inner product: that may be small by cancellation.
     # And no less than what rounding can make of it.
     share = max(_FLOOR, 64 * torch.finfo(z.dtype).eps)
     floor = share * torch.maximum(*torch.broadcast_tensors(_length(z), _length(z_ref)))
     size = _length(dz).clamp(min=floor) * cotangents.norm(dim=2)
-    missed = missed.abs()
     errors = torch.where(size > 0, missed / torch.where(size > 0, size, 1.0), 0.0)
-    if standard_errors is None:
-        scores = torch.full_like(errors, torch.inf)
-    else:
-        scores = torch.where(missed > 0, missed / standard_errors, 0.0)
+    scores = torch.full_like(errors, torch.inf)
+    if squares is not None:
+        deviation = standard_errors(sums, squares, n_draws, size)
+        scores = torch.where(missed > 0, missed / deviation, 0.0)
     return errors.amax(dim=1).cpu().numpy(), scores.amax(dim=1).cpu().numpy()
 
 
@@ -57,8 +59,11 @@ def _length(z):
     return z.double().norm(dim=1, keepdim=True)
 
 
-def standard_errors(sums, squares, n_draws):
-    """Give standard errors of means over draws, from their means and mean squares.
+def standard_errors(sums, squares, n_draws, size):
+    """Estimate standard errors of means over draws.
+
+    A place where the gradient is large may have been hit by no draw. So one more draw is counted,
+    which misses by ``size``.
 
     Parameters
     ----------
@@ -66,6 +71,8 @@ def standard_errors(sums, squares, n_draws):
         Mean, and mean of squares, over the draws.
     n_draws : int
         Number of draws; of a single one nothing is known.
+    size : tensor
+        How large a draw may be.
 
     Returns
     -------
@@ -73,7 +80,8 @@ def standard_errors(sums, squares, n_draws):
     """
     if n_draws == 1:
         return torch.full_like(sums, torch.inf)
-    return ((squares - sums**2).clamp(min=0) / (n_draws - 1)).sqrt()
+    variances = (squares - sums**2).clamp(min=0) + size**2 / n_draws
+    return (variances / (n_draws - 1)).sqrt()
 
 
 def beyond_sampling(n_maps, n_draws):

@@ -14,7 +14,6 @@ from ._completeness import (
     MAX_ERROR,
     beyond_sampling,
     completeness_errors,
-    standard_errors,
     warn_incomplete,
 )
 from ._methods import METHODS, Setup
@@ -200,11 +199,8 @@ class AttributionEngine:
         maps = attribute(task.encode, x, references, cotangents, task.block_rows, squares)
         if not record.is_complete:
             return maps, None, None
-        sampling = None
-        if squares is not None:
-            sums = maps.flatten(2).double().sum(dim=2)
-            sampling = standard_errors(sums, squares, self.params["n_samples"])
-        return maps, *completeness_errors(maps, z, z_ref, cotangents, sampling)
+        n_draws = self.params.get("n_samples", 1)
+        return maps, *completeness_errors(maps, z, z_ref, cotangents, squares, n_draws)
 
     def _allowed(self, n_maps):
         """Return the miss, in standard errors, that random draws explain."""

@@ -49,7 +49,7 @@ def warn_of_unreached(representation, inputs, names=None, *, batch_size, encode=
             f"no gradient reaches {_listed(entries, representation.head, inputs.shape[1:], names)} "
             f"although a change there changes the output, on the {len(rows)} samples looked at (a "
             "lookup, a rounding or a comparison), so methods that need gradients attribute nothing "
-            f"to it: use one that needs none, {_either(PERTURBATION_METHODS)}.",
+            f"there: use one that needs none, {_either(PERTURBATION_METHODS)}.",
             UnreachedInputWarning,
         )
 

@@ -211,7 +211,7 @@ class EmbeddingAttributor(BaseExplainer):
         if len(self.input_shape_) == 1:  # a series in a table: only a convolution reads it as one
             size = self.input_shape_ if point.channel_axis == 1 else ()
         else:
-            axis = self._representation.channel_axis(len(self.input_shape_) + 1)
+            axis = self._sample.channel_axis
             size = tuple(n for i, n in enumerate(self.input_shape_) if i != axis)
         spatial = point.spatial_shape
         fits = len(size) == len(spatial) and all(s <= n for s, n in zip(spatial, size, strict=True))

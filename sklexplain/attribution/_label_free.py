@@ -20,7 +20,6 @@ from ..explaining import (
     warn_of_unreached,
 )
 from ..representation import no_gradient_reason
-from ..samples import sample_feature_names
 from ..utils import check_choice
 from ._latent_shift import latent_shift_curve
 
@@ -81,6 +80,10 @@ class LabelFreeAttributor(BaseExplainer):
         Explain groups of features: labels that broadcast to a sample's shape (see
         `time_segments`), or ``{name: columns}``. Gradient methods sum over a group; perturbation
         methods perturb it as a whole.
+    channel_axis : {"auto"}, int or None, default="auto"
+        Axis of one sample's array that holds channels: it names entries, and `score` masks the
+        channels of a position together. ``"auto"``: as the network takes them; None: there are
+        none.
     absolute : bool, default=False
         Return absolute values of the final map.
     batch_size : int, default=1024
@@ -144,6 +147,7 @@ class LabelFreeAttributor(BaseExplainer):
         center=False,
         units=None,
         groups=None,
+        channel_axis="auto",
         absolute=False,
         batch_size=1024,
         device=None,
@@ -158,6 +162,7 @@ class LabelFreeAttributor(BaseExplainer):
         self.center = center
         self.units = units
         self.groups = groups
+        self.channel_axis = channel_axis
         self.absolute = absolute
         self.batch_size = batch_size
         self.device = device
@@ -342,7 +347,7 @@ class LabelFreeAttributor(BaseExplainer):
             inputs,
             self._transform(inputs),
             mask_value=self.mean_,
-            channel_axis=representation.channel_axis(inputs.ndim) if by_entry else None,
+            channel_axis=self._sample.channel_axis if by_entry else None,
             groups=None if by_entry else self._features.players,
             n_random=n_random,
             random_state=self.seed_,
@@ -393,8 +398,7 @@ class LabelFreeAttributor(BaseExplainer):
             from sklearn.utils.validation import _check_feature_names_in
 
             return _check_feature_names_in(self, input_features)
-        axis = self._representation.channel_axis(len(self.input_shape_) + 1)
-        return sample_feature_names(self, axis)
+        return self._sample.names()
 
 
 def _some(inputs, seed):

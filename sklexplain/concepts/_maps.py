@@ -13,7 +13,7 @@ from ..explaining import (
     fitted_baseline,
     warn_of_unreached,
 )
-from ..representation import BlackBox, no_gradient_reason
+from ..representation import no_gradient_reason
 from ..utils import check_choice, numpy_dtype_of
 from ._excitation import excitation_maps
 
@@ -108,8 +108,8 @@ def _is_differentiable(representation, encode, inputs):
         return representation.differentiable
     reached = []
     with representation.session(), torch.enable_grad():
-        boxes = [m for m in representation.chain.modules() if isinstance(m, BlackBox)]
-        handles = [box.register_forward_pre_hook(lambda *_: reached.append(1)) for box in boxes]
+        hooked = representation.boxes
+        handles = [box.register_forward_pre_hook(lambda *_: reached.append(1)) for box in hooked]
         try:
             z = encode(representation.tensor(inputs[:2]).clone().requires_grad_())
         finally:

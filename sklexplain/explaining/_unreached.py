@@ -67,14 +67,20 @@ class _Probe:
 
     def unreached(self):
         """Positions, in flat samples, of entries without a gradient that matter."""
-        n = len(self.x)
         reached, self.z = self._reached(self.x)
         same = (self.x == self.x[:1]).all(dim=0).flatten()  # an exchange of equals changes nothing
         entries = torch.nonzero(~reached & ~same).flatten()
+        try:
+            return self._sieved(entries) if len(self.x) > 1 else []
+        except Exception:  # the exchange made samples that the network does not take
+            return []
+
+    def _sieved(self, entries):
+        """Keep the entries that matter and have no gradient after an exchange either."""
         # Where units are off on all samples, the exchange may turn some on: then there is a
         # gradient, and nothing but the samples at hand is to blame.
         for _ in range(_N_ROUNDS):
-            if n < 2 or not len(entries) or not self._matter(entries):
+            if not len(entries) or not self._matter(entries):
                 return []
             live = self._reached(self._exchanged(entries))[0][entries]
             if not live.any():

@@ -138,6 +138,17 @@ def test_state_is_plain_and_survives(method):
     np.testing.assert_array_equal(again, expected)
 
 
+def test_skops_keeps_an_engine():
+    skops = pytest.importorskip("skops.io")
+    X = RNG.normal(size=(6, 4))
+    saved = skops.dumps(engine(X, "smooth_grad"))
+    trusted = skops.get_untrusted_types(data=saved)
+    assert all(name.startswith("sklexplain.explaining.") for name in trusted)
+    again = skops.loads(saved, trusted=trusted).maps(Plain(smooth), X, first_unit, batch_size=50)
+    expected = engine(X, "smooth_grad").maps(Plain(smooth), X, first_unit, batch_size=50)
+    np.testing.assert_array_equal(again, expected)
+
+
 def test_the_common_baseline_is_run_once():
     X, counted = RNG.normal(size=(40, 4)), Plain(smooth)
     engine(X, "saliency").maps(counted, X, first_unit, batch_size=10)

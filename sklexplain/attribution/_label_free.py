@@ -271,6 +271,11 @@ class LabelFreeAttributor(BaseExplainer):
             If called before ``fit``.
         ValueError
             If a unit does not exist.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If attributions of a complete method miss their sum by more than 5 % for some samples.
         """
         with self._door(X) as inputs:
             units = self._units if units is None else checked_units(units, self.n_units_)
@@ -373,7 +378,7 @@ class LabelFreeAttributor(BaseExplainer):
 
         Warns
         -----
-        UserWarning
+        SklexplainWarning
             If masking moves nothing at all; the score is 1 then.
         """
         return float(self.latent_shift(X).area_ratio)

@@ -5,11 +5,20 @@ import inspect
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 import sklexplain
 from sklexplain import LabelFreeAttributor
-from sklexplain.explaining import GRADIENT_METHODS, METHODS, PERTURBATION_METHODS, checked_params
+from sklexplain.explaining import (
+    GRADIENT_METHODS,
+    METHODS,
+    PERTURBATION_METHODS,
+    AttributionEngine,
+    Features,
+    checked_params,
+)
 
 ROOT = Path(sklexplain.__file__).parent
 
@@ -55,6 +64,32 @@ def test_the_docstring_agrees():
         assert re.findall(r"``\"(.*?)\"``", section) == list(records)
     known = {name for record in METHODS.values() for name in record.params}
     assert set(re.findall("``(.*?)``", params)) == known
+
+
+def test_the_docstring_names_methods_without_a_baseline():
+    text = " ".join(inspect.getdoc(LabelFreeAttributor).split())
+    without = [record.name for record in METHODS.values() if not record.uses_baseline]
+    assert f"Not used by {' and '.join(without)}." in text
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_records_say_what_methods_depend_on(method):
+    """On the seed, and on the baseline."""
+    X = np.random.RandomState(0).normal(size=(20, 5))
+    changes = {"n_samples": 20} if "n_samples" in METHODS[method].params else {}
+
+    def maps(seed=0, baseline=0.0):
+        rows = np.full((1, 5), baseline)
+        params = checked_params(method, changes)
+        engine = AttributionEngine(method, params, X, Features((5,)), baseline=rows, seed=seed)
+        attribute = engine._attribute(params)
+        x, r = torch.as_tensor(X), torch.as_tensor(rows)[None]
+        return attribute(
+            lambda x: torch.exp(x.sum(1, keepdim=True)), x, r, torch.ones(20, 1, 1), 99
+        )
+
+    assert torch.allclose(maps(), maps(seed=1)) != METHODS[method].samples
+    assert torch.allclose(maps(), maps(baseline=1.0)) != METHODS[method].uses_baseline
 
 
 def test_every_complete_method_knows_what_to_do_about_a_shortfall():

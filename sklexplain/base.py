@@ -1,6 +1,10 @@
 """The base of every explainer."""
 
+import copy
+from contextlib import contextmanager
+
 import numpy as np
+import torch
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
@@ -13,6 +17,21 @@ from .representation import (
     takes_raw_columns,
 )
 from .utils import as_array_like, cast_checked, check_positive_int, draw_seed, validate_X
+
+
+# Stand-in for the base that is being written beside this; not to be merged.
+_LIVE = ("batch_size", "verbose", "n_jobs", "max_bytes")
+_PROBED = ("n_units", "_batch_axis", "_in_place", "_bytes_per_row", "no_torch_form")
+
+
+class FittedParams:
+    """Stand-in: parameters as they were in fit."""
+
+    def __init__(self, explainer):
+        params = {k: v for k, v in explainer.get_params(deep=False).items() if k != "estimator"}
+        plain = (dict, list, np.ndarray)
+        for name, value in params.items():
+            vars(self)[name] = copy.deepcopy(value) if isinstance(value, plain) else value
 
 
 class BaseExplainer(TransformerMixin, BaseEstimator):
@@ -74,17 +93,71 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         )
         self.seed_ = draw_seed(self.random_state)
         self._raw = raw
-        self._representation = Representation(
+        self._fitted_params = FittedParams(self)
+        representation = self._made_representation()
+        inputs = representation.inputs(checked)
+        representation.probe(inputs)
+        self._representation = representation
+        self._probed = {name: getattr(representation, name) for name in _PROBED}
+        with self._ready():
+            self._fit(self._cast(inputs), y)
+        for name, value in vars(self).items():
+            if isinstance(value, np.ndarray) and np.shares_memory(value, inputs):
+                setattr(self, name, value.copy())
+        return self
+
+    _keeps_results = False
+    _not_saved = ("_representation_of_fit",)
+
+    def _made_representation(self):
+        return Representation(
             self.estimator_,
             self.n_features_in_,
             **self._explained(),
             device=self.device,
             seed=self.seed_,
         )
-        inputs = self._representation.inputs(checked)
-        self._representation.probe(inputs)
-        self._fit(self._cast(inputs), y)
-        return self
+
+    @property
+    def _representation(self):
+        check_is_fitted(self)
+        if "_representation_of_fit" not in vars(self):
+            self._representation_of_fit = self._made_representation()
+            vars(self._representation_of_fit).update(self._probed)
+        return self._representation_of_fit
+
+    @_representation.setter
+    def _representation(self, value):
+        self._representation_of_fit = value
+
+    @contextmanager
+    def _ready(self):
+        if not self._keeps_results:
+            yield
+            return
+        with self._representation.session(), torch.no_grad():
+            yield
+
+    @contextmanager
+    def _door(self, X):
+        inputs = self._inputs(X)
+        with self._ready():
+            yield inputs
+
+    @property
+    def _params_at_fit(self):
+        for name in _LIVE:
+            if hasattr(self, name):
+                setattr(self._fitted_params, name, getattr(self, name))
+        return self._fitted_params
+
+    def transform(self, X):
+        """Stand-in."""
+        with self._door(X) as inputs:
+            return self._output(self._transform(inputs))
+
+    def __getstate__(self):
+        return {k: v for k, v in super().__getstate__().items() if k not in self._not_saved}
 
     def _check_params(self):
         """Validate parameters; subclasses extend it."""

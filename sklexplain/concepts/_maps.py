@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..attribution import LabelFreeAttributor
-from ..explaining import METHODS
+from ..explaining import BASELINES, METHODS
 from ..representation import Representation
 from ..utils import check_choice
 from ._excitation import excitation_maps
@@ -72,12 +72,18 @@ def concept_maps(explainer, X, method, method_params, baseline):
         verbose=explainer.verbose,
     )
     attributor._check_params()
+    data = explainer._data
     # What its fit would find out once more.
     vars(attributor).update({k: v for k, v in vars(explainer).items() if k in _COPIED})
     attributor._representation = ConceptRepresentation(
-        explainer._representation, explainer._tap, explainer.net_.module_, explainer._fit_inputs
+        explainer._representation, explainer._tap, explainer.net_.module_, data.background
     )
-    attributor._fit(explainer._fit_inputs, None)
+    if isinstance(baseline, str):
+        check_choice("baseline", baseline, BASELINES)
+        zeros = np.zeros_like(data.background[:1])
+        named = {"mean": data.mean[None], "zeros": zeros, "background": data.background}[baseline]
+        attributor._fitted_baseline = lambda inputs: named
+    attributor._fit(np.stack([data.low, data.high]), None)
     if not excitation:
         return attributor._explain(inputs, attributor._units)
     representation, maps = attributor._representation, []

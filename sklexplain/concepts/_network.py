@@ -5,7 +5,7 @@ import torch
 from skorch.callbacks import EarlyStopping
 from torch import nn
 
-from ._losses import prediction_loss, pull_away_loss, reconstruction_loss
+from ._losses import prediction_loss, pull_away_loss, sparse_reconstruction_loss
 
 
 class ConceptModule(nn.Module):
@@ -157,5 +157,5 @@ class ConceptObjective:
             loss = loss + self.pull_away * pull_away_loss(concepts * weights)
         if self.beta == 0:
             return loss, torch.zeros_like(loss)
-        term = reconstruction_loss(reconstructed, z, q=self.q, penalty=self.penalty)
+        term = sparse_reconstruction_loss(reconstructed, z, q=self.q, penalty=self.penalty)
         return loss, self.beta * term

@@ -13,7 +13,7 @@ from ._heads import named
 from ._modules import BlackBox, Chain, Stage, layer_table
 from ._representation import Representation
 from ._resolve import named_steps, no_gradient_reason, torch_modules, unwrap
-from ._tap import LayerTap
+from ._tap import LayerRecord, LayerTap
 
 __all__ = [
     "BlackBox",
@@ -24,6 +24,7 @@ __all__ = [
     "fitted_estimator",
     "is_fitted",
     "layer_table",
+    "LayerRecord",
     "LayerTap",
     "named",
     "named_steps",

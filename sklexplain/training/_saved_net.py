@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from skorch import NeuralNet
+from skorch.callbacks import EarlyStopping
 from skorch.utils import get_map_location
 
 from ..utils import seeded
@@ -100,9 +101,15 @@ class SavedNet(NeuralNet):
         try:
             return super().fit_loop(*args, **kwargs)
         except KeyboardInterrupt as interrupt:
-            if hasattr(self, "_during_fit"):
+            # Early stopping raises one too.
+            if hasattr(self, "_during_fit") and not self._has_stopped_early():
                 self._during_fit["interrupt"] = interrupt
             raise
+
+    def _has_stopped_early(self):
+        callbacks = (callback for _, callback in self.callbacks_)
+        stopping = (c for c in callbacks if isinstance(c, EarlyStopping))
+        return any(c.misses_ >= c.patience for c in stopping)
 
     def __getstate__(self):
         """Return parameters and plain arrays."""

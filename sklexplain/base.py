@@ -18,7 +18,6 @@ from .representation import (
 )
 from .utils import as_array_like, cast_checked, check_positive_int, draw_seed, validate_X
 
-
 # Stand-in for the base that is being written beside this; not to be merged.
 _LIVE = ("batch_size", "verbose", "n_jobs", "max_bytes")
 _PROBED = ("n_units", "_batch_axis", "_in_place", "_bytes_per_row", "no_torch_form")

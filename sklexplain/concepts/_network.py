@@ -36,7 +36,7 @@ class ConceptModule(nn.Module):
         self.head = nn.Linear(n_concepts, len(y_mean), dtype=torch.float32)
         self.decoder = _relu_stack(sizes[::-1])
         for name, value in (("z_scale", z_scale), ("y_mean", y_mean), ("y_scale", y_scale)):
-            self.register_buffer(name, torch.as_tensor(np.asarray(value, dtype=np.float32)))
+            self.register_buffer(name, torch.tensor(np.asarray(value, dtype=np.float32)))
 
     def scaled(self, z):
         """Activations (b, *shape) as they enter the encoder: (b, n_units)."""

@@ -143,7 +143,11 @@ class PretextNet(SavedNet):
 
     def _corrupted_step(self, batch, training):
         X, y = unpack_data(batch)
-        generator = self._during_fit["train" if training else "valid"] if hasattr(self, "_during_fit") else None
+        generator = (
+            self._during_fit["train" if training else "valid"]
+            if hasattr(self, "_during_fit")
+            else None
+        )
         corrupted = corrupt(X, self.pretext, self.noise_std, self.mask_rate, generator)
         module = self.module_
         code = module.encode(corrupted.to(self.device))

@@ -66,7 +66,9 @@ def test_kl_from_zero_would_be_the_log(monkeypatch):
     monkeypatch.setattr("sklexplain.concepts._losses._RHO", 1e-9)
     a, b = numbers(6, 4), numbers(6, 4, seed=1)
     log = sparse_reconstruction_loss(a, b, q=5.0)
-    assert sparse_reconstruction_loss(a, b, q=5.0, penalty="kl").item() == pytest.approx(log.item(), 1e-6)
+    assert sparse_reconstruction_loss(a, b, q=5.0, penalty="kl").item() == pytest.approx(
+        log.item(), 1e-6
+    )
 
 
 @pytest.mark.parametrize("penalty", sorted(PENALTIES))

@@ -41,6 +41,25 @@ class _FreshLinear(nn.Linear):
         return super().forward(x.to(self.weight.dtype))
 
 
+def copied(module, *parts):
+    """Copy a module and parts of it, also where it keeps results of a pass (old weight_norm).
+
+    Parameters
+    ----------
+    module, *parts : nn.Module
+        The module, and modules in it.
+
+    Returns
+    -------
+    module, *parts : nn.Module
+        The copies; a single one is not in a tuple.
+    """
+    kept = (value for part in module.modules() for value in vars(part).values())
+    results = [v for v in kept if isinstance(v, torch.Tensor) and not v.is_leaf]
+    memo = {id(value): value.detach().clone() for value in results}
+    return copy.deepcopy((module, *parts) if parts else module, memo)
+
+
 def copied_encoder(chain, record):
     """Copy a network up to a layer, with linear layers in the places of converted linear maps.
 
@@ -62,7 +81,7 @@ def copied_encoder(chain, record):
     """
     layer = layer_table(chain)[record.module_name][0]
     try:
-        chain, layer = copy.deepcopy((chain, layer))
+        chain, layer = copied(chain, layer)
     except (RuntimeError, TypeError) as error:
         raise ValueError(
             f"the reference needs a copy of the network, which cannot be copied ({error}); use "

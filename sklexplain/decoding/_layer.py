@@ -1,7 +1,5 @@
 """The layer and the units of one fit."""
 
-import copy
-
 import numpy as np
 import torch
 
@@ -9,7 +7,7 @@ from ..layers import activation_buffer
 from ..representation import BlackBox, Chain, LayerTap
 from ..training import load_arrays
 from ..utils import seeded
-from ._encoders import copied_encoder, draw_encoder
+from ._encoders import copied, copied_encoder, draw_encoder
 from ._units import InputUnits
 
 
@@ -240,7 +238,7 @@ class Layer:
         """
         x = self.tensor(rows[np.arange(max(2, len(rows))) % len(rows)])
         with torch.no_grad(), seeded(seed, self.representation.device):
-            return copy.deepcopy(encoder).train()(x).cpu().double().numpy()
+            return copied(encoder).train()(x).cpu().double().numpy()
 
     def nothing_to_train(self, seed, rows):
         """Say why there is no reference: what makes the activations cannot learn anew.

@@ -1,5 +1,7 @@
 """Fresh encoders, and the units that enter the network."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -15,7 +17,10 @@ from torch.nn.utils import parametrizations
 from torch.nn.utils.parametrizations import spectral_norm
 
 from sklexplain.decoding._layer import Layer
-from sklexplain.representation import Representation
+from sklexplain.decoding._units import InputUnits
+from sklexplain.layers import LinearMap
+from sklexplain.representation import Chain, Representation
+from sklexplain.representation._convert import Affine
 from tests.cases import NETS, encode, make_net, make_X
 
 
@@ -206,3 +211,48 @@ def test_units_without_scalers_are_those_of_x():
     # Directions of a PCA are no columns.
     table = make_X("mlp", 20)
     assert not layer_of(PCA(2).fit(table), table).units.scaled
+
+
+class Bent(nn.Module):
+    """A converted step that keeps columns apart but is not affine."""
+
+    def __init__(self, is_affine):
+        super().__init__()
+        self.is_affine = is_affine
+
+    def forward(self, x):
+        return x**3
+
+    def column_map(self, n_columns):
+        return np.arange(n_columns), np.full(n_columns, 3.0)
+
+
+@pytest.mark.parametrize("claims", [False, True])
+def test_steps_that_are_not_affine_are_no_change_of_units(claims):
+    X = make_X("mlp", 30, dtype=np.float64)
+    chain = Chain([("bent", Bent(claims)), ("map", LinearMap(np.ones((2, 5))))])
+    representation = SimpleNamespace(chain=chain, tensor=torch.as_tensor)
+    assert not InputUnits.of(representation, X).scaled
+
+
+def test_steps_have_no_column_map_unless_they_say_that_they_are_affine():
+    chains = [Chain([("bent", Bent(claims))]) for claims in (False, True)]
+    assert [chain.column_map(5) is None for chain in chains] == [True, False]
+
+
+def test_units_end_before_the_first_step_that_is_not_affine():
+    X = make_X("mlp", 30, dtype=np.float64) + 3
+    scale = Affine(np.full(5, 3.0), 2.0)
+    chain = Chain([("scale", scale), ("bent", Bent(True)), ("map", LinearMap(np.ones((2, 5))))])
+    units = InputUnits.of(SimpleNamespace(chain=chain, tensor=torch.as_tensor), X)
+    x = torch.as_tensor(X)
+    torch.testing.assert_close(units.to_network(x), (x - 3) * 2)
+    torch.testing.assert_close(units.to_raw(units.to_network(x)), x)
+
+
+def test_a_clip_within_which_the_data_are_changes_nothing():
+    X = make_X("mlp", 30, dtype=np.float64)
+    pipeline = make_pipeline(MinMaxScaler(clip=True), PCA(2)).fit(X)
+    layer = layer_of(pipeline, X)
+    expected = torch.as_tensor(pipeline[0].transform(X))
+    torch.testing.assert_close(layer.units.to_network(layer.tensor(X)), expected)

@@ -189,3 +189,24 @@ def test_never_called():
 
     with pytest.raises(ValueError, match="'idle' is never called"):
         tap_of(Idle(), make_X("mlp"), "idle")
+
+
+def test_numbers_that_are_not_finite_are_named_by_sample():
+    X = torch.zeros(9, 2)
+    X[7, 1] = torch.inf
+    with pytest.raises(ValueError, match="the codes are not finite for sample 7"):
+        activation_buffer(lambda x: (x[:, 0], x), X, 4, finite=("the scores", "the codes"))
+    # A sum that is too large is no number that is.
+    assert activation_buffer(lambda x: x + 3e38, X[:4], 2, finite=("the codes",)).shape == (4, 2)
+    huge = torch.full((3, 2), 1e308, dtype=torch.float64)
+    assert activation_buffer(lambda x: x, huge, 3, finite=("the codes",)).shape == (3, 2)
+
+
+def test_a_tap_holds_names_only():
+    net, X = make_net("lstm"), make_X("lstm")
+    tap = tap_of(net, X, "rnn[1][0]")
+    record = pickle.loads(pickle.dumps(tap.record))
+    assert record == tap.record
+    assert (record.module_name, record.items, record.dtype) == ("rnn", (1, 0), "float32")
+    again = LayerTap(tap._representation, record)
+    np.testing.assert_array_equal(buffers(again, X)[0], buffers(tap, X)[0])

@@ -9,7 +9,6 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from ..base import BaseExplainer
 from ..layers import root_mean_square
-from ..samples import sample_feature_names, sample_kind
 from ..training import arrays_of
 from ..utils import check_positive_int, harmonic_mean, seeded, warn
 from ._comparison import find_comparison
@@ -324,7 +323,9 @@ class ClaDecExplainer(BaseExplainer):
 
     def _plan(self, layer, z_scale):
         params, shape = self._params_at_fit, self._rows.shape[1:]
-        kind, channel_axis = sample_kind(layer.representation, shape)
+        kind, channel_axis = self._sample.kind, self._sample.channel_axis
+        if len(shape) > 2:  # convolutions of the default decoder take channels first
+            kind, channel_axis = ("image", 0) if len(shape) == 3 else ("table", None)
         # Of the network's dtype, but never less than float32.
         exact = layer.representation.output_dtype == torch.float64
         return DecoderPlan(
@@ -654,8 +655,7 @@ class ClaDecExplainer(BaseExplainer):
         """
         check_is_fitted(self)
         if len(self.input_shape_) > 1:
-            axis = self._representation.channel_axis(len(self.input_shape_) + 1)
-            return sample_feature_names(self, axis)
+            return self._sample.names()
         names = _check_feature_names_in(self, input_features)
         head = self._representation.head
         return names if head is None else _numbered(names[head.columns])

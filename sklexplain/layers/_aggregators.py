@@ -37,7 +37,7 @@ def aggregate(values, how, dim, overwrite=False):
     Examples
     --------
     >>> import torch
-    >>> from sklexplain.attribution._aggregators import aggregate
+    >>> from sklexplain.layers._aggregators import aggregate
     >>> aggregate(torch.tensor([-1.0, 1.0, 0.0, 0.0]), "var", 0)
     tensor(0.6667)
     """

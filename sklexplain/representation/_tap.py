@@ -155,7 +155,7 @@ class LayerTap:
 
     def _module(self):
         """Return the layer of the network that runs: found by name, never kept."""
-        return layer_table(self._representation.chain)[self.record.module_name][0]
+        return self._representation.module(self.record.module_name)
 
     def _reached(self, x):
         """Run no further than the layer; its output (or input), and how often it was called."""
@@ -179,7 +179,7 @@ class LayerTap:
         z, output = run_through(
             representation.chain, self._module(), x.clone(), record.items, record.name, record.at
         )
-        output = output.movedim(representation._batch_axis, 0).reshape(len(x), -1)
+        output = output.movedim(representation.probe.batch_axis, 0).reshape(len(x), -1)
         return self._arranged(z), output
 
     def gradients(self, x, function):
@@ -203,7 +203,7 @@ class LayerTap:
         point = Point(record.name, self._module(), record.items, record.at)
         with torch.enable_grad(), watching([(point, seen.append)]):
             output = representation.chain(entering(x.clone(), [point]))
-            output = output.movedim(representation._batch_axis, 0).reshape(len(x), -1)
+            output = output.movedim(representation.probe.batch_axis, 0).reshape(len(x), -1)
             values = function(output)
         z = seen[-1]
         for j in range(values.shape[1]):

@@ -17,7 +17,7 @@ from sklexplain import EmbeddingAttributor
 from sklexplain.layers import find_points, layer_maps
 from sklexplain.nets import Autoencoder
 from tests.cases import NETS, Transformer, make_net, make_X
-from tests.representation.test_jacobian import looped
+from tests.layers.test_jacobian import looped
 
 DEFAULT = {  # layer, shape of a map, before it is scaled up
     "mlp": ("0", (8,)),

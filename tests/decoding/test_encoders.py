@@ -26,7 +26,7 @@ from tests.cases import NETS, encode, make_net, make_X
 
 def layer_of(estimator, X, layer=None):
     X = np.asarray(X)
-    representation = Representation(estimator, X.shape[1], link=False).probe(X)
+    representation = Representation(estimator, X.shape[1], link=False, inputs=X)
     return Layer.find(representation, layer, X)
 
 

@@ -8,7 +8,7 @@ from torch.nn import functional
 from sklexplain.layers import find_points
 from sklexplain.layers._affine import is_affine
 from sklexplain.layers._jacobian import unit_gradients
-from tests.representation.test_jacobian import assert_equals_loop, modules
+from tests.layers.test_jacobian import assert_equals_loop, modules
 
 N_UNITS, N_SAMPLES = 12, 5
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from sklexplain.layers import _jacobian, find_points
 from sklexplain.layers._jacobian import unit_gradients
-from tests.representation.test_jacobian import InNumpy, assert_equals_loop, looped, modules
+from tests.layers.test_jacobian import InNumpy, assert_equals_loop, looped, modules
 
 N_UNITS, N_SAMPLES = 18, 3
 

@@ -204,14 +204,12 @@ class LayerTap:
         with torch.enable_grad(), watching([(point, seen.append)]):
             output = representation.chain(entering(x.clone(), [point]))
             output = output.movedim(representation.probe.batch_axis, 0).reshape(len(x), -1)
-            values = function(output)
+            totals = function(output).sum(dim=0).unbind()  # of independent samples
         z = seen[-1]
-        for j in range(values.shape[1]):
+        for total in totals:
             gradient = None
-            if values.requires_grad:
-                (gradient,) = torch.autograd.grad(
-                    values[:, j].sum(), z, retain_graph=True, allow_unused=True
-                )
+            if total.requires_grad:
+                (gradient,) = torch.autograd.grad(total, z, retain_graph=True, allow_unused=True)
             gradient = torch.zeros_like(z) if gradient is None else gradient
             yield self._arranged(z.detach()), self._arranged(gradient)
 

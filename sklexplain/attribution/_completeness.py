@@ -12,7 +12,7 @@ _FLOOR = float(np.sqrt(np.finfo(np.float32).eps))
 def completeness_error(attributions, encode, X, baseline, *, center=False):
     r"""Relative error of the completeness of label-free attributions, per sample.
 
-    Label-free attributions of a complete method sum to ([1]_, proposition 2.1)
+    Label-free attributions of a complete method sum to ([1]_, proposition 2.3)
 
     .. math:: \sum_i b_i = \|f(x)\|^2 - \langle f(x), f(\bar x)\rangle
               = \langle f(x), f(x) - f(\bar x)\rangle

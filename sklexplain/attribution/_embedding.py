@@ -10,6 +10,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from ..base import BaseExplainer
+from ..explaining import warn_of_unreached
 from ..layers import SALIENCIES, check_aggregator, check_grad_cam, layer_maps
 from ..utils import check_choice, check_positive_int
 
@@ -173,20 +174,35 @@ class EmbeddingAttributor(BaseExplainer):
                 )
 
     def _fit(self, inputs, y):
-        representation = self._representation
+        """Learn from validated inputs.
+
+        Warns
+        -----
+        UnreachedInputWarning
+            If the input itself is looked at and no gradient reaches some entries that the embedding
+            depends on.
+        """
+        representation, params = self._representation, self._params_at_fit
         check_torch_form(self, representation)
         self.n_units_ = representation.n_units
-        self.units_ = chosen_units(self.n_units, self.n_units_, self.seed_)
-        self._weights = checked_weights(self.unit_weights, self.n_units_)
-        if self.layer is None:
-            self._points = last_layer(representation, inputs, self.at)
+        self.units_ = chosen_units(params.n_units, self.n_units_, self.seed_)
+        self._weights = checked_weights(params.unit_weights, self.n_units_)
+        if params.layer is None:
+            self._points = last_layer(representation, inputs, params.at)
         else:
-            self._points = representation.points(inputs, [self.layer], self.at)
-        check_grad_cam(self._points, self.saliency)
+            self._points = representation.points(inputs, [params.layer], params.at)
+        check_grad_cam(self._points, params.saliency)
         point = self._points[0]
         self.layer_, self.at_ = point.name, point.at
-        self._size = self._upsampled_size(point) if self.upsample else None
-        self.map_shape_ = self._explain(inputs[:1]).shape[1:]
+        self._size = self._upsampled_size(point) if params.upsample else None
+        self.map_shape_ = self._transform(inputs[:1]).shape[1:]
+        if self._looks_at_input() and representation.differentiable:
+            names = getattr(self, "feature_names_in_", None)
+            sizes = {"batch_size": params.batch_size, "seed": self.seed_}
+            warn_of_unreached(representation, inputs, names, **sizes)
+
+    def _looks_at_input(self):
+        return (self.layer_, self.at_) == ("", "input")
 
     def _upsampled_size(self, point):
         """Sizes of a sample's positions, None where maps stay as they are."""
@@ -195,7 +211,7 @@ class EmbeddingAttributor(BaseExplainer):
         if len(self.input_shape_) == 1:  # a series in a table: only a convolution reads it as one
             size = self.input_shape_ if point.channel_axis == 1 else ()
         else:
-            axis = self._representation.channel_axis(len(self.input_shape_) + 1)
+            axis = self._sample.channel_axis
             size = tuple(n for i, n in enumerate(self.input_shape_) if i != axis)
         spatial = point.spatial_shape
         fits = len(size) == len(spatial) and all(s <= n for s, n in zip(spatial, size, strict=True))
@@ -203,13 +219,8 @@ class EmbeddingAttributor(BaseExplainer):
 
     # -- explaining ----------------------------------------------------------------------------
 
-    def transform(self, X):
+    def _transform(self, inputs):
         """Compute maps of where the layer builds the embedding.
-
-        Parameters
-        ----------
-        X : array-like, DataFrame or tensor of shape (n_samples, ...)
-            Samples, of the shape given to ``fit``.
 
         Returns
         -------
@@ -225,26 +236,23 @@ class EmbeddingAttributor(BaseExplainer):
         ValueError
             If X does not have the fitted shape or holds NaN or infinity.
         """
-        return self._output(self._explain(self._inputs(X)))
-
-    def _explain(self, inputs):
-        representation, points = self._representation, self._points
-        rows = points.block_rows(self.batch_size, representation.device)
+        params, representation = self._params_at_fit, self._representation
+        points = representation.bound(self._points)
+        rows = points.block_rows(params.batch_size, representation.device)
         maps = []
-        with representation.session():
-            for i in tqdm(range(0, len(inputs), rows), desc="maps", disable=not self.verbose):
-                (m,) = layer_maps(
-                    representation,
-                    points,
-                    representation.tensor(inputs[i : i + rows]),
-                    saliency=self.saliency,
-                    channel_agg=self.channel_agg,
-                    unit_agg=self.unit_agg,
-                    units=self.units_,
-                    unit_weights=self._weights,
-                    rows=self.batch_size,
-                )
-                maps.append(self._upsampled(m).to(representation.output_dtype).cpu().numpy())
+        for i in tqdm(range(0, len(inputs), rows), desc="maps", disable=not params.verbose):
+            (m,) = layer_maps(
+                representation,
+                points,
+                representation.tensor(inputs[i : i + rows]),
+                saliency=params.saliency,
+                channel_agg=params.channel_agg,
+                unit_agg=params.unit_agg,
+                units=self.units_,
+                unit_weights=self._weights,
+                rows=params.batch_size,
+            )
+            maps.append(self._upsampled(m).to(representation.output_dtype).cpu().numpy())
         return np.concatenate(maps)
 
     def _upsampled(self, maps):
@@ -275,7 +283,7 @@ class EmbeddingAttributor(BaseExplainer):
             from sklearn.utils.validation import _check_feature_names_in
 
             names = _check_feature_names_in(self, input_features)
-            if point.name == "" and self.map_shape_ == self.input_shape_:
+            if self._looks_at_input() and self.map_shape_ == self.input_shape_:
                 return names
         letters = {1: "t", 2: "yx"}.get(len(point.spatial_shape)) if point.has_channels else None
         if letters is None:
@@ -283,7 +291,7 @@ class EmbeddingAttributor(BaseExplainer):
         labels = list(letters)
         if self._keeps_channels():
             labels.insert(0, "ch")
-        if self.unit_agg == "none" and self._weights is None:
+        if self._params_at_fit.unit_agg == "none" and self._weights is None:
             labels.insert(0, "unit")
         axes = []
         for label, size in zip(labels, self.map_shape_, strict=True):
@@ -293,7 +301,8 @@ class EmbeddingAttributor(BaseExplainer):
         return np.asarray(names, dtype=object)
 
     def _keeps_channels(self):
-        return self.channel_agg == "none" and self.saliency != "grad_cam"
+        params = self._params_at_fit
+        return params.channel_agg == "none" and params.saliency != "grad_cam"
 
 
 def check_torch_form(explainer, representation):

@@ -2,33 +2,29 @@
 
 import numpy as np
 import torch
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
-from tqdm import tqdm
 
 from ..base import BaseExplainer
-from ..exceptions import ConvergenceWarning
 from ..explaining import (
     BASELINES,
-    GRADIENT_METHODS,
     METHODS,
-    PERTURBATION_METHODS,
-    Engine,
+    AttributionEngine,
+    Features,
+    check_gradients,
     checked_params,
     checked_units,
-    completeness_sums,
     data_mean,
-    given_baseline,
-    named_baseline,
-    own_baselines,
+    fitted_baseline,
     resolve_groups,
-    sum_by,
+    warn_of_unreached,
 )
 from ..representation import no_gradient_reason
-from ..samples import sample_of
-from ..utils import check_choice, check_finite, warn
+from ..utils import check_choice
 from ._latent_shift import latent_shift_curve
 
-_MAX_COMPLETENESS_ERROR = 0.05
+# Rows kept of the data given to fit, for feature_importances_.
+_N_KEPT = 1000
 
 
 class LabelFreeAttributor(BaseExplainer):
@@ -84,6 +80,10 @@ class LabelFreeAttributor(BaseExplainer):
         Explain groups of features: labels that broadcast to a sample's shape (see
         `time_segments`), or ``{name: columns}``. Gradient methods sum over a group; perturbation
         methods perturb it as a whole.
+    channel_axis : {"auto"}, int or None, default="auto"
+        Axis of one sample's array that holds channels: it names entries, and `score` masks the
+        channels of a position together. ``"auto"``: as the network takes them; None: there are
+        none.
     absolute : bool, default=False
         Return absolute values of the final map.
     batch_size : int, default=1024
@@ -106,7 +106,9 @@ class LabelFreeAttributor(BaseExplainer):
     n_units_ : int
         Number of latent units, N.
     feature_importances_ : ndarray of shape (n_features,) or a sample's shape, or (n_groups,)
-        Mean absolute attribution over the data given to ``fit``; computed when first asked for.
+        Mean absolute attribution over the data given to ``fit``, or a random 1000 of its samples;
+        computed when first asked for. The explainer keeps a copy of these samples, and nothing
+        else of X.
     groups_ : list of str or None
         Names of the groups.
     n_features_in_, feature_names_in_, input_shape_, seed_
@@ -145,6 +147,7 @@ class LabelFreeAttributor(BaseExplainer):
         center=False,
         units=None,
         groups=None,
+        channel_axis="auto",
         absolute=False,
         batch_size=1024,
         device=None,
@@ -159,6 +162,7 @@ class LabelFreeAttributor(BaseExplainer):
         self.center = center
         self.units = units
         self.groups = groups
+        self.channel_axis = channel_axis
         self.absolute = absolute
         self.batch_size = batch_size
         self.device = device
@@ -172,72 +176,60 @@ class LabelFreeAttributor(BaseExplainer):
         check_choice("method", self.method, METHODS)
         if isinstance(self.baseline, str):
             check_choice("baseline", self.baseline, BASELINES)
-        self._params = checked_params(self.method, self.method_params)
+        checked_params(self.method, self.method_params)
 
     def _fit(self, inputs, y):
-        representation = self._representation
-        head = representation.head
-        if self.method in GRADIENT_METHODS and not representation.differentiable:
-            reason, others = no_gradient_reason(representation), list(PERTURBATION_METHODS)
-            raise TypeError(
-                f"method={self.method!r} needs gradients, but {reason}; use one of {others}."
-            )
+        """Learn from validated inputs.
+
+        Warns
+        -----
+        UnreachedInputWarning
+            If a method that needs gradients is used although no gradient reaches some inputs that
+            the representation depends on.
+        """
+        representation, params = self._representation, self._params_at_fit
+        reason = None if representation.differentiable else no_gradient_reason(representation)
+        check_gradients(params.method, reason)
         self.n_units_ = representation.n_units
-        self._units = checked_units(self.units, self.n_units_)
+        self._units = checked_units(params.units, self.n_units_)
         names = getattr(self, "feature_names_in_", None)
-        # Which feature (raw column, position) an entry of the inputs belongs to.
-        entries = np.arange(int(np.prod(self.input_shape_))).reshape(self.input_shape_)
-        self.groups_ = None
-        if self.groups is not None:
-            entries, self.groups_ = resolve_groups(self.groups, self.input_shape_, names)
-        # Counted before the head: a column that it drops is still a feature, of no importance.
-        self._n_features = int(entries.max()) + 1
-        self._players = entries if head is None else entries[head.columns]
+        index, self.groups_ = None, None
+        if params.groups is not None:
+            index, self.groups_ = resolve_groups(params.groups, self.input_shape_, names)
+        self._features = Features(self.input_shape_, representation.head, index)
         self.mean_ = data_mean(inputs, integers=representation.takes_integers)
-        self.baseline_ = None
-        if not callable(self.baseline):
-            self.baseline_ = self._fitted_baseline(inputs)
-        self._engine = Engine(
-            self.method,
-            self._params,
-            n_references=1 if self.baseline_ is None else len(self.baseline_),
-            players=self._players,
-            n_players=self._n_features,
-            window_shape=None if self.groups is not None or head is not None else inputs.shape[1:],
-            noise_std=self._noise_std(inputs),
+        self.baseline_ = fitted_baseline(
+            params.baseline,
+            representation,
+            inputs,
+            mean=self.mean_,
+            input_shape=self.input_shape_,
+            seed=self.seed_,
+            estimator=self,
+        )
+        self._engine = AttributionEngine(
+            params.method,
+            checked_params(params.method, params.method_params),
+            inputs,
+            self._features,
+            baseline=self.baseline_,
             seed=self.seed_,
         )
-        self._fit_inputs = inputs
-        self._importances = None
-
-    def _noise_std(self, inputs):
-        """Return the standard deviation of SmoothGrad's noise, in ranges of the data."""
-        if self.method != "smooth_grad":
-            return None
-        axis = 0 if inputs.ndim == 2 else None
-        spread = inputs.max(axis=axis) - inputs.min(axis=axis)
-        std = self._params["noise_level"] * spread.astype(np.float64)
-        return np.broadcast_to(std, inputs.shape[1:]).copy()
-
-    def _fitted_baseline(self, inputs):
-        """Rows that stand for absence, as they enter the network: (n_baselines, ...)."""
-        if isinstance(self.baseline, str):
-            integers = self._representation.takes_integers
-            return named_baseline(self.baseline, inputs, self.mean_, integers, self.seed_)
-        baseline = given_baseline(self.baseline, self.input_shape_)
-        baseline = np.asarray(self._representation.inputs(baseline))
-        check_finite(baseline, None, self)
-        return baseline
+        self._kept, self._importances = _some(inputs, self.seed_), None
+        if METHODS[params.method].needs_gradients:
+            warn_of_unreached(
+                representation,
+                inputs,
+                names,
+                batch_size=params.batch_size,
+                encode=lambda x: representation(x)[:, self._units],
+                seed=self.seed_,
+            )
 
     # -- explaining ----------------------------------------------------------------------------
 
-    def transform(self, X):
+    def _transform(self, inputs):
         """Label-free importance of every feature of every sample.
-
-        Parameters
-        ----------
-        X : array-like, DataFrame or tensor of shape (n_samples, ...)
-            Samples, of the shape given to ``fit``.
 
         Returns
         -------
@@ -254,11 +246,8 @@ class LabelFreeAttributor(BaseExplainer):
         Warns
         -----
         ConvergenceWarning
-            If attributions of integrated gradients or DeepLIFT miss their sum by more than 5 %.
+            If attributions of a complete method miss their sum by more than 5 % for some samples.
         """
-        return self._output(self._transform(self._inputs(X)))
-
-    def _transform(self, inputs):
         return self._explain(inputs, None)[:, 0]
 
     def unit_attributions(self, X, units=None):
@@ -282,90 +271,52 @@ class LabelFreeAttributor(BaseExplainer):
             If called before ``fit``.
         ValueError
             If a unit does not exist.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If attributions of a complete method miss their sum by more than 5 % for some samples.
         """
-        inputs = self._inputs(X)
-        units = self._units if units is None else checked_units(units, self.n_units_)
-        return self._explain(inputs, units)
+        with self._door(X) as inputs:
+            units = self._units if units is None else checked_units(units, self.n_units_)
+            return self._explain(inputs, units)
 
     def _explain(self, inputs, units):
         """Compute maps of <f(x), f(.)> (units None), or of chosen units: (n, k, ...)."""
-        representation = self._representation
-        rows = representation.block_rows(self.batch_size)
-        # Enough samples at once to fill a block; the engines divide further.
-        chunks = range(0, len(inputs), rows)
-        maps, sums = [], np.zeros(2)
-        with representation.session(), torch.no_grad():
-            attribute = self._engine.on(representation, rows)
-            fitted = None
-            if not callable(self.baseline):
-                fitted = representation.tensor(self.baseline_)[None]  # (1, K, ...)
-            for i in tqdm(chunks, desc=self.method, disable=not self.verbose):
-                batch = inputs[i : i + rows]
-                x = representation.tensor(batch)
-                references = fitted
-                if references is None:  # each sample's own: (b, 1, ...)
-                    references = representation.tensor(own_baselines(self.baseline, batch))[:, None]
-                z, z_ref = representation(x), self._reference_latents(references, rows)
-                cotangents = self._cotangents(z, z_ref, units)
-                result = attribute(x, references, cotangents)
-                sums += completeness_sums(result, z, z_ref, cotangents)
-                maps.append(self._to_features(result))
-        self._warn_incomplete(*sums)
-        maps = np.concatenate(maps)
-        return np.abs(maps) if self.absolute else maps
+        params = self._params_at_fit
 
-    def _reference_latents(self, references, rows):
-        """Mean representation of the references: (1, N) or (b, N)."""
-        flat = references.flatten(0, 1)
-        z = torch.cat([self._representation(flat[i : i + rows]) for i in range(0, len(flat), rows)])
-        return z.view(*references.shape[:2], -1).mean(dim=1)
+        def cotangents(rows, z, z_ref):
+            return self._cotangents(z, z_ref, units)
+
+        maps = self._engine.maps(
+            self._representation,
+            inputs,
+            cotangents,
+            batch_size=params.batch_size,
+            own_baseline=params.baseline if self.baseline_ is None else None,
+            verbose=params.verbose,
+        )
+        return np.abs(maps) if params.absolute else maps
 
     def _cotangents(self, z, z_ref, units):
         if units is not None:
             eye = torch.eye(self.n_units_, dtype=z.dtype, device=z.device)[units]
             return eye.expand(len(z), -1, -1)
-        u = z - z_ref if self.center else z
-        if self.units is not None:
+        u = z - z_ref if self._params_at_fit.center else z
+        if len(self._units) < self.n_units_:
             chosen = torch.zeros_like(u)
             chosen[:, self._units] = u[:, self._units]
             u = chosen
         return u[:, None]
 
-    def _to_features(self, maps):
-        """From entries of the inputs to features or groups, on the CPU: (b, k, ...)."""
-        maps = maps.cpu().numpy()
-        if self.method in GRADIENT_METHODS:
-            head = self._representation.head
-            if head is not None and self.method in ("saliency", "smooth_grad"):
-                maps = maps * head.slopes  # gradients in units of the raw column
-            if head is not None or self.groups is not None:
-                maps = sum_by(self._players, maps, self._n_features)
-        if self.groups is None:
-            maps = maps.reshape(*maps.shape[:2], *self.input_shape_)
-        dtype = str(self._representation.output_dtype).removeprefix("torch.")
-        return maps.astype(dtype, copy=False)
-
-    def _warn_incomplete(self, missed, total):
-        if self.method not in ("integrated_gradients", "deep_lift") or total == 0:
-            return
-        error = missed / total
-        if error > _MAX_COMPLETENESS_ERROR:
-            fix = "raise method_params['n_steps']"
-            if self.method == "deep_lift":
-                fix = "the network has operations without a rescale rule: use integrated_gradients"
-            warn(
-                f"{self.method} attributions miss the sum they should have by {error:.0%}; {fix}.",
-                ConvergenceWarning,
-            )
-
     # -- judging -------------------------------------------------------------------------------
 
     @property
     def feature_importances_(self):
-        """Mean absolute attribution over the data given to ``fit``."""
+        """Mean absolute attribution over the data given to ``fit``, or 1000 of its samples."""
         check_is_fitted(self)
         if self._importances is None:
-            self._importances = np.abs(self._transform(self._fit_inputs)).mean(axis=0)
+            self._importances = np.abs(self._transform(self._kept)).mean(axis=0)
         return self._importances
 
     def latent_shift(self, X, n_random=10):
@@ -386,30 +337,26 @@ class LabelFreeAttributor(BaseExplainer):
         curve : Bunch
             See `sklexplain.metrics.latent_shift_curve`.
         """
-        inputs = self._inputs(X)
-        representation = self._representation
-        attributions = self._transform(inputs)
-        channel_axis = None
-        if self.groups is not None or representation.head is not None:
-            features = self._players
-        else:
-            features = None
-            channel_axis = representation.channel_axis(inputs.ndim)
-        units = self._units
+        with self._door(X) as inputs:
+            return self._latent_shift(inputs, n_random)
+
+    def _latent_shift(self, inputs, n_random):
+        batch_size, representation = self._params_at_fit.batch_size, self._representation
+        by_entry = self._features.is_identity
 
         def encode(rows):
-            return representation.activations(rows, self.batch_size)[:, units]
+            return representation.activations(rows, batch_size)[:, self._units]
 
         return latent_shift_curve(
             encode,
             inputs,
-            attributions,
+            self._transform(inputs),
             mask_value=self.mean_,
-            channel_axis=channel_axis,
-            groups=features,
+            channel_axis=self._sample.channel_axis if by_entry else None,
+            groups=None if by_entry else self._features.players,
             n_random=n_random,
             random_state=self.seed_,
-            batch_size=self.batch_size,
+            batch_size=batch_size,
         )
 
     def score(self, X, y=None):
@@ -431,7 +378,7 @@ class LabelFreeAttributor(BaseExplainer):
 
         Warns
         -----
-        UserWarning
+        SklexplainWarning
             If masking moves nothing at all; the score is 1 then.
         """
         return float(self.latent_shift(X).area_ratio)
@@ -456,5 +403,12 @@ class LabelFreeAttributor(BaseExplainer):
             from sklearn.utils.validation import _check_feature_names_in
 
             return _check_feature_names_in(self, input_features)
-        axis = self._representation.channel_axis(len(self.input_shape_) + 1)
-        return sample_feature_names(self, axis)
+        return self._sample.names()
+
+
+def _some(inputs, seed):
+    """Copy at most 1000 samples, drawn at random where there are more."""
+    if len(inputs) <= _N_KEPT:
+        return inputs.copy()
+    chosen = check_random_state(seed).choice(len(inputs), _N_KEPT, replace=False)
+    return inputs[np.sort(chosen)]

@@ -87,7 +87,7 @@ def latent_shift_curve(
 
     Warns
     -----
-    UserWarning
+    SklexplainWarning
         If no mask shifts the representation; ``area_ratio`` is then 1 and ``separation`` 0.
 
     Notes

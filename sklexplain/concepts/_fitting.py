@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ..exceptions import ConvergenceWarning
-from ..explaining import data_mean, named_baseline
+from ..explaining import data_mean, fitted_baseline
 from ..layers import root_mean_square
 from ..training import check_finite_weights, check_validation_split, make_array_net, still_improves
 from ..utils import check_choice, check_positive_int, seeded, warn
@@ -92,15 +92,15 @@ class DataSummary:
     background: np.ndarray
 
 
-def summary_of(inputs, *, integers, seed):
+def summary_of(inputs, representation, seed):
     """Summarise data as they enter the network.
 
     Parameters
     ----------
     inputs : ndarray of shape (n, ...)
         Samples.
-    integers : bool
-        Whether these are token numbers.
+    representation : Representation
+        Of the network.
     seed : int
         Of the choice of background samples.
 
@@ -108,12 +108,10 @@ def summary_of(inputs, *, integers, seed):
     -------
     summary : DataSummary
     """
-    return DataSummary(
-        mean=data_mean(inputs, integers=integers),
-        low=inputs.min(axis=0),
-        high=inputs.max(axis=0),
-        background=named_baseline("background", inputs, None, integers, seed),
-    )
+    mean = data_mean(inputs, integers=representation.takes_integers)
+    options = {"mean": mean, "input_shape": inputs.shape[1:], "seed": seed}
+    background = fitted_baseline("background", representation, inputs, **options)
+    return DataSummary(mean, inputs.min(axis=0), inputs.max(axis=0), background)
 
 
 def train_concepts(params, z, targets, split, *, seed, device, owner):

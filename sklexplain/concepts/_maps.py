@@ -1,45 +1,22 @@
 """Maps of where in a sample its concepts come from."""
 
 import numpy as np
+import torch
 
-from ..attribution import LabelFreeAttributor
-from ..explaining import BASELINES, METHODS
-from ..representation import Representation
-from ..utils import check_choice
+from ..explaining import (
+    METHODS,
+    AttributionEngine,
+    Features,
+    check_gradients,
+    checked_params,
+    fitted_baseline,
+    warn_of_unreached,
+)
+from ..representation import no_gradient_reason
+from ..utils import check_choice, numpy_dtype_of
 from ._excitation import excitation_maps
 
 EXCITATION = "excitation_backprop"
-_COPIED = ("estimator_", "n_features_in_", "feature_names_in_", "input_shape_", "seed_", "_raw")
-
-
-class ConceptRepresentation(Representation):
-    """A network up to a layer, and the encoder of concepts on it: x to (b, n_concepts).
-
-    Parameters
-    ----------
-    representation : Representation
-        Of the whole network.
-    tap : LayerTap
-        The layer.
-    module : ConceptModule
-        The encoder.
-    inputs : ndarray of shape (n, *shape)
-        Samples; at most three are run.
-    """
-
-    def __init__(self, representation, tap, module, inputs):
-        vars(self).update(vars(representation))
-        self._tap, self._module = tap, module
-        self.n_units = module.head.in_features
-        self.no_torch_form = None
-        self._bytes_per_row = self._saved_bytes(inputs[[i % len(inputs) for i in range(3)]])
-
-    def _run(self, x):
-        return self._module.encode(self._tap(x)).to(self.output_dtype)
-
-    def __call__(self, x):
-        """Concepts of a batch."""
-        return self._run(x)
 
 
 def concept_maps(explainer, X, method, method_params, baseline):
@@ -57,39 +34,97 @@ def concept_maps(explainer, X, method, method_params, baseline):
     Returns
     -------
     maps : ndarray of shape (n, n_concepts, *X.shape[1:])
+
+    Raises
+    ------
+    TypeError
+        If the method needs gradients and there are none.
+    ValueError
+        If the method is unknown, or is excitation backprop and the network has other
+        nonlinearities than ReLU and pooling.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If attributions of a complete method miss their sum by more than 5 % for some samples.
+    UnreachedInputWarning
+        If the method needs gradients and none reaches some inputs that the concepts depend on.
     """
     check_choice("method", method, [*METHODS, EXCITATION])
-    inputs = explainer._inputs(X)
-    excitation = method == EXCITATION
-    if excitation and method_params:
+    if method not in METHODS and method_params:
         raise ValueError(f"method_params={method_params}: method={method!r} has no parameters.")
-    attributor = LabelFreeAttributor(
-        explainer.estimator_,
-        method="input_x_gradient" if excitation else method,
-        method_params=method_params,
-        baseline=baseline,
-        batch_size=explainer.batch_size,
+    with explainer._door(X) as inputs:
+        if method not in METHODS:
+            return _excitation(explainer, inputs)
+        params = checked_params(method, method_params)
+        return _attributions(explainer, inputs, method, params, baseline)
+
+
+def _attributions(explainer, inputs, method, params, baseline):
+    representation, data = explainer._representation, explainer._data
+    tap, module = explainer._tap, explainer.net_.module_
+    batch_size, seed = explainer.batch_size, explainer.seed_
+
+    def encode(x):
+        return module.encode(tap(x)).to(representation.output_dtype)
+
+    needs_gradients = METHODS[method].needs_gradients
+    if needs_gradients and not _is_differentiable(representation, encode, data.background):
+        check_gradients(method, no_gradient_reason(representation))
+    rows = fitted_baseline(
+        baseline,
+        representation,
+        data.background,
+        mean=data.mean,
+        input_shape=explainer.input_shape_,
+        seed=seed,
+        estimator=explainer,
+    )
+    features = Features(explainer.input_shape_, representation.head)
+    limits = np.stack([data.low, data.high])  # whose ranges are those of the data
+    engine = AttributionEngine(method, params, limits, features, baseline=rows, seed=seed)
+    if needs_gradients:
+        names = getattr(explainer, "feature_names_in_", None)
+        sizes = {"batch_size": batch_size, "seed": seed}
+        warn_of_unreached(representation, data.background, names, encode=encode, **sizes)
+
+    def every_concept(rows, z, z_ref):
+        return torch.eye(z.shape[1], dtype=z.dtype, device=z.device).expand(len(z), -1, -1)
+
+    return engine.maps(
+        representation,
+        inputs,
+        every_concept,
+        encode=encode,
+        batch_size=batch_size,
+        own_baseline=baseline if rows is None else None,
         verbose=explainer.verbose,
     )
-    attributor._check_params()
-    data = explainer._data
-    # What its fit would find out once more.
-    vars(attributor).update({k: v for k, v in vars(explainer).items() if k in _COPIED})
-    attributor._representation = ConceptRepresentation(
-        explainer._representation, explainer._tap, explainer.net_.module_, data.background
-    )
-    if isinstance(baseline, str):
-        check_choice("baseline", baseline, BASELINES)
-        zeros = np.zeros_like(data.background[:1])
-        named = {"mean": data.mean[None], "zeros": zeros, "background": data.background}[baseline]
-        attributor._fitted_baseline = lambda inputs: named
-    attributor._fit(np.stack([data.low, data.high]), None)
-    if not excitation:
-        return attributor._explain(inputs, attributor._units)
-    representation, maps = attributor._representation, []
+
+
+def _is_differentiable(representation, encode, inputs):
+    """Whether gradients pass from the input to the concepts, even if not to the output."""
+    if representation.takes_integers or representation.differentiable:
+        return representation.differentiable
+    reached = []
+    with representation.session(), torch.enable_grad():
+        hooked = representation.boxes
+        handles = [box.register_forward_pre_hook(lambda *_: reached.append(1)) for box in hooked]
+        try:
+            z = encode(representation.tensor(inputs[:2]).clone().requires_grad_())
+        finally:
+            for handle in handles:
+                handle.remove()
+    return z.requires_grad and not reached
+
+
+def _excitation(explainer, inputs):
+    representation, maps = explainer._representation, []
+    features = Features(explainer.input_shape_, representation.head)
+    dtype = numpy_dtype_of(representation.output_dtype)
     with representation.session():
         for i in range(0, len(inputs), explainer.batch_size):
             x = representation.tensor(inputs[i : i + explainer.batch_size])
             parts = excitation_maps(explainer._tap, explainer.net_.module_, x)
-            maps.append(attributor._to_features(parts))
+            maps.append(features.sums(parts.cpu().numpy()).astype(dtype, copy=False))
     return np.concatenate(maps)

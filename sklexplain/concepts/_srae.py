@@ -208,8 +208,7 @@ class SRAEExplainer(BaseExplainer):
         tap = LayerTap.find(representation, params.layer, inputs)
         self._record, self.layer_, self.layer_shape_ = tap.record, tap.name, tap.shape
         self._target = resolve_target(params.target, representation.n_units)
-        integers = representation.takes_integers
-        self._data = summary_of(inputs, integers=integers, seed=self.seed_)
+        self._data = summary_of(inputs, representation, self.seed_)
         z, targets = self._activations(inputs)
         self.net_ = train_concepts(
             params,

@@ -1,14 +1,9 @@
 """Shares that features of corpus members have in a combination of representations."""
 
-import numpy as np
 import torch
-from tqdm import tqdm
 
-from ..exceptions import ConvergenceWarning
-from ..explaining import integrated_gradients_path, path_gradients
+from ..explaining import AttributionEngine, Features
 from ..utils import warn
-
-_MAX_ERROR = 0.05
 
 
 def project(
@@ -19,7 +14,7 @@ def project(
     references,
     *,
     n_steps,
-    block_rows,
+    batch_size,
     input_shape,
     verbose=0,
 ):
@@ -39,7 +34,7 @@ def project(
         Baselines, as they enter the network; averaged over.
     n_steps : int
         Number of nodes of the integral.
-    block_rows : int
+    batch_size : int
         Most rows in the network at once.
     input_shape : tuple of int
         Shape of a sample in raw units.
@@ -53,40 +48,39 @@ def project(
     Warns
     -----
     ConvergenceWarning
-        If the integral misses what it should be by more than 5 %.
-    UserWarning
+        If the integral misses what it should be by more than 5 % for some pairs.
+    SklexplainWarning
         If a combination is where the baseline is.
     """
-    n_query, k = positions.shape
-    chosen = positions.ravel()
-    parts, missed, total = [], 0.0, 0.0
-    with representation.session(), torch.no_grad():
-        baselines = representation.tensor(references)
-        origin = representation(baselines).double().mean(dim=0)
-        epsilon = 16 * torch.finfo(representation.output_dtype).eps
-        cotangents = _directions(torch.from_numpy(combinations).to(origin), origin, epsilon)
-        path = integrated_gradients_path(len(baselines), n_steps)
-        step = max(1, block_rows // n_steps)
-        for i in tqdm(range(0, len(chosen), step), desc="projections", disable=not verbose):
-            pairs = np.arange(i, min(i + step, len(chosen)))
-            x = representation.tensor(corpus[chosen[pairs]])
-            u = cotangents[pairs // k]
-            maps = path_gradients(
-                representation, x, baselines[None], u[:, None].to(x), path, block_rows
-            )[:, 0]
-            shift = representation(x).double() - origin
-            expected = (shift * u).sum(dim=1)
-            missed += (maps.double().flatten(1).sum(dim=1) - expected).abs().sum().item()
-            total += (shift.norm(dim=1) * u.norm(dim=1)).sum().item()
-            parts.append(_to_features(maps.cpu().numpy(), representation.head, input_shape))
-    if missed > _MAX_ERROR * total:
-        warn(
-            f"the feature projections miss the sum they should have by {missed / total:.0%}; "
-            "raise n_steps.",
-            ConvergenceWarning,
-        )
-    dtype = str(representation.output_dtype).removeprefix("torch.")
-    return np.concatenate(parts).reshape(n_query, k, *input_shape).astype(dtype, copy=False)
+    k = positions.shape[1]
+    engine = AttributionEngine(
+        "integrated_gradients",
+        {"n_steps": n_steps},
+        corpus,
+        Features(input_shape, representation.head),
+        baseline=references,
+        seed=0,
+    )
+    latents = representation.activations(references, batch_size)
+    origin = torch.from_numpy(latents).double().mean(dim=0)
+    epsilon = 16 * torch.finfo(representation.output_dtype).eps
+    directions = _directions(torch.from_numpy(combinations).to(origin), origin, epsilon)
+
+    def cotangents(rows, z, z_ref):
+        return directions[rows // k][:, None].to(z)
+
+    maps = engine.maps(
+        representation,
+        corpus,
+        cotangents,
+        index=positions.ravel(),
+        batch_size=batch_size,
+        what="feature projections",
+        items="pairs of a sample and an example",
+        parameter="{}",
+        verbose=verbose,
+    )
+    return maps.reshape(*positions.shape, *input_shape)
 
 
 def _directions(combinations, origin, epsilon):
@@ -100,13 +94,3 @@ def _directions(combinations, origin, epsilon):
             "so there is nothing to project on; their projections are 0."
         )
     return torch.where(nothing, 0.0, d / torch.where(nothing, 1.0, squares))
-
-
-def _to_features(maps, head, input_shape):
-    """Sum over what preprocessing made of a raw column: (b, *input_shape)."""
-    if head is None:
-        return maps
-    flat = maps.reshape(len(maps), -1)
-    out = np.zeros((len(maps), int(np.prod(input_shape))), dtype=maps.dtype)
-    np.add.at(out, (slice(None), np.ravel(head.columns)), flat)
-    return out

@@ -8,9 +8,9 @@ from joblib import Parallel, delayed, effective_n_jobs
 from scipy import sparse
 
 from ..exceptions import ConvergenceWarning
-from ..explaining import given_baseline
+from ..explaining import data_mean, fitted_baseline, warn_of_unreached
 from ..representation import no_gradient_reason
-from ..utils import check_finite, check_positive_int, warn
+from ..utils import check_positive_int, warn
 from ._base import BaseExampleImportance
 from ._projections import project
 from ._simplex_solver import SimplexProblem
@@ -341,35 +341,38 @@ class SimplExImportance(BaseExampleImportance):
         Warns
         -----
         ConvergenceWarning
-            If the shares miss their sum by more than 5 %: raise ``n_steps``.
-        UserWarning
+            If the shares miss their sum by more than 5 % for some pairs of a sample and an example.
+        UnreachedInputWarning
+            If no gradient reaches some inputs that the representation depends on.
+        SklexplainWarning
             If a combination is the representation of the baseline itself, so that there is
             nothing to share out; the projections are then 0.
         """
-        inputs = self._inputs(X)
-        check_positive_int("n_steps", n_steps)
-        if k is not None and check_positive_int("k", k) > len(self._corpus):
-            raise ValueError(
-                f"k={k} is larger than the corpus of {len(self._corpus)} training examples."
+        with self._door(X) as inputs:
+            check_positive_int("n_steps", n_steps)
+            if k is not None and check_positive_int("k", k) > len(self._corpus):
+                raise ValueError(
+                    f"k={k} is larger than the corpus of {len(self._corpus)} training examples."
+                )
+            self._require_gradients()
+            references = self._references(baseline)
+            weights = sparse.vstack([block for _, block in self._blocks(inputs)], format="csr")
+            k = int(weights.getnnz(axis=1).max()) if k is None else k
+            blocks = self._row_blocks(len(inputs))
+            positions = np.concatenate([self._top_of_block(weights[r], k, None)[1] for r in blocks])
+            self._warn_of_unreached()
+            projections = project(
+                self._representation,
+                self._corpus,
+                positions,
+                weights @ self.embedding_,
+                references,
+                n_steps=n_steps,
+                batch_size=self._params_at_fit.batch_size,
+                input_shape=self.input_shape_,
+                verbose=self._params_at_fit.verbose,
             )
-        self._require_gradients()
-        references = self._references(baseline)
-        weights = sparse.vstack([block for _, block in self._blocks(inputs)], format="csr")
-        k = int(weights.getnnz(axis=1).max()) if k is None else k
-        top = [self._top_of_block(weights[r], k, None)[1] for r in self._row_blocks(len(inputs))]
-        positions = np.concatenate(top)
-        projections = project(
-            self._representation,
-            self._corpus,
-            positions,
-            weights @ self.embedding_,
-            references,
-            n_steps=n_steps,
-            block_rows=self._representation.block_rows(self.batch_size),
-            input_shape=self.input_shape_,
-            verbose=self.verbose,
-        )
-        return self.corpus_index_[positions], projections
+            return self.corpus_index_[positions], projections
 
     def _require_gradients(self):
         if not self._representation.differentiable:
@@ -379,15 +382,26 @@ class SimplExImportance(BaseExampleImportance):
                 "residual work without."
             )
 
+    def _warn_of_unreached(self):
+        names = getattr(self, "feature_names_in_", None)
+        batch_size = self._params_at_fit.batch_size
+        warn_of_unreached(
+            self._representation, self._corpus, names, batch_size=batch_size, seed=self.seed_
+        )
+
     def _references(self, baseline):
         """Rows that stand for absence, as they enter the network: (n_baselines, ...)."""
-        if isinstance(baseline, str):
-            if baseline != "mean":
-                raise ValueError(f"baseline={baseline!r} is unknown; use 'mean' or an array.")
-            return self._corpus.mean(axis=0, dtype=np.float64)[None]
-        rows = np.asarray(self._representation.inputs(given_baseline(baseline, self.input_shape_)))
-        check_finite(rows, None, self)
-        return rows
+        if callable(baseline) or (isinstance(baseline, str) and baseline != "mean"):
+            raise ValueError(f"baseline={baseline!r} is unknown; use 'mean' or an array.")
+        return fitted_baseline(
+            baseline,
+            self._representation,
+            self._corpus,
+            mean=data_mean(self._corpus, integers=False),
+            input_shape=self.input_shape_,
+            seed=self.seed_,
+            estimator=self,
+        )
 
 
 def _check_real(name, value, condition, holds):

@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.utils import check_random_state
 
-from ..utils import as_array_like
+from ..utils import as_array_like, check_finite
 
 BASELINES = ("mean", "zeros", "background")
 _N_BACKGROUND = 100
@@ -131,3 +131,43 @@ def own_baselines(function, batch):
             "return every sample's own baseline, in X's shape."
         )
     return np.asarray(own)
+
+
+def fitted_baseline(baseline, representation, inputs, *, mean, input_shape, seed, estimator=None):
+    """Rows that stand for absence, as they enter the network.
+
+    Parameters
+    ----------
+    baseline : str, array-like or callable
+        One of `BASELINES`, rows in raw units, or every sample's own.
+    representation : Representation
+        The network, which may have preprocessing in front.
+    inputs : ndarray of shape (n, ...)
+        Fitted samples, as they enter the network.
+    mean : ndarray of shape (...)
+        Their mean.
+    input_shape : tuple of int
+        Of one raw sample.
+    seed : int
+        Of the choice of background rows.
+    estimator : estimator or None, default=None
+        Named in messages.
+
+    Returns
+    -------
+    rows : ndarray of shape (n_baselines, ...) or None
+        None for a callable.
+
+    Raises
+    ------
+    ValueError
+        If rows have another shape than samples or are not finite, or the mean of token numbers is
+        asked for.
+    """
+    if callable(baseline):
+        return None
+    if isinstance(baseline, str):
+        return named_baseline(baseline, inputs, mean, representation.takes_integers, seed)
+    rows = np.asarray(representation.inputs(given_baseline(baseline, input_shape)))
+    check_finite(rows, None, estimator)
+    return rows

@@ -1,167 +1,178 @@
-"""The attribution methods by name: their parameters, and how each is run."""
+"""The attribution methods: one record each, with all that the rest of the library asks of it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 import torch
-from sklearn.utils import check_random_state
 
 from ..utils import check_choice, check_positive_int
-from . import _designs as _perturbation
-from . import _paths as _gradients
+from . import _designs as designs
+from . import _paths as paths
 from ._deep_lift import deep_lift
 
-# Each method's parameters with their defaults.
-GRADIENT_METHODS = {
-    "saliency": {},
-    "input_x_gradient": {},
-    "integrated_gradients": {"n_steps": 50},
-    "gradient_shap": {"n_samples": 50},
-    "smooth_grad": {"n_samples": 25, "noise_level": 0.1},
-    "deep_lift": {},
-}
-PERTURBATION_METHODS = {
-    "feature_ablation": {},
-    "occlusion": {"window": None, "stride": None},
-    "shapley_sampling": {"n_samples": 25},
-    "kernel_shap": {"n_samples": None},
-    "lime": {"n_samples": None, "alpha": 1.0, "kernel_width": 0.25},
-}
-METHODS = {**GRADIENT_METHODS, **PERTURBATION_METHODS}
 
+@dataclass(frozen=True)
+class Setup:
+    """What a method has to know of the data to be built.
 
-def checked_params(method, given):
-    """Fill a method's parameters up with defaults, and refuse what it does not have.
-
-    Parameters
+    Attributes
     ----------
-    method : str
-        One of `METHODS`.
-    given : dict or None
-        What the user set.
-
-    Returns
-    -------
-    params : dict
-
-    Raises
-    ------
-    ValueError, TypeError
-        If a parameter is unknown or out of range.
-    """
-    params = dict(METHODS[method])
-    for name, value in (given or {}).items():
-        if not params:
-            raise ValueError(f"method_params={given}: method={method!r} has no parameters.")
-        check_choice(f"method_params key for {method!r}", name, params)
-        params[name] = value
-    for name in ("n_steps", "n_samples"):
-        if params.get(name) is not None:
-            check_positive_int(f"method_params[{name!r}]", params[name])
-    for name in ("noise_level", "alpha", "kernel_width"):
-        if name in params and not params[name] > 0:
-            raise ValueError(f"method_params[{name!r}]={params[name]} must be positive.")
-    return params
-
-
-class Engine:
-    """One method with everything random in it drawn, ready for any sample.
-
-    Parameters
-    ----------
-    method : str
-        One of `METHODS`.
-    params : dict
-        From `checked_params`.
     n_references : int
         Number of baseline rows.
     players : ndarray of int
-        Which player each entry of the inputs belongs to, for perturbation methods.
+        Which player (feature) each entry of the network's inputs belongs to.
     n_players : int
         How many there are, those without an entry included.
     window_shape : tuple of int or None
         Shape that occlusion windows slide over; None: the players are the windows.
     noise_std : ndarray or None
-        Of SmoothGrad's noise, an entry.
-    seed : int
-        Of all draws.
-
-    Raises
-    ------
-    ValueError
-        If window or coalition numbers do not fit the players.
+        Standard deviation of SmoothGrad's noise, an entry.
     """
 
-    def __init__(
-        self, method, params, *, n_references, players, n_players, window_shape, noise_std, seed
-    ):
-        self.method = method
-        self.params = params
-        self.n_references = n_references
-        self.players = players
-        self.n_players = n_players
-        self.window_shape = window_shape
-        self.noise_std = noise_std
-        self.seed = seed
-        if method in PERTURBATION_METHODS:
-            self._design()  # so that what does not fit is refused in fit, not in transform
+    n_references: int
+    players: np.ndarray
+    n_players: int
+    window_shape: tuple | None = None
+    noise_std: np.ndarray | None = None
 
-    def on(self, encode, block_rows):
-        """Return the function (x, references, cotangents) -> maps.
 
-        Parameters
-        ----------
-        encode : callable
-            (b, ...) to (b, N).
-        block_rows : int
-            Most rows in the network at once.
+@dataclass(frozen=True)
+class Method:
+    """One attribution method.
 
-        Returns
-        -------
-        attribute : callable
-            From tensors (n, ...), (n or 1, K, ...), (n, k, N) to (n, k, ...) or, for perturbation
-            methods, (n, k, n_players).
-        """
-        if self.method == "deep_lift":
-            rows = max(1, block_rows // 2)
-            return lambda x, r, c: _in_blocks(deep_lift, rows, encode, x, r, c)
-        if self.method in GRADIENT_METHODS:
-            path = self._path()
-            return lambda x, r, c: _gradients.path_gradients(encode, x, r, c, path, block_rows)
-        design = self._design()
-        players = torch.from_numpy(self.players)
-        return lambda x, r, c: _perturbation.masked_attributions(
-            encode, x, r, c, players, design, block_rows
+    Attributes
+    ----------
+    name : str
+        What users call it.
+    description : str
+        One line on what it does.
+    build : callable
+        From parameters, a `Setup` and a random generator to the function
+        ``(encode, x, references, cotangents, block_rows, squares=None) -> maps`` of tensors, whose
+        maps have shape (n, k, ...) or, without gradients, (n, k, n_players).
+    params : mapping
+        Parameters with their defaults.
+    needs_gradients : bool
+        Whether it needs more than the network's output.
+    is_complete : bool
+        Whether a sample's attributions sum to the change of the output.
+    in_expectation : bool
+        Whether they do so only on average over the draws.
+    samples : bool
+        Whether it draws at random.
+    in_raw_slope : bool
+        Whether its maps are derivatives, in units of 1 over the input: the slopes of what stands in
+        front of the network belong to them.
+    uses_baseline : bool
+        Whether it compares with a baseline.
+    refined_by : str or None
+        The parameter that makes a numerical error smaller if it is raised.
+    shortfall : str
+        What to do if attributions miss their sum and ``refined_by`` is None or does not help.
+    """
+
+    name: str
+    description: str
+    build: Callable
+    params: Mapping = field(default_factory=lambda: MappingProxyType({}))
+    needs_gradients: bool = True
+    is_complete: bool = False
+    in_expectation: bool = False
+    samples: bool = False
+    in_raw_slope: bool = False
+    uses_baseline: bool = True
+    refined_by: str | None = None
+    shortfall: str = ""
+
+
+def _along(path):
+    """Make a method of a table of points."""
+
+    def attribute(encode, x, references, cotangents, block_rows, squares=None):
+        return paths.path_gradients(encode, x, references, cotangents, path, block_rows, squares)
+
+    return attribute
+
+
+def _masked(design, setup):
+    """Make a method of a table of coalitions."""
+    players = torch.from_numpy(setup.players)
+
+    def attribute(encode, x, references, cotangents, block_rows, squares=None):
+        return designs.masked_attributions(
+            encode, x, references, cotangents, players, design, block_rows
         )
 
-    def _path(self):
-        rng = check_random_state(self.seed)
-        if self.method == "saliency":
-            return _gradients.saliency_path()
-        if self.method == "input_x_gradient":
-            return _gradients.input_x_gradient_path(self.n_references)
-        if self.method == "integrated_gradients":
-            return _gradients.integrated_gradients_path(self.n_references, self.params["n_steps"])
-        n_samples = self.params["n_samples"]
-        if self.method == "gradient_shap":
-            return _gradients.expected_gradients_path(self.n_references, n_samples, rng)
-        return _gradients.smooth_grad_path(n_samples, self.noise_std, rng)
+    return attribute
 
-    def _design(self):
-        rng = check_random_state(self.seed)
-        n_players = self.n_players
-        if self.method == "occlusion" and self.window_shape is not None:
-            window = _per_axis("window", self.params["window"], self.window_shape, 10)
-            stride = _per_axis("stride", self.params["stride"], window, 2)
-            return _perturbation.occlusion_design(self.window_shape, window, stride)
-        if self.method in ("feature_ablation", "occlusion"):
-            return _perturbation.feature_ablation_design(n_players)
-        n_samples = self.params["n_samples"]
-        if self.method == "shapley_sampling":
-            return _perturbation.shapley_sampling_design(n_players, n_samples, rng)
-        n_samples = 2 * n_players + 2048 if n_samples is None else n_samples
-        if self.method == "kernel_shap":
-            return _perturbation.kernel_shap_design(n_players, n_samples, rng)
-        alpha, width = self.params["alpha"], self.params["kernel_width"]
-        return _perturbation.lime_design(n_players, n_samples, width, alpha, rng)
+
+def _rescaled(params, setup, rng):
+    """Make DeepLIFT, which runs samples and baselines together, a few at a time."""
+
+    def attribute(encode, x, references, cotangents, block_rows, squares=None):
+        n_rows, parts = max(1, block_rows // 2), []
+        for i in range(0, len(x), n_rows):
+            block = slice(i, i + n_rows)
+            own = references if len(references) == 1 else references[block]
+            parts.append(deep_lift(encode, x[block], own, cotangents[block]))
+        return torch.cat(parts)
+
+    return attribute
+
+
+def _saliency(params, setup, rng):
+    return _along(paths.saliency_path())
+
+
+def _input_x_gradient(params, setup, rng):
+    return _along(paths.input_x_gradient_path(setup.n_references))
+
+
+def _integrated_gradients(params, setup, rng):
+    return _along(paths.integrated_gradients_path(setup.n_references, params["n_steps"]))
+
+
+def _gradient_shap(params, setup, rng):
+    n_samples = params["n_samples"]
+    return _along(paths.expected_gradients_path(setup.n_references, n_samples, rng))
+
+
+def _smooth_grad(params, setup, rng):
+    return _along(paths.smooth_grad_path(params["n_samples"], setup.noise_std, rng))
+
+
+def _feature_ablation(params, setup, rng):
+    return _masked(designs.feature_ablation_design(setup.n_players), setup)
+
+
+def _occlusion(params, setup, rng):
+    if setup.window_shape is None:
+        return _feature_ablation(params, setup, rng)
+    window = _per_axis("window", params["window"], setup.window_shape, 10)
+    stride = _per_axis("stride", params["stride"], window, 2)
+    return _masked(designs.occlusion_design(setup.window_shape, window, stride), setup)
+
+
+def _shapley_sampling(params, setup, rng):
+    n_orders = params["n_samples"]
+    return _masked(designs.shapley_sampling_design(setup.n_players, n_orders, rng), setup)
+
+
+def _kernel_shap(params, setup, rng):
+    n_samples = _n_coalitions(params, setup)
+    return _masked(designs.kernel_shap_design(setup.n_players, n_samples, rng), setup)
+
+
+def _lime(params, setup, rng):
+    n_samples, width, alpha = _n_coalitions(params, setup), params["kernel_width"], params["alpha"]
+    return _masked(designs.lime_design(setup.n_players, n_samples, width, alpha, rng), setup)
+
+
+def _n_coalitions(params, setup):
+    n_samples = params["n_samples"]
+    return 2 * setup.n_players + 2048 if n_samples is None else n_samples
 
 
 def _per_axis(name, value, sizes, default_share):
@@ -182,11 +193,161 @@ def _per_axis(name, value, sizes, default_share):
     return [min(v, size) for v, size in zip(values, sizes, strict=True)]
 
 
-def _in_blocks(function, n_rows, encode, x, references, cotangents):
-    """Run an engine on a few samples at a time."""
-    parts = []
-    for i in range(0, len(x), n_rows):
-        block = slice(i, i + n_rows)
-        own = references if len(references) == 1 else references[block]
-        parts.append(function(encode, x[block], own, cotangents[block]))
-    return torch.cat(parts)
+_NOT_SMOOTH = (
+    "the network is not differentiable between baseline and sample (a step, a rounding or a "
+    "lookup), so use a method without gradients, such as 'kernel_shap'"
+)
+# Masked samples' outputs are summed with coefficients that cancel, so no error is left.
+_NOT_REPEATABLE = "the network does not give a sample the same output every time"
+
+_RECORDS = (
+    Method(
+        "saliency",
+        "the gradient at the sample, with its sign",
+        _saliency,
+        in_raw_slope=True,
+        uses_baseline=False,
+    ),
+    Method(
+        "input_x_gradient",
+        "the difference to the baseline times the gradient at the sample",
+        _input_x_gradient,
+    ),
+    Method(
+        "integrated_gradients",
+        "that difference times the mean gradient on the straight line between the two",
+        _integrated_gradients,
+        MappingProxyType({"n_steps": 50}),
+        is_complete=True,
+        refined_by="n_steps",
+        shortfall=_NOT_SMOOTH,
+    ),
+    Method(
+        "gradient_shap",
+        "the same at random points of the lines from random baseline rows (expected gradients)",
+        _gradient_shap,
+        MappingProxyType({"n_samples": 50}),
+        is_complete=True,
+        in_expectation=True,
+        samples=True,
+        shortfall="that is more than random draws explain: raise {n_samples}, or " + _NOT_SMOOTH,
+    ),
+    Method(
+        "smooth_grad",
+        "the mean gradient at the sample plus noise",
+        _smooth_grad,
+        MappingProxyType({"n_samples": 25, "noise_level": 0.1}),
+        samples=True,
+        in_raw_slope=True,
+        uses_baseline=False,
+    ),
+    Method(
+        "deep_lift",
+        "slopes of secants instead of derivatives (DeepLIFT's rescale rule)",
+        _rescaled,
+        is_complete=True,
+        shortfall=(
+            "the network has operations without a rescale rule, so use 'integrated_gradients'"
+        ),
+    ),
+    Method(
+        "feature_ablation",
+        "the change when a feature takes the baseline's value",
+        _feature_ablation,
+        needs_gradients=False,
+    ),
+    Method(
+        "occlusion",
+        "the change when a window of a series or image does, averaged over windows",
+        _occlusion,
+        MappingProxyType({"window": None, "stride": None}),
+        needs_gradients=False,
+    ),
+    Method(
+        "shapley_sampling",
+        "the mean change when a feature is added, over random orders",
+        _shapley_sampling,
+        MappingProxyType({"n_samples": 25}),
+        needs_gradients=False,
+        is_complete=True,
+        samples=True,
+        shortfall=_NOT_REPEATABLE,
+    ),
+    Method(
+        "kernel_shap",
+        "Shapley values by least squares on random coalitions",
+        _kernel_shap,
+        MappingProxyType({"n_samples": None}),
+        needs_gradients=False,
+        is_complete=True,
+        samples=True,
+        shortfall=_NOT_REPEATABLE,
+    ),
+    Method(
+        "lime",
+        "ridge regression on random coalitions near the sample",
+        _lime,
+        MappingProxyType({"n_samples": None, "alpha": 1.0, "kernel_width": 0.25}),
+        needs_gradients=False,
+        samples=True,
+    ),
+)
+METHODS = MappingProxyType({record.name: record for record in _RECORDS})
+GRADIENT_METHODS = MappingProxyType({n: r for n, r in METHODS.items() if r.needs_gradients})
+PERTURBATION_METHODS = MappingProxyType({n: r for n, r in METHODS.items() if not r.needs_gradients})
+
+
+def checked_params(method, changes):
+    """Fill a method's parameters up with defaults, and refuse what it does not have.
+
+    Parameters
+    ----------
+    method : str
+        One of `METHODS`.
+    changes : dict or None
+        What differs from the defaults.
+
+    Returns
+    -------
+    params : dict
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a parameter is unknown or out of range.
+    """
+    params = dict(METHODS[method].params)
+    for name, value in (changes or {}).items():
+        if not params:
+            raise ValueError(f"method_params={changes}: method={method!r} has no parameters.")
+        check_choice(f"method_params key for {method!r}", name, params)
+        params[name] = value
+    for name in ("n_steps", "n_samples"):
+        if params.get(name) is not None:
+            check_positive_int(f"method_params[{name!r}]", params[name])
+    for name in ("noise_level", "alpha", "kernel_width"):
+        if name in params and not params[name] > 0:
+            raise ValueError(f"method_params[{name!r}]={params[name]} must be positive.")
+    return params
+
+
+def check_gradients(method, reason):
+    """Raise a TypeError if a method needs gradients and there are none.
+
+    Parameters
+    ----------
+    method : str
+        One of `METHODS`.
+    reason : str or None
+        Why there are none; None if there are.
+
+    Raises
+    ------
+    TypeError
+        Naming the methods that need none.
+    """
+    if METHODS[method].needs_gradients and reason is not None:
+        raise TypeError(
+            f"method={method!r} needs gradients, but {reason}; use one of "
+            f"{list(PERTURBATION_METHODS)}."
+        )

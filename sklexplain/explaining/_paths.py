@@ -81,7 +81,7 @@ def smooth_grad_path(n_samples, noise_std, rng):
     return Path(one, one / n_samples, rows, noise=noise, times_difference=False)
 
 
-def path_gradients(encode, x, references, cotangents, path, block_rows):
+def path_gradients(encode, x, references, cotangents, path, block_rows, squares=None):
     """Attributions of several scalar functions <c_j, encode(.)> of each sample.
 
     Parameters
@@ -98,6 +98,9 @@ def path_gradients(encode, x, references, cotangents, path, block_rows):
         The points.
     block_rows : int
         Most rows in the network at once.
+    squares : tensor of shape (n, k) or None, default=None
+        The weighted mean of the squared sums over entries of the single points' maps is added to
+        it, for standard errors of paths drawn at random.
 
     Returns
     -------
@@ -113,11 +116,12 @@ def path_gradients(encode, x, references, cotangents, path, block_rows):
         own = references if len(references) == 1 else references[block]
         for j in range(0, n_points, points_at_once):
             part = slice(j, j + points_at_once)
-            out[block] += _block(encode, x[block], own, cotangents[block], path, part)
+            sums = None if squares is None else squares[block]
+            out[block] += _block(encode, x[block], own, cotangents[block], path, part, sums)
     return out
 
 
-def _block(encode, x, references, cotangents, path, part):
+def _block(encode, x, references, cotangents, path, part, squares=None):
     """One block of samples at one block of points: (b, k, ...)."""
     ones = [1] * (x.dim() - 1)
     positions = path.positions[part].to(x).view(1, -1, *ones)
@@ -148,6 +152,10 @@ def _block(encode, x, references, cotangents, path, part):
         gradient = gradient.view(*shape, *x.shape[1:])
         if path.times_difference and not single:
             gradient = gradient * difference
+        if squares is not None:
+            factor = difference if path.times_difference and single else 1.0
+            sums = (gradient * factor).flatten(2).sum(dim=2)
+            squares[:, k] += (sums**2 @ weights).to(squares)
         maps.append(torch.einsum("s,bs...->b...", weights, gradient))
     maps = torch.stack(maps, dim=1)
     return maps * difference if path.times_difference and single else maps

@@ -1,11 +1,27 @@
-"""Latent units, and sums of maps over features."""
+"""Latent units, and what entries of a network's inputs are summed to."""
 
 import numpy as np
-import torch
 
 
 def checked_units(units, n_units):
-    """Latent units as an array of positions."""
+    """Latent units as an array of positions.
+
+    Parameters
+    ----------
+    units : array-like of int or None
+        Positions, counted from the end where negative; None: all.
+    n_units : int
+        How many there are.
+
+    Returns
+    -------
+    units : ndarray of int
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are no list of integers, or one does not exist.
+    """
     if units is None:
         return np.arange(n_units)
     units = np.atleast_1d(np.asarray(units))
@@ -20,20 +36,57 @@ def checked_units(units, n_units):
     return units % n_units
 
 
-def sum_by(index, maps, n_features):
-    """Sum entries of (b, k, ...) by their feature: (b, k, n_features)."""
-    flat = maps.reshape(*maps.shape[:2], -1)
-    out = np.zeros((*maps.shape[:2], n_features), dtype=flat.dtype)
-    np.add.at(out, (slice(None), slice(None), index.ravel()), flat)
-    return out
+class Features:
+    """What entries of a network's inputs belong to: raw columns, positions of a sample, or groups.
 
+    Parameters
+    ----------
+    input_shape : tuple of int
+        Of one raw sample.
+    head : Head or None, default=None
+        Preprocessing, which says what raw column each entry was made of.
+    groups : ndarray of int of shape input_shape or None, default=None
+        Group of every raw entry.
 
-def completeness_sums(maps, z, z_ref, cotangents):
-    """How much sums of attributions miss what they should be, and how large that could be."""
-    dz, cotangents = (z - z_ref).double(), cotangents.double()
-    missed = maps.flatten(2).double().sum(dim=2) - torch.einsum("bn,bkn->bk", dz, cotangents)
-    # The product of lengths, not the inner product: that may be small by cancellation.
-    # And no less than what rounding can make of it.
-    length = dz.norm(dim=1, keepdim=True).clamp(min=1e-4 * z.double().norm(dim=1).mean().item())
-    size = length * cotangents.norm(dim=2)
-    return np.array([missed.abs().sum().item(), size.sum().item()])
+    Attributes
+    ----------
+    players : ndarray of int
+        Feature of every entry of the network's inputs.
+    n_players : int
+        How many features there are, those without an entry included.
+    shape : tuple of int
+        Of one sample's map.
+    slopes : ndarray or None
+        Derivative of every entry along its raw column.
+    is_identity : bool
+        Whether every entry is a feature.
+    """
+
+    def __init__(self, input_shape, head=None, groups=None):
+        raw = np.arange(int(np.prod(input_shape))).reshape(input_shape)
+        index = raw if groups is None else groups
+        # Counted before the head: a column that it drops is still a feature, of no importance.
+        self.n_players = int(index.max()) + 1
+        self.players = index if head is None else index[head.columns]
+        self.shape = tuple(input_shape) if groups is None else (self.n_players,)
+        self.slopes = None if head is None else head.slopes
+        self.is_identity = head is None and groups is None
+
+    def sums(self, maps):
+        """Sum maps of entries over features.
+
+        Parameters
+        ----------
+        maps : ndarray of shape (b, k, *players.shape)
+            Maps.
+
+        Returns
+        -------
+        sums : ndarray of shape (b, k, *shape)
+        """
+        if self.is_identity:
+            return maps
+        flat = maps.reshape(*maps.shape[:2], -1)
+        out = np.zeros((*maps.shape[:2], self.n_players), dtype=flat.dtype)
+        np.add.at(out, (slice(None), slice(None), self.players.ravel()), flat)
+        return out.reshape(*maps.shape[:2], *self.shape)

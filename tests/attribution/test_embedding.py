@@ -1,5 +1,7 @@
 """EmbeddingAttributor: which layer, which units, which shape; the numbers are in test_maps."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -180,7 +182,8 @@ def test_few_activations_and_affine_ends_equal_the_loop(layer, regime, saliency)
     explainer = EmbeddingAttributor(net, layer=layer, saliency=saliency, upsample=False).fit(X)
     maps = explainer.transform(X)
     assert explainer._points.batched[regime] is True
-    gradients, activations = looped(net, explainer._points[0], torch.as_tensor(X), 24)
+    point = replace(explainer._points[0], module=getattr(net, layer))
+    gradients, activations = looped(net, point, torch.as_tensor(X), 24)
     values = gradients * activations if saliency == "activation_x_gradient" else gradients
     expected = values.abs().mean(2).var(0)  # (b, *spatial)
     np.testing.assert_allclose(maps, expected, rtol=1e-9)
@@ -198,7 +201,8 @@ def test_grad_cam_before_an_affine_end():
     X = np.random.RandomState(0).normal(size=(7, 6))
     params = {"saliency": "grad_cam", "unit_agg": "none", "upsample": False}
     explainer = EmbeddingAttributor(net, layer="conv", **params).fit(X)
-    gradients, activations = looped(net, explainer._points[0], torch.as_tensor(X), 24)
+    point = replace(explainer._points[0], module=net.conv)
+    gradients, activations = looped(net, point, torch.as_tensor(X), 24)
     weights = gradients.mean(3, keepdim=True)  # (N, b, C, 1)
     expected = (weights * activations).sum(2).relu().movedim(0, 1)
     np.testing.assert_allclose(explainer.transform(X), expected, atol=1e-12)

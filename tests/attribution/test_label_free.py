@@ -359,7 +359,7 @@ def test_output_has_the_networks_dtype():
 
 def test_score_is_the_latent_shift_area_over_chance():
     net, X = FirstColumns(make_net("mlp")), make_X("mlp", 30)
-    explainer = explain(net, X)
+    explainer = explain(net, X, method_params={"n_steps": 200})
     curve = explainer.latent_shift(X)
     assert explainer.score(X) == curve.area_ratio > 1.2
     assert (curve.most >= curve.least - 1e-9).all()
@@ -393,6 +393,53 @@ def test_feature_importances_are_the_mean_over_the_fitted_data():
     np.testing.assert_allclose(explainer.feature_importances_, expected)
     explainer.transform(X[:2])
     np.testing.assert_allclose(explainer.feature_importances_, expected)
+
+
+def test_feature_importances_are_of_a_thousand_samples_that_are_kept():
+    net, X = make_net("mlp"), make_X("mlp", 3000)
+    given = X.copy()
+    explainer = explain(net, given, "saliency")
+    chosen = np.sort(np.random.RandomState(explainer.seed_).choice(3000, 1000, replace=False))
+    expected = np.abs(explainer.transform(X[chosen])).mean(axis=0)
+    given[:] = 7  # the next batch arrives in the same buffer
+    again = pickle.loads(pickle.dumps(explainer))
+    assert len(pickle.dumps(explainer)) < X.nbytes / 2 + 20_000
+    for fitted in (explainer, again):
+        np.testing.assert_allclose(fitted.feature_importances_, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("baseline", ["background", "rows"])
+def test_nothing_changes_with_the_arrays_given(baseline):
+    net, X, rows = make_net("mlp"), make_X("mlp"), make_X("mlp", 2) + 1
+    given, given_rows = X.copy(), rows.copy()
+    explainer = explain(net, given, baseline=given_rows if baseline == "rows" else baseline)
+    expected = explainer.transform(X)
+    given[:] = given_rows[:] = 9
+    np.testing.assert_array_equal(explainer.transform(X), expected)
+
+
+def test_parameters_count_from_fit_on():
+    net, X = make_net("mlp"), make_X("mlp")
+    explainer = explain(net, X)
+    expected = explainer.transform(X)
+    explainer.set_params(
+        method="kernel_shap",
+        method_params=None,
+        baseline="zeros",
+        center=True,
+        absolute=True,
+        units=[0],
+        batch_size=3,
+    )
+    np.testing.assert_allclose(explainer.transform(X), expected, atol=1e-6)
+
+
+def test_channel_axis_names_and_masks():
+    net, X = make_net("conv1d"), make_X("conv1d")
+    explainer = explain(net, X, "saliency", channel_axis=1)
+    assert explainer.get_feature_names_out()[1] == "ch1_t0"
+    assert explainer.latent_shift(X).n_masked[-1] == 2
+    assert explain(net, X, "saliency", channel_axis=None).latent_shift(X).n_masked[-1] == 20
 
 
 @pytest.mark.parametrize(

@@ -244,7 +244,7 @@ def test_grid_search(kind, n_jobs):
     estimator = estimator.get(kind, lambda: net)()
     search = GridSearchCV(
         LabelFreeAttributor(estimator, random_state=0),
-        {"method": ["saliency", "integrated_gradients"], "center": [False, True]},
+        {"method": ["saliency", "deep_lift"], "center": [False, True]},
         cv=2,
         n_jobs=n_jobs,
         error_score="raise",

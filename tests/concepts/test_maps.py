@@ -10,6 +10,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from torch import nn
 
 from sklexplain import LabelFreeAttributor, SRAEExplainer
+from sklexplain.exceptions import UnreachedInputWarning
 from sklexplain.explaining import METHODS
 from tests.cases import make_net, make_X
 
@@ -43,9 +44,7 @@ def test_methods_explain_the_composed_network(method):
     by_hand = LabelFreeAttributor(
         Composed(net[:5], explainer.net_.module_), method=method, method_params=params
     ).fit(X)
-    by_hand.seed_ = by_hand._engine.seed = explainer.seed_
-    if method == "smooth_grad":
-        by_hand._fit(X, None)
+    by_hand._engine.seed = explainer.seed_
     expected = by_hand.unit_attributions(X[:5])
     np.testing.assert_allclose(maps, expected, rtol=1e-3, atol=1e-5 * np.abs(expected).max())
 
@@ -68,6 +67,45 @@ def test_raw_columns_of_a_pipeline():
     explainer = SRAEExplainer(pipeline, target=0, **QUICK).fit(X)
     for method in ("integrated_gradients", "excitation_backprop"):
         assert explainer.concept_attributions(X[:3], method).shape == (3, 2, 4)
+
+
+class Detached(nn.Module):
+    """A network that no gradient passes, behind a layer that lets it."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(5, 4), nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.last(torch.relu(self.first(x)).detach())
+
+
+def test_gradients_have_to_reach_the_layer_only():
+    net, X = Detached(), make_X("mlp", 12)
+    explainer = SRAEExplainer(net, layer="first", **QUICK).fit(X)
+    encode = Composed(net.first, explainer.net_.module_)
+    expected = LabelFreeAttributor(encode, method="saliency").fit(X).unit_attributions(X)
+    maps = explainer.concept_attributions(X, "saliency")
+    np.testing.assert_allclose(maps, expected, rtol=1e-4, atol=1e-7)
+    behind = SRAEExplainer(net, layer="last", **QUICK).fit(X)
+    with pytest.raises(TypeError, match="'saliency' needs gradients, but .* detached"):
+        behind.concept_attributions(X, "saliency")
+
+
+def test_a_lookup_in_front_of_concepts_is_a_warning():
+    class Lookup(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table, self.last = nn.Embedding(5, 3), nn.Linear(6, 2)
+
+        def forward(self, x):
+            return self.last(torch.cat([self.table(x[:, 0].long()), x[:, 1:]], dim=1))
+
+    X = np.random.RandomState(0).randint(5, size=(40, 4)).astype(np.float32)
+    explainer = SRAEExplainer(Lookup(), **QUICK).fit(X)
+    with pytest.warns(UnreachedInputWarning, match="no gradient reaches column 0 although"):
+        explainer.concept_attributions(X, "saliency")
+    assert explainer.concept_attributions(X, "feature_ablation")[:, :, 0].any()
 
 
 def test_wrong_methods():

@@ -22,6 +22,7 @@ from torch import nn
 
 from sklexplain.examples import SimplExImportance, _base
 from sklexplain.examples._simplex_solver import SimplexProblem
+from sklexplain.exceptions import UnreachedInputWarning
 from tests.cases import NETS, encode, make_net, make_X
 
 IRIS, LABELS = load_iris(return_X_y=True)
@@ -351,12 +352,28 @@ def test_projections_of_nothing():
 
 
 def test_a_coarse_integral_is_a_warning():
+    torch.manual_seed(0)
     steep = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 3)).double()
     with torch.no_grad():
         steep[0].weight.mul_(30)
     simplex = SimplExImportance(steep).fit(TRAIN)
-    with pytest.warns(ConvergenceWarning, match=r"by \d+%; raise n_steps"):
+    pairs = "pairs of a sample and an example"
+    with pytest.warns(ConvergenceWarning, match=rf"{pairs} \(number \d+ by .*%\): raise n_steps"):
         simplex.feature_projections(QUERY, n_steps=2)
+
+
+def test_projections_cannot_reach_a_lookup():
+    class Rounded(nn.Module):
+        def forward(self, x):
+            return torch.cat([x[:, :3], x[:, 3:].round()], dim=1)
+
+    frame = pd.DataFrame(TRAIN, columns=list("abcd"))
+    simplex = SimplExImportance(Rounded()).fit(frame)
+    with (
+        pytest.warns(UnreachedInputWarning, match="no gradient reaches column 'd' although"),
+        pytest.warns(ConvergenceWarning, match="twice n_steps does not help"),
+    ):
+        simplex.feature_projections(frame[:20])
 
 
 class Tokens(nn.Module):

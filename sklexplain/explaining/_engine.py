@@ -1,0 +1,254 @@
+"""The engine: from samples, baselines and functions of a representation to maps in features."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.utils import check_random_state
+from tqdm import tqdm
+
+from ..utils import numpy_dtype_of
+from ._baselines import own_baselines
+from ._completeness import (
+    MAX_ERROR,
+    beyond_sampling,
+    completeness_errors,
+    warn_incomplete,
+)
+from ._methods import METHODS, Setup
+
+# Samples that are tried again, with twice the steps, before a warning.
+_N_TRIED_AGAIN = 8
+# Twice the steps halve the error at a kink and leave that at a step as it is.
+_HELPS = 0.8
+
+
+@dataclass
+class _Task:
+    """Whose maps are made: one call of `AttributionEngine.maps`."""
+
+    representation: object
+    encode: Callable
+    inputs: np.ndarray
+    index: np.ndarray | None
+    cotangents: Callable
+    own_baseline: Callable | None
+    block_rows: int
+    references: torch.Tensor | None = None  # common to all samples: (1, K, ...)
+    z_ref: torch.Tensor | None = None
+
+    def __len__(self):
+        return len(self.inputs if self.index is None else self.index)
+
+    def batch(self, rows):
+        """Take samples at some positions."""
+        return self.inputs[rows if self.index is None else self.index[rows]]
+
+    def baselines(self, batch):
+        """Baselines of a batch and their mean representations."""
+        if self.own_baseline is None:
+            return self.references, self.z_ref
+        own = self.representation.tensor(own_baselines(self.own_baseline, batch))[:, None]
+        return own, self.mean_latents(own)
+
+    def mean_latents(self, references):
+        """Mean representation of baselines: (1, N) or (b, N)."""
+        flat, rows = references.flatten(0, 1), self.block_rows
+        z = torch.cat([self.encode(flat[i : i + rows]) for i in range(0, len(flat), rows)])
+        return z.view(*references.shape[:2], -1).mean(dim=1)
+
+
+class AttributionEngine:
+    """One method on the features of one data set, ready for any sample.
+
+    It holds numbers, arrays and names only, so it can be saved. Everything random is drawn from its
+    seed when it runs, the same for all samples.
+
+    Parameters
+    ----------
+    method : str
+        One of `METHODS`.
+    params : dict
+        From `checked_params`.
+    inputs : ndarray of shape (n, ...)
+        Fitted samples, as they enter the network: for their shape, and the ranges of SmoothGrad's
+        noise.
+    features : Features
+        What entries of the inputs belong to.
+    baseline : ndarray of shape (K, ...) or None
+        Baseline rows, averaged over; None: each sample has its own, given to `maps`.
+    seed : int
+        Of all draws.
+
+    Raises
+    ------
+    ValueError
+        If windows or numbers of coalitions do not fit the features.
+    """
+
+    def __init__(self, method, params, inputs, features, *, baseline, seed):
+        self.method = method
+        self.params = params
+        self.features = features
+        self.baseline = baseline
+        self.seed = seed
+        self.window_shape = tuple(inputs.shape[1:]) if features.is_identity else None
+        level = params.get("noise_level")
+        self.noise_std = None if level is None else level * _ranges(inputs)
+        self._attribute(params)  # so that what does not fit is refused in fit, not in transform
+
+    def _attribute(self, params):
+        """Build the method: a function of tensors."""
+        setup = Setup(
+            n_references=1 if self.baseline is None else len(self.baseline),
+            players=self.features.players,
+            n_players=self.features.n_players,
+            window_shape=self.window_shape,
+            noise_std=self.noise_std,
+        )
+        return METHODS[self.method].build(params, setup, check_random_state(self.seed))
+
+    def maps(
+        self,
+        representation,
+        inputs,
+        cotangents,
+        *,
+        batch_size,
+        encode=None,
+        index=None,
+        own_baseline=None,
+        what=None,
+        items="samples",
+        parameter="method_params[{!r}]",
+        verbose=0,
+    ):
+        """Attributions of functions <c_j, f(.)> of samples.
+
+        Parameters
+        ----------
+        representation : Representation
+            The network, in whose session it runs.
+        inputs : ndarray of shape (n, ...)
+            Samples, as they enter the network.
+        cotangents : callable
+            ``cotangents(rows, z, z_ref)`` returns c_j of the samples at positions ``rows`` as a
+            tensor (b, k, N), from their representations and (1 or b of them) the baselines'.
+        batch_size : int
+            Most rows in the network at once.
+        encode : callable or None, default=None
+            f, from tensors (b, ...) to (b, N); None: ``representation`` itself.
+        index : ndarray of int or None, default=None
+            Explain ``inputs[index]`` instead, without making it.
+        own_baseline : callable or None, default=None
+            From samples to each one's own baseline; for engines without baseline rows.
+        what : str or None, default=None
+            What the maps are, for the progress bar and warnings; by default the method's
+            attributions.
+        items : str, default="samples"
+            What is explained, for warnings.
+        parameter : str, default="method_params[{!r}]"
+            How the user sets one of the method's parameters.
+        verbose : int, default=0
+            Whether to show progress.
+
+        Returns
+        -------
+        maps : ndarray of shape (n, k, *features.shape)
+
+        Warns
+        -----
+        ConvergenceWarning
+            If attributions of a complete method miss their sum by over 5 % for some samples.
+        """
+        what = f"{self.method} attributions" if what is None else what
+        rows = representation.block_rows(batch_size)
+        encode = representation if encode is None else encode
+        task = _Task(representation, encode, inputs, index, cotangents, own_baseline, rows)
+        parts, errors, scores = [], [], []
+        with representation.session(), torch.no_grad():
+            if own_baseline is None:
+                task.references = representation.tensor(self.baseline)[None]
+                task.z_ref = task.mean_latents(task.references)
+            attribute = self._attribute(self.params)
+            # Enough samples at once to fill a block; the methods divide further.
+            for i in tqdm(range(0, len(task), rows), desc=what, disable=not verbose):
+                positions = np.arange(i, min(i + rows, len(task)))
+                result, error, score = self._run(task, attribute, positions)
+                errors.append(error)
+                scores.append(score)
+                parts.append(self._in_features(result, representation.output_dtype))
+            if METHODS[self.method].is_complete:
+                errors, scores = np.concatenate(errors), np.concatenate(scores)
+                errors[scores <= self._allowed(errors.size * parts[0].shape[1])] = 0.0
+                advice = _Advice(self, task, errors, parameter)
+                warn_incomplete(errors, advice, what=what, items=items)
+        return np.concatenate(parts)
+
+    def _run(self, task, attribute, positions):
+        """Make maps of some samples; also their errors, and these in standard errors."""
+        record, batch = METHODS[self.method], task.batch(positions)
+        x = task.representation.tensor(batch)
+        references, z_ref = task.baselines(batch)
+        z = task.encode(x)
+        cotangents = task.cotangents(positions, z, z_ref)
+        squares = None
+        if record.in_expectation:
+            squares = z.new_zeros(cotangents.shape[:2], dtype=torch.float64)
+        maps = attribute(task.encode, x, references, cotangents, task.block_rows, squares)
+        if not record.is_complete:
+            return maps, None, None
+        n_draws = self.params.get("n_samples", 1)
+        return maps, *completeness_errors(maps, z, z_ref, cotangents, squares, n_draws)
+
+    def _allowed(self, n_maps):
+        """Return the miss, in standard errors, that random draws explain."""
+        if not METHODS[self.method].in_expectation:
+            return 0.0
+        return beyond_sampling(n_maps, self.params["n_samples"])
+
+    def _in_features(self, maps, dtype):
+        """From entries of the inputs to features, on the CPU: (b, k, *features.shape)."""
+        maps, record = maps.cpu().numpy(), METHODS[self.method]
+        if not record.needs_gradients:  # they are of features already
+            maps = maps.reshape(*maps.shape[:2], *self.features.shape)
+        else:
+            if record.in_raw_slope and self.features.slopes is not None:
+                maps = maps * self.features.slopes
+            maps = self.features.sums(maps)
+        return maps.astype(numpy_dtype_of(dtype), copy=False)
+
+
+class _Advice:
+    """What to do about attributions that miss their sum."""
+
+    def __init__(self, engine, task, errors, parameter):
+        self.engine = engine
+        self.task = task
+        self.errors = errors
+        self.parameter = parameter
+
+    def __call__(self, worst):
+        record = METHODS[self.engine.method]
+        names = {name: self.parameter.format(name) for name in record.params}
+        if record.refined_by is None:
+            return record.shortfall.format(**names)
+        name = names[record.refined_by]
+        if self._more_helps(record.refined_by, worst[:_N_TRIED_AGAIN]):
+            return f"raise {name}"
+        return f"twice {name} does not help, as {record.shortfall.format(**names)}"
+
+    def _more_helps(self, name, worst):
+        engine = self.engine
+        params = engine.params | {name: 2 * engine.params[name]}
+        worst = worst[: self.task.block_rows]
+        _, errors, _ = engine._run(self.task, engine._attribute(params), worst)
+        return errors.max() <= MAX_ERROR or errors.sum() <= _HELPS * self.errors[worst].sum()
+
+
+def _ranges(inputs):
+    """Range of the data: a column's own in tables, else that of all entries."""
+    axis = 0 if inputs.ndim == 2 else None
+    spread = inputs.max(axis=axis) - inputs.min(axis=axis)
+    return np.broadcast_to(spread.astype(np.float64), inputs.shape[1:]).copy()

@@ -37,6 +37,8 @@ from .utils import (
 _LIVE = ("batch_size", "max_bytes", "n_jobs", "verbose")
 # What scikit-learn keeps beside parameters; fitting does not end it.
 _SETTINGS = ("_metadata_request", "_sklearn_output_config")
+# What scikit-learn puts there before it calls fit, and looks for afterwards.
+_DURING_FIT = ("_skl_callbacks", "_parent_callback_ctx")
 
 
 class FittedParams:
@@ -48,6 +50,9 @@ class FittedParams:
             name: value if name == "estimator" else _own(value)
             for name, value in explainer.get_params(deep=False).items()
         }
+
+    def __getstate__(self):
+        return {"_values": self._values}  # the explainer, which holds these, is told again
 
     def __getattr__(self, name):
         if name.startswith("__") or "_values" not in vars(self):
@@ -182,7 +187,8 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
 
     def _fit_all(self, X, y):
         params = self.get_params(deep=False)
-        for name in [n for n in vars(self) if n not in params and n not in _SETTINGS]:
+        kept = {*params, *_SETTINGS, *_DURING_FIT}
+        for name in [name for name in vars(self) if name not in kept]:
             delattr(self, name)  # of an earlier fit
         given = as_array_like(X), None if y is None else as_array_like(y)
         X, y = given
@@ -403,6 +409,11 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         """Leave out what holds modules of its own."""
         state = super().__getstate__()
         return {name: value for name, value in state.items() if name not in self._not_saved}
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        if "_params_at_fit" in vars(self):
+            self._params_at_fit._explainer = self
 
     def __sklearn_is_fitted__(self):
         """Say whether there is anything fitted."""

@@ -1,6 +1,7 @@
 """What fitting an explanation by concepts needs: checks of parameters, scales, warnings."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import partial
 from numbers import Real
 
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 
 from ..exceptions import ConvergenceWarning
+from ..explaining import data_mean, fitted_baseline
 from ..layers import root_mean_square
 from ..training import check_finite_weights, check_validation_split, make_array_net, still_improves
 from ..utils import check_choice, check_positive_int, seeded, warn
@@ -70,19 +72,67 @@ def spread(targets):
     return np.where(std > 1e-6 * np.abs(targets).max(axis=0), std, 1.0)
 
 
-def train_concepts(explainer, z, targets, train, valid):
+@dataclass(frozen=True)
+class DataSummary:
+    """What maps of concepts need of the data, so that the data themselves need not be kept.
+
+    Attributes
+    ----------
+    mean : ndarray of shape (...)
+        Mean sample.
+    low, high : ndarray of shape (...)
+        Smallest and largest value of every entry.
+    background : ndarray of shape (n_background, ...)
+        At most 100 samples, drawn at random.
+    """
+
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    background: np.ndarray
+
+
+def summary_of(inputs, representation, seed):
+    """Summarise data as they enter the network.
+
+    Parameters
+    ----------
+    inputs : ndarray of shape (n, ...)
+        Samples.
+    representation : Representation
+        Of the network.
+    seed : int
+        Of the choice of background samples.
+
+    Returns
+    -------
+    summary : DataSummary
+    """
+    mean = data_mean(inputs, integers=representation.takes_integers)
+    options = {"mean": mean, "input_shape": inputs.shape[1:], "seed": seed}
+    background = fitted_baseline("background", representation, inputs, **options)
+    return DataSummary(mean, inputs.min(axis=0), inputs.max(axis=0), background)
+
+
+def train_concepts(params, z, targets, split, *, seed, device, owner):
     """Train the explanation module on a layer's activations.
 
     Parameters
     ----------
-    explainer : SRAEExplainer
-        Its parameters, seed and device are used.
+    params : object
+        The explainer's parameters.
     z : ndarray of shape (n, *shape)
         Activations.
     targets : ndarray of shape (n, n_targets)
         What is told from the concepts.
-    train, valid : ndarray of int, ndarray of int or None
+    split : tuple of (ndarray of int, ndarray of int or None)
         Rows to fit on, and to watch.
+    seed : int
+        Of the initial weights and the mini-batches.
+    device : torch.device
+        Where.
+    owner : str
+        The explainer's name, for messages.
 
     Returns
     -------
@@ -93,35 +143,39 @@ def train_concepts(explainer, z, targets, train, valid):
     ValueError
         If training diverged.
     """
+    # Plain numbers and arrays: the net can be saved with them, and its module built again.
     module_params = {
-        "shape": z.shape[1:],
-        "n_concepts": explainer.n_concepts,
-        "hidden_layer_sizes": tuple(explainer.hidden_layer_sizes),
-        "z_scale": root_mean_square(z),
-        "y_mean": targets.mean(axis=0, dtype=np.float64),
-        "y_scale": spread(targets),
+        "module__shape": tuple(z.shape[1:]),
+        "module__n_concepts": int(params.n_concepts),
+        "module__hidden_layer_sizes": tuple(int(n) for n in params.hidden_layer_sizes),
+        "module__z_scale": root_mean_square(z),
+        "module__y_mean": targets.mean(axis=0, dtype=np.float64),
+        "module__y_scale": spread(targets),
     }
     # Short trainings too should see the full loss most of the time.
-    warm_up = min(explainer.warm_up, explainer.max_epochs // 3)
-    names = ("beta", "pull_away", "q", "penalty")
+    warm_up = min(int(params.warm_up), int(params.max_epochs) // 3)
     objective = ConceptObjective(
-        **{name: getattr(explainer, name) for name in names}, warm_up=warm_up
+        beta=params.beta,
+        pull_away=params.pull_away,
+        q=params.q,
+        penalty=params.penalty,
+        warm_up=warm_up,
     )
-    device = explainer._representation.device
-    with torch.inference_mode(False), torch.enable_grad(), seeded(explainer.seed_, device):
-        module = ConceptModule(**module_params)
+    with torch.inference_mode(False), torch.enable_grad(), seeded(seed, device):
         net = make_array_net(
-            explainer,
-            module,
+            params,
+            ConceptModule,
             device,
             {"module": "hidden_layer_sizes", "criterion": "penalty"},
+            owner,
             stopping=partial(StopAfterWarmUp, warm_up),
             batch_size=50,
-            **_weight_decay(explainer.net_params),
-        )
-        arrays = {"z": z, "y": module.standardised(targets)}
-        net.fit_arrays(arrays, objective, train, valid)
-    check_finite_weights(net, f"Lower lr={explainer.lr}.")
+            **module_params,
+            **_weight_decay(params.net_params),
+        ).initialize()
+        arrays = {"z": z, "y": net.module_.standardised(targets)}
+        net.fit_arrays(arrays, objective, *split)
+    check_finite_weights(net, f"Lower lr={params.lr}.")
     net.module_.orient()
     return net
 
@@ -131,12 +185,12 @@ def _weight_decay(net_params):
     return {} if "optimizer" in (net_params or {}) else {"optimizer__weight_decay": 1e-4}
 
 
-def warn_unless_converged(explainer):
+def warn_unless_converged(net):
     """Warn if the held-out loss still improved when the last epoch was reached.
 
     Parameters
     ----------
-    explainer : SRAEExplainer
+    net : ArrayNet
         After training.
 
     Warns
@@ -144,9 +198,9 @@ def warn_unless_converged(explainer):
     ConvergenceWarning
         Naming ``max_epochs``.
     """
-    if still_improves(explainer.net_):
+    if still_improves(net):
         warn(
-            f"The validation loss still improved when max_epochs={explainer.max_epochs} was "
-            "reached: raise max_epochs or lr.",
+            f"The validation loss still improved when max_epochs={net.max_epochs} was reached: "
+            "raise max_epochs or lr.",
             ConvergenceWarning,
         )

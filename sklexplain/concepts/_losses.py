@@ -73,7 +73,7 @@ def _none(errors, q):
 PENALTIES = {"log": _log, "l1": _l1, "epsilon_l1": _epsilon_l1, "kl": _kl, "none": _none}
 
 
-def reconstruction_loss(reconstructed, z, *, q, penalty="log"):
+def sparse_reconstruction_loss(reconstructed, z, *, q, penalty="log"):
     r"""Sparse reconstruction loss: the mean over units of a penalty of their errors.
 
     Parameters
@@ -94,9 +94,9 @@ def reconstruction_loss(reconstructed, z, *, q, penalty="log"):
     Examples
     --------
     >>> import torch
-    >>> from sklexplain.concepts._losses import reconstruction_loss
+    >>> from sklexplain.concepts._losses import sparse_reconstruction_loss
     >>> z = torch.zeros(2, 3)
-    >>> round(reconstruction_loss(z + torch.tensor([0.0, 0.0, 3.0]), z, q=1.0).item(), 4)
+    >>> round(sparse_reconstruction_loss(z + torch.tensor([0.0, 0.0, 3.0]), z, q=1.0).item(), 4)
     0.7675
     """
     return PENALTIES[penalty](unit_errors(reconstructed, z), q).mean()

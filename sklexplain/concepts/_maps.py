@@ -9,7 +9,6 @@ from ..explaining import (
     Features,
     check_gradients,
     checked_params,
-    data_mean,
     fitted_baseline,
     warn_of_unreached,
 )
@@ -62,7 +61,7 @@ def concept_maps(explainer, X, method, method_params, baseline):
 
 
 def _attributions(explainer, inputs, method, params, baseline):
-    representation, fitted = explainer._representation, explainer._fit_inputs
+    representation, data = explainer._representation, explainer._data
     tap, module = explainer._tap, explainer.net_.module_
     batch_size, seed = explainer.batch_size, explainer.seed_
 
@@ -70,23 +69,24 @@ def _attributions(explainer, inputs, method, params, baseline):
         return module.encode(tap(x)).to(representation.output_dtype)
 
     needs_gradients = METHODS[method].needs_gradients
-    if needs_gradients and not _is_differentiable(representation, encode, fitted):
+    if needs_gradients and not _is_differentiable(representation, encode, data.background):
         check_gradients(method, no_gradient_reason(representation))
     rows = fitted_baseline(
         baseline,
         representation,
-        fitted,
-        mean=data_mean(fitted, integers=representation.takes_integers),
+        data.background,
+        mean=data.mean,
         input_shape=explainer.input_shape_,
         seed=seed,
         estimator=explainer,
     )
     features = Features(explainer.input_shape_, representation.head)
-    engine = AttributionEngine(method, params, fitted, features, baseline=rows, seed=seed)
+    limits = np.stack([data.low, data.high])  # whose ranges are those of the data
+    engine = AttributionEngine(method, params, limits, features, baseline=rows, seed=seed)
     if needs_gradients:
         names = getattr(explainer, "feature_names_in_", None)
         sizes = {"batch_size": batch_size, "seed": seed}
-        warn_of_unreached(representation, fitted, names, encode=encode, **sizes)
+        warn_of_unreached(representation, data.background, names, encode=encode, **sizes)
 
     def every_concept(rows, z, z_ref):
         return torch.eye(z.shape[1], dtype=z.dtype, device=z.device).expand(len(z), -1, -1)

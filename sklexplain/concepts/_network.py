@@ -5,7 +5,7 @@ import torch
 from skorch.callbacks import EarlyStopping
 from torch import nn
 
-from ._losses import prediction_loss, pull_away_loss, reconstruction_loss
+from ._losses import prediction_loss, pull_away_loss, sparse_reconstruction_loss
 
 
 class ConceptModule(nn.Module):
@@ -36,7 +36,7 @@ class ConceptModule(nn.Module):
         self.head = nn.Linear(n_concepts, len(y_mean), dtype=torch.float32)
         self.decoder = _relu_stack(sizes[::-1])
         for name, value in (("z_scale", z_scale), ("y_mean", y_mean), ("y_scale", y_scale)):
-            self.register_buffer(name, torch.as_tensor(np.asarray(value, dtype=np.float32)))
+            self.register_buffer(name, torch.tensor(np.asarray(value, dtype=np.float32)))
 
     def scaled(self, z):
         """Activations (b, *shape) as they enter the encoder: (b, n_units)."""
@@ -157,5 +157,5 @@ class ConceptObjective:
             loss = loss + self.pull_away * pull_away_loss(concepts * weights)
         if self.beta == 0:
             return loss, torch.zeros_like(loss)
-        term = reconstruction_loss(reconstructed, z, q=self.q, penalty=self.penalty)
+        term = sparse_reconstruction_loss(reconstructed, z, q=self.q, penalty=self.penalty)
         return loss, self.beta * term

@@ -10,7 +10,7 @@ from ..layers import activation_buffer
 from ..representation import LayerTap
 from ..training import loss_curves, split_validation
 from ..utils import harmonic_mean
-from ._fitting import check_concept_params, train_concepts, warn_unless_converged
+from ._fitting import check_concept_params, summary_of, train_concepts, warn_unless_converged
 from ._maps import concept_maps
 from ._scores import prediction_r2, unit_r2, unit_relevance
 from ._targets import resolve_target
@@ -111,7 +111,7 @@ class SRAEExplainer(BaseExplainer):
         How many there are.
     relevance_ : ndarray of shape layer_shape_
         What share every unit of the layer has in the target: mean :math:`|Z_k \partial \hat y /
-        \partial Z_k|` over the training samples, divided by the sum; computed when first asked for.
+        \partial Z_k|` over the training samples, divided by the sum.
     net_ : skorch.NeuralNet
         The trained net; ``net_.module_`` has ``encode``, ``predict`` and ``decode``.
     loss_curve_, validation_loss_curve_ : list of float
@@ -147,6 +147,8 @@ class SRAEExplainer(BaseExplainer):
     >>> bool(explainer.score(X) > 0.9)
     True
     """
+
+    _keeps_results = True
 
     def __init__(
         self,
@@ -201,29 +203,46 @@ class SRAEExplainer(BaseExplainer):
         return {"link": False}
 
     def _fit(self, inputs, y):
-        train, valid = split_validation(self.validation_split, inputs, y, None, self.seed_)
-        self._tap = LayerTap(self._representation, self.layer, inputs)
-        self.layer_, self.layer_shape_ = self._tap.name, self._tap.shape
-        self._target = resolve_target(self.target, self._representation.n_units)
-        # A copy: relevance and baselines of maps are computed of it when they are asked for.
-        self._fit_inputs, self._relevance = inputs.copy(), None
+        params, representation = self._params_at_fit, self._representation
+        split = split_validation(params.validation_split, inputs, y, None, self.seed_)
+        tap = LayerTap.find(representation, params.layer, inputs)
+        self._record, self.layer_, self.layer_shape_ = tap.record, tap.name, tap.shape
+        self._target = resolve_target(params.target, representation.n_units)
+        self._data = summary_of(inputs, representation, self.seed_)
         z, targets = self._activations(inputs)
-        self.net_ = train_concepts(self, z, targets, train, valid)
+        self.net_ = train_concepts(
+            params,
+            z,
+            targets,
+            split,
+            seed=self.seed_,
+            device=representation.device,
+            owner=type(self).__name__,
+        )
         self.n_epochs_ = len(self.net_.history)
         self.loss_curve_, self.validation_loss_curve_ = loss_curves(self.net_)
         self._describe_concepts(z)
-        warn_unless_converged(self)
+        scale = self.net_.module_.y_scale  # so that targets can be added
+        self.relevance_ = unit_relevance(
+            representation, tap, self._target, scale, inputs, self.batch_size
+        )
+        warn_unless_converged(self.net_)
+
+    @property
+    def _tap(self):
+        """The layer of the network that runs."""
+        return LayerTap(self._representation, self._record)
 
     def _activations(self, inputs):
         """Activations (n, *shape) and targets (n, n_targets), in float32, of one pass."""
-        representation = self._representation
+        tap, tensor = self._tap, self._representation.tensor
 
         def run(batch):
-            z, output = self._tap.with_output(representation.tensor(batch))
+            z, output = tap.with_output(tensor(batch))
             return z.float(), self._target(output).float()
 
-        with representation.session(), torch.no_grad():
-            return activation_buffer(run, inputs, self.batch_size)
+        finite = tap.what, "the network's outputs"
+        return activation_buffer(run, inputs, self.batch_size, finite=finite)
 
     def _describe_concepts(self, z):
         single = self._target.single
@@ -237,36 +256,25 @@ class SRAEExplainer(BaseExplainer):
 
     # -- concepts ------------------------------------------------------------------------------
 
-    def transform(self, X):
+    def _transform(self, inputs):
         """Values of the concepts.
 
         Parameters
         ----------
-        X : array-like, DataFrame or tensor of shape (n_samples, ...)
-            Samples, of the shape given to ``fit``.
+        inputs : ndarray of shape (n_samples, ...)
+            Samples as they enter the network.
 
         Returns
         -------
         concepts : ndarray of shape (n_samples, n_concepts), float32
-
-        Raises
-        ------
-        NotFittedError
-            If called before ``fit``.
-        ValueError
-            If X does not have the fitted shape or holds NaN or infinity.
         """
-        return self._encode(self._inputs(X))
+        tap, tensor, module = self._tap, self._representation.tensor, self.net_.module_
 
-    def _encode(self, inputs):
-        """Concepts of inputs, running no further than the layer."""
-        representation = self._representation
+        def run(batch):  # no further than the layer
+            return module.encode(tap(tensor(batch)))
 
-        def run(batch):
-            return self.net_.module_.encode(self._tap(representation.tensor(batch)))
-
-        with representation.session(), torch.no_grad():
-            return activation_buffer(run, inputs, self.batch_size, max_bytes=np.inf)
+        options = {"max_bytes": np.inf, "finite": [tap.what]}
+        return activation_buffer(run, inputs, self.batch_size, **options)
 
     def predict(self, X):
         """Approximate the network's output by its concepts.
@@ -281,7 +289,8 @@ class SRAEExplainer(BaseExplainer):
         y : ndarray of shape (n_samples,) or (n_samples, n_targets), float32
             In the units of the output.
         """
-        return self._shaped(self._apply("predict", self._encode(self._inputs(X))))
+        with self._door(X) as inputs:
+            return self._shaped(self._apply("predict", self._transform(inputs)))
 
     def target_values(self, X):
         """Return what `predict` approximates: the chosen output of the network itself.
@@ -295,7 +304,8 @@ class SRAEExplainer(BaseExplainer):
         -------
         y : ndarray of shape (n_samples,) or (n_samples, n_targets), float32
         """
-        return self._shaped(self._activations(self._inputs(X))[1])
+        with self._door(X) as inputs:
+            return self._shaped(self._activations(inputs)[1])
 
     def inverse_transform(self, concepts):
         """Activations that concepts stand for.
@@ -330,7 +340,7 @@ class SRAEExplainer(BaseExplainer):
 
     def _apply(self, method, arrays):
         """Call a method of the module, a batch at a time."""
-        call, device = getattr(self.net_.module_, method), self._representation.device
+        call, device = getattr(self.net_.module_, method), torch.device(self.net_.device)
 
         def run(batch):
             return call(torch.as_tensor(np.array(batch), device=device))
@@ -369,18 +379,6 @@ class SRAEExplainer(BaseExplainer):
 
     # -- judging -------------------------------------------------------------------------------
 
-    @property
-    def relevance_(self):
-        """Share of every unit of the layer in the target, over the data given to ``fit``."""
-        check_is_fitted(self)
-        if self._relevance is None:
-            tap, scale = self._tap, self.net_.module_.y_scale
-            inputs, batch_size = self._fit_inputs, self.batch_size
-            self._relevance = unit_relevance(
-                self._representation, tap, self._target, scale, inputs, batch_size
-            )
-        return self._relevance
-
     def score(self, X, y=None):
         r"""Faithfulness and relevant reconstruction together.
 
@@ -418,16 +416,14 @@ class SRAEExplainer(BaseExplainer):
             R² of the reconstruction, averaged over units by `relevance_`; units that do not vary
             over X are left out.
         """
-        z, targets = self._activations(self._inputs(X))
-        concepts = self._apply("encode", z)
-        decoded = (
-            (z[i : i + self.batch_size], self._apply("decode", concepts[i : i + self.batch_size]))
-            for i in range(0, len(z), self.batch_size)
-        )
-        return (
-            prediction_r2(targets, self._apply("predict", concepts)),
-            unit_r2(decoded, z.mean(axis=0, dtype=np.float64), self.relevance_),
-        )
+        with self._door(X) as inputs:
+            z, targets = self._activations(inputs)
+            concepts = self._apply("encode", z)
+            faithfulness = prediction_r2(targets, self._apply("predict", concepts))
+            blocks = [slice(i, i + self.batch_size) for i in range(0, len(z), self.batch_size)]
+            decoded = ((z[block], self._apply("decode", concepts[block])) for block in blocks)
+            mean = z.mean(axis=0, dtype=np.float64)
+            return faithfulness, unit_r2(decoded, mean, self.relevance_)
 
     def get_feature_names_out(self, input_features=None):
         """Names of the columns of `transform`.

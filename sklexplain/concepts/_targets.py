@@ -24,11 +24,6 @@ class Target:
     units: tuple | None
     single: bool
 
-    @property
-    def n_targets(self):
-        """How many numbers there are."""
-        return 1 if self.units is None else len(self.units)
-
     def __call__(self, output):
         """Output (b, N) to targets (b, n_targets)."""
         if self.units is None:
@@ -42,7 +37,7 @@ def resolve_target(target, n_outputs):
     Parameters
     ----------
     target : None, int, list of int or "norm"
-        What was given.
+        The parameter.
     n_outputs : int
         Number of outputs of the network.
 

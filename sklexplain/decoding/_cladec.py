@@ -4,15 +4,23 @@ from collections import Counter
 
 import numpy as np
 import torch
-from sklearn.utils import Bunch
+from sklearn.utils import Bunch, check_consistent_length
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
-from ..utils import check_positive_int, harmonic_mean
-from ._base import BaseDecoding
+from ..base import BaseExplainer
+from ..layers import root_mean_square
+from ..training import arrays_of
+from ..utils import check_positive_int, harmonic_mean, seeded, warn
+from ._comparison import find_comparison
+from ._decoders import DecoderPlan, check_decoder
+from ._fitting import Objective, check_decoding_params, check_network, train
+from ._layer import Layer
 from ._losses import explained_share, squared_deviation, squared_error
 
+_N_ROWS = 16
 
-class ClaDecExplainer(BaseDecoding):
+
+class ClaDecExplainer(BaseExplainer):
     r"""What a layer keeps of its input: a decoder turns activations back into samples.
 
     A decoder D is trained on the activations L(X) of a layer of a frozen model, and its
@@ -148,6 +156,9 @@ class ClaDecExplainer(BaseDecoding):
     True
     """
 
+    _keeps_results = True
+    _not_saved = (*BaseExplainer._not_saved, "_modules")
+
     def __init__(
         self,
         estimator,
@@ -193,15 +204,202 @@ class ClaDecExplainer(BaseDecoding):
         self.random_state = random_state
         self.verbose = verbose
 
+    # -- fit -----------------------------------------------------------------------------------
+
+    def _explained(self):
+        return {"link": False}  # logarithms of probabilities are more exact made of scores
+
+    def _check_params(self):
+        super()._check_params()
+        check_decoding_params(self)
+
+    def _fit(self, inputs, y):
+        params, representation = self._params_at_fit, self._representation
+        check_network(representation, params.alpha)
+        layer = Layer.find(representation, params.layer, inputs)
+        self._record, self._units, self.layer_ = layer.record, layer.units, layer.name
+        self._rows = inputs[:_N_ROWS]
+        self._comparison = None
+        # Of every entry, in raw units: what tables are drawn in.
+        self._spread = inputs.mean(axis=0, dtype=np.float64), inputs.std(axis=0, dtype=np.float64)
+        self.mean_, self._deviation = self._checked_moments(layer, inputs)
+        self._modules, self._trained = {}, {"decoder": None, "reference": None}
+        self._fit_decoder(layer, inputs, y)
+        if self._wants_reference(layer):
+            module, trained = self._fitted_reference(layer, inputs, self.seed_, y)
+            self._modules["reference"], self._trained["reference"] = module, trained
+        for prefix, trained in zip(("", "reference_"), self._trained.values(), strict=True):
+            for name in ("n_epochs", "loss_curve", "validation_loss_curve"):
+                setattr(self, f"{prefix}{name}_", getattr(trained, name, None))
+
+    def _checked_moments(self, layer, inputs):
+        """Mean and deviation of the data in the network's units; what cross-entropy needs."""
+        mean, deviation, low, high = layer.moments(inputs, self.batch_size)
+        if self._params_at_fit.loss == "cross_entropy" and (low < 0 or high > 1):
+            raise ValueError(
+                f"loss='cross_entropy' needs X between 0 and 1, but it enters the network between "
+                f"{low:.4g} and {high:.4g}; put a MinMaxScaler in front of it, or use "
+                "loss='squared_error'."
+            )
+        return mean, deviation
+
+    def _fit_decoder(self, layer, inputs, y):
+        """Train the decoder of the layer's activations."""
+        params = self._params_at_fit
+        compares_outputs = params.alpha < 1 and params.fidelity == "output"
+        by_labels = compares_outputs and params.class_target == "y"
+        target = self._target_of_labels(layer, y, len(inputs)) if by_labels else None
+        needs_output = compares_outputs and not by_labels
+        z, scores = layer.activations(inputs, self.batch_size, output=needs_output)
+        if needs_output:
+            comparison = self._found_comparison()
+            target = comparison.target_of_outputs(torch.from_numpy(scores)).numpy()
+        objective = self._objective(layer, params.alpha, compares_outputs)
+        arrays = {"z": z, "x": inputs, "target": target}
+        self._modules["decoder"], self._trained["decoder"] = self._trained_decoding(
+            layer, objective, arrays, self.seed_, y, z=z
+        )
+
+    def _target_of_labels(self, layer, y, n_samples):
+        if y is None:
+            raise ValueError(
+                "class_target='y' needs y, which fit was not given; use class_target='model' to "
+                "do without."
+            )
+        check_consistent_length(range(n_samples), y)
+        return self._found_comparison().target_of_labels(y, layer.representation.n_units)
+
+    def _wants_reference(self, layer):
+        """Tell whether a reference is trained; warn if there can be none."""
+        if self._params_at_fit.reference is None:
+            return False
+        reason = layer.nothing_to_train(self.seed_, self._rows)
+        if reason is not None:
+            warn(
+                f"there is no reference: it would have the network's architecture, but {reason} "
+                "has no torch form. With reference=None this warning is not given."
+            )
+        return reason is None
+
+    def _fitted_reference(self, layer, inputs, seed, y=None):
+        """Train the reference on reconstruction alone, from the weights a seed stands for."""
+        encoder = layer.fresh_encoder(seed, self._rows)
+        arrays = {"x": inputs}
+        joint = self._params_at_fit.reference == "autoencoder"
+        if joint:
+            # As it is drawn: both decoders begin with activations of order 1.
+            z = layer.first_activations(encoder, self._rows, seed)
+        else:
+            encoder.eval().requires_grad_(False)
+            z, _ = layer.activations(inputs, self.batch_size, encoder=encoder)
+            arrays["z"] = z
+        objective = self._objective(layer)
+        return self._trained_decoding(
+            layer, objective, arrays, seed, y, z=z, encoder=encoder, joint=joint
+        )
+
+    def _trained_decoding(self, layer, objective, arrays, seed, y, *, z, encoder=None, joint=False):
+        """Train a decoder, behind an encoder or on activations; the module and its plain data."""
+        plan, representation = self._plan(layer, root_mean_square(z)), layer.representation
+        with torch.inference_mode(False), seeded(seed, representation.device):
+            module = plan.build(representation.device)
+        x = layer.tensor(self._rows[np.arange(2) % len(self._rows)])
+        check_decoder(module, layer.of(x), plan.x_shape)
+        module.encoder = encoder if joint else None
+        trained = train(
+            module,
+            plan,
+            objective,
+            arrays,
+            self._params_at_fit,
+            seed=seed,
+            y=y,
+            owner=type(self).__name__,
+            name="decoder" if encoder is None else "reference",
+        )
+        if encoder is not None and not joint:
+            module.encoder, trained.encoder_weights = encoder, arrays_of(encoder)
+        return module, trained
+
+    def _plan(self, layer, z_scale):
+        params, shape = self._params_at_fit, self._rows.shape[1:]
+        kind, channel_axis = self._sample.kind, self._sample.channel_axis
+        if len(shape) > 2:  # convolutions of the default decoder take channels first
+            kind, channel_axis = ("image", 0) if len(shape) == 3 else ("table", None)
+        # Of the network's dtype, but never less than float32.
+        exact = layer.representation.output_dtype == torch.float64
+        return DecoderPlan(
+            decoder=params.decoder,
+            z_shape=tuple(layer.shape),
+            x_shape=tuple(shape),
+            kind=kind,
+            channel_axis=channel_axis,
+            loss=params.loss,
+            n_latent=None if params.n_latent is None else int(params.n_latent),
+            dtype="float64" if exact else "float32",
+            z_scale=z_scale,
+            mean=self.mean_,
+            deviation=self._deviation,
+        )
+
+    def _objective(self, layer, alpha=1.0, compares_outputs=False):
+        params = self._params_at_fit
+        return Objective(
+            layer,
+            alpha=alpha,
+            comparison=self._found_comparison() if compares_outputs else None,
+            loss=params.loss,
+            kl_weight=0.0 if params.n_latent is None else params.kl_weight,
+        )
+
+    # -- what is fitted ------------------------------------------------------------------------
+
+    @property
+    def _layer(self):
+        """The layer of the network that runs, and the units of the fit."""
+        return Layer(self._representation, self._record, self._units)
+
+    def _found_comparison(self):
+        """How outputs are compared; found out when first needed, as it may not be possible."""
+        if self._comparison is None:
+            task = self._params_at_fit.task
+            self._comparison = find_comparison(self._representation, self._rows, task)
+        return self._comparison
+
+    def _decoding(self, name="decoder"):
+        """Return a trained module, built again after loading; None if there is no reference."""
+        check_is_fitted(self)
+        modules = vars(self).setdefault("_modules", {})
+        if name not in modules and self._trained[name] is not None:
+            modules[name] = self._trained[name].build(self._layer)
+        return modules.get(name)
+
+    def _reference_decoding(self):
+        module = self._decoding("reference")
+        if module is None:
+            raise ValueError("there is no reference: fit with reference='autoencoder'.")
+        return module
+
+    @property
+    def decoder_(self):
+        """From activations to reconstructions in the network's units."""
+        return self._decoding().decoder
+
+    @property
+    def reference_decoder_(self):
+        """The reference's decoder, None without one."""
+        module = self._decoding("reference")
+        return None if module is None else module.decoder
+
     # -- explaining ----------------------------------------------------------------------------
 
-    def transform(self, X):
+    def _transform(self, inputs):
         """Reconstruct samples from the layer's activations.
 
         Parameters
         ----------
-        X : array-like, DataFrame or tensor of shape (n_samples, ...)
-            Samples, of the shape given to ``fit``.
+        inputs : ndarray of shape (n_samples, ...)
+            Samples as they enter the network.
 
         Returns
         -------
@@ -209,15 +407,26 @@ class ClaDecExplainer(BaseDecoding):
             In raw units. What a Pipeline's imputers and encoders hand on is reconstructed as it
             is: (n_samples, n_columns) of theirs. With ``set_output``, a DataFrame with a column an
             entry.
-
-        Raises
-        ------
-        NotFittedError
-            If called before ``fit``.
-        ValueError
-            If X does not have the fitted shape or holds NaN or infinity.
         """
-        return self._output(self._in_raw_units(self._reconstructions(self._inputs(X))))
+        return self._layer.in_raw_units(self._reconstructions(inputs))
+
+    def _reconstructions(self, inputs, module=None, noise=None):
+        """Reconstruct samples in the network's units: a tensor on the CPU."""
+        layer, module = self._layer, self._decoding() if module is None else module
+        parts = []
+        for rows in self._blocks(inputs):
+            x = layer.tensor(rows)
+            code = layer.of(x) if module.encoder is None else x
+            draws = None
+            if noise is not None:
+                draws = noise.to(module.latent.back.weight).expand(len(x), -1)
+            parts.append(module.samples(module(code, draws)[0]).cpu())
+        return torch.cat(parts)
+
+    def _blocks(self, inputs):
+        """Cut inputs into parts that are run at once."""
+        for start in range(0, len(inputs), self.batch_size):
+            yield inputs[start : start + self.batch_size]
 
     def transform_reference(self, X):
         """Reconstruct samples by the reference.
@@ -237,8 +446,9 @@ class ClaDecExplainer(BaseDecoding):
         ValueError
             If there is no reference.
         """
-        inputs = self._inputs(X)
-        return self._in_raw_units(self._reconstructions(inputs, self._checked_reference()))
+        with self._door(X) as inputs:
+            reconstructions = self._reconstructions(inputs, self._reference_decoding())
+            return self._layer.in_raw_units(reconstructions)
 
     def explain(self, X):
         """Return samples, what the reference and the layer make of them, and the difference.
@@ -255,17 +465,17 @@ class ClaDecExplainer(BaseDecoding):
             which is the reconstruction minus the reference: what is due to the model. Without a
             reference it is the reconstruction minus the input, the decoder's own errors included.
         """
-        inputs = self._inputs(X)
-        reconstruction = self._in_raw_units(self._reconstructions(inputs))
-        reference = None
-        if self._reference is not None:
-            reference = self._in_raw_units(self._reconstructions(inputs, self._reference))
-        given = inputs.astype(reconstruction.dtype, copy=False)
+        with self._door(X) as inputs:
+            reconstruction = self._transform(inputs)
+            module, reference = self._decoding("reference"), None
+            if module is not None:
+                reference = self._layer.in_raw_units(self._reconstructions(inputs, module))
+        samples = inputs.astype(reconstruction.dtype, copy=False)
         return Bunch(
-            input=given,
+            input=samples,
             reference=reference,
             reconstruction=reconstruction,
-            difference=reconstruction - (given if reference is None else reference),
+            difference=reconstruction - (samples if reference is None else reference),
         )
 
     def sample(self, X, n_draws=5):
@@ -288,18 +498,19 @@ class ClaDecExplainer(BaseDecoding):
         ValueError
             If the decoder has no latent code.
         """
-        inputs = self._inputs(X)
-        check_positive_int("n_draws", n_draws)
-        if self._decoding.latent is None:
-            raise ValueError(
-                "there is no latent code to draw from: set n_latent to its length before fit."
-            )
-        generator = torch.Generator().manual_seed(self.seed_)
-        # In float64: the same draws for every dtype.
-        size = self._decoding.latent.back.in_features
-        noise = torch.randn(n_draws, size, generator=generator, dtype=torch.float64)
-        draws = [self._in_raw_units(self._reconstructions(inputs, noise=row)) for row in noise]
-        return np.stack(draws, axis=1)
+        with self._door(X) as inputs:
+            n_draws = check_positive_int("n_draws", n_draws)
+            latent = self._decoding().latent
+            if latent is None:
+                raise ValueError(
+                    "there is no latent code to draw from: set n_latent to its length before fit."
+                )
+            generator = torch.Generator().manual_seed(self.seed_)
+            # In float64: the same draws for every dtype.
+            size = n_draws, latent.back.in_features
+            noise = torch.randn(size, generator=generator, dtype=torch.float64)
+            reconstructions = (self._reconstructions(inputs, noise=draw) for draw in noise)
+            return np.stack([self._layer.in_raw_units(r) for r in reconstructions], axis=1)
 
     # -- judging -------------------------------------------------------------------------------
 
@@ -307,10 +518,10 @@ class ClaDecExplainer(BaseDecoding):
     def task_(self):
         """How the model's outputs are compared: "classification" or "regression"."""
         check_is_fitted(self)
-        return "regression" if self._target.link is None else "classification"
+        return "regression" if self._found_comparison().link is None else "classification"
 
     def agreement(self, X):
-        """How far the model says of reconstructions what it says of samples.
+        """How far the model's outputs for reconstructions are those for the samples.
 
         Parameters
         ----------
@@ -341,28 +552,34 @@ class ClaDecExplainer(BaseDecoding):
             Share of the squared deviation of X from the fitted data's mean that is reconstructed,
             in the network's units; negative if the mean itself is closer to X.
         """
-        said, meant, error, total = self._judged(self._inputs(X))
-        if self._target.link is None:
+        with self._door(X) as inputs:
+            of_reconstructions, of_samples, error, total = self._predictions_and_errors(inputs)
+        if self._found_comparison().link is None:
             agreement = explained_share(
-                squared_deviation(meant, said), squared_deviation(meant, meant.mean(axis=0))
+                squared_deviation(of_samples, of_reconstructions),
+                squared_deviation(of_samples, of_samples.mean(axis=0)),
             )
         else:
-            agreement = float(np.mean(said == meant))
+            agreement = float(np.mean(of_reconstructions == of_samples))
         return agreement, explained_share(error, total)
 
-    def _judged(self, inputs):
-        """Return what the model says of reconstructions and of samples; error and deviation."""
-        representation, target = self._representation, self._target
-        said, meant, error, total = [], [], 0.0, 0.0
+    def _predictions_and_errors(self, inputs):
+        """Predictions for reconstructions and for samples; squared error and deviation."""
+        layer, comparison = self._layer, self._found_comparison()
+
+        def predictions(rows):
+            scores = layer.representation.activations(rows, self.batch_size)
+            return comparison.predictions(torch.from_numpy(scores)).numpy()
+
+        of_reconstructions, of_samples, error, total = [], [], 0.0, 0.0
         for rows in self._blocks(inputs):
             reconstructions = self._reconstructions(rows)
-            for found, X in ((meant, rows), (said, self._in_raw_units(reconstructions))):
-                scores = torch.from_numpy(representation.activations(X, self.batch_size))
-                found.append(target.predictions(scores).numpy())
-            samples = self._in_network_units(rows)
+            of_samples.append(predictions(rows))
+            of_reconstructions.append(predictions(layer.in_raw_units(reconstructions)))
+            samples = layer.in_network_units(rows)
             error += float(squared_error(reconstructions.double(), samples).sum())
             total += float(squared_error(torch.from_numpy(self.mean_), samples).sum())
-        return np.concatenate(said), np.concatenate(meant), error, total
+        return np.concatenate(of_reconstructions), np.concatenate(of_samples), error, total
 
     def reconstruction_loss(self, X, *, reference=False):
         """Squared error of each sample's reconstruction, summed over its entries.
@@ -379,8 +596,26 @@ class ClaDecExplainer(BaseDecoding):
         loss : ndarray of shape (n_samples,)
             In squared units of what enters the network, whatever ``loss`` is trained on.
         """
-        inputs = self._inputs(X)
-        return self._errors(inputs, self._checked_reference() if reference else self._decoding)
+        with self._door(X) as inputs:
+            module = self._reference_decoding() if reference else self._decoding()
+            return self._errors(inputs, module)
+
+    def _errors(self, inputs, module):
+        layer = self._layer
+        errors = [
+            squared_error(
+                self._reconstructions(rows, module).double(), layer.in_network_units(rows)
+            )
+            for rows in self._blocks(inputs)
+        ]
+        return torch.cat(errors).numpy()
+
+    def _errors_of_another_reference(self, X_train, X, seed):
+        """Squared error of each sample by a reference that starts from other weights."""
+        with self._door(X_train) as inputs:
+            module, _ = self._fitted_reference(self._layer, inputs, seed)
+        with self._door(X) as inputs:
+            return self._errors(inputs, module)
 
     def score(self, X, y=None):
         r"""Harmonic mean of agreement and reconstruction; needs no labels.
@@ -420,8 +655,7 @@ class ClaDecExplainer(BaseDecoding):
         """
         check_is_fitted(self)
         if len(self.input_shape_) > 1:
-            axis = self._representation.channel_axis(len(self.input_shape_) + 1)
-            return sample_feature_names(self, axis)
+            return self._sample.names()
         names = _check_feature_names_in(self, input_features)
         head = self._representation.head
         return names if head is None else _numbered(names[head.columns])

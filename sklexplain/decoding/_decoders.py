@@ -2,12 +2,15 @@
 
 import copy
 import inspect
+from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil, log2, prod
 
+import numpy as np
 import torch
 from torch import nn
 
+from ..utils import n_shape
 from ._losses import gaussian_divergence
 
 _HIDDEN = (128, 128)
@@ -135,8 +138,8 @@ class DataUnits(nn.Module):
             # All entries together vary by what each does and by how their means differ.
             variance = (deviation**2 + (mean - center) ** 2).mean(axis=others, keepdims=True)
             mean, deviation = center, variance**0.5
-        self.register_buffer("center", torch.as_tensor(mean))
-        self.register_buffer("scale", torch.as_tensor(deviation))
+        self.register_buffer("center", torch.tensor(mean))
+        self.register_buffer("scale", torch.tensor(deviation))
 
     def forward(self, x):
         """Deviations (b, ...) to data."""
@@ -148,6 +151,58 @@ class _Swap(nn.Module):
 
     def forward(self, x):
         return x.transpose(1, 2)
+
+
+@dataclass(frozen=True)
+class DecoderPlan:
+    """How a decoder is built: what is saved in its place, beside its weights.
+
+    Attributes
+    ----------
+    decoder : None, "linear", nn.Module or callable
+        See `make_decoder`.
+    z_shape, x_shape : tuple of int
+        Of one sample's activations and of one sample.
+    kind : {"table", "series", "image"}
+        What a sample is.
+    channel_axis : int or None
+        A sample's axis that holds channels.
+    loss : {"squared_error", "cross_entropy"}
+        With "cross_entropy", outputs are logits.
+    n_latent : int or None
+        Length of the latent code, if there is one.
+    dtype : {"float32", "float64"}
+        Of the weights.
+    z_scale : float
+        Root mean square of activations.
+    mean, deviation : ndarray of shape x_shape
+        Of every entry of a sample.
+    """
+
+    decoder: object
+    z_shape: tuple
+    x_shape: tuple
+    kind: str
+    channel_axis: int | None
+    loss: str
+    n_latent: int | None
+    dtype: str
+    z_scale: float
+    mean: np.ndarray
+    deviation: np.ndarray
+
+    def build(self, device):
+        """Build the decoder with weights of torch's generator, or those of the user's module."""
+        shapes = self.z_shape, self.x_shape
+        decoder = make_decoder(self.decoder, *shapes, self.kind, self.channel_axis)
+        if self.decoder is None:
+            decoder.insert(0, UnitActivations(self.z_scale))
+        if self.decoder is None and self.loss == "squared_error":
+            options = {"per_entry": self.kind == "table", "axis": self.channel_axis}
+            decoder.append(DataUnits(self.mean, self.deviation, **options))
+        latent = None if self.n_latent is None else Latent(self.z_shape, self.n_latent)
+        decoding = Decoding(decoder, latent=latent, loss=self.loss)
+        return decoding.requires_grad_(True).to(device, getattr(torch, self.dtype))
 
 
 def make_decoder(decoder, z_shape, x_shape, kind, channel_axis):
@@ -219,20 +274,16 @@ def check_decoder(module, z, x_shape):
             output = module.eval()(z)[0]
     except (RuntimeError, ValueError, IndexError) as error:
         raise ValueError(
-            f"the decoder cannot take activations of shape {_n_shape(z.shape[1:])}: {error}"
+            f"the decoder cannot take activations of shape {n_shape(z.shape[1:])}: {error}"
         ) from error
     finally:
         module.train(training)
     if not isinstance(output, torch.Tensor) or tuple(output.shape) != (len(z), *x_shape):
-        shape = _n_shape(output.shape[1:]) if isinstance(output, torch.Tensor) else type(output)
+        shape = n_shape(output.shape[1:]) if isinstance(output, torch.Tensor) else type(output)
         raise ValueError(
-            f"the decoder made {shape} of activations of shape {_n_shape(z.shape[1:])}, but X has "
-            f"shape {_n_shape(x_shape)}: its output must have X's shape."
+            f"the decoder made {shape} of activations of shape {n_shape(z.shape[1:])}, but X has "
+            f"shape {n_shape(x_shape)}: its output must have X's shape."
         )
-
-
-def _n_shape(shape):
-    return f"({', '.join(['n', *map(str, shape)])})"
 
 
 def _mlp(z_shape, x_shape, channel_axis):

@@ -4,7 +4,6 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-RECONSTRUCTION = ("squared_error", "cross_entropy")
 # How scores become probabilities.
 LINKS = ("softmax", "sigmoid", "probability", "binary_probability", "log_probability")
 
@@ -49,9 +48,11 @@ def binary_cross_entropy(logits, x):
     return losses.flatten(1).sum(dim=1)
 
 
-def reconstruction_loss(output, x, kind):
-    """Reconstruction loss of a decoder's output (logits, if kind is "cross_entropy"): (b,)."""
-    return {"squared_error": squared_error, "cross_entropy": binary_cross_entropy}[kind](output, x)
+# Losses of a decoder's output and samples, by the name of the parameter ``loss``.
+RECONSTRUCTION_LOSSES = {
+    "squared_error": squared_error,
+    "cross_entropy": binary_cross_entropy,  # of logits
+}
 
 
 def class_loss(log_probabilities, target):
@@ -60,7 +61,7 @@ def class_loss(log_probabilities, target):
     Parameters
     ----------
     log_probabilities : torch.Tensor of shape (b, n_classes)
-        What the classifier makes of the reconstruction.
+        Of the classifier, for the reconstruction.
     target : torch.Tensor of shape (b, n_classes) or (b,)
         Probabilities, or the numbers of the classes.
 
@@ -122,8 +123,8 @@ def find_link(scores, probabilities=None):
     scores : torch.Tensor of shape (b, n_outputs)
         What its network returns.
     probabilities : torch.Tensor of shape (b, n_classes) or None, default=None
-        What the classifier itself says of the same samples. None: what looks like probabilities,
-        or their logarithms, is taken for them, else scores are logits.
+        The classifier's own, for the same samples. None: what looks like probabilities, or their
+        logarithms, is taken for them, else scores are logits.
 
     Returns
     -------

@@ -115,8 +115,8 @@ def evaluation_accuracy(
     correct = []
     for reconstruct in _reconstructions(explainer, classifier):
         data = reconstruct(X_train), y_train, reconstruct(X_test)
-        said = _said(fresh, *data, seed, like, classes)
-        correct.append(said == y_test)
+        predicted = _predicted_labels(fresh, *data, seed, like, classes)
+        correct.append(predicted == y_test)
     result = Bunch(explanation=float(correct[0].mean()), correct_explanation=correct[0])
     for name in ("reference", "correct_reference", "difference", "interval", "p_value"):
         result[name] = None
@@ -198,11 +198,10 @@ def interpretability(explainer, X, *, X_train=None, confidence_level=0.95, rando
         half *= difference.std(ddof=1) / np.sqrt(len(difference))
         result.interval = (float(result.difference - half), float(result.difference + half))
     if X_train is not None:
-        inputs = explainer._inputs(X_train)
         # Another seed than the first reference's, also where both random states are the same.
         entropy = np.random.SeedSequence([explainer.seed_, draw_seed(random_state)])
-        second = explainer._fitted_reference(inputs, int(entropy.generate_state(1)[0])).module
-        errors = explainer._errors(explainer._inputs(X), second)
+        seed = int(entropy.generate_state(1)[0])
+        errors = explainer._errors_of_another_reference(X_train, X, seed)
         result.noise_floor = abs(float(errors.mean()) - result.reference)
     return result
 
@@ -253,17 +252,17 @@ def _score_accuracy(explainer, X, y, *, cv, params):
     _check_explainer(explainer)
     seed = draw_seed(params.get("random_state"))
     y = np.asarray(y)
-    fresh = _fresh_classifier(explainer, params.get("classifier"))
-    given = params.get("classifier")
-    like = explainer.estimator_ if given is None else None
-    classes = _labels_of_outputs(explainer, y) if given is None else None
-    reconstructed = next(_reconstructions(explainer, given))(X)
+    classifier = params.get("classifier")
+    fresh = _fresh_classifier(explainer, classifier)
+    like = explainer.estimator_ if classifier is None else None
+    classes = _labels_of_outputs(explainer, y) if classifier is None else None
+    reconstructed = next(_reconstructions(explainer, classifier))(X)
     correct = np.zeros(len(y), dtype=bool)
     folds = StratifiedKFold(cv, shuffle=True, random_state=seed)
     for train, test in folds.split(reconstructed, y):
         data = reconstructed[train], y[train], reconstructed[test]
-        said = _said(fresh, *data, seed, like, classes)
-        correct[test] = said == y[test]
+        predicted = _predicted_labels(fresh, *data, seed, like, classes)
+        correct[test] = predicted == y[test]
     return float(correct.mean())
 
 
@@ -331,10 +330,10 @@ def _fresh_classifier(explainer, classifier):
                 "already what it is to learn; give a classifier."
             )
         return clone(estimator)
-    if explainer._target.link not in ("softmax", "probability", "log_probability"):
+    if explainer._found_comparison().link not in ("softmax", "probability", "log_probability"):
         raise ValueError("the explained module has no output for each class; give a classifier.")
     # Logarithms of probabilities are logits, too.
-    by_scores = explainer._target.link != "probability"
+    by_scores = explainer._found_comparison().link != "probability"
     return NeuralNetClassifier(
         copy.deepcopy(estimator).requires_grad_(True),
         criterion=nn.CrossEntropyLoss if by_scores else nn.NLLLoss,
@@ -349,12 +348,12 @@ def _fresh_classifier(explainer, classifier):
     )
 
 
-def _said(given, X, y, X_test, seed, like=None, classes=None):
+def _predicted_labels(fresh, X, y, X_test, seed, like=None, classes=None):
     """Labels of test samples by a classifier that is fitted from new weights.
 
     With ``classes`` it learns their positions instead of the labels.
     """
-    classifier = clone(given)
+    classifier = clone(fresh)
     params = classifier.get_params()
     seeds = {k: seed for k in params if k.split("__")[-1] == "random_state" and params[k] is None}
     classifier.set_params(**seeds)
@@ -371,12 +370,12 @@ def _said(given, X, y, X_test, seed, like=None, classes=None):
                         f"{name} cannot be drawn: give its module a reset_parameters(), or give a "
                         "classifier whose module is a class."
                     )
-        said = classifier.fit(named(X, like), y).predict(named(X_test, like))
+        predicted = classifier.fit(named(X, like), y).predict(named(X_test, like))
     if classes is None:
-        return said
+        return predicted
     # An output that no label stands for is a wrong answer.
-    known = said < len(classes)
-    return np.where(known, classes[np.where(known, said, 0)].astype(object), None)
+    known = predicted < len(classes)
+    return np.where(known, classes[np.where(known, predicted, 0)].astype(object), None)
 
 
 def _paired_interval(gained, lost, n, confidence_level, seed):

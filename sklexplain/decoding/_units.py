@@ -1,67 +1,111 @@
 """Units in which reconstructions are compared with samples."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 
 from ..representation import Chain
 
 
+@dataclass(frozen=True)
 class InputUnits:
     """Units in which the loss is measured: those that enter the network, behind any scalers.
 
-    Parameters
-    ----------
-    representation : Representation
-        After its `probe`.
-    inputs : ndarray of shape (n, ...)
-        Samples.
-
     Attributes
     ----------
-    scaled : bool
-        Whether there is anything to convert.
+    center : ndarray of shape (n_columns,) or None
+        A sample in raw units; None where there is nothing to convert.
+    slopes, offset : ndarray of shape (n_columns,) or None
+        Derivatives of the network's units by raw ones, and the sample in the network's.
 
     Notes
     -----
-    The steps of a Pipeline that keep columns apart are affine, or clip beyond the fitted range; so
-    the value at one sample and the slopes say all.
+    One sample and the slopes say all only of steps that are affine, whatever they do beyond the
+    range of the data (clip, for example). A step has to say so (``is_affine``), and is taken at its
+    word only if that holds at two more points.
     """
 
-    def __init__(self, representation, inputs):
-        self.scaled = False
-        prefix, columns, slopes = [], None, None
-        if inputs.ndim == 2:
-            for step in _flat_steps(representation.chain):
-                mapped = _one_to_one(Chain([*prefix, ("", step)]), inputs.shape[1])
-                if mapped is None:
-                    break
-                prefix.append(("", step))
-                columns, slopes = mapped
-        if not prefix:
-            return
-        self.scaled = True
-        center = representation.tensor(np.mean(inputs, axis=0, dtype=np.float64))
-        with torch.no_grad():
-            offset = Chain(prefix)(center[None])[0].to(center)
-        order = torch.as_tensor(np.argsort(columns), device=center.device)
-        self._center = center
-        self._slopes = torch.as_tensor(slopes.copy()).to(center)[order]
-        self._offset = offset[order]
+    center: np.ndarray | None = None
+    slopes: np.ndarray | None = None
+    offset: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, representation, inputs):
+        """Find the steps at a network's beginning that keep columns apart.
+
+        Parameters
+        ----------
+        representation : Representation
+            Of the network.
+        inputs : ndarray of shape (n, ...)
+            Samples.
+
+        Returns
+        -------
+        units : InputUnits
+        """
+        if inputs.ndim != 2:
+            return cls()
+        prefix, found = [], cls()
+        points = None
+        for step in _flat_steps(representation.chain):
+            prefix.append(("", step))
+            mapped = _one_to_one(step, Chain(prefix), inputs.shape[1])
+            if mapped is None:
+                break
+            if points is None:
+                points = representation.tensor(_points(inputs))
+            with torch.no_grad():
+                values = Chain(prefix)(points).to(points)
+            columns, slopes = mapped[0], torch.as_tensor(mapped[1].copy()).to(points)
+            if not _is_affine(points[:, torch.as_tensor(columns)], values, slopes):
+                break
+            order = torch.as_tensor(np.argsort(columns), device=points.device)
+            kept = points[0], slopes[order], values[0][order]
+            found = cls(*(tensor.cpu().numpy() for tensor in kept))
+        return found
+
+    @property
+    def scaled(self):
+        """Whether there is anything to convert."""
+        return self.center is not None
+
+    def _tensors(self, device):
+        arrays = self.center, self.slopes, self.offset
+        return (torch.tensor(array, device=device) for array in arrays)
 
     def to_network(self, x):
         """Raw units to the network's."""
-        return (x - self._center) * self._slopes + self._offset if self.scaled else x
+        if not self.scaled:
+            return x
+        center, slopes, offset = self._tensors(x.device)
+        return (x - center) * slopes + offset
 
     def to_raw(self, x):
         """Convert the network's units to raw ones."""
         if not self.scaled:
             return x
-        return (x.to(self._center) - self._offset) / self._slopes + self._center
+        center, slopes, offset = self._tensors(x.device)
+        return (x.to(center.dtype) - offset) / slopes + center
 
 
-def _one_to_one(chain, n_columns):
-    """Column map of a chain, if every column comes out once and can be told back."""
-    mapped = chain.column_map(n_columns)
+def _points(inputs):
+    """Mean sample, and two points within the range of the data, to which nothing is clipped."""
+    mean = np.mean(inputs, axis=0, dtype=np.float64)
+    return np.stack([mean, (mean + inputs.min(axis=0)) / 2, (mean + inputs.max(axis=0)) / 2])
+
+
+def _is_affine(points, values, slopes):
+    """Whether all values are told by the first and the slopes, up to rounding."""
+    steps = slopes * (points - points[0])
+    error = (values[0] + steps - values).abs()
+    return bool((error <= 1e-3 * steps.abs().amax(dim=0) + 1e-5 * values.abs().amax(dim=0)).all())
+
+
+def _one_to_one(step, chain, n_columns):
+    """Column map of a chain that ends in a step, if it is affine and loses no column."""
+    mapped = chain.column_map(n_columns) if getattr(step, "is_affine", False) else None
     if mapped is None:
         return None
     columns, slopes = mapped
@@ -76,36 +120,3 @@ def _flat_steps(module):
             yield from _flat_steps(step)
     else:
         yield module
-
-
-def moments(representation, units, inputs, batch_size):
-    """Mean and standard deviation of every entry, and the range, in the network's units.
-
-    Parameters
-    ----------
-    representation : Representation
-        Of the network.
-    units : InputUnits
-        Of the same network.
-    inputs : ndarray of shape (n, ...)
-        Samples.
-    batch_size : int
-        Most samples at once.
-
-    Returns
-    -------
-    mean, deviation : ndarray of shape (...), float64
-    low, high : float
-    """
-
-    def batches():
-        for start in range(0, len(inputs), batch_size):
-            yield units.to_network(representation.tensor(inputs[start : start + batch_size]))
-
-    total, low, high = 0.0, np.inf, -np.inf
-    for x in batches():
-        total = total + x.sum(dim=0, dtype=torch.float64)
-        low, high = min(low, float(x.min())), max(high, float(x.max()))
-    mean = total / len(inputs)
-    squares = sum((x - mean).square().sum(dim=0) for x in batches())  # float64, as mean is
-    return mean.cpu().numpy(), (squares / len(inputs)).sqrt().cpu().numpy(), low, high

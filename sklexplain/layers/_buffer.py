@@ -6,13 +6,11 @@ import numpy as np
 import torch
 
 _MAX_BYTES = 2**28
-
-
 _BLOCK = 1024
 
 
-def activation_buffer(run, inputs, batch_size, max_bytes=_MAX_BYTES):
-    """Run all samples, batch by batch, and keep what came out.
+def activation_buffer(run, inputs, batch_size, max_bytes=_MAX_BYTES, *, finite=()):
+    """Run all samples, batch by batch, and keep the results.
 
     Parameters
     ----------
@@ -24,11 +22,19 @@ def activation_buffer(run, inputs, batch_size, max_bytes=_MAX_BYTES):
         Most samples at once.
     max_bytes : int, default=2**28
         What is larger is kept in a temporary file, which goes when the array does.
+    finite : sequence of str, default=()
+        What the tensors are, in the plural ("the activations at layer 'a'"), if they must be
+        finite.
 
     Returns
     -------
     buffer : ndarray of shape (n, *shape), or a tuple of them
         In memory, or a `numpy.memmap`.
+
+    Raises
+    ------
+    ValueError
+        If a number is not finite that must be; it names the sample.
 
     Examples
     --------
@@ -44,6 +50,8 @@ def activation_buffer(run, inputs, batch_size, max_bytes=_MAX_BYTES):
         arrays = [_numpy(part) for part in ((parts,) if single else parts)]
         if buffers is None:
             buffers = [_empty((len(inputs), *a.shape[1:]), a.dtype, max_bytes) for a in arrays]
+        for what, array in zip(finite, arrays, strict=False):
+            _check_finite(array, what, start)
         for buffer, array in zip(buffers, arrays, strict=True):
             buffer[start : start + len(array)] = array
     return buffers[0] if single else tuple(buffers)
@@ -64,6 +72,16 @@ def root_mean_square(z):
     blocks = (z[i : i + _BLOCK] for i in range(0, len(z), _BLOCK))
     total = sum(float(np.square(block, dtype=np.float64).sum()) for block in blocks)
     return float(np.sqrt(total / z.size)) or 1.0
+
+
+def _check_finite(array, what, start):
+    with np.errstate(all="ignore"):
+        # A sum is finite only if all terms are: cheaper than looking at each.
+        if np.isfinite(array.sum(dtype=np.float64)):
+            return
+    bad = ~np.isfinite(array.reshape(len(array), -1)).all(axis=1)
+    if bad.any():
+        raise ValueError(f"{what} are not finite for sample {start + np.flatnonzero(bad)[0]}.")
 
 
 def _numpy(tensor):

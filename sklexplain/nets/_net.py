@@ -54,8 +54,7 @@ def make_net(estimator, module_class, seed):
     ValueError
         If `net_params` has a name that is unknown, or that is set elsewhere.
     """
-    extra = dict(estimator.net_params or {})
-    check_net_params(extra, type(estimator).__name__, _RESERVED)
+    extra = check_net_params(estimator.net_params, type(estimator).__name__, _RESERVED)
     callbacks = extra.pop("callbacks", None) or []
     if estimator.lambda_noise > 0 or estimator.lambda_variance > 0:
         constraint = ScoreConstraint(
@@ -69,14 +68,14 @@ def make_net(estimator, module_class, seed):
         # First, so that a callback that clips gradients clips these too.
         callbacks = [("score_constraint", constraint), *callbacks]
     if estimator.validation_split is not None:
-        stopping = EarlyStopping(patience=estimator.patience, load_best=True)
+        stopping = EarlyStopping(patience=int(estimator.patience), load_best=True)
         # Last, because those after it would not be told of the epoch that it stops at.
         callbacks = [*callbacks, ("early_stopping", stopping)]
     params = {
         "criterion": LOSSES[estimator.loss],
         "optimizer": torch.optim.Adam,
         "lr": estimator.lr,
-        "batch_size": estimator.batch_size,
+        "batch_size": int(estimator.batch_size),  # torch takes no integers of numpy's
         "iterator_train__shuffle": True,
         "verbose": estimator.verbose,
     }
@@ -88,12 +87,12 @@ def make_net(estimator, module_class, seed):
         build_autoencoder,
         module__module_class=module_class,
         module__input_shape=estimator.input_shape_,
-        module__n_components=estimator.n_components,
+        module__n_components=int(estimator.n_components),
         module__hidden_layer_sizes=estimator.hidden_layer_sizes,
         module__n_classes=len(estimator.classes_) if estimator.lambda_class > 0 else None,
         callbacks=callbacks,
         train_split=None,
-        max_epochs=estimator.max_epochs,
+        max_epochs=int(estimator.max_epochs),
         device=estimator.device,
         pretext=estimator.pretext,
         noise_std=estimator.noise_std,

@@ -9,14 +9,14 @@ import joblib
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
-from sklearn.utils import Bunch, check_random_state
+from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 
 from ..attribution import LabelFreeAttributor
 from ..examples import DKNNImportance
 from ..representation import is_fitted
 from ..samples import kind_of_explainer, resolve_kind
-from ..utils import check_positive_int
+from ..utils import check_positive_int, draw_seed
 from . import _compute
 from ._concepts import find_concepts
 from ._decoding import decode_layer
@@ -239,7 +239,7 @@ class RepresentationReport(BaseEstimator):
             if params is not None and not isinstance(params, dict):
                 raise TypeError(f"{params_name}={params!r} must be a dict or None.")
         self._clock = {}
-        self.seed_ = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        self.seed_ = draw_seed(self.random_state)
         explained, corpus = (X_explain, y_explain), (X_corpus, y_corpus)
         data = split_parts((X, y), explained, corpus, self.test_size, self.seed_)
         rng = np.random.RandomState(self.seed_)

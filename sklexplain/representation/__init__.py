@@ -14,7 +14,7 @@ from ._modules import BlackBox, Chain, Stage, layer_table
 from ._probe import Probe
 from ._representation import NotFiniteError, Representation, not_finite_text
 from ._resolve import named_steps, no_gradient_reason, torch_modules, unwrap
-from ._tap import LayerTap
+from ._tap import LayerRecord, LayerTap
 
 __all__ = [
     "BlackBox",
@@ -25,6 +25,7 @@ __all__ = [
     "fitted_estimator",
     "is_fitted",
     "layer_table",
+    "LayerRecord",
     "LayerTap",
     "named",
     "named_steps",

@@ -16,9 +16,14 @@ from torch import nn
 
 from ..layers import LinearMap
 
+# A module that keeps columns apart has a `column_map`, which is used only if it also says that it
+# ``is_affine``: then one value and the derivative tell every other, up to a clip or to rounding.
+
 
 class Affine(nn.Module):
     """Column-wise ``(x - center) * scale + offset``, then an optional clip."""
+
+    is_affine = True
 
     def __init__(self, center, scale, offset=0.0, clip=None):
         super().__init__()
@@ -38,6 +43,8 @@ class Affine(nn.Module):
 class Columns(nn.Module):
     """A selection of columns, in the order given."""
 
+    is_affine = True
+
     def __init__(self, indices):
         super().__init__()
         self.register_buffer("indices", torch.as_tensor(np.asarray(indices, dtype=np.int64)))
@@ -53,6 +60,8 @@ class Columns(nn.Module):
 class Identity(nn.Module):
     """What ``"passthrough"`` and an identity ``FunctionTransformer`` do."""
 
+    is_affine = True
+
     def forward(self, x):
         return x
 
@@ -63,6 +72,8 @@ class Identity(nn.Module):
 
 class Cast(nn.Module):
     """Numbers rounded to another type, as a step that casts rounds them."""
+
+    is_affine = True
 
     def __init__(self, dtype):
         super().__init__()

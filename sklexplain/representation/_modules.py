@@ -86,6 +86,8 @@ class BlackBox(nn.Module):
 class Chain(nn.Module):
     """Named steps, one after another."""
 
+    is_affine = True  # where all parts are: else there is no column map
+
     def __init__(self, steps):
         super().__init__()
         # Names may be anything, also what a module's attributes are called.
@@ -114,6 +116,8 @@ class Chain(nn.Module):
 
 class Branches(nn.Module):
     """Named modules on selections of columns, their outputs side by side."""
+
+    is_affine = True  # where all parts are: else there is no column map
 
     def __init__(self, branches):
         super().__init__()
@@ -147,6 +151,8 @@ class Branches(nn.Module):
 class Scaled(nn.Module):
     """A module's output times a constant (``transformer_weights`` of a FeatureUnion)."""
 
+    is_affine = True  # where all parts are: else there is no column map
+
     def __init__(self, module, factor):
         super().__init__()
         self.module = module
@@ -162,8 +168,8 @@ class Scaled(nn.Module):
 
 
 def _column_map(module, n_columns):
-    column_map = getattr(module, "column_map", None)
-    return None if column_map is None else column_map(n_columns)
+    """Column map of an affine module, None of any other."""
+    return module.column_map(n_columns) if getattr(module, "is_affine", False) else None
 
 
 def without_link(module):

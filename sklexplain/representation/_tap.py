@@ -1,4 +1,6 @@
-"""Activations at a layer: of a batch, or of all samples, computed once."""
+"""Activations at a layer: of a batch, together with the network's output."""
+
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -7,7 +9,6 @@ from torch import nn
 from ..layers import (
     LinearMap,
     Point,
-    activation_buffer,
     batch_axis,
     entering,
     parse_path,
@@ -22,39 +23,50 @@ from ._modules import BlackBox, layer_table
 _LINEAR = (nn.Linear, LinearMap)
 
 
+@dataclass(frozen=True)
+class LayerRecord:
+    """Where a layer's activations are found, and what they are like: plain data, to be kept.
+
+    Attributes
+    ----------
+    name : str
+        The layer, as in ``named_modules()``, with ``[i]`` for an item of a tuple.
+    module_name : str
+        The same without items.
+    items : tuple of int
+        Which part of its output.
+    at : {"output", "input"}
+        Whether its output or its input is looked at.
+    n_calls : int
+        How often it is called in a pass; the last call counts.
+    batch_axis : int
+        Axis of its output that follows the samples.
+    shape : tuple of int
+        Of one sample's activations.
+    dtype : str
+        Of the activations, "float32" for example.
+    """
+
+    name: str
+    module_name: str
+    items: tuple
+    at: str
+    n_calls: int
+    batch_axis: int
+    shape: tuple
+    dtype: str
+
+
 class LayerTap:
     """One layer of a representation's network: its activations, and the network's output.
 
     Parameters
     ----------
     representation : Representation
-        Of the whole network, after its `probe`; with ``link=False`` the output is a classifier's
-        scores, not its probabilities.
-    layer : str or None
-        Submodule whose output is looked at, as in ``named_modules()``, with ``[i]`` for an item
-        of a tuple. None: the input of the last linear layer.
-    inputs : ndarray of shape (n, *shape)
-        Samples as they enter the network; at most three are run.
-
-    Attributes
-    ----------
-    name : str
-        The layer's name.
-    at : {"output", "input"}
-        Whether its output or its input is looked at.
-    module : nn.Module
-        The layer.
-    shape : tuple of int
-        Of one sample's activations.
-    dtype : torch.dtype
-        Of the activations.
-
-    Raises
-    ------
-    TypeError
-        If there is no network to look into.
-    ValueError
-        If the layer does not exist, is not called, or its output does not follow the samples.
+        Of the whole network; with ``link=False`` the output is a classifier's scores, not its
+        probabilities.
+    record : LayerRecord
+        Which layer, as `find` returned it; there is no module in it, so that it can be kept.
 
     Notes
     -----
@@ -62,78 +74,100 @@ class LayerTap:
     is looked at in its last call.
     """
 
-    def __init__(self, representation, layer, inputs):
+    def __init__(self, representation, record):
         self._representation = representation
-        chain = representation.chain
-        if isinstance(chain, BlackBox):
+        self.record = record
+
+    @classmethod
+    def find(cls, representation, layer, inputs):
+        """Find a layer, and see what its activations are like.
+
+        Parameters
+        ----------
+        representation : Representation
+            Of the whole network.
+        layer : str or None
+            Submodule whose output is looked at, as in ``named_modules()``, with ``[i]`` for an item
+            of a tuple. None: the input of the last linear layer.
+        inputs : ndarray of shape (n, *shape)
+            Samples as they enter the network; at most three are run.
+
+        Returns
+        -------
+        tap : LayerTap
+
+        Raises
+        ------
+        TypeError
+            If there is no network to look into.
+        ValueError
+            If the layer does not exist, is not called, or its output does not follow the samples.
+        """
+        if isinstance(representation.chain, BlackBox):
             raise TypeError(
-                f"{chain.reason} has no torch form, so it has no layers to look at; pass a "
-                "network, or a Pipeline that ends in one."
+                f"{representation.chain.reason} has no torch form, so it has no layers to look at; "
+                "pass a network, or a Pipeline that ends in one."
             )
         rows = [inputs[np.arange(n) % len(inputs)] for n in (2, 3)]
         with representation.session(), torch.no_grad():
+            x, more = (representation.tensor(r).clone() for r in rows)
             if layer is None:
-                self.name, self.module, self._items, self.at = *self._last_linear(rows[0]), "input"
+                place = {"at": "input", **_last_linear(representation.chain, x.clone())}
             else:
-                self.name, self.module, self._items, self.at = *self._named(layer), "output"
-            self._n_calls = run_to(chain, self.module, self._tensor(rows[0]), None, self.at)[1]
-            if self._n_calls == 0:
+                place = {"at": "output", **_named(representation.chain, layer)}
+            place |= {"n_calls": None, "batch_axis": 0, "shape": (), "dtype": ""}
+            tap = cls(representation, LayerRecord(**place))
+            place["n_calls"] = tap._reached(x.clone())[1]
+            if place["n_calls"] == 0:
                 raise ValueError(
                     f"layer={layer!r} is never called when the network runs on this input, so it "
                     "has no activations; name a layer that is."
                 )
-            outputs = [self._raw(self._tensor(r)) for r in rows]
-            shapes = [tuple(output.shape) for output in outputs]
-            self._batch_axis = batch_axis(*shapes, f"layer {self.name!r}")
-            z = self._arranged(outputs[0])
-        self.shape, self.dtype = tuple(z.shape[1:]), z.dtype
-
-    def _last_linear(self, rows):
-        """Find the linear layer that is called last."""
-        found = {m: name for name, (m, _) in layer_table(self._chain).items()}
-        found = {m: name for m, name in found.items() if isinstance(m, _LINEAR)}
-        called, handles = [], []
-        for module in found:
-            hook = module.register_forward_hook(lambda module, _args, _out: called.append(module))
-            handles.append(hook)
-        try:
-            self._chain(self._tensor(rows))
-        finally:
-            for handle in handles:
-                handle.remove()
-        if not called:
-            names = _listed(layer_table(self._chain))
-            raise ValueError(
-                "layer=None looks at the last linear layer's input, but this network has no "
-                "linear layer; "
-                + (f"name a layer: {names}." if names else "and no submodule to look at instead.")
-            )
-        return found[called[-1]], called[-1], ()
-
-    def _named(self, layer):
-        if not isinstance(layer, str):
-            raise TypeError(f"layer={layer!r} must be a string or None.")
-        name, items = parse_path(layer)
-        table = layer_table(self._chain)
-        if name not in table:
-            raise unknown_layer(name, table)
-        return layer, table[name][0], items
+            tap = cls(representation, LayerRecord(**place))
+            outputs = [tap._raw(x), tap._raw(more)]
+        shapes = [tuple(output.shape) for output in outputs]
+        place["batch_axis"] = batch_axis(*shapes, f"layer {tap.name!r}")
+        shape = outputs[0].movedim(place["batch_axis"], 0).shape
+        place |= {"shape": tuple(shape[1:]), "dtype": str(outputs[0].dtype).removeprefix("torch.")}
+        return cls(representation, LayerRecord(**place))
 
     @property
-    def _chain(self):
-        return self._representation.chain
+    def name(self):
+        """The layer's name."""
+        return self.record.name
 
-    def _tensor(self, inputs):
-        # Always a copy: a network may write into its input.
-        return self._representation.tensor(inputs).clone()
+    @property
+    def at(self):
+        """Whether its "output" or its "input" is looked at."""
+        return self.record.at
+
+    @property
+    def shape(self):
+        """Shape of one sample's activations."""
+        return self.record.shape
+
+    @property
+    def what(self):
+        """The activations in words, for messages."""
+        if self.at == "input":
+            return f"the inputs of layer {self.name!r}"
+        return f"the activations at layer {self.name!r}"
+
+    def _module(self):
+        """Return the layer of the network that runs: found by name, never kept."""
+        return self._representation.module(self.record.module_name)
+
+    def _reached(self, x):
+        """Run no further than the layer; its output (or input), and how often it was called."""
+        chain, record = self._representation.chain, self.record
+        return run_to(chain, self._module(), x, record.n_calls, record.at)
 
     def _raw(self, x):
-        """Run no further than the layer; activations as they are in the network."""
-        seen, _ = run_to(self._chain, self.module, x, self._n_calls, self.at)
-        return pick(seen, self._items, self.name)
+        """Activations as they are in the network."""
+        return pick(self._reached(x)[0], self.record.items, self.record.name)
 
     def _arranged(self, tensor):
-        return tensor.movedim(self._batch_axis, 0)
+        return tensor.movedim(self.record.batch_axis, 0)
 
     def __call__(self, x):
         """Activations of a batch, going no further than the layer: (b, ...) to (b, *shape)."""
@@ -141,11 +175,11 @@ class LayerTap:
 
     def with_output(self, x):
         """Activations (b, *shape) and the network's output (b, N), of the same pass."""
-        representation = self._representation
+        representation, record = self._representation, self.record
         z, output = run_through(
-            self._chain, self.module, x.clone(), self._items, self.name, self.at
+            representation.chain, self._module(), x.clone(), record.items, record.name, record.at
         )
-        output = output.movedim(representation._batch_axis, 0).reshape(len(x), -1)
+        output = output.movedim(representation.probe.batch_axis, 0).reshape(len(x), -1)
         return self._arranged(z), output
 
     def gradients(self, x, function):
@@ -165,48 +199,51 @@ class LayerTap:
         gradient : tensor of shape (b, *shape)
             Of each of the k numbers in turn; zeros where it does not depend on the layer.
         """
-        representation, seen = self._representation, []
-        point = Point(self.name, self.module, self._items, self.at)
+        representation, record, seen = self._representation, self.record, []
+        point = Point(record.name, self._module(), record.items, record.at)
         with torch.enable_grad(), watching([(point, seen.append)]):
-            output = self._chain(entering(x.clone(), [point]))
-            output = output.movedim(representation._batch_axis, 0).reshape(len(x), -1)
-            values = function(output)
+            output = representation.chain(entering(x.clone(), [point]))
+            output = output.movedim(representation.probe.batch_axis, 0).reshape(len(x), -1)
+            totals = function(output).sum(dim=0).unbind()  # of independent samples
         z = seen[-1]
-        for j in range(values.shape[1]):
+        for total in totals:
             gradient = None
-            if values.requires_grad:
-                (gradient,) = torch.autograd.grad(
-                    values[:, j].sum(), z, retain_graph=True, allow_unused=True
-                )
+            if total.requires_grad:
+                (gradient,) = torch.autograd.grad(total, z, retain_graph=True, allow_unused=True)
             gradient = torch.zeros_like(z) if gradient is None else gradient
             yield self._arranged(z.detach()), self._arranged(gradient)
 
-    def buffers(self, inputs, batch_size, max_bytes=2**28):
-        """Activations and outputs of all samples, each computed once.
 
-        Parameters
-        ----------
-        inputs : ndarray of shape (n, *shape)
-            Samples as they enter the network.
-        batch_size : int
-            Most samples in the network at once.
-        max_bytes : int, default=2**28
-            See `activation_buffer`.
-
-        Returns
-        -------
-        z : ndarray of shape (n, *shape)
-            Activations.
-        output : ndarray of shape (n, N)
-            The network's output.
-        """
-
-        def run(batch):
-            return self.with_output(self._representation.tensor(batch))
-
-        with self._representation.session(), torch.no_grad():
-            return activation_buffer(run, inputs, batch_size, max_bytes)
+def _named(chain, layer):
+    """Where a layer is that was asked for."""
+    if not isinstance(layer, str):
+        raise TypeError(f"layer={layer!r} must be a string or None.")
+    name, items = parse_path(layer)
+    table = layer_table(chain)
+    if name not in table:
+        raise unknown_layer(name, table)
+    return {"name": layer, "module_name": name, "items": items}
 
 
-def _listed(table):
-    return ", ".join(repr(name) for name in list(table)[:20] if name)
+def _last_linear(chain, x):
+    """Where the linear layer is that is called last."""
+    names = {module: name for name, (module, _) in layer_table(chain).items()}
+    called, handles = [], []
+    for module in names:
+        if isinstance(module, _LINEAR):
+            hook = module.register_forward_hook(lambda module, _args, _out: called.append(module))
+            handles.append(hook)
+    try:
+        chain(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not called:
+        listed = ", ".join(repr(name) for name in list(layer_table(chain))[:20] if name)
+        raise ValueError(
+            "layer=None looks at the last linear layer's input, but this network has no linear "
+            "layer; "
+            + (f"name a layer: {listed}." if listed else "and no submodule to look at instead.")
+        )
+    name = names[called[-1]]
+    return {"name": name, "module_name": name, "items": ()}

@@ -6,6 +6,7 @@ from ._modes import evaluating
 from ._params import check_net_params
 from ._pretext import PretextNet, corrupt
 from ._randomization import randomized_layers
+from ._saved_net import arrays_of, load_arrays
 from ._split import check_validation_split, split_validation
 from ._trained import check_finite_weights, still_improves
 from ._weights import draw_weights, undrawn
@@ -13,12 +14,14 @@ from ._weights import draw_weights, undrawn
 __all__ = [
     "CheckpointHistory",
     "PretextNet",
+    "arrays_of",
     "check_finite_weights",
     "check_net_params",
     "check_validation_split",
     "corrupt",
     "draw_weights",
     "evaluating",
+    "load_arrays",
     "load_weights",
     "loss_curves",
     "make_array_net",

@@ -5,11 +5,11 @@ is a function of a module and a batch.
 """
 
 import torch
-from skorch import NeuralNet
 from skorch.callbacks import EarlyStopping
 from torch import nn
 
 from ._params import check_net_params
+from ._saved_net import SavedNet
 
 _VALID_ROWS = 1024
 
@@ -71,11 +71,11 @@ class ArrayBatches:
         return [*starts, n]
 
 
-class ArrayNet(NeuralNet):
+class ArrayNet(SavedNet):
     """A skorch net whose loss is a function of the module and a batch."""
 
     def fit_arrays(self, arrays, objective, train, valid, generator=None):
-        """Train on some rows of the arrays, watch the loss on others.
+        """Train, from the weights there are, on some rows of arrays; watch the loss on others.
 
         Parameters
         ----------
@@ -93,23 +93,29 @@ class ArrayNet(NeuralNet):
         -------
         self : ArrayNet
             In eval mode.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            If training was interrupted.
         """
-        self._run = {"arrays": arrays, "objective": objective, "generator": generator}
-        self._run["split"] = train, valid
-        try:
-            self.initialize().partial_fit(None, None)
-        finally:
-            del self._run
+        needed = {"arrays": arrays, "objective": objective, "generator": generator}
+        self._train(None, None, split=(train, valid), **needed)
         self.module_.eval().requires_grad_(False)
         return self
 
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        if self.initialized_:
+            self.module_.requires_grad_(False)
+
     def get_split_datasets(self, X, y=None, **fit_params):
         """Return the rows of the two parts of the split."""
-        return self._run["split"]
+        return self._during_fit["split"]
 
     def get_iterator(self, dataset, training=False):
         """Return the batches of one pass."""
-        arrays, generator = self._run["arrays"], self._run["generator"]
+        arrays, generator = (self._during_fit[name] for name in ("arrays", "generator"))
         if training:
             return ArrayBatches(arrays, dataset, self.batch_size, shuffle=True, generator=generator)
         return ArrayBatches(arrays, dataset, _VALID_ROWS)
@@ -118,7 +124,7 @@ class ArrayNet(NeuralNet):
         """Compute the loss of a batch and its gradients."""
         self._set_training(True)
         arrays, _ = batch
-        outputs, loss, trained = self._run["objective"](self.module_, arrays, len(self.history))
+        outputs, loss, trained = self._losses(arrays)
         trained.backward()
         return {"loss": loss, "y_pred": outputs}
 
@@ -127,23 +133,29 @@ class ArrayNet(NeuralNet):
         self._set_training(False)
         arrays, _ = batch
         with torch.no_grad():
-            outputs, loss, _ = self._run["objective"](self.module_, arrays, len(self.history))
+            outputs, loss, _ = self._losses(arrays)
         return {"loss": loss, "y_pred": outputs}
 
+    def _losses(self, arrays):
+        return self._during_fit["objective"](self.module_, arrays, len(self.history))
 
-def make_array_net(estimator, module, device, reserved, *, stopping=EarlyStopping, **defaults):
+
+def make_array_net(params, module, device, reserved, owner, *, stopping=EarlyStopping, **defaults):
     """Make the skorch net that trains an explanation, not initialised.
 
     Parameters
     ----------
-    estimator : SRAEExplainer or ClaDecExplainer
-        Its parameters are used.
-    module : nn.Module
-        What is trained.
+    params : object
+        Has the explainer's parameters ``net_params``, ``validation_split``, ``patience``, ``lr``,
+        ``max_epochs`` and ``verbose``.
+    module : nn.Module or type
+        What is trained, or the class that makes it of the ``module__...`` in `defaults`.
     device : torch.device
         Where.
     reserved : dict of str to (str or None)
-        What else ``net_params`` may not have, and the estimator's parameter to set instead.
+        What else ``net_params`` may not have, and the explainer's parameter to set instead.
+    owner : str
+        The explainer's name.
     stopping : callable, default=EarlyStopping
         What makes the callback that stops training early.
     **defaults : object
@@ -158,28 +170,27 @@ def make_array_net(estimator, module, device, reserved, *, stopping=EarlyStoppin
     ValueError
         If ``net_params`` has a name that is unknown, or that is set elsewhere.
     """
-    extra = dict(estimator.net_params or {})
-    check_net_params(extra, type(estimator).__name__, _RESERVED | reserved)
+    extra = check_net_params(params.net_params, owner, _RESERVED | reserved)
     for name in extra:
-        if name.startswith(("iterator_", "dataset")):
+        if name.startswith(("iterator_", "dataset", "module__")):
             raise ValueError(
-                f"net_params may not have {name!r}: batches are cut from arrays as a whole; set "
-                "net_params={'batch_size': ...}."
+                f"net_params may not have {name!r}: the module is made, and batches are cut from "
+                "arrays, as a whole; set net_params={'batch_size': ...}."
             )
     callbacks = list(extra.pop("callbacks", None) or [])
-    if estimator.validation_split is not None:
-        stop = stopping(patience=estimator.patience, load_best=True)
+    if params.validation_split is not None:
+        stop = stopping(patience=int(params.patience), load_best=True)
         # Last, because those after it would not be told of the epoch that it stops at.
         callbacks = [*callbacks, ("early_stopping", stop)]
-    params = {"optimizer": torch.optim.Adam, "lr": estimator.lr, "verbose": estimator.verbose}
+    own = {"optimizer": torch.optim.Adam, "lr": params.lr, "verbose": params.verbose}
     return ArrayNet(
         module,
         criterion=nn.MSELoss,  # skorch wants one
         callbacks=callbacks,
         train_split=None,
-        max_epochs=estimator.max_epochs,
+        max_epochs=int(params.max_epochs),
         device=str(device),
-        **(params | defaults | extra),
+        **(own | defaults | extra),
     )
 
 

@@ -2,28 +2,39 @@
 
 import inspect
 
+import numpy as np
 from skorch import NeuralNet
 
 from ..utils import check_choice
 
 
 def check_net_params(extra, owner, reserved):
-    """Raise where a parameter of the net is unknown, or is set elsewhere.
+    """Check the parameters of the net that its owner does not have.
 
     Parameters
     ----------
-    extra : dict
-        What was given as ``net_params``.
+    extra : dict or None
+        The parameter ``net_params``.
     owner : str
         The estimator's name.
     reserved : dict of str to (str or None)
         What may not be there, and the estimator's parameter to set instead.
 
+    Returns
+    -------
+    extra : dict
+        A copy, in which integers are Python's: torch takes no others as the size of a batch.
+
     Raises
     ------
+    TypeError
+        If it is no dict.
     ValueError
-        Naming the parameter.
+        If a parameter of the net is unknown, or is set elsewhere.
     """
+    if extra is not None and not isinstance(extra, dict):
+        raise TypeError(f"net_params={extra!r} must be a dict or None.")
+    extra = {k: int(v) if isinstance(v, np.integer) else v for k, v in (extra or {}).items()}
     known = inspect.signature(NeuralNet).parameters
     for name in extra:
         if name in reserved:
@@ -40,3 +51,4 @@ def check_net_params(extra, owner, reserved):
             "the recording of losses too: set validation_split=None to train without early "
             "stopping, and verbose=0 to print nothing."
         )
+    return extra

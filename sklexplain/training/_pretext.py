@@ -1,16 +1,13 @@
 """How the networks are trained: the pretext tasks, the validation split, the seeds."""
 
-import numpy as np
 import torch
-from skorch import NeuralNet
 from skorch.dataset import unpack_data
-from skorch.utils import get_map_location
 from torch.utils.data import Subset
 
-from ..utils import seeded
+from ._saved_net import SavedNet
 
 
-class PretextNet(NeuralNet):
+class PretextNet(SavedNet):
     """A skorch net that learns to give back inputs which it sees corrupted.
 
     The loss is the criterion between the reconstruction of the corrupted input and the clean input,
@@ -73,30 +70,31 @@ class PretextNet(NeuralNet):
         -------
         self : PretextNet
             The fitted net, in eval mode.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            If training was interrupted.
         """
-        self._run = {"split": (train, valid), "seed": seed}
-        self._run["train"] = torch.Generator().manual_seed(seed)
-        try:
-            self.partial_fit(X, y)
-        finally:
-            del self._run
+        generator = torch.Generator().manual_seed(seed)
+        self._train(X, y, split=(train, valid), seed=seed, train=generator)
         self._set_training(False)
         return self
 
     def get_split_datasets(self, X, y=None, **fit_params):
         """Return the datasets of the two parts of the split."""
-        if not hasattr(self, "_run"):
+        if not hasattr(self, "_during_fit"):
             return super().get_split_datasets(X, y, **fit_params)
         dataset = self.get_dataset(X, y)
-        train, valid = self._run["split"]
+        train, valid = self._during_fit["split"]
         return Subset(dataset, train), None if valid is None else Subset(dataset, valid)
 
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
         """Run one epoch; the validation inputs are corrupted in the same way in each."""
-        if not training and hasattr(self, "_run"):
+        if not training and hasattr(self, "_during_fit"):
             # Other draws each time would make the losses of two epochs differ by chance, and early
             # stopping would follow that chance.
-            self._run["valid"] = torch.Generator().manual_seed(self._run["seed"] + 1)
+            self._during_fit["valid"] = torch.Generator().manual_seed(self._during_fit["seed"] + 1)
         super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
 
     def train_step_single(self, batch, **fit_params):
@@ -145,7 +143,11 @@ class PretextNet(NeuralNet):
 
     def _corrupted_step(self, batch, training):
         X, y = unpack_data(batch)
-        generator = self._run["train" if training else "valid"] if hasattr(self, "_run") else None
+        generator = (
+            self._during_fit["train" if training else "valid"]
+            if hasattr(self, "_during_fit")
+            else None
+        )
         corrupted = corrupt(X, self.pretext, self.noise_std, self.mask_rate, generator)
         module = self.module_
         code = module.encode(corrupted.to(self.device))
@@ -153,43 +155,6 @@ class PretextNet(NeuralNet):
         if module.classifier is not None:
             outputs += (module.classifier(code),)
         return outputs, self.get_loss(outputs, y, X=X, training=training)
-
-    def __getstate__(self):
-        """Return parameters and plain arrays: no module, and no pickle inside the pickle.
-
-        So a file that skops wrote can be checked before it is loaded, and modules that cannot be
-        pickled can be saved. The optimizer's state is not kept.
-        """
-        state = vars(self).copy()
-        state.pop("_run", None)  # generators cannot be pickled, and belong to one fit only
-        if self.initialized_:
-            for name in self._optimizers:
-                del state[f"{name}_"]
-            state["_weights"] = {
-                name: {key: value.cpu().numpy() for key, value in part.state_dict().items()}
-                for name in self._modules + self._criteria
-                if isinstance(part := state.pop(f"{name}_"), torch.nn.Module)
-            }
-        return state
-
-    def __setstate__(self, state):
-        state = state.copy()
-        weights = state.pop("_weights", None)
-        device = get_map_location(state["device"])  # the CPU, with a warning, if there is no GPU
-        state["device"] = self._check_device(state["device"], device)
-        vars(self).update(state)
-        if weights is None:
-            return
-        self.initialized_ = False  # else skorch would report that it initialises again
-        with seeded(0, self.device):
-            self._initialize_module()
-            self._initialize_criterion()
-            self._initialize_optimizer()
-        for name, arrays in weights.items():
-            tensors = {key: torch.from_numpy(np.array(value)) for key, value in arrays.items()}
-            getattr(self, f"{name}_").load_state_dict(tensors)
-        self._set_training(False)
-        self.initialized_ = True
 
 
 def corrupt(x, pretext, noise_std=0.3, mask_rate=0.2, generator=None):

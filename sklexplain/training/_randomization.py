@@ -8,7 +8,7 @@ import torch
 
 from ..layers import unknown_layer
 from ..representation import torch_modules
-from ..utils import draw_seed
+from ..utils import draw_seed, seeded
 
 
 def randomized_layers(estimator, layers=None, random_state=None):
@@ -105,8 +105,7 @@ def _reset(layer, seed, name):
     # The name counts: layers of the same shape are not given the same weights.
     mixed = np.random.SeedSequence([seed, zlib.crc32(name.encode())]).generate_state(1)
     layer.to("cpu")
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.default_generator.manual_seed(int(mixed[0]))
+    with seeded(int(mixed[0])), torch.no_grad():
         reset = "reset_parameters" if hasattr(layer, "reset_parameters") else "_reset_parameters"
         getattr(layer, reset)()
     layer.to(device)

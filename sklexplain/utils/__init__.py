@@ -3,7 +3,7 @@
 from ._checks import check_encode, check_numbers, encoded
 from ._messages import did_you_mean, n_shape, numpy_dtype_of, warn
 from ._owning import own_arrays
-from ._random import draw_seed, kept_rows, seeded
+from ._random import GENERATOR_LOCK, draw_seed, kept_rows, seeded
 from ._scores import harmonic_mean
 from ._validation import (
     as_array_like,
@@ -16,6 +16,7 @@ from ._validation import (
 )
 
 __all__ = [
+    "GENERATOR_LOCK",
     "as_array_like",
     "cast_checked",
     "check_choice",

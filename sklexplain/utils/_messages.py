@@ -26,7 +26,7 @@ def warn(message, category=SklexplainWarning):
     while frame is not None and _is_between(frame):
         frame, level = frame.f_back, level + 1
     # In a worker process there may be no frame of the user's: the outermost one then.
-    warnings.warn(message, category, stacklevel=level - 1)
+    warnings.warn(message, category, stacklevel=level)
 
 
 def _is_between(frame):

@@ -1,10 +1,15 @@
 """Seeds."""
 
+import threading
 from contextlib import contextmanager
 
 import numpy as np
 import torch
 from sklearn.utils import check_random_state
+
+# The global generators belong to all threads: whoever seeds them holds this until they are as they
+# were, else two threads would draw from each other's seeds, or leave them seeded.
+GENERATOR_LOCK = threading.RLock()
 
 
 def draw_seed(random_state):
@@ -52,6 +57,8 @@ def kept_rows(inputs, seed, most=1000):
 def seeded(seed, device="cpu"):
     """Seed torch's generators inside a with block; they are as before afterwards.
 
+    Other threads wait until then to seed them.
+
     Parameters
     ----------
     seed : int
@@ -67,7 +74,7 @@ def seeded(seed, device="cpu"):
     device = torch.device(device)
     cuda = device.type == "cuda"
     index = torch.cuda.current_device() if cuda and device.index is None else device.index
-    with torch.random.fork_rng(devices=[index] if cuda else []):
+    with GENERATOR_LOCK, torch.random.fork_rng(devices=[index] if cuda else []):
         # Not torch.manual_seed, which seeds all GPUs, also those that are not restored here.
         torch.default_generator.manual_seed(seed)
         if cuda:

@@ -10,7 +10,7 @@ from sklexplain.concepts._losses import (
     PENALTIES,
     prediction_loss,
     pull_away_loss,
-    reconstruction_loss,
+    sparse_reconstruction_loss,
 )
 
 
@@ -39,7 +39,7 @@ def test_reconstruction_loss(penalty, q):
     for k in range(4):
         mean = sum((a[m, k].item() - b[m, k].item()) ** 2 for m in range(6)) / 6
         total += BY_HAND[penalty](mean, q)
-    loss = reconstruction_loss(a, b, q=q, penalty=penalty)
+    loss = sparse_reconstruction_loss(a, b, q=q, penalty=penalty)
     assert loss.dtype == torch.float64
     assert loss.item() == pytest.approx(total / 4, rel=1e-12)
 
@@ -51,7 +51,7 @@ def test_every_penalty_is_tested():
 def test_the_mean_over_samples_is_inside_the_log():
     a, b = numbers(6, 4), numbers(6, 4, seed=1)
     outside = torch.log1p(3 * (a - b).square()).mean()
-    inside = reconstruction_loss(a, b, q=3.0)
+    inside = sparse_reconstruction_loss(a, b, q=3.0)
     assert inside > outside + 0.1  # Jensen
 
 
@@ -59,14 +59,16 @@ def test_small_q_is_the_mean_squared_error():
     a, b = numbers(6, 4), numbers(6, 4, seed=1)
     mse = (a - b).square().mean().item()
     for q in (1e-4, 1e-6):
-        assert reconstruction_loss(a, b, q=q).item() == pytest.approx(q * mse, rel=10 * q)
+        assert sparse_reconstruction_loss(a, b, q=q).item() == pytest.approx(q * mse, rel=10 * q)
 
 
 def test_kl_from_zero_would_be_the_log(monkeypatch):
     monkeypatch.setattr("sklexplain.concepts._losses._RHO", 1e-9)
     a, b = numbers(6, 4), numbers(6, 4, seed=1)
-    log = reconstruction_loss(a, b, q=5.0)
-    assert reconstruction_loss(a, b, q=5.0, penalty="kl").item() == pytest.approx(log.item(), 1e-6)
+    log = sparse_reconstruction_loss(a, b, q=5.0)
+    assert sparse_reconstruction_loss(a, b, q=5.0, penalty="kl").item() == pytest.approx(
+        log.item(), 1e-6
+    )
 
 
 @pytest.mark.parametrize("penalty", sorted(PENALTIES))
@@ -76,7 +78,7 @@ def test_gradients_are_finite_at_zero_error(penalty):
     reconstructed = (z + numbers(5, 3, seed=1)).detach()
     reconstructed[:, 1] = 0
     reconstructed.requires_grad_()
-    reconstruction_loss(reconstructed, z, q=100.0, penalty=penalty).backward()
+    sparse_reconstruction_loss(reconstructed, z, q=100.0, penalty=penalty).backward()
     assert torch.isfinite(reconstructed.grad).all()
     assert (reconstructed.grad[:, 0] != 0).all()
 

@@ -136,12 +136,12 @@ def test_wrong_layers():
 # -- training ----------------------------------------------------------------------------------
 
 
-def trained_by_hand(Z, y, explainer, n_epochs, beta, q, pull_away, warm_up):
+def trained_by_hand(X, Z, y, explainer, n_epochs, beta, q, pull_away, warm_up):
     """Weights after full-batch gradient descent on equation 1, written out, in float64."""
     z = torch.from_numpy(Z).double() / np.sqrt((Z.astype(np.float64) ** 2).mean())
     y = torch.from_numpy((y - y.mean()) / y.std()).double()
     fresh = clone(explainer).set_params(lr=1e-30)
-    module = fresh.fit(explainer._fit_inputs).net_.module_.double().requires_grad_(True)
+    module = fresh.fit(X).net_.module_.double().requires_grad_(True)
     for epoch in range(n_epochs):
         share = min(1, (epoch + 1) / (warm_up + 1))
         e = module.encoder(z)
@@ -175,7 +175,7 @@ def test_training_is_gradient_descent_on_equation_1(pull_away, warm_up):
     )
     z = encode(explainer.estimator[:4], X)
     y = explainer.target_values(X).astype(np.float64)
-    module, loss = trained_by_hand(z, y, explainer, 6, 3.0, 7.0, pull_away, warm_up)
+    module, loss = trained_by_hand(X, z, y, explainer, 6, 3.0, 7.0, pull_away, warm_up)
     assert explainer.loss_curve_[-1] == pytest.approx(loss, rel=1e-4)
     for ours, by_hand in zip(explainer.net_.module_.parameters(), module.parameters(), strict=True):
         np.testing.assert_allclose(ours.numpy(), by_hand.detach().numpy(), rtol=1e-3, atol=1e-5)
@@ -224,8 +224,8 @@ def test_a_file_instead_of_memory_changes_nothing(monkeypatch):
     expected, X = explain("conv2d", layer="0")
     buffers = []
 
-    def in_file(run, inputs, batch_size, max_bytes=0):
-        buffers.append(activation_buffer(run, inputs, batch_size, max_bytes))
+    def in_file(run, inputs, batch_size, max_bytes=0, **options):
+        buffers.append(activation_buffer(run, inputs, batch_size, max_bytes, **options))
         return buffers[-1]
 
     monkeypatch.setattr(_srae, "activation_buffer", in_file)
@@ -283,7 +283,8 @@ def test_unused_concepts_are_counted():
     assert explainer.n_active_concepts_ == 3
     with torch.no_grad():
         explainer.net_.module_.head.weight[:, 1] = 0
-    explainer._describe_concepts(explainer._activations(X)[0])
+    with explainer._door(X) as inputs:
+        explainer._describe_concepts(explainer._activations(inputs)[0])
     assert explainer.active_concepts_.tolist() == [True, False, True]
     assert explainer.n_active_concepts_ == 2
 

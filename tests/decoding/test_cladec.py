@@ -22,7 +22,7 @@ from skorch.callbacks import Callback, EpochScoring
 from torch import nn
 
 from sklexplain import ClaDecExplainer
-from sklexplain.decoding import _base
+from sklexplain.decoding import _cladec
 from sklexplain.training._array_net import ArrayNet
 from tests.cases import encode, make_net, make_X
 
@@ -171,7 +171,7 @@ def test_loss_of_a_regressor():
     explainer = ClaDecExplainer(model, **options).fit(X)
     # Predictions of a linear model of rank two can be kept as they are.
     assert explainer.agreement(X) > 0.999
-    assert explainer._target.link is None
+    assert explainer._found_comparison().link is None
     y = rng.normal(size=(40, 2))
     explainer = ClaDecExplainer(model, class_target="y", **options).fit(X, y)
     explainer_loss = explainer.loss_curve_[0]
@@ -214,13 +214,13 @@ class Forbidden:
     [(1.0, "output", ["target"]), (0.0, "output", ["x"]), (0.0, "activation", ["x", "target"])],
 )
 def test_what_has_no_weight_is_not_touched(alpha, fidelity, unread, monkeypatch):
-    original = _base.train
+    original = _cladec.train
 
-    def without(estimator, module, objective, arrays, seed, y=None):
+    def without(module, plan, objective, arrays, params, **options):
         arrays = {**arrays, **{name: Forbidden() for name in unread}}
-        return original(estimator, module, objective, arrays, seed, y)
+        return original(module, plan, objective, arrays, params, **options)
 
-    monkeypatch.setattr(_base, "train", without)
+    monkeypatch.setattr(_cladec, "train", without)
     net, X = classifier(double=False), make_X("mlp")
     options = dict(QUICK, reference=None, alpha=alpha, fidelity=fidelity)
     ClaDecExplainer(net, **options).fit(X)
@@ -292,9 +292,10 @@ def test_random_reference_is_not_trained():
         ClaDecExplainer(net, reference="random", **{**QUICK, "max_epochs": n}).fit(X)
         for n in (1, 3)
     ]
-    first, second = (e._reference.encoder.state_dict() for e in explainers)
+    first, second = (e._decoding("reference").encoder.state_dict() for e in explainers)
     assert all(torch.equal(first[k], second[k]) for k in first)
-    trained = ClaDecExplainer(net, **QUICK).fit(X)._reference.encoder.state_dict()
+    joint = ClaDecExplainer(net, **QUICK).fit(X)
+    trained = joint._decoding("reference").encoder.state_dict()
     assert any(not torch.equal(first[k], trained[k]) for k in first)
     assert not np.array_equal(*(e.transform_reference(X) for e in explainers))
 
@@ -399,8 +400,8 @@ def test_task_can_be_told():
     as_classes = ClaDecExplainer(net, alpha=0.5, **QUICK).fit(X)
     as_values = ClaDecExplainer(net, alpha=0.5, task="regression", **QUICK).fit(X)
     assert not np.array_equal(as_classes.transform(X), as_values.transform(X))
-    assert as_classes._target.link == "softmax"
-    assert as_values._target.link is None
+    assert as_classes._found_comparison().link == "softmax"
+    assert as_values._found_comparison().link is None
 
 
 def test_black_box():
@@ -727,6 +728,7 @@ class RandomlyDropping(nn.Module):
         return self.last(nn.functional.dropout(self.first(x), 0.3))
 
 
+@pytest.mark.filterwarnings("ignore:the network draws random numbers")
 def test_generators_stay_as_they_are_with_networks_that_draw():
     X, net = make_X("mlp", 20), RandomlyDropping()
     before = torch.get_rng_state(), np.random.get_state()[1].copy()

@@ -1,5 +1,7 @@
 """Fresh encoders, and the units that enter the network."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -14,49 +16,50 @@ from torch import nn
 from torch.nn.utils import parametrizations
 from torch.nn.utils.parametrizations import spectral_norm
 
-from sklexplain.decoding._encoders import fresh_encoder, layer_tap
-from sklexplain.decoding._units import InputUnits, moments
-from sklexplain.representation import Representation
+from sklexplain.decoding._layer import Layer
+from sklexplain.decoding._units import InputUnits
+from sklexplain.layers import LinearMap
+from sklexplain.representation import Chain, Representation
+from sklexplain.representation._convert import Affine
 from tests.cases import NETS, encode, make_net, make_X
 
 
-def parts(estimator, X, layer=None):
+def layer_of(estimator, X, layer=None):
     X = np.asarray(X)
     representation = Representation(estimator, X.shape[1], link=False, inputs=X)
-    units = InputUnits(representation, X)
-    return representation, layer_tap(representation, layer, X, units), units
+    return Layer.find(representation, layer, X)
 
 
 @pytest.mark.parametrize("name", sorted(NETS))
 def test_fresh_encoder_has_the_architecture_and_other_weights(name):
     net, X = make_net(name), make_X(name)
     before = {k: v.clone() for k, v in net.state_dict().items()}
-    representation, tap, _ = parts(net, X)
-    first, again = (fresh_encoder(representation, tap, 0, X) for _ in range(2))
-    other = fresh_encoder(representation, tap, 1, X)
-    x = representation.tensor(X)
+    layer = layer_of(net, X)
+    first, again = (layer.fresh_encoder(0, X) for _ in range(2))
+    other = layer.fresh_encoder(1, X)
+    x = layer.tensor(X)
     with torch.no_grad():
         z = [encoder.eval()(x) for encoder in (first, again, other)]
-    assert z[0].shape == (len(X), *tap.shape)
+    assert z[0].shape == (len(X), *layer.shape)
     assert torch.equal(z[0], z[1])
     assert not torch.allclose(z[0], z[2])
     assert torch.isfinite(z[0]).all()
-    with representation.session(), torch.no_grad():
-        assert not torch.allclose(z[0], tap(x))
+    with layer.representation.session(), torch.no_grad():
+        assert not torch.allclose(z[0], layer.of(x))
     after = net.state_dict()
     assert all(torch.equal(before[k], after[k]) for k in before)
     assert net.training
     # The layers behind it are not trained, all before are.
     trained = {k for k, p in first.chain.named_parameters() if p.requires_grad}
-    last = f"module.{tap.name}."
+    last = f"module.{layer.name}."
     assert trained
     assert not any(k.startswith(last) for k in trained)
 
 
 def test_statistics_of_batches_start_anew():
     net, X = make_net("mlp"), make_X("mlp")
-    representation, tap, _ = parts(net, X)
-    encoder = fresh_encoder(representation, tap, 0, X)
+    layer = layer_of(net, X)
+    encoder = layer.fresh_encoder(0, X)
     norm = next(m for m in encoder.modules() if isinstance(m, nn.BatchNorm1d))
     assert torch.equal(norm.running_mean, torch.zeros(8))
     assert not torch.equal(net[1].running_mean, torch.zeros(8))
@@ -68,13 +71,13 @@ def test_linear_maps_of_scikit_learn_become_trainable():
     model = MLPClassifier((6, 3), max_iter=5)
     with pytest.warns(match="converged"):
         pipeline = make_pipeline(StandardScaler(), model).fit(X, y)
-    representation, tap, _ = parts(pipeline, X)
-    assert tap.shape == (3,)
-    encoder = fresh_encoder(representation, tap, 0, X)
+    layer = layer_of(pipeline, X)
+    assert layer.shape == (3,)
+    encoder = layer.fresh_encoder(0, X)
     sizes = [tuple(m.weight.shape) for m in encoder.modules() if isinstance(m, nn.Linear)]
     assert sizes == [(6, 5), (3, 6), (1, 3)]
-    assert encoder(representation.tensor(X)).requires_grad
-    assert not any(isinstance(m, nn.Linear) for m in representation.chain.modules())
+    assert encoder(layer.tensor(X)).requires_grad
+    assert not any(isinstance(m, nn.Linear) for m in layer.representation.chain.modules())
 
 
 class WithToken(nn.Module):
@@ -96,11 +99,11 @@ class Drawn(WithToken):
 
 def test_weights_that_cannot_be_drawn_are_named():
     X = make_X("mlp")
-    representation, tap, _ = parts(WithToken(), X)
+    layer = layer_of(WithToken(), X)
     with pytest.raises(ValueError, match=r"'module\.token' cannot be drawn.*reference=None"):
-        fresh_encoder(representation, tap, 0, X)
-    representation, tap, _ = parts(Drawn(), X)
-    assert fresh_encoder(representation, tap, 0, X)(representation.tensor(X)).shape == (len(X), 4)
+        layer.fresh_encoder(0, X)
+    layer = layer_of(Drawn(), X)
+    assert layer.fresh_encoder(0, X)(layer.tensor(X)).shape == (len(X), 4)
 
 
 def old_weight_norm(layer):
@@ -116,16 +119,16 @@ def test_reparametrized_weights(norm):
     X = make_X("mlp")
     net = nn.Sequential(norm(nn.Linear(5, 4)), nn.Linear(4, 2))
     before = encode(net, X)
-    representation, tap, _ = parts(net, X)
-    first, again = (fresh_encoder(representation, tap, 0, X) for _ in range(2))
-    other = fresh_encoder(representation, tap, 1, X)
-    x = representation.tensor(X)
+    layer = layer_of(net, X)
+    first, again = (layer.fresh_encoder(0, X) for _ in range(2))
+    other = layer.fresh_encoder(1, X)
+    x = layer.tensor(X)
     z = [encoder(x) for encoder in (first, again, other)]
     assert torch.equal(z[0], z[1])
     assert not torch.allclose(z[0], z[2])
     assert torch.isfinite(z[0]).all()
-    with representation.session(), torch.no_grad():
-        assert not torch.allclose(z[0], tap(x))
+    with layer.representation.session(), torch.no_grad():
+        assert not torch.allclose(z[0], layer.of(x))
     # As large as a new layer's.
     assert 0.3 < z[0].std() / nn.Linear(5, 4)(x).std() < 6
     np.testing.assert_array_equal(encode(net, X), before)
@@ -139,9 +142,9 @@ def test_hooks_of_the_user_do_not_see_the_reference():
     net, X = make_net("mlp"), make_X("mlp")
     seen = []
     net[0].register_forward_hook(lambda *args: seen.append(args))
-    representation, tap, _ = parts(net, X)
+    layer = layer_of(net, X)
     n_seen = len(seen)
-    fresh_encoder(representation, tap, 0, X)(representation.tensor(X))
+    layer.fresh_encoder(0, X)(layer.tensor(X))
     assert len(seen) == n_seen
     assert len(net[0]._forward_hooks) == 1
 
@@ -152,9 +155,9 @@ def test_networks_that_cannot_be_copied():
             raise RuntimeError("only one of me")
 
     X = make_X("mlp")
-    representation, tap, _ = parts(nn.Sequential(Stubborn(5, 3), nn.Linear(3, 2)), X)
+    layer = layer_of(nn.Sequential(Stubborn(5, 3), nn.Linear(3, 2)), X)
     with pytest.raises(ValueError, match="only one of me.*reference=None"):
-        fresh_encoder(representation, tap, 0, X)
+        layer.fresh_encoder(0, X)
 
 
 def test_layer_by_default():
@@ -162,16 +165,16 @@ def test_layer_by_default():
     y = (X[:, 0] > 0).astype(int)
     # What has only one linear layer is decoded from what it gives.
     for model in (PCA(2), make_pipeline(StandardScaler(), PCA(2))):
-        _, tap, _ = parts(model.fit(X), X)
-        assert (tap.at, tap.shape) == ("output", (2,))
-    _, tap, _ = parts(make_pipeline(StandardScaler(), LogisticRegression()).fit(X, y), X)
-    assert (tap.at, tap.shape) == ("output", (1,))
-    _, tap, _ = parts(nn.Sequential(nn.Flatten(), nn.Linear(5, 3)), X)
-    assert (tap.at, tap.shape) == ("output", (3,))
-    _, tap, _ = parts(nn.Sequential(nn.Linear(5, 3), nn.Linear(3, 2)), X)
-    assert (tap.at, tap.shape) == ("input", (3,))
-    _, tap, _ = parts(RandomForestClassifier(n_estimators=3).fit(X, y), X)
-    assert (tap.name, tap.shape) == (None, (2,))
+        layer = layer_of(model.fit(X), X)
+        assert (layer.record.at, layer.shape) == ("output", (2,))
+    layer = layer_of(make_pipeline(StandardScaler(), LogisticRegression()).fit(X, y), X)
+    assert (layer.record.at, layer.shape) == ("output", (1,))
+    layer = layer_of(nn.Sequential(nn.Flatten(), nn.Linear(5, 3)), X)
+    assert (layer.record.at, layer.shape) == ("output", (3,))
+    layer = layer_of(nn.Sequential(nn.Linear(5, 3), nn.Linear(3, 2)), X)
+    assert (layer.record.at, layer.shape) == ("input", (3,))
+    layer = layer_of(RandomForestClassifier(n_estimators=3).fit(X, y), X)
+    assert (layer.record, layer.shape) == (None, (2,))
 
 
 @pytest.mark.parametrize(
@@ -185,15 +188,15 @@ def test_layer_by_default():
 def test_units_of_the_network(scaler):
     X = make_X("mlp", 30, dtype=np.float64) * [1, 10, 1e-3, 5, 1] + [0, 3, 0, 1e9, 0]
     pipeline = make_pipeline(scaler, PCA(2)).fit(X)
-    representation, _, units = parts(pipeline, X)
+    layer = layer_of(pipeline, X)
     entered = pipeline[0].transform(X)
-    x = representation.tensor(X)
+    x, units = layer.tensor(X), layer.units
     found = units.to_network(x).numpy()
     assert units.scaled
     order = np.argsort([3, 1, 0, 4, 2]) if isinstance(scaler, ColumnTransformer) else np.arange(5)
     np.testing.assert_allclose(found, entered[:, order], rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(units.to_raw(units.to_network(x)).numpy(), X, rtol=1e-12)
-    mean, deviation, low, high = moments(representation, units, X, 7)
+    mean, deviation, low, high = layer.moments(X, 7)
     np.testing.assert_allclose(mean, found.mean(axis=0), atol=1e-9)
     np.testing.assert_allclose(deviation, found.std(axis=0), rtol=1e-9)
     assert (low, high) == (found.min(), found.max())
@@ -201,10 +204,55 @@ def test_units_of_the_network(scaler):
 
 def test_units_without_scalers_are_those_of_x():
     net, X = make_net("conv1d"), make_X("conv1d")
-    representation, _, units = parts(net, X)
-    x = representation.tensor(X)
+    layer = layer_of(net, X)
+    x, units = layer.tensor(X), layer.units
     assert not units.scaled
     assert units.to_network(x) is x
     # Directions of a PCA are no columns.
     table = make_X("mlp", 20)
-    assert not parts(PCA(2).fit(table), table)[2].scaled
+    assert not layer_of(PCA(2).fit(table), table).units.scaled
+
+
+class Bent(nn.Module):
+    """A converted step that keeps columns apart but is not affine."""
+
+    def __init__(self, is_affine):
+        super().__init__()
+        self.is_affine = is_affine
+
+    def forward(self, x):
+        return x**3
+
+    def column_map(self, n_columns):
+        return np.arange(n_columns), np.full(n_columns, 3.0)
+
+
+@pytest.mark.parametrize("claims", [False, True])
+def test_steps_that_are_not_affine_are_no_change_of_units(claims):
+    X = make_X("mlp", 30, dtype=np.float64)
+    chain = Chain([("bent", Bent(claims)), ("map", LinearMap(np.ones((2, 5))))])
+    representation = SimpleNamespace(chain=chain, tensor=torch.as_tensor)
+    assert not InputUnits.of(representation, X).scaled
+
+
+def test_steps_have_no_column_map_unless_they_say_that_they_are_affine():
+    chains = [Chain([("bent", Bent(claims))]) for claims in (False, True)]
+    assert [chain.column_map(5) is None for chain in chains] == [True, False]
+
+
+def test_units_end_before_the_first_step_that_is_not_affine():
+    X = make_X("mlp", 30, dtype=np.float64) + 3
+    scale = Affine(np.full(5, 3.0), 2.0)
+    chain = Chain([("scale", scale), ("bent", Bent(True)), ("map", LinearMap(np.ones((2, 5))))])
+    units = InputUnits.of(SimpleNamespace(chain=chain, tensor=torch.as_tensor), X)
+    x = torch.as_tensor(X)
+    torch.testing.assert_close(units.to_network(x), (x - 3) * 2)
+    torch.testing.assert_close(units.to_raw(units.to_network(x)), x)
+
+
+def test_a_clip_within_which_the_data_are_changes_nothing():
+    X = make_X("mlp", 30, dtype=np.float64)
+    pipeline = make_pipeline(MinMaxScaler(clip=True), PCA(2)).fit(X)
+    layer = layer_of(pipeline, X)
+    expected = torch.as_tensor(pipeline[0].transform(X))
+    torch.testing.assert_close(layer.units.to_network(layer.tensor(X)), expected)

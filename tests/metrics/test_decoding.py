@@ -233,8 +233,7 @@ def test_noise_floor(explainer, data):
     other = interpretability(explainer, X_test, X_train=data[0], random_state=2)
     assert result.noise_floor != other.noise_floor
     # A reference from the seed of the first is the first.
-    first = explainer._fitted_reference(explainer._inputs(data[0]), explainer.seed_).module
-    errors = explainer._errors(explainer._inputs(X_test), first)
+    errors = explainer._errors_of_another_reference(data[0], X_test, explainer.seed_)
     assert errors.mean() == pytest.approx(result.reference, rel=1e-6)
 
 

@@ -23,7 +23,16 @@ from tests.cases import make_net, make_X
 def tap_of(estimator, X, layer=None, link=False):
     X = np.asarray(X)
     representation = Representation(estimator, X.shape[1], link=link, inputs=X)
-    return LayerTap(representation, layer, X)
+    return LayerTap.find(representation, layer, X)
+
+
+def buffers(tap, X, batch_size=64):
+    """Activations and outputs of all samples."""
+    representation = tap._representation
+    with representation.session(), torch.no_grad():
+        return activation_buffer(
+            lambda batch: tap.with_output(representation.tensor(batch)), X, batch_size
+        )
 
 
 def by_hook(net, X, layer, at):
@@ -54,7 +63,7 @@ def test_last_linear_and_output_of_the_same_pass(name, last):
     net, X = make_net(name), make_X(name)
     tap = tap_of(net, X)
     assert (tap.name, tap.at) == (last, "input")
-    z, output = tap.buffers(X, batch_size=4)
+    z, output = buffers(tap, X, batch_size=4)
     expected = by_hook(net, X, last, "input")
     np.testing.assert_allclose(z, expected[0], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(output, expected[1], rtol=1e-5, atol=1e-6)
@@ -66,7 +75,7 @@ def test_last_linear_and_output_of_the_same_pass(name, last):
 def test_shape_is_kept_and_operations_in_place_do_not_reach_it(layer):
     net, X = make_net("conv2d"), make_X("conv2d")
     tap = tap_of(net, X, layer)
-    z, _ = tap.buffers(X, batch_size=100)
+    z, _ = buffers(tap, X, batch_size=100)
     handle = net[2].register_forward_pre_hook(lambda m, a: (a[0].clone(),))  # before the ReLU
     expected = by_hook(net, X, layer, "output")[0]
     handle.remove()
@@ -83,7 +92,7 @@ def test_every_sample_runs_once_in_eval_mode():
     tap = tap_of(net, X)
     rows = []
     handle = net.register_forward_hook(lambda m, a, o: rows.append((len(o), m.training)))
-    tap.buffers(X, batch_size=3)
+    buffers(tap, X, batch_size=3)
     handle.remove()
     assert rows == [(3, False), (3, False), (1, False)]
 
@@ -91,8 +100,8 @@ def test_every_sample_runs_once_in_eval_mode():
 def test_item_of_a_tuple_and_an_axis_of_samples_that_is_not_the_first():
     net, X = make_net("lstm"), make_X("lstm")
     tap = tap_of(net, X, "rnn[1][0]")
-    z, _ = tap.buffers(X, batch_size=4)
-    sequence, _ = tap_of(net, X, "rnn[0]").buffers(X, batch_size=9)
+    z, _ = buffers(tap, X, batch_size=4)
+    sequence, _ = buffers(tap_of(net, X, "rnn[0]"), X, batch_size=9)
     assert z.shape == (len(X), 1, 5)
     np.testing.assert_allclose(z[:, 0], sequence[:, -1], rtol=1e-5)
 
@@ -123,23 +132,23 @@ def test_without_link_a_classifier_gives_its_scores():
     X, y = load_iris(return_X_y=True)
     X = X.astype(np.float32)
     linear = make_pipeline(StandardScaler(), LogisticRegression()).fit(X, y)
-    _, scores = tap_of(linear, X).buffers(X, 64)
+    _, scores = buffers(tap_of(linear, X), X, 64)
     np.testing.assert_allclose(scores, linear.decision_function(X), rtol=1e-6, atol=1e-6)
 
     mlp = make_pipeline(StandardScaler(), MLPClassifier((4,), max_iter=2000, random_state=0))
     mlp.fit(X, y)
-    z, scores = tap_of(mlp, X).buffers(X, 64)
+    z, scores = buffers(tap_of(mlp, X), X, 64)
     assert z.shape == (150, 4)
     proba = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(proba, mlp.predict_proba(X), rtol=1e-6, atol=1e-8)
-    _, linked = tap_of(mlp, X, link=True).buffers(X, 64)
+    _, linked = buffers(tap_of(mlp, X, link=True), X, 64)
     np.testing.assert_allclose(linked, mlp.predict_proba(X), rtol=1e-6, atol=1e-8)
 
     torch.manual_seed(0)
     net = NeuralNetClassifier(
         nn.Linear(4, 3), criterion=nn.CrossEntropyLoss, max_epochs=1, train_split=None, verbose=0
     ).fit(X, y)
-    _, scores = tap_of(net, X).buffers(X, 64)
+    _, scores = buffers(tap_of(net, X), X, 64)
     np.testing.assert_allclose(scores, net.forward(X).numpy(), rtol=1e-5, atol=1e-6)
     assert (scores < 0).any()
 
@@ -180,3 +189,24 @@ def test_never_called():
 
     with pytest.raises(ValueError, match="'idle' is never called"):
         tap_of(Idle(), make_X("mlp"), "idle")
+
+
+def test_numbers_that_are_not_finite_are_named_by_sample():
+    X = torch.zeros(9, 2)
+    X[7, 1] = torch.inf
+    with pytest.raises(ValueError, match="the codes are not finite for sample 7"):
+        activation_buffer(lambda x: (x[:, 0], x), X, 4, finite=("the scores", "the codes"))
+    # A sum that is too large is no number that is.
+    assert activation_buffer(lambda x: x + 3e38, X[:4], 2, finite=("the codes",)).shape == (4, 2)
+    huge = torch.full((3, 2), 1e308, dtype=torch.float64)
+    assert activation_buffer(lambda x: x, huge, 3, finite=("the codes",)).shape == (3, 2)
+
+
+def test_a_tap_holds_names_only():
+    net, X = make_net("lstm"), make_X("lstm")
+    tap = tap_of(net, X, "rnn[1][0]")
+    record = pickle.loads(pickle.dumps(tap.record))
+    assert record == tap.record
+    assert (record.module_name, record.items, record.dtype) == ("rnn", (1, 0), "float32")
+    again = LayerTap(tap._representation, record)
+    np.testing.assert_array_equal(buffers(again, X)[0], buffers(tap, X)[0])

@@ -1,4 +1,4 @@
-"""What the classifier, or the regressor, should say of a reconstruction."""
+"""How the model's outputs for samples and for reconstructions are compared."""
 
 from dataclasses import dataclass
 
@@ -16,8 +16,8 @@ _CLASS_CRITERIA = (nn.CrossEntropyLoss, nn.NLLLoss, nn.BCELoss, nn.BCEWithLogits
 
 
 @dataclass(frozen=True)
-class Target:
-    """What of the explained model's output is to stay as it is.
+class OutputComparison:
+    """How two outputs of the explained model are compared.
 
     Attributes
     ----------
@@ -30,12 +30,12 @@ class Target:
     link: str | None
     classes: np.ndarray | None = None
 
-    def of_model(self, scores):
+    def target_of_outputs(self, scores):
         """Probabilities, or predictions, that the model's own output stands for."""
         return scores if self.link is None else log_probabilities(scores, self.link).exp()
 
-    def of_y(self, y, n_outputs):
-        """Given targets, as an array: numbers of classes (n,), or values (n, n_outputs).
+    def target_of_labels(self, y, n_outputs):
+        """Turn labels into a target: numbers of classes (n,), or values (n, n_outputs).
 
         Parameters
         ----------
@@ -89,13 +89,13 @@ class Target:
         return scores if self.link is None else log_probabilities(scores, self.link).argmax(dim=1)
 
 
-def resolve_target(representation, rows, task):
-    """Find out how to compare what the model says of samples and of reconstructions.
+def find_comparison(representation, rows, task):
+    """Find out how to compare outputs for samples with those for reconstructions.
 
     Parameters
     ----------
     representation : Representation
-        With ``link=False``, after its `probe`.
+        With ``link=False``.
     rows : ndarray of shape (n, ...)
         Some samples.
     task : {"classification", "regression"} or None
@@ -103,7 +103,7 @@ def resolve_target(representation, rows, task):
 
     Returns
     -------
-    target : Target
+    comparison : OutputComparison
 
     Raises
     ------
@@ -113,11 +113,10 @@ def resolve_target(representation, rows, task):
     estimator = representation.estimator
     task = _task(estimator, representation.n_units) if task is None else task
     if task == "regression":
-        return Target(None)
+        return OutputComparison(None)
     probabilities = None
     if not isinstance(estimator, nn.Module) and hasattr(estimator, "predict_proba"):
-        own = Representation(estimator, rows.shape[1], device=representation.device)
-        own.probe(rows)
+        own = Representation(estimator, rows.shape[1], inputs=rows, device=representation.device)
         probabilities = torch.from_numpy(own.activations(rows, len(rows)))
     scores = torch.from_numpy(representation.activations(rows, len(rows)))
     link = find_link(scores, probabilities)
@@ -127,7 +126,7 @@ def resolve_target(representation, rows, task):
             "other, so reconstructions cannot be classified; use task='regression', which "
             "compares its outputs."
         )
-    return Target(link, _classes(estimator))
+    return OutputComparison(link, _classes(estimator))
 
 
 def _classes(estimator):

@@ -1,0 +1,144 @@
+"""A skorch net that can be saved as plain arrays, and that hands on an interruption."""
+
+import numpy as np
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import EarlyStopping
+from skorch.utils import get_map_location
+
+from ..utils import seeded
+
+
+def arrays_of(module):
+    """Weights and buffers of a module as arrays, by name.
+
+    Parameters
+    ----------
+    module : nn.Module
+        What is to be saved.
+
+    Returns
+    -------
+    arrays : dict of str to ndarray
+        What `load_arrays` takes; on the CPU, they share memory with the module.
+    """
+    return {name: _array(value) for name, value in module.state_dict().items()}
+
+
+def _array(value):
+    if not isinstance(value, torch.Tensor):  # extra state, which may be anything
+        return value
+    value = value.detach().cpu()
+    # numpy has no bfloat16; float32 holds all of its numbers.
+    return value.float().numpy() if value.dtype == torch.bfloat16 else value.numpy()
+
+
+def load_arrays(module, arrays):
+    """Give a module the weights and buffers that `arrays_of` returned.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Of the same build.
+    arrays : dict of str to ndarray
+        By name; they are copied.
+
+    Returns
+    -------
+    module : nn.Module
+        The module itself.
+    """
+    module.load_state_dict(
+        {k: torch.tensor(v) if isinstance(v, np.ndarray) else v for k, v in arrays.items()}
+    )
+    return module
+
+
+class SavedNet(NeuralNet):
+    """A skorch net whose saved state is parameters and plain arrays.
+
+    There is no module in it and no pickle inside the pickle: so a file that skops wrote can be
+    checked before it is loaded, and modules that cannot be pickled can be saved. The optimizer's
+    state is not kept.
+    """
+
+    def _train(self, X, y, **during):
+        """Train from the weights there are, with what is needed in the meantime.
+
+        Parameters
+        ----------
+        X, y : objects
+            See ``partial_fit``.
+        **during : objects
+            Kept in ``_during_fit`` until training ends.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            If training was interrupted, which skorch keeps to itself.
+        """
+        self._during_fit = during
+        try:
+            self.partial_fit(X, y)
+        finally:
+            del self._during_fit
+        if "interrupt" in during:
+            raise during["interrupt"]
+
+    def fit_loop(self, *args, **kwargs):
+        """Run the epochs; remember what interrupted them.
+
+        Parameters
+        ----------
+        *args, **kwargs : objects
+            See `skorch.NeuralNet`.
+
+        Returns
+        -------
+        self : SavedNet
+            The net.
+        """
+        try:
+            return super().fit_loop(*args, **kwargs)
+        except KeyboardInterrupt as interrupt:
+            # Early stopping raises one too.
+            if hasattr(self, "_during_fit") and not self._has_stopped_early():
+                self._during_fit["interrupt"] = interrupt
+            raise
+
+    def _has_stopped_early(self):
+        callbacks = (callback for _, callback in self.callbacks_)
+        stopping = (c for c in callbacks if isinstance(c, EarlyStopping))
+        return any(c.misses_ >= c.patience for c in stopping)
+
+    def __getstate__(self):
+        """Return parameters and plain arrays."""
+        state = vars(self).copy()
+        state.pop("_during_fit", None)  # generators cannot be pickled, and belong to one fit only
+        if self.initialized_:
+            for name in self._optimizers:
+                del state[f"{name}_"]
+            state["_weights"] = {
+                name: arrays_of(part)
+                for name in self._modules + self._criteria
+                if isinstance(part := state.pop(f"{name}_"), torch.nn.Module)
+            }
+        return state
+
+    def __setstate__(self, state):
+        state = state.copy()
+        weights = state.pop("_weights", None)
+        device = get_map_location(state["device"])  # the CPU, with a warning, if there is no GPU
+        state["device"] = self._check_device(state["device"], device)
+        vars(self).update(state)
+        if weights is None:
+            return
+        self.initialized_ = False  # else skorch would report that it initialises again
+        with seeded(0, self.device):
+            self._initialize_module()
+            self._initialize_criterion()
+            self._initialize_optimizer()
+        for name, arrays in weights.items():
+            load_arrays(getattr(self, f"{name}_"), arrays)
+        self._set_training(False)
+        self.initialized_ = True

@@ -1,26 +1,88 @@
-"""The base of every explainer."""
+"""The base of every explainer: the whole trip of X in, and of explanations out."""
+
+import copy
+import inspect
+import threading
+from contextlib import contextmanager
 
 import numpy as np
+import torch
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
+from .exceptions import ChangedModelWarning
 from .representation import (
+    NotFiniteError,
     Representation,
     check_columns,
     check_estimator_type,
     fitted_estimator,
+    not_finite_text,
     shared_or_cloned,
     takes_raw_columns,
 )
-from .utils import as_array_like, cast_checked, check_positive_int, draw_seed, validate_X
+from .samples import Sample
+from .utils import (
+    as_array_like,
+    cast_checked,
+    check_positive_int,
+    draw_seed,
+    numpy_dtype_of,
+    own_arrays,
+    validate_X,
+    warn,
+)
+
+# Parameters that change how much is done at once, never a result: they count at once.
+_LIVE = ("batch_size", "max_bytes", "n_jobs", "verbose")
+# What scikit-learn keeps beside parameters; fitting does not end it.
+_SETTINGS = ("_metadata_request", "_sklearn_output_config")
+
+
+class FittedParams:
+    """Parameters as they were in ``fit``; those that change no result as they are now."""
+
+    def __init__(self, explainer):
+        self._explainer = explainer
+        self._values = {
+            name: value if name == "estimator" else _own(value)
+            for name, value in explainer.get_params(deep=False).items()
+        }
+
+    def __getattr__(self, name):
+        if name.startswith("__") or "_values" not in vars(self):
+            raise AttributeError(name)
+        if name in _LIVE and hasattr(self._explainer, name):
+            return getattr(self._explainer, name)
+        try:
+            return self._values[name]
+        except KeyError:
+            raise AttributeError(f"there is no parameter {name!r}") from None
+
+
+def _own(value):
+    """Copy what could be written into; functions and models are shared."""
+    if isinstance(value, (dict, list, set, np.ndarray, torch.Tensor)):
+        return copy.deepcopy(value)
+    return value
 
 
 class BaseExplainer(TransformerMixin, BaseEstimator):
-    """Base class of all explainers: resolves the estimator and validates X, once for all.
+    """Base class of all explainers: validates X, resolves the estimator, runs its network.
 
-    A subclass stores its parameters in ``__init__`` (among them ``estimator``, ``layer``,
-    ``batch_size``, ``device``, ``random_state`` and ``verbose``) and implements ``_fit(inputs, y)``
-    and ``transform``; in both, ``self._representation`` maps inputs to representations.
+    A subclass stores its parameters in ``__init__``, ``estimator`` among them, and has two hooks:
+
+    * ``_fit(inputs, y)`` learns from validated inputs;
+    * ``_transform(inputs)`` returns explanations of validated inputs, one row a sample.
+
+    In both ``self._representation`` maps tensors of samples to representations, without gradients
+    unless they are switched on; ``self._representation.activations(inputs, batch_size)`` does so
+    for all samples, and ``self._params_at_fit`` has the parameters as they were in ``fit``. Where
+    ``fit_transform`` differs from ``fit`` and ``transform``, there is ``_fit_transform(inputs)``.
+    Other public methods that take X begin with ``with self._door(X) as inputs:``.
+
+    Parameters that every explainer has, and that are None where the subclass has no such one:
+    ``layer``, ``batch_size``, ``device``, ``random_state``, ``channel_axis``.
 
     Attributes
     ----------
@@ -34,7 +96,47 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         Shape of one sample.
     seed_ : int
         Seed of everything random, derived from ``random_state`` in ``fit``.
+
+    Notes
+    -----
+    The network of the estimator is never touched: views of it are run, which share its weights and
+    nothing else, so that others can use it, or train it, meanwhile. Arrays that are kept are
+    copies. If ``fit`` fails or is interrupted, the explainer is what it was before. A fitted
+    explainer can be used by several threads at once; ``fit`` by one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.decomposition import PCA
+    >>> from sklexplain.base import BaseExplainer
+    >>> class Surprise(BaseExplainer):
+    ...     def __init__(self, estimator, *, batch_size=256):
+    ...         self.estimator = estimator
+    ...         self.batch_size = batch_size
+    ...
+    ...     def _fit(self, inputs, y):
+    ...         self.mean_ = self._representation.activations(inputs, self.batch_size).mean(axis=0)
+    ...
+    ...     def _transform(self, inputs):
+    ...         return abs(self._representation.activations(inputs, self.batch_size) - self.mean_)
+    >>> X = np.random.RandomState(0).normal(size=(50, 3))
+    >>> Surprise(PCA(2)).fit(X).transform(X).shape
+    (50, 2)
     """
+
+    # Whether something fitted is a result of the network, and wrong once the network has changed.
+    _keeps_results = False
+    # Attributes that are made anew after loading instead of being saved: they hold modules.
+    _not_saved = ("_representation_of_fit",)
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        for name in ("transform", "fit_transform"):
+            hook = cls.__dict__.get(f"_{name}")
+            if hook is not None and name not in cls.__dict__ and inspect.getdoc(hook):
+                setattr(cls, name, _documented(cls, name, hook))
+
+    # -- fit -----------------------------------------------------------------------------------
 
     def fit(self, X, y=None):
         """Resolve the estimator, fitting a clone of it if it is unfitted, and learn from X.
@@ -58,50 +160,203 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         NotFittedError
             If ``estimator`` is partly fitted.
         ValueError
-            If X has missing values, another shape than the network takes, or is empty.
+            If X has missing values, another shape than the network takes, or is empty; or if the
+            network's output is not finite, or no function of each sample by itself.
+
+        Warns
+        -----
+        RandomModelWarning
+            If the network draws random numbers.
         """
         # First, so that what is no model is refused as such, whatever X is.
         check_estimator_type(self.estimator)
         self._check_params()
-        X = as_array_like(X)
+        before = vars(self).copy()
+        try:
+            self._fit_all(X, y)
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+        return self
+
+    def _fit_all(self, X, y):
+        params = self.get_params(deep=False)
+        for name in [n for n in vars(self) if n not in params and n not in _SETTINGS]:
+            delattr(self, name)  # of an earlier fit
+        given = as_array_like(X), None if y is None else as_array_like(y)
+        X, y = given
         raw = takes_raw_columns(self.estimator)
         checked = validate_X(self, X, reset=True, raw=raw)
         # A DataFrame goes on as it is: a ColumnTransformer may need its names.
-        given = X if raw or hasattr(X, "columns") else checked
-        self.estimator_ = fitted_estimator(self.estimator, given, y)
-        check_columns(
-            self.estimator_, self.n_features_in_, getattr(self, "feature_names_in_", None)
-        )
-        self.seed_ = draw_seed(self.random_state)
+        passed_on = X if raw or hasattr(X, "columns") else checked
+        self.estimator_ = fitted_estimator(self.estimator, passed_on, y)
+        names = getattr(self, "feature_names_in_", None)
+        check_columns(self.estimator_, self.n_features_in_, names)
+        self.seed_ = draw_seed(params.get("random_state"))
         self._raw = raw
-        self._representation = Representation(
-            self.estimator_,
-            self.n_features_in_,
-            **self._explained(),
-            device=self.device,
-            seed=self.seed_,
+        self._remember(X, y)
+        self._params_at_fit = FittedParams(self)
+        representation = Representation(
+            self.estimator_, self.n_features_in_, X=checked, **self._representation_params()
         )
-        inputs = self._representation.inputs(checked)
-        self._representation.probe(inputs)
-        self._fit(self._cast(inputs), y)
-        return self
+        self._representation_of_fit = representation
+        self._probe = representation.probe
+        self._sample = Sample.of(self, representation.probe)
+        if self._keeps_results:
+            self._fingerprint = representation.fingerprint()
+        inputs = self._cast(representation.inputs(checked))
+        with self._inside(inputs):
+            self._fit(inputs, y)
+            own_arrays(self, [*given, *params.values()], skip=params)
+        representation.forget_recordings()
 
     def _check_params(self):
         """Validate parameters; subclasses extend it."""
-        check_positive_int("batch_size", self.batch_size)
+        if hasattr(self, "batch_size"):
+            check_positive_int("batch_size", self.batch_size)
+
+    def _remember(self, X, y):
+        """Note what of X and y as they were given is needed later; for subclasses.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame
+            Samples, of which the container tells more than the numbers.
+        y : array-like or None
+            Targets.
+        """
 
     def _explained(self):
         """Say what of the estimator is explained, as arguments of `Representation`."""
-        return {"layer": self.layer}
+        return {"layer": getattr(self._params_at_fit, "layer", None)}
+
+    def _representation_params(self):
+        device = getattr(self._params_at_fit, "device", None)
+        return {**self._explained(), "device": device, "seed": self.seed_}
 
     def _fit(self, inputs, y):
-        """Learn from validated inputs; the hook of subclasses."""
+        """Learn from validated inputs; a hook of subclasses.
 
-    def _inputs(self, X):
-        """Validate X against what was seen in fit, and return the representation's inputs."""
+        Parameters
+        ----------
+        inputs : ndarray of shape (n_samples, ...)
+            Samples as they enter the network (or black box), in its dtype.
+        y : array-like or None
+            What was given to ``fit``.
+        """
+
+    # -- transform -----------------------------------------------------------------------------
+
+    def transform(self, X):
+        """Explain samples.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or tensor of shape (n_samples, ...)
+            Samples, of the shape given to ``fit``.
+
+        Returns
+        -------
+        explanations : ndarray of shape (n_samples, ...)
+            See the class.
+
+        Raises
+        ------
+        NotFittedError
+            If called before ``fit``.
+        ValueError
+            If X does not have the fitted shape or holds NaN or infinity, or if the network's
+            output is not finite.
+        """
+        with self._door(X) as inputs:
+            return self._output(self._transform(inputs))
+
+    def fit_transform(self, X, y=None):
+        """Fit, and explain the same samples.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or tensor of shape (n_samples, ...)
+            Training samples, in raw units.
+        y : array-like of shape (n_samples,), default=None
+            See ``fit``.
+
+        Returns
+        -------
+        explanations : ndarray of shape (n_samples, ...)
+            What ``fit(X, y).transform(X)`` returns, unless the class says otherwise.
+        """
+        self.fit(X, y)
+        with self._door(X) as inputs:
+            explain = getattr(self, "_fit_transform", self._transform)
+            return self._output(explain(inputs))
+
+    def _transform(self, inputs):
+        """Return explanations of validated inputs; a hook of subclasses.
+
+        Parameters
+        ----------
+        inputs : ndarray of shape (n_samples, ...)
+            Samples as they enter the network (or black box), in its dtype.
+
+        Returns
+        -------
+        explanations : ndarray of shape (n_samples, ...)
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no _transform(inputs)")
+
+    @contextmanager
+    def _door(self, X):
+        """Let samples in: for every public method that takes X.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or tensor of shape (n_samples, ...)
+            Samples.
+
+        Yields
+        ------
+        inputs : ndarray of shape (n_samples, ...)
+            As they enter the network. The network can be run while the context lasts.
+        """
         check_is_fitted(self)
         X = validate_X(self, X, reset=False, raw=self._raw)
-        return self._cast(self._representation.inputs(X))
+        inputs = self._cast(self._representation.inputs(X))
+        with self._inside(inputs):
+            if self._keeps_results and self._representation.fingerprint() != self._fingerprint:
+                warn(
+                    f"the network's weights have changed since this {type(self).__name__} was "
+                    "fitted, and what it has kept is of the network as it was; fit it again.",
+                    ChangedModelWarning,
+                )
+            yield inputs
+
+    @contextmanager
+    def _inside(self, inputs):
+        """Open a session; say which sample's output is not finite, and if weights change in it."""
+        representation = self._representation
+        # Only another thread can change weights meanwhile.
+        watched = representation.fingerprint() if threading.active_count() > 1 else None
+        try:
+            with representation.session(), torch.no_grad():
+                yield
+        except NotFiniteError as error:
+            raise self._located(error, inputs) from None
+        except RuntimeError as error:
+            if "modified by an inplace operation" in str(error) and watched is not None:
+                raise _changed_meanwhile() from error
+            raise
+        if watched is not None and watched != representation.fingerprint():
+            raise _changed_meanwhile()
+
+    def _located(self, error, inputs):
+        representation = self._representation
+        rows = getattr(self, "batch_size", None) or 1024
+        position = representation.not_finite_sample(inputs, rows)
+        if position is None:
+            return ValueError(not_finite_text("inputs between the samples and the baseline"))
+        return ValueError(not_finite_text(f"sample {position}"))
 
     def _cast(self, inputs):
         """Check that the network's dtype can hold the inputs."""
@@ -114,8 +369,7 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         names = getattr(self, "feature_names_in_", None)
         if names is not None and representation.head is not None:
             names = names[representation.head.columns]
-        dtype = np.dtype(str(representation.input_dtype).removeprefix("torch."))
-        return cast_checked(inputs, dtype, names)
+        return cast_checked(inputs, numpy_dtype_of(representation.input_dtype), names)
 
     def _output(self, values):
         """Return explanations as they are, or with flat columns where a DataFrame is asked for."""
@@ -129,12 +383,66 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         config = getattr(self, "_sklearn_output_config", {})
         return config.get("transform", get_config()["transform_output"])
 
+    # -- state ---------------------------------------------------------------------------------
+
+    @property
+    def _representation(self):
+        """What is explained, as a function of tensors; made anew after loading."""
+        found = vars(self).get("_representation_of_fit")
+        if found is None:
+            check_is_fitted(self)
+            found = self._representation_of_fit = Representation(
+                self.estimator_,
+                self.n_features_in_,
+                probe=self._probe,
+                **self._representation_params(),
+            )
+        return found
+
+    def __getstate__(self):
+        """Leave out what holds modules of its own."""
+        state = super().__getstate__()
+        return {name: value for name, value in state.items() if name not in self._not_saved}
+
+    def __sklearn_is_fitted__(self):
+        """Say whether there is anything fitted."""
+        return "estimator_" in vars(self)
+
+    def set_params(self, **params):
+        """Set parameters, which count from the next ``fit`` on.
+
+        ``batch_size``, ``max_bytes``, ``n_jobs`` and ``verbose`` count at once.
+
+        Parameters
+        ----------
+        **params : object
+            Parameters of the explainer, and of an unfitted estimator as ``estimator__name``.
+
+        Returns
+        -------
+        self : object
+            The explainer.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is unknown, or belongs to an estimator that is explained as it is.
+        """
+        nested = sorted(name for name in params if name.startswith("estimator__"))
+        if nested and "estimator_" in vars(self) and self.estimator_ is self.estimator:
+            raise ValueError(
+                f"{nested[0]!r} would change the fitted {type(self.estimator).__name__} itself, "
+                "which is shared with this explainer; set it there and fit that again, or give "
+                "the explainer an unfitted one."
+            )
+        return super().set_params(**params)
+
     def __sklearn_clone__(self):
         """Clone the explainer; a fitted estimator or module is kept, not reset."""
         params = self.get_params(deep=False)
         estimator = shared_or_cloned(params.pop("estimator"))
         fresh = type(self)(estimator, **{k: clone(v, safe=False) for k, v in params.items()})
-        for name in ("_metadata_request", "_sklearn_output_config"):
+        for name in _SETTINGS:
             if hasattr(self, name):
                 setattr(fresh, name, clone(getattr(self, name), safe=False))
         return fresh
@@ -145,6 +453,44 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         tags.input_tags.two_d_array = True
         tags.input_tags.three_d_array = True
         tags.transformer_tags.preserves_dtype = []
-        if takes_raw_columns(self.estimator):
+        # Once fitted nothing has to be asked: the whole Pipeline would be walked in every call.
+        raw = vars(self).get("_raw")
+        if takes_raw_columns(self.estimator) if raw is None else raw:
             tags.input_tags.allow_nan = True
         return tags
+
+
+def _changed_meanwhile():
+    return RuntimeError(
+        "the network's weights changed while it was being explained (another thread trains it); "
+        "the result would be of no network there ever was. Explain a copy of it, or wait."
+    )
+
+
+def _documented(cls, name, hook):
+    """Make a class's public method, with what its hook says of results in the docstring."""
+    if name == "transform":
+
+        def method(self, X):
+            return BaseExplainer.transform(self, X)
+
+    else:
+
+        def method(self, X, y=None):
+            return BaseExplainer.fit_transform(self, X, y)
+
+    text, base = inspect.getdoc(hook), inspect.getdoc(getattr(BaseExplainer, name))
+    summary, _, rest = text.partition("\n")
+    parameters = base[base.index("Parameters\n") : base.index("Returns\n")]
+    raises = base[base.index("Raises\n") :] if "Raises\n" in base else ""
+    before, found, results = rest.partition("Returns\n-------\n")
+    before = before.partition("Parameters\n")[0].rstrip()
+    sections = [summary + before, parameters.rstrip()]
+    if found:
+        returns, warns, after = results.partition("Warns\n-----\n")
+        sections += ["Returns\n-------\n" + returns.rstrip(), raises.rstrip()]
+        sections += ["Warns\n-----\n" + after.rstrip()] if warns else []
+    method.__doc__ = "\n\n".join(filter(None, sections)) + "\n"
+    method.__name__, method.__qualname__ = name, f"{cls.__qualname__}.{name}"
+    method.__module__ = cls.__module__
+    return method

@@ -1,49 +1,137 @@
-"""What one sample is: a row of a table, a series or an image, and the names of its entries."""
+"""What one sample is: a row of a table, a series or an image, and the names of its entries.
+
+Decided once, in ``fit``, by the parameter ``channel_axis`` or by how the network's own layers take
+the samples; names, masks, displays, decoders and the report all ask the same `Sample`.
+"""
+
+import numbers
+from dataclasses import dataclass
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
-from torch import nn
 
-from .representation import torch_modules
 from .utils import check_choice
-
-
-def sample_feature_names(explainer, channel_axis=None):
-    """Name the entries of one flattened sample.
-
-    Parameters
-    ----------
-    explainer : BaseExplainer
-        Fitted, for its shape and column names.
-    channel_axis : int or None, default=None
-        Axis of a sample's array that holds channels.
-
-    Returns
-    -------
-    names : ndarray of str
-        The column names, ``x0``, … without them; ``ch0_t12`` for series, ``ch0_y3_x5`` for images,
-        ``f0_12`` where nothing tells which axis is which.
-    """
-    shape = explainer.input_shape_
-    if len(shape) == 1:
-        names = getattr(explainer, "feature_names_in_", [f"x{i}" for i in range(shape[0])])
-        return np.asarray(names, dtype=object)
-    letters = {2: "t", 3: "yx"}.get(len(shape))
-    if channel_axis is None or letters is None:
-        names = ["f" + "_".join(map(str, index)) for index in np.ndindex(*shape)]
-        return np.asarray(names, dtype=object)
-    names = []
-    for index in np.ndindex(*shape):
-        rest = [i for axis, i in enumerate(index) if axis != channel_axis]
-        parts = [f"{letter}{i}" for letter, i in zip(letters, rest, strict=True)]
-        names.append("_".join([f"ch{index[channel_axis]}", *parts]))
-    return np.asarray(names, dtype=object)
-
 
 KINDS = ("table", "series", "image")
 
 
-_SERIES_MODULES = (nn.Conv1d, nn.RNNBase)
+@dataclass(frozen=True)
+class Sample:
+    """What one sample is.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Of its array.
+    kind : {"table", "series", "image"}
+        A row of a table, a series or an image.
+    channel_axis : int or None
+        The axis that holds channels; None if there is none, or nothing tells.
+    columns : tuple of str or None
+        Names of a table's columns, if it has any.
+    """
+
+    shape: tuple
+    kind: str
+    channel_axis: int | None = None
+    columns: tuple | None = None
+
+    @classmethod
+    def of(cls, explainer, probe):
+        """Decide what the samples of an explainer are.
+
+        Parameters
+        ----------
+        explainer : BaseExplainer
+            In ``fit``, when X has been validated.
+        probe : Probe
+            Of its network.
+
+        Returns
+        -------
+        sample : Sample
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the parameter ``channel_axis`` is no axis of a sample.
+        """
+        shape = explainer.input_shape_
+        given = getattr(explainer, "channel_axis", "auto")
+        axis = check_channel_axis(given, len(shape))
+        axis = probe.channel_axis if axis == "auto" else axis
+        if len(shape) == 1:
+            kind = "series" if probe.is_series else "table"
+        else:
+            # Without an axis of channels, two axes are those of a picture.
+            kind = "series" if len(shape) == 2 and axis is not None else "image"
+        columns = getattr(explainer, "feature_names_in_", None)
+        return cls(shape, kind, axis, None if columns is None else tuple(columns))
+
+    def names(self):
+        """Name the entries of one flattened sample.
+
+        Returns
+        -------
+        names : ndarray of str
+            The column names, ``x0``, … without them; ``ch0_t12`` for series, ``ch0_y3_x5`` for
+            images, ``y3_x5`` and ``f0_1_2`` without channels.
+        """
+        shape, axis = self.shape, self.channel_axis
+        if len(shape) == 1:
+            names = self.columns or [f"x{i}" for i in range(shape[0])]
+            return np.asarray(names, dtype=object)
+        letters = {1: "t", 2: "yx"}.get(len(shape) - (axis is not None))
+        if letters is None or (axis is None and len(shape) != 2):
+            names = ["f" + "_".join(map(str, index)) for index in np.ndindex(*shape)]
+            return np.asarray(names, dtype=object)
+        names = []
+        for index in np.ndindex(*shape):
+            rest = [i for place, i in enumerate(index) if place != axis]
+            parts = [] if axis is None else [f"ch{index[axis]}"]
+            parts += [f"{letter}{i}" for letter, i in zip(letters, rest, strict=True)]
+            names.append("_".join(parts))
+        return np.asarray(names, dtype=object)
+
+
+def check_channel_axis(channel_axis, n_axes):
+    """Validate the parameter ``channel_axis``.
+
+    Parameters
+    ----------
+    channel_axis : {"auto"}, int or None
+        What was set; negative axes count from the end.
+    n_axes : int
+        Number of axes of one sample.
+
+    Returns
+    -------
+    channel_axis : {"auto"}, int or None
+        Counted from 0.
+
+    Raises
+    ------
+    TypeError
+        If it is something else.
+    ValueError
+        If samples have no such axis.
+    """
+    if channel_axis is None:
+        return None
+    if isinstance(channel_axis, str):
+        check_choice("channel_axis", channel_axis, ["auto"])
+        return "auto"
+    if not isinstance(channel_axis, numbers.Integral) or isinstance(channel_axis, bool):
+        raise TypeError(
+            f"channel_axis={channel_axis!r} must be 'auto' (as the network takes it), None (no "
+            "channels) or the number of an axis of one sample."
+        )
+    if n_axes == 1 or not -n_axes <= channel_axis < n_axes:
+        raise ValueError(
+            f"channel_axis={channel_axis} is no axis of channels: samples have {n_axes} "
+            f"{'axis' if n_axes == 1 else 'axes'}, without that of samples. Use 'auto' or None."
+        )
+    return int(channel_axis) % n_axes
 
 
 def resolve_kind(kind, shape, channel_axis):
@@ -87,8 +175,8 @@ def resolve_kind(kind, shape, channel_axis):
     return kind
 
 
-def kind_of_explainer(explainer):
-    """Return kind and channel axis of an explainer's samples, as far as its network tells.
+def sample_of(explainer):
+    """Return what the samples of a fitted explainer are.
 
     Parameters
     ----------
@@ -97,45 +185,13 @@ def kind_of_explainer(explainer):
 
     Returns
     -------
-    kind : {"table", "series", "image"} or None
-        "series" for samples with one axis if there are convolutions over time or recurrent layers.
-    channel_axis : int or None
+    sample : Sample
     """
     check_is_fitted(explainer)
-    shape = explainer.input_shape_
-    channel_axis = explainer._representation.channel_axis(len(shape) + 1)
-    if len(shape) == 1:
-        modules = (m for net in torch_modules(explainer.estimator_) for m in net.modules())
-        is_series = any(isinstance(module, _SERIES_MODULES) for module in modules)
-        return ("series" if is_series else "table"), None
-    return None, channel_axis
+    return explainer._sample
 
 
-_SERIES = (nn.Conv1d, nn.RNNBase)
-
-
-def sample_kind(representation, shape):
-    """Tell what a sample is from its shape and the layers of the network.
-
-    Parameters
-    ----------
-    representation : Representation
-        Of the network.
-    shape : tuple of int
-        Of one sample.
-
-    Returns
-    -------
-    kind : {"table", "series", "image"}
-    channel_axis : int or None
-        The sample's axis of channels.
-    """
-    modules = list(representation.chain.modules())
-    if len(shape) == 1:
-        series = any(isinstance(module, _SERIES) for module in modules)
-        return ("series" if series else "table"), None
-    if len(shape) == 2:
-        if any(isinstance(module, nn.Conv2d) for module in modules):
-            return "image", None
-        return "series", representation.channel_axis(3) or 0
-    return ("image", 0) if len(shape) == 3 else ("table", None)
+def kind_of_explainer(explainer):
+    """Return kind and channel axis of a fitted explainer's samples."""
+    sample = sample_of(explainer)
+    return sample.kind, sample.channel_axis

@@ -7,7 +7,7 @@ from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
 from ..base import BaseExplainer
-from ..utils import as_array_like, check_positive_int, warn
+from ..utils import as_array_like, check_positive_int, numpy_dtype_of, warn
 from ._agreement import similarity_rate
 from ._distances import first_of_rows, largest
 
@@ -32,41 +32,16 @@ class BaseExampleImportance(BaseExplainer):
     # Whether an example without an entry in a sparse matrix has importance 0, or none at all.
     _absent_is_zero = False
 
-    def fit(self, X, y=None):
-        """Learn the corpus: the examples whose importance is asked for.
+    _keeps_results = True
 
-        Parameters
-        ----------
-        X : array-like, DataFrame or tensor of shape (n_train, ...)
-            Training examples, in raw units.
-        y : array-like of shape (n_train,), default=None
-            Labels. Used to fit the estimator if it has to be, and remembered for `score`; they
-            never change an importance.
-
-        Returns
-        -------
-        self : object
-            The fitted explainer.
-
-        Raises
-        ------
-        TypeError
-            If ``estimator`` is no model.
-        NotFittedError
-            If ``estimator`` is partly fitted.
-        ValueError
-            If X has missing values or another shape than the network takes, or the corpus is too
-            small for the parameters.
-        """
+    def _remember(self, X, y):
+        """Keep labels: of the examples, and of the rows of a pandas DataFrame."""
         if y is not None:
-            y = np.asarray(as_array_like(y))
+            y = np.asarray(y)
             check_consistent_length(X, y)
-        super().fit(X, y)
         self._labelled = hasattr(X, "iloc")
-        n_train = len(self._corpus)
-        self.corpus_index_ = X.index.to_numpy() if self._labelled else np.arange(n_train)
+        self.corpus_index_ = X.index.to_numpy() if self._labelled else np.arange(len(X))
         self._y = y
-        return self
 
     def _check_params(self):
         super()._check_params()
@@ -76,36 +51,19 @@ class BaseExampleImportance(BaseExplainer):
         self._corpus = inputs
         self._fit_corpus(inputs)
 
-    def transform(self, X):
+    def _transform(self, inputs):
         """Return the importance of every training example for every sample.
-
-        Parameters
-        ----------
-        X : array-like, DataFrame or tensor of shape (n_query, ...)
-            Samples, in raw units.
 
         Returns
         -------
         importance : ndarray or CSR matrix of shape (n_query, n_train)
-            Larger is more important; what a sparse matrix does not store is 0.
-
-        Raises
-        ------
-        ValueError
-            If a dense matrix would be larger than ``max_bytes``, or X has missing values or another
-            shape than in ``fit``.
+            Larger is more important; what a sparse matrix does not store is 0. A ValueError says
+            if a dense matrix would be larger than ``max_bytes``.
         """
-        return self._matrix(self._inputs(X))
+        return self._matrix(inputs)
 
-    def fit_transform(self, X, y=None):
+    def _fit_transform(self, inputs):
         """Fit, and return the importance of every training example for every other one.
-
-        Parameters
-        ----------
-        X : array-like, DataFrame or tensor of shape (n_train, ...)
-            Training examples, in raw units.
-        y : array-like of shape (n_train,), default=None
-            Labels, see `fit`.
 
         Returns
         -------
@@ -113,8 +71,7 @@ class BaseExampleImportance(BaseExplainer):
             Every example is left out of its own corpus: 0 on the diagonal of a dense matrix, not
             stored in a sparse one. Duplicates of it elsewhere are not left out.
         """
-        self.fit(X, y)
-        return self._matrix(self._corpus, exclude_self=True)
+        return self._matrix(inputs, exclude_self=True)
 
     def _matrix(self, inputs, exclude_self=False):
         if self._sparse_output:
@@ -131,8 +88,7 @@ class BaseExampleImportance(BaseExplainer):
     @property
     def _dtype(self):
         """The network's dtype, but float32 at least."""
-        dtype = np.dtype(str(self._representation.output_dtype).removeprefix("torch."))
-        return np.result_type(dtype, np.float32)
+        return np.result_type(numpy_dtype_of(self._representation.output_dtype), np.float32)
 
     def _check_bytes(self, n_query):
         n_train = len(self._corpus)
@@ -186,8 +142,13 @@ class BaseExampleImportance(BaseExplainer):
             If there are fewer than k examples, or X is not as long as the corpus though
             ``exclude_self`` says that it is the corpus.
         """
-        inputs = self._inputs(X)
+        check_is_fitted(self)
         check_positive_int("k", k)
+        with self._door(X) as inputs:
+            importance, positions = self._top(inputs, k, exclude_self)
+        return importance, self.corpus_index_[positions]
+
+    def _top(self, inputs, k, exclude_self):
         n_train = len(self._corpus)
         if exclude_self and len(inputs) != n_train:
             raise ValueError(
@@ -205,7 +166,7 @@ class BaseExampleImportance(BaseExplainer):
         for rows, block in self._shown_blocks(inputs, exclude_self):
             own = np.arange(rows.start, rows.stop) if exclude_self else None
             importance[rows], positions[rows] = self._top_of_block(block, k, own)
-        return importance, self.corpus_index_[positions]
+        return importance, positions
 
     def _top_of_block(self, block, k, own):
         if self._absent_is_zero and sparse.issparse(block):
@@ -268,11 +229,11 @@ class BaseExampleImportance(BaseExplainer):
         UserWarning
             If all labels, or all inputs, are equal; the score is then 0.
         """
-        inputs = self._inputs(X)
-        if y is None:
-            score = self._input_score(inputs)
-        else:
-            score = self._label_score(inputs, np.asarray(as_array_like(y)))
+        with self._door(X) as inputs:
+            if y is None:
+                score = self._input_score(inputs)
+            else:
+                score = self._label_score(inputs, np.asarray(as_array_like(y)))
         if np.isnan(score):
             what = "inputs" if y is None else "labels"
             warn(

@@ -5,7 +5,7 @@ from scipy import sparse
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
-from ..utils import check_choice, check_positive_int
+from ..utils import check_choice, check_positive_int, numpy_dtype_of
 from ._base import BaseExampleImportance
 from ._distances import METRICS, distances, first_of_rows, median_distance, nearest, pair_distances
 
@@ -172,39 +172,48 @@ class DKNNImportance(BaseExampleImportance):
         self.embedding_ = z
         self._resolution = self._rounding(z)
         self.neighbors_ = None
-        if self.neighbors is not None:
-            self.neighbors_ = clone(self.neighbors)
-            if self.n_neighbors is not None and "n_neighbors" in self.neighbors_.get_params():
-                self.neighbors_.set_params(n_neighbors=self.n_neighbors)
+        if self._params_at_fit.neighbors is not None:
+            self.neighbors_ = clone(self._params_at_fit.neighbors)
+            if (
+                self._params_at_fit.n_neighbors is not None
+                and "n_neighbors" in self.neighbors_.get_params()
+            ):
+                self.neighbors_.set_params(n_neighbors=self._params_at_fit.n_neighbors)
             self.neighbors_.fit(z)
 
     def _check_corpus(self, n_train, excluded):
-        if self.n_neighbors is not None and self.n_neighbors > n_train - excluded:
+        if (
+            self._params_at_fit.n_neighbors is not None
+            and self._params_at_fit.n_neighbors > n_train - excluded
+        ):
             left_out = ", each left out of its own corpus" if excluded else ""
             raise ValueError(
-                f"n_neighbors={self.n_neighbors} is larger than the corpus allows: n_samples = "
+                f"n_neighbors={n_neighbors} is larger than the corpus allows: n_samples = "
                 f"{n_train}{left_out}; at most n_neighbors={n_train - excluded}."
             )
 
     def _scale_metric(self):
         """Return the metric of the distances given to the kernel."""
-        theirs = getattr(self.neighbors, "metric", None)
+        neighbors = self._params_at_fit.neighbors
+        theirs = getattr(neighbors, "metric", None)
         if theirs == "minkowski":
-            theirs = {1: "manhattan", 2: "euclidean"}.get(getattr(self.neighbors, "p", 2))
-        return theirs if callable(theirs) or theirs in METRICS else self.metric
+            theirs = {1: "manhattan", 2: "euclidean"}.get(getattr(neighbors, "p", 2))
+        return theirs if callable(theirs) or theirs in METRICS else self._params_at_fit.metric
 
     def _rounding(self, z):
         """Return the distance below which two representations may be the same, rounded apart."""
         metric = self._scale_metric()
         if metric not in _NORMS:
             return 0.0
-        dtype = np.dtype(str(self._representation.output_dtype).removeprefix("torch."))
+        dtype = numpy_dtype_of(self._representation.output_dtype)
         length = np.median(distances(z, np.zeros((1, z.shape[1])), metric))
         return min(32 * np.finfo(dtype).eps * length, 1e-4 * self.median_distance_)
 
     @property
     def _sparse_output(self):
-        return self.n_neighbors is not None or self.neighbors is not None
+        return (
+            self._params_at_fit.n_neighbors is not None or self._params_at_fit.neighbors is not None
+        )
 
     def _blocks(self, inputs, exclude_self=False):
         self._check_corpus(len(self.embedding_), int(exclude_self))
@@ -221,19 +230,19 @@ class DKNNImportance(BaseExampleImportance):
                     yield rows, self._dense_block(z[part])
 
     def _dense_block(self, z):
-        if self.kernel == "cosine":
+        if self._params_at_fit.kernel == "cosine":
             return 1 - distances(z, self.embedding_, "cosine")
-        return self._weights(distances(z, self.embedding_, self.metric))
+        return self._weights(distances(z, self.embedding_, self._params_at_fit.metric))
 
     def _sparse_block(self, z, own):
         """Return the importance of the nearest, as a CSR matrix whose zeros are stored."""
         if self.neighbors_ is None:
-            k = self.n_neighbors
-            d, columns = nearest(z, self.embedding_, k, self.metric, exclude=own)
+            k = self._params_at_fit.n_neighbors
+            d, columns = nearest(z, self.embedding_, k, self._params_at_fit.metric, exclude=own)
             d, columns, counts = d.ravel(), columns.ravel(), np.full(len(z), k)
         else:
             d, columns, counts = self._their_neighbors(z, own)
-        if self.kernel == "cosine":
+        if self._params_at_fit.kernel == "cosine":
             row = np.repeat(np.arange(len(z)), counts)
             data = 1 - pair_distances(z, self.embedding_, row, columns, "cosine")
         else:
@@ -252,7 +261,7 @@ class DKNNImportance(BaseExampleImportance):
             others = columns != own[row]
             row, d, columns = row[others], d[others], columns[others]
         counts = np.bincount(row, minlength=len(z))
-        k = self.n_neighbors
+        k = self._params_at_fit.n_neighbors
         if k is None:
             k = getattr(self.neighbors_, "n_neighbors", None)
         if k is None:  # neighbours within a radius: as many as there are
@@ -266,15 +275,16 @@ class DKNNImportance(BaseExampleImportance):
         return d[chosen], columns[chosen], np.full(len(z), k)
 
     def _weights(self, d):
-        if self.kernel == "inverse_distance":
+        kernel = self._params_at_fit.kernel
+        if kernel == "inverse_distance":
             d = np.where(d <= self._resolution, 0.0, d)
             return 1 / (d + _EPSILON * self.median_distance_)
-        if self.kernel == "rbf":
+        if kernel == "rbf":
             return np.exp(-0.5 * (d / self.median_distance_) ** 2)
-        weights = np.asarray(self.kernel(d), dtype=np.float64)
+        weights = np.asarray(kernel(d), dtype=np.float64)
         if weights.shape != d.shape or not np.isfinite(weights).all():
             raise ValueError(
-                f"kernel={self.kernel!r} must return one finite weight per distance; for "
+                f"kernel={kernel!r} must return one finite weight per distance; for "
                 f"distances of shape {d.shape} it returned shape {weights.shape}"
                 f"{'' if np.isfinite(weights).all() else ' with NaN or infinity'}."
             )

@@ -420,14 +420,14 @@ class BaseGradientImportance(BaseExampleImportance):
     def _network(self):
         """Return the network, and note the parameters' names."""
         network = Network(self.estimator_, self._representation)
-        self.parameters_ = choose_parameters(network.module, self.parameters)
+        self.parameters_ = choose_parameters(network.module, self._params_at_fit.parameters)
         return network
 
     @contextmanager
     def _gradients(self, kept=None):
         """Open the network's session, with a function that gives its gradients."""
         network = Network(self.estimator_, self._representation)
-        losses = network.losses(self.loss, self.n_draws, self.seed_)
+        losses = network.losses(self._params_at_fit.loss, self._params_at_fit.n_draws, self.seed_)
         with self._representation.session():
             yield GradientPass(
                 network,

@@ -224,7 +224,10 @@ class InfluenceImportance(BaseGradientImportance):
         self.weight_decay_ = _weight_decay(network.net)
         with self._gradients() as gradients:
             rows = None
-            if self.curvature == "gauss_newton" and self.solver != "cg":
+            if (
+                self._params_at_fit.curvature == "gauss_newton"
+                and self._params_at_fit.solver != "cg"
+            ):
                 waist = dict(network.module.named_children()).get("encoder")
                 rows = GaussNewtonRows(gradients.losses, gradients.plan, gradients.probe, waist)
             self.solver_, self._solver = self._build(gradients, rows)
@@ -234,7 +237,7 @@ class InfluenceImportance(BaseGradientImportance):
 
     @property
     def _shift(self):
-        return self.damping + self.weight_decay_
+        return self._params_at_fit.damping + self.weight_decay_
 
     def _build(self, gradients, rows):
         """Choose a solver and prepare it; conjugate gradients need no preparation."""
@@ -243,7 +246,11 @@ class InfluenceImportance(BaseGradientImportance):
             n_rows = len(self._corpus) * rows.n_rows
         # Of all rows only the inner products are needed, if they are few and fit into memory.
         few = n_rows < p and n_rows <= min(_MAX_DENSE, _most_rows(gradients))
-        solver = self._affordable(p, n_rows, few) if self.solver == "auto" else self.solver
+        solver = (
+            self._affordable(p, n_rows, few)
+            if self._params_at_fit.solver == "auto"
+            else self._params_at_fit.solver
+        )
         if solver == "cg":
             return solver, None
         if solver == "low_rank":
@@ -270,7 +277,7 @@ class InfluenceImportance(BaseGradientImportance):
         """Return the solver that ``"auto"`` stands for."""
         if few or p <= _AUTO_PRODUCTS:
             return "exact"
-        if self.curvature == "hessian" or n_rows == np.inf:
+        if self._params_at_fit.curvature == "hessian" or n_rows == np.inf:
             return "cg"
         return "exact" if p <= _MAX_DENSE and n_rows * p**2 <= _AUTO_FLOPS else "low_rank"
 
@@ -281,7 +288,7 @@ class InfluenceImportance(BaseGradientImportance):
             list(gradients.plan.parameters.values()),
             gradients.batches(self._corpus),
             vectors,
-            self.curvature,
+            self._params_at_fit.curvature,
         )
         return found + self._shift * vectors
 
@@ -325,7 +332,7 @@ class InfluenceImportance(BaseGradientImportance):
                 "encoder's parameters only, or set solver='cg'."
             )
         rng = check_random_state(self.seed_)
-        draws, rank = rows.n_rows // rows.size, min(self.rank, _most_rows(gradients))
+        draws, rank = rows.n_rows // rows.size, min(self._params_at_fit.rank, _most_rows(gradients))
         n_chosen = min(len(self._corpus), max(1, rank // draws))
         chosen = np.sort(rng.permutation(len(self._corpus))[:n_chosen])
         k = max(1, rank // (draws * n_chosen))
@@ -342,7 +349,11 @@ class InfluenceImportance(BaseGradientImportance):
         """Return the solver; conjugate gradients run the network."""
         if self._solver is not None:
             return self._solver
-        return IterativeSolver(partial(self._products, gradients), self.tol, self.max_iter)
+        return IterativeSolver(
+            partial(self._products, gradients),
+            self._params_at_fit.tol,
+            self._params_at_fit.max_iter,
+        )
 
     def _residual(self, gradients):
         g = flatten_terms(double_terms(gradients.terms(self._corpus[:_N_RESIDUALS])))
@@ -360,14 +371,16 @@ class InfluenceImportance(BaseGradientImportance):
         if flat:
             warn_of_no_curvature()
         elif self.solver_ == "low_rank" and worst > _MAX_RESIDUAL:
-            warn_of_few_rows(self.rank, worst)
+            warn_of_few_rows(self._params_at_fit.rank, worst)
         return worst
 
     def _warn(self, solver):
         if solver.negative_curvature:
-            warn_of_negative_curvature(self.damping)
-        elif isinstance(solver, IterativeSolver) and solver.residual > self.tol:
-            warn_of_no_convergence(self.max_iter, solver.residual, self.tol)
+            warn_of_negative_curvature(self._params_at_fit.damping)
+        elif isinstance(solver, IterativeSolver) and solver.residual > self._params_at_fit.tol:
+            warn_of_no_convergence(
+                self._params_at_fit.max_iter, solver.residual, self._params_at_fit.tol
+            )
 
     # -- importance ----------------------------------------------------------------------------
 
@@ -423,14 +436,14 @@ class InfluenceImportance(BaseGradientImportance):
             :math:`\frac{1}{n_\mathrm{train}} \langle \nabla L(x), H^{-1} \nabla L(x) \rangle`.
             Large for samples that the network had to learn by heart.
         """
-        inputs = self._inputs(X)
-        out = np.zeros(len(inputs), dtype=self._dtype)
-        with self._gradients() as gradients:
-            solver = self._opened(gradients)
-            for rows, terms in gradients.blocks(inputs):
-                found = solver.diagonal(terms) / len(self._corpus)
-                out[rows] = found.cpu().numpy()
-        return out
+        with self._door(X) as inputs:
+            out = np.zeros(len(inputs), dtype=self._dtype)
+            with self._gradients() as gradients:
+                solver = self._opened(gradients)
+                for rows, terms in gradients.blocks(inputs):
+                    found = solver.diagonal(terms) / len(self._corpus)
+                    out[rows] = found.cpu().numpy()
+            return out
 
 
 def _most_rows(gradients):

@@ -177,12 +177,13 @@ class SimplExImportance(BaseExampleImportance):
             check_positive_int("n_keep", self.n_keep)
 
     def _fit_corpus(self, inputs):
-        if self.n_keep is not None and self.n_keep > len(inputs):
+        n_keep = self._params_at_fit.n_keep
+        if n_keep is not None and n_keep > len(inputs):
             raise ValueError(
-                f"n_keep={self.n_keep} is larger than the corpus: n_samples = {len(inputs)}."
+                f"n_keep={n_keep} is larger than the corpus: n_samples = {len(inputs)}."
             )
         self.embedding_ = self._latents(inputs, "training example")
-        self._problem = SimplexProblem(self.embedding_, float(self.locality))
+        self._problem = SimplexProblem(self.embedding_, float(self._params_at_fit.locality))
         self.n_iter_ = self._steps_of_some()
 
     def _steps_of_some(self):
@@ -191,7 +192,9 @@ class SimplExImportance(BaseExampleImportance):
             return 1
         some = np.linspace(0, n_train - 1, min(n_train, _N_TRIED)).astype(np.intp)
         z = self.embedding_[some]
-        solution = self._problem.solve(z, exclude=some, tol=self.tol, max_iter=self.max_iter)
+        solution = self._problem.solve(
+            z, exclude=some, tol=self._params_at_fit.tol, max_iter=self._params_at_fit.max_iter
+        )
         return max(1, int(solution.n_iter.max()))
 
     def _latents(self, inputs, what="sample"):
@@ -221,7 +224,7 @@ class SimplExImportance(BaseExampleImportance):
                 "the corpus has n_samples = 1, and nothing is left when that is left out of its "
                 "own corpus; fit on more."
             )
-        worst, n_failed = 0.0, 0
+        params, worst, n_failed = self._params_at_fit, 0.0, 0
         for start in range(0, len(inputs), self.batch_size):
             z = self._latents(inputs[start : start + self.batch_size])
             parts = self._row_blocks(len(z), effective_n_jobs(self.n_jobs))
@@ -234,9 +237,9 @@ class SimplExImportance(BaseExampleImportance):
                 delayed(self._problem.solve)(
                     z[part],
                     exclude=indices,
-                    n_keep=self.n_keep,
-                    tol=self.tol,
-                    max_iter=self.max_iter,
+                    n_keep=params.n_keep,
+                    tol=params.tol,
+                    max_iter=params.max_iter,
                 )
                 for part, indices in zip(parts, excluded, strict=True)
             )
@@ -248,8 +251,8 @@ class SimplExImportance(BaseExampleImportance):
                 yield rows, z[part], solution
         if n_failed:
             warn(
-                f"max_iter={self.max_iter} steps ended {n_failed} of {len(inputs)} samples early: "
-                f"the largest relative duality gap is {worst:.2g}, more than tol={self.tol:.2g}; "
+                f"max_iter={params.max_iter} steps ended {n_failed} of {len(inputs)} samples early: "
+                f"the largest relative duality gap is {worst:.2g}, more than tol={params.tol:.2g}; "
                 "raise max_iter or tol.",
                 ConvergenceWarning,
             )
@@ -268,8 +271,9 @@ class SimplExImportance(BaseExampleImportance):
             :math:`\| f(x) - \sum_n w_n f(x_n) \|`: small where the corpus can account for the
             sample.
         """
-        blocks = self._solutions(self._inputs(X))
-        parts = [z - solution.weights @ self.embedding_ for _, z, solution in blocks]
+        with self._door(X) as inputs:
+            blocks = self._solutions(inputs)
+            parts = [z - solution.weights @ self.embedding_ for _, z, solution in blocks]
         return np.linalg.norm(np.concatenate(parts), axis=1)
 
     def duality_gap(self, X):
@@ -288,7 +292,8 @@ class SimplExImportance(BaseExampleImportance):
             variance, if that is more). Where ``n_keep`` has left examples out, that is among
             weights for the others.
         """
-        return np.concatenate([s.gap for _, _, s in self._solutions(self._inputs(X))])
+        with self._door(X) as inputs:
+            return np.concatenate([s.gap for _, _, s in self._solutions(inputs)])
 
     # -- explaining by features ----------------------------------------------------------------
 

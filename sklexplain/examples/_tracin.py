@@ -152,6 +152,8 @@ class TracInImportance(BaseGradientImportance):
         self.random_state = random_state
         self.verbose = verbose
 
+    _keeps_results = False  # gradients are taken anew in every call
+
     def _check_params(self):
         super()._check_params()
         if self.n_projections is not None:
@@ -167,7 +169,7 @@ class TracInImportance(BaseGradientImportance):
             pass  # what cannot be differentiated is said now
 
     def _find_checkpoints(self, network):
-        given = self.checkpoints
+        given = self._params_at_fit.checkpoints
         if given is None:
             return [(None, 1.0 if network.net is None else float(network.net.lr))]
         if isinstance(given, CheckpointHistory):
@@ -176,7 +178,11 @@ class TracInImportance(BaseGradientImportance):
 
     @property
     def _projection(self):
-        return None if self.n_projections is None else (self.n_projections, self.seed_)
+        return (
+            None
+            if self._params_at_fit.n_projections is None
+            else (self._params_at_fit.n_projections, self.seed_)
+        )
 
     def _blocks(self, inputs, exclude_self=False):
         n_train, start, kept = len(self._corpus), 0, {}
@@ -208,14 +214,14 @@ class TracInImportance(BaseGradientImportance):
             :math:`\sum_t \eta_t \|\nabla L(x, \theta_t)\|^2`. Large for samples that the network
             had to learn by heart: outliers, or mislabelled where the loss uses labels.
         """
-        inputs = self._inputs(X)
-        out = np.zeros(len(inputs), dtype=self._dtype)
-        with self._gradients() as gradients:
-            for saved, lr in self._checkpoints:
-                with loaded(gradients.network.module, _weights(saved)):
-                    for rows, terms in gradients.blocks(inputs):
-                        out[rows] += lr * squared_norms(terms).cpu().numpy()
-        return out
+        with self._door(X) as inputs:
+            out = np.zeros(len(inputs), dtype=self._dtype)
+            with self._gradients() as gradients:
+                for saved, lr in self._checkpoints:
+                    with loaded(gradients.network.module, _weights(saved)):
+                        for rows, terms in gradients.blocks(inputs):
+                            out[rows] += lr * squared_norms(terms).cpu().numpy()
+            return out
 
     def __sklearn_clone__(self):
         """Clone the explainer; fitted estimators and checkpoints are kept."""

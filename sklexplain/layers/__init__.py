@@ -5,6 +5,7 @@ from ._buffer import activation_buffer, root_mean_square
 from ._linear_map import LinearMap
 from ._maps import SALIENCIES, check_grad_cam, layer_maps, unit_maps
 from ._points import CHANNELS_FIRST, CHANNELS_LAST, Point, entering, find_points, watching
+from ._recording import ancestors, depends, record
 from ._run import batch_axis, parse_path, pick, run_through, run_to, unknown_layer
 
 __all__ = [
@@ -16,14 +17,17 @@ __all__ = [
     "SALIENCIES",
     "activation_buffer",
     "aggregate",
+    "ancestors",
     "batch_axis",
     "check_aggregator",
     "check_grad_cam",
+    "depends",
     "entering",
     "find_points",
     "layer_maps",
     "parse_path",
     "pick",
+    "record",
     "root_mean_square",
     "run_through",
     "run_to",

@@ -8,6 +8,7 @@ from torch import nn
 
 from ..utils import warn
 from ._linear_map import LinearMap
+from ._recording import ancestors, depends, record
 from ._run import batch_axis, parse_path, pick, unknown_layer
 
 CHANNELS_FIRST = (
@@ -23,6 +24,7 @@ CHANNELS_LAST = (
     *(nn.RNNBase, nn.Linear, LinearMap, nn.LayerNorm, nn.MultiheadAttention, nn.Embedding),
     *(nn.EmbeddingBag, nn.RNNCellBase, nn.Bilinear),
 )
+_TELLING = (*CHANNELS_FIRST, *CHANNELS_LAST)
 _KINDS = (
     nn.modules.conv._ConvNd,
     nn.Linear,
@@ -133,7 +135,7 @@ class Points:
         return min(batch_size, max(MIN_BLOCK, most // self.row_bytes))
 
 
-def find_points(call, x, modules, *, layers=None, at="output"):
+def find_points(call, x, modules, *, layers=None, at="output", recordings=None):
     """Find layers in a network, by running it.
 
     Parameters
@@ -150,6 +152,8 @@ def find_points(call, x, modules, *, layers=None, at="output"):
     at : {"output", "input"}, default="output"
         Look at the layers' output or at what they are called with. A layer that is called several
         times is looked at in its last call.
+    recordings : list of Recording or None, default=None
+        Of two and of three samples, if there are any already; nothing is run then.
 
     Returns
     -------
@@ -174,7 +178,9 @@ def find_points(call, x, modules, *, layers=None, at="output"):
         candidates = _candidates(modules, at)
     else:
         candidates = [_requested(layer, modules, at) for layer in layers]
-    runs = [_run(call, _rows(x, n), candidates, modules, layers is None) for n in (2, 3)]
+    if recordings is None:
+        recordings = [record(call, _rows(x, n), modules.values()) for n in (2, 3)]
+    runs = [_run(recording, candidates, layers is None) for recording in recordings]
     if layers is None:
         candidates = _reached(candidates, runs)
     points = []
@@ -246,47 +252,51 @@ class _Run:
     used: set  # ids of candidates that the output depends on
 
 
-def _run(call, x, candidates, modules, lenient):
-    """Run the network and see which candidates were called, with what, and in which order."""
-    seen, order, kinds, handles, called, n_bytes = {}, {}, {}, [], [], [0]
+def _run(recording, candidates, lenient):
+    """Find in a recorded pass what every candidate returned (or was given) last, and when."""
+    seen, order, kinds = {}, {}, {}
+    known = ancestors(recording.output)
+    telling = [c for c in recording.calls if isinstance(c.module, _TELLING) and c.left is not None]
+    telling.sort(key=lambda call: -call.left)
+    for candidate in candidates:
+        calls = recording.of(candidate.module)
+        calls = [c for c in calls if candidate.at == "input" or c.left is not None]
+        tensor = _tensor_of(candidate, calls[-1], lenient) if calls else None
+        if tensor is None:
+            continue
+        last = calls[-1]
+        place = last.entered if candidate.at == "input" else last.left
+        seen[id(candidate)], order[id(candidate)] = tensor, place
+        before = [c.module for c in telling if c.left <= place]
+        kinds[id(candidate)] = [candidate.module, *before]
+    used = {key for key, tensor in seen.items() if depends(known, tensor)}
+    return _Run(seen, order, kinds, recording.output, recording.n_bytes, used)
 
-    def note(module, _inputs, _output):
-        if isinstance(module, (*CHANNELS_FIRST, *CHANNELS_LAST)):
-            called.append(module)
 
-    def look(candidate):
-        def keep(tensor):
-            seen[id(candidate)] = tensor
-            order[id(candidate)] = len(order_of_calls)
-            order_of_calls.append(id(candidate))
-            kinds[id(candidate)] = [candidate.module, *called[::-1]]
-
-        return keep
-
-    def pack(tensor):
-        n_bytes[0] += tensor.numel() * tensor.element_size()
-        return tensor
-
-    order_of_calls = []
-    unique = {id(m): m for m in modules.values()}.values()
-    buffers = [b for m in unique for b in m.buffers(recurse=False) if not b.requires_grad]
-    for module in unique:
-        handles.append(module.register_forward_hook(note))
-    watched = [(candidate, look(candidate)) for candidate in candidates]
+def _tensor_of(candidate, call, lenient):
+    """Activations that a candidate looks at in one call; None where it may be passed over."""
+    if candidate.at == "output":
+        where = call.output
+    elif call.args:
+        where = call.args if candidate.items else call.args[0]
+    else:
+        where = next(iter(call.kwargs.values()))
     try:
-        with (
-            torch.enable_grad(),
-            torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
-            watching(watched, lenient),
-        ):
-            z = call(entering(x, candidates))
-    finally:
-        for handle in handles:
-            handle.remove()
-        for buffer in buffers:
-            if buffer.requires_grad:  # a layer's input is a buffer
-                buffer.requires_grad_(False)
-    return _Run(seen, order, kinds, z, n_bytes[0], _depends(z, seen))
+        tensor = pick(where, candidate.items, candidate.name)
+        _check_floating(tensor, candidate.name)
+    except ValueError:
+        if lenient:
+            return None
+        raise
+    return tensor
+
+
+def _check_floating(tensor, name):
+    if not tensor.is_floating_point():
+        raise ValueError(
+            f"layer {name!r} has activations of dtype {tensor.dtype}, which have no gradient; look "
+            "at another layer, or at its output."
+        )
 
 
 def entering(x, points):
@@ -294,14 +304,6 @@ def entering(x, points):
     if x.is_floating_point() and not x.requires_grad and any(p.at == "input" for p in points):
         return x.detach().requires_grad_().clone()  # a network may write into it
     return x
-
-
-def _depends(z, seen):
-    """Keys of the tensors that z depends on."""
-    if not z.requires_grad or not seen:
-        return set()
-    gradients = torch.autograd.grad(z.sum(), list(seen.values()), allow_unused=True)
-    return {key for key, g in zip(seen, gradients, strict=True) if g is not None}
 
 
 def _described(candidate, runs):
@@ -348,7 +350,7 @@ def _channel_axis(candidate, tensor, batch, kinds):
 
 
 @contextmanager
-def watching(watched, lenient=False):
+def watching(watched):
     """Hand activations to functions during forward passes.
 
     What flows on is a copy, so that a later operation in place leaves the activation as it is.
@@ -357,8 +359,6 @@ def watching(watched, lenient=False):
     ----------
     watched : list of (Point, callable)
         The function is called with the activations, which require a gradient.
-    lenient : bool, default=False
-        Pass over layers whose output is no such tensor.
 
     Yields
     ------
@@ -368,19 +368,8 @@ def watching(watched, lenient=False):
 
     def hook(point, keep):
         def see(where):
-            try:
-                tensor = pick(where, point.items, point.name)
-            except ValueError:
-                if lenient:
-                    return where
-                raise
-            if not tensor.is_floating_point():
-                if lenient:
-                    return where
-                raise ValueError(
-                    f"layer {point.name!r} has activations of dtype {tensor.dtype}, which have no "
-                    "gradient; look at another layer, or at its output."
-                )
+            tensor = pick(where, point.items, point.name)
+            _check_floating(tensor, point.name)
             if not tensor.requires_grad:
                 # Set on the tensor itself where it may go elsewhere too, past this layer.
                 own = point.at == "output" or isinstance(tensor, nn.Parameter)

@@ -11,7 +11,8 @@ from ._fitted import (
 )
 from ._heads import named
 from ._modules import BlackBox, Chain, Stage, layer_table
-from ._representation import Representation
+from ._probe import Probe
+from ._representation import NotFiniteError, Representation, not_finite_text
 from ._resolve import named_steps, no_gradient_reason, torch_modules, unwrap
 from ._tap import LayerTap
 
@@ -28,6 +29,9 @@ __all__ = [
     "named",
     "named_steps",
     "no_gradient_reason",
+    "not_finite_text",
+    "NotFiniteError",
+    "Probe",
     "Representation",
     "shared_or_cloned",
     "Stage",

@@ -1,47 +1,63 @@
 """A representation: what an estimator makes of its input, as one function of tensors."""
 
 import copy
+import threading
+import weakref
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from sklearn.exceptions import NotFittedError
+from torch import nn
 
-from ..layers import (
-    CHANNELS_FIRST,
-    CHANNELS_LAST,
-    batch_axis,
-    find_points,
-    parse_path,
-    pick,
-    run_to,
-    unknown_layer,
-)
-from ..utils import check_columns_numeric
+from ..layers import find_points, parse_path, pick, run_to, unknown_layer
+from ..utils import check_columns_numeric, seeded
 from ._convert import Identity
 from ._heads import as_tensor, named, numpy_dtype
 from ._modules import BlackBox, Stage, first_step, layer_table, stages, without_link
+from ._probe import Probe, Prober, add_note, misfit
 from ._resolve import NoTorchForm, Parts, black_box, decompose, torch_modules, unwrap
 from ._session import checked_device, frozen
+from ._views import Pool, escapes, exact_attention, fingerprint, view_of
 
 # Measured on small convolutional, recurrent and dense encoders: larger blocks leave the cache,
 # smaller ones pay the overhead of a call.
 _CACHE_BYTES = 12 * 2**20
 _MIN_BLOCK = 128
 
-# What a network raises on an input that does not fit it.
-_NETWORK_ERRORS = (
-    *(ArithmeticError, AssertionError, AttributeError, LookupError, NotImplementedError),
-    *(RuntimeError, TypeError, ValueError),
-)
+
+class NotFiniteError(ValueError):
+    """The network returned NaN or infinity, in some row of a batch."""
+
+
+@dataclass
+class _Running:
+    """What one call runs: the modules of a view, or the networks themselves under their lock."""
+
+    chain: nn.Module
+    table: dict
+    bound: dict = field(default_factory=dict)
 
 
 class Representation:
     """What an estimator, or one of its layers, makes of samples: x in R^d to z in R^N.
 
+    Complete once it is constructed; nothing about it changes later. What is run is never the
+    estimator's network but a view of it (see `session`), so the estimator stays as it is, whoever
+    uses it meanwhile.
+
     Parameters
     ----------
     estimator : nn.Module or fitted estimator
         What is explained; never changed.
+    n_columns : int
+        Size of axis 1 of X.
+    X : ndarray or DataFrame or None, default=None
+        Validated samples in raw units, of which the first three are run; see `Prober`.
+    inputs : ndarray or None, default=None
+        Instead of X: samples at the entry of the torch path.
+    probe : Probe or None, default=None
+        Instead of both: what was learnt before, of the same estimator.
     layer : str or None, default=None
         Submodule whose output is the representation, as in ``named_modules()``, with ``[i]`` for
         an item of a tuple. None: what the estimator offers: ``transform``, else
@@ -60,23 +76,26 @@ class Representation:
 
     Attributes
     ----------
-    differentiable : bool
-        Whether gradients pass from the input to the representation, known after `probe`.
-    no_torch_form : str or None
-        The step that prevents it, known after `probe`.
+    probe : Probe
+        What a few passes have told.
     head : Head or None
         Preprocessing run as it is, before the torch path.
     input_dtype, output_dtype : torch.dtype
         Of the tensors at the torch path's entry, and of explanations.
-    n_units : int
-        N, known after `probe`.
     device : torch.device
         Where the network runs.
+    viewed : bool
+        Whether views are run. False: the network itself, in eval mode and under a lock.
+    obstacles : list of str
+        Why it is not viewed, where it is not.
 
     Raises
     ------
     ValueError
-        If the layer does not exist, or is asked for where there is no torch path.
+        If the layer does not exist, or is asked for where there is no torch path; if the network
+        cannot run on X, its output does not follow the samples one by one, or is not finite.
+    TypeError
+        If the network takes integers and was given other numbers, or returns labels.
     """
 
     @torch.inference_mode(False)  # else the buffers made here would take part in no gradient
@@ -85,6 +104,9 @@ class Representation:
         estimator,
         n_columns,
         *,
+        X=None,
+        inputs=None,
+        probe=None,
         layer=None,
         link=True,
         device=None,
@@ -97,24 +119,33 @@ class Representation:
         self.parameter = parameter
         self.seed = seed
         self._several, self._link = several, link
+        self._local = threading.local()
         try:
             parts = decompose(self.estimator, n_columns, layer if link else "")
             parts = parts if link else Parts(parts.head, without_link(parts.module))
         except NoTorchForm as error:
             parts = Parts(None, black_box(self.estimator, str(error)))
-        self.head, self.chain = parts.head, parts.module
-        self.no_torch_form = None
-        self._batch_axis = 0
-        self._in_place = True  # until the probe has seen that it is not
+        self.head, self._chain = parts.head, parts.module
         self._move(device)
-        self._boxes = [m for m in self.chain.modules() if isinstance(m, BlackBox)]
+        self._networks = list(torch_modules(self.estimator))
         self._find_layer()
         self._set_dtypes()
+        self._prepare_views()
+        self.probe, self.recordings, self._recorded_chain = probe, None, None
+        if probe is None:
+            self.probe = Probe(method=None if self._stage is None else self._stage.method)
+            inputs = self.inputs(X[:3]) if inputs is None else inputs
+            if inputs.ndim > 2 and not isinstance(self._entry, (Stage, BlackBox, Identity)):
+                raise misfit(inputs, "scikit-learn's steps take two dimensions")
+            prober = Prober(self, inputs)
+            prober.run()
+            self.recordings = prober.recordings
+            self._recorded_chain = prober.chain
 
     # -- construction --------------------------------------------------------------------------
 
     def _move(self, device):
-        networks = stages(self.chain)
+        networks = stages(self._chain)
         tensors = [t for net in networks for t in (*net.parameters(), *net.buffers())]
         self.device = tensors[0].device if tensors else torch.device("cpu")
         wanted = self.device if device is None else checked_device(device)
@@ -127,40 +158,85 @@ class Representation:
             )
         if networks and wanted != self.device:
             # Moving a module moves its parameters in place: the user's stays where it is.
-            self.chain = copy.deepcopy(self.chain).to(wanted)
+            self._chain = copy.deepcopy(self._chain).to(wanted)
             self.device = wanted
-        ours = set(self.chain.modules()).difference(*(net.modules() for net in networks))
+        ours = set(self._chain.modules()).difference(*(net.modules() for net in networks))
         for module in ours:
             for name, buffer in module._buffers.items():
                 module._buffers[name] = buffer.to(self.device)
 
     def _find_layer(self):
-        self._path = None
+        self._path, self._stage_name = None, None
         if self.layer is None:
             return
-        if isinstance(self.chain, BlackBox):
+        if self.is_black_box:
             raise ValueError(
-                f"{self.parameter}={self.layer!r} needs a network; {self.chain.reason} has no "
+                f"{self.parameter}={self.layer!r} needs a network; {self._chain.reason} has no "
                 f"torch form. Use {self.parameter}=None to explain what the estimator returns."
             )
         if not isinstance(self.layer, str):
             raise TypeError(f"{self.parameter}={self.layer!r} must be a string or None.")
         name, items = parse_path(self.layer)
-        table = layer_table(self.chain)
+        table = layer_table(self._chain)
         if name not in table:
             raise unknown_layer(name, table, self.parameter)
-        module, stage = table[name]
-        self._path = (module, items)
-        self._stage = stage
-        self._n_calls = 1
+        self._path = (name, items)
 
     def _set_dtypes(self):
         # Of numpy's dtypes: what it has not, a network gets from and gives as float32.
-        dtypes = [numpy_dtype(stage.dtype) for stage in stages(self.chain)]
-        self._entry = first_step(self.chain)
-        takes_inputs = isinstance(self._entry, Stage)
-        self.input_dtype = dtypes[0] if takes_inputs else torch.float64
+        dtypes = [numpy_dtype(stage.dtype) for stage in stages(self._chain)]
+        self._entry = first_step(self._chain)
+        self._float_dtype = dtypes[0] if self.enters_network else torch.float64
         self.output_dtype = dtypes[-1] if dtypes else torch.float64
+        self.lowest_is_single = any(
+            t.is_floating_point() and t.dtype != torch.float64
+            for t in (*self._chain.parameters(), *self._chain.buffers())
+        )
+
+    def _prepare_views(self):
+        """Find out whether views can stand for the networks."""
+        boxed = [m for net in self._networks for m in net.modules()]
+        ours = set(self._chain.modules())
+        self.obstacles = []
+        if self.boxes and any(module not in ours for module in boxed):
+            self.obstacles = [f"{self.boxes[0].reason} runs a network of its own"]
+        elif stages(self._chain):
+            view = view_of([self._chain])
+            self.obstacles = escapes(view)
+        self.viewed = not self.obstacles
+        self._pool = Pool([self._chain])
+        parts = [*self._chain.modules(), *boxed]
+        self._needs_switch = any(isinstance(m, (nn.MultiheadAttention, nn.RNNBase)) for m in parts)
+
+    def forget_recordings(self):
+        """Let go of the passes that it was probed with, once nobody needs to look at them."""
+        self.recordings = self._recorded_chain = None
+
+    def _recordings_now(self):
+        """Return the passes that were recorded with the modules of this very session, if there are any."""
+        return self.recordings if self.chain is self._recorded_chain else None
+
+    # -- what it is ----------------------------------------------------------------------------
+
+    @property
+    def is_black_box(self):
+        """Whether there is no torch path at all."""
+        return isinstance(self._chain, BlackBox)
+
+    @property
+    def enters_network(self):
+        """Whether inputs go into a network as they are."""
+        return isinstance(self._entry, Stage)
+
+    @property
+    def n_units(self):
+        """Number of entries of a sample's representation, N."""
+        return self.probe.n_units
+
+    @property
+    def no_torch_form(self):
+        """The step that no gradient passes, None if all let it."""
+        return self.probe.no_torch_form
 
     @property
     def differentiable(self):
@@ -170,71 +246,12 @@ class Representation:
     @property
     def takes_integers(self):
         """Whether the network takes integers, token numbers for example."""
-        return not self.input_dtype.is_floating_point
+        return self.probe.takes_integers or not self._float_dtype.is_floating_point
 
-    # -- probing -------------------------------------------------------------------------------
-
-    def probe(self, inputs):
-        """Run the network on a few samples, to learn its output's size and catch misfits early.
-
-        Parameters
-        ----------
-        inputs : ndarray of shape (n, *shape)
-            What `inputs` returned; the first three samples are used.
-
-        Returns
-        -------
-        self : Representation
-
-        Raises
-        ------
-        ValueError
-            If the network cannot run on them, or its output does not follow the samples.
-        TypeError
-            If the network takes integers and was given other numbers, or returns labels.
-        """
-        if inputs.ndim > 2 and not isinstance(self._entry, (Stage, BlackBox, Identity)):
-            raise self._misfit(inputs, "scikit-learn's steps take two dimensions")
-        rows = inputs[np.arange(3) % len(inputs)]
-        with self.session(), torch.no_grad():
-            if self._path is not None:
-                self._count_calls(rows)
-            outputs = [self._try(self._forward, rows[:n]) for n in (2, 3)]
-            outputs = [self._pick(output) for output in outputs]
-            what = "the network" if self.layer is None else f"layer {self.layer!r}"
-            self._batch_axis = batch_axis(*(tuple(output.shape) for output in outputs), what)
-            x = self.tensor(rows).clone()
-            self._in_place = False
-            self._forward(x)
-            self._in_place = x._version > 0
-        if outputs[0].is_complex():
-            raise TypeError("the network returns complex numbers; have it return real ones.")
-        self.n_units = outputs[0].numel() // 2
-        self._bytes_per_row = self._saved_bytes(rows)
-        return self
-
-    def _saved_bytes(self, rows):
-        """Bytes that a row keeps for the backward pass; finds out whether there is one."""
-        if self.takes_integers:
-            return 0
-        for box in self._boxes:
-            box.reached = False
-        sizes = []
-
-        def pack(tensor):
-            sizes[-1] += tensor.numel() * tensor.element_size()
-            return tensor
-
-        with self.session(), torch.enable_grad():
-            for n in (2, 3):
-                sizes.append(0)
-                with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-                    output = self._run(self.tensor(rows[:n]).clone().requires_grad_())
-        self.no_torch_form = next((box.reason for box in self._boxes if box.reached), None)
-        if self.no_torch_form is None and not output.requires_grad:
-            name = type(self.estimator).__name__ if self.layer is None else f"layer {self.layer!r}"
-            self.no_torch_form = f"{name}, whose output is detached from its input,"
-        return max(1, sizes[1] - sizes[0])
+    @property
+    def input_dtype(self):
+        """Dtype of the tensors at the torch path's entry."""
+        return torch.int64 if self.probe.takes_integers else self._float_dtype
 
     def block_rows(self, batch_size):
         """Return the number of rows to run at once: activations stay in the processor's cache.
@@ -251,62 +268,127 @@ class Representation:
         """
         if not self.differentiable or self.device.type != "cpu":
             return batch_size
-        return min(batch_size, max(_MIN_BLOCK, _CACHE_BYTES // self._bytes_per_row))
+        return min(batch_size, max(_MIN_BLOCK, _CACHE_BYTES // self.probe.bytes_per_row))
 
-    def _count_calls(self, rows):
-        def call(x):  # no further than the layer's network
-            return self.chain(x) if self._stage is None else run_to(self.chain, self._stage, x)
+    def fingerprint(self):
+        """Checksum of all weights of the estimator's networks, as they are now."""
+        return fingerprint(list(torch_modules(self.estimator)))
 
-        def count(x):
-            return run_to(call, self._path[0], x, None)[1]
+    # -- sessions ------------------------------------------------------------------------------
 
-        n_calls = self._try(count, rows)
-        if n_calls == 0 and self._stage is not None and self._stage.method != "forward":
-            self._stage.method = "forward"  # a decoder's layer is past the encoder
-            n_calls = self._try(count, rows)
-        if n_calls == 0:
-            raise ValueError(
-                f"{self.parameter}={self.layer!r} is never called when the network runs on this "
-                "input, so it has no activations; name a layer that is."
-            )
-        self._n_calls = n_calls
+    @contextmanager
+    def session(self):
+        """Context in which the network is run.
 
-    def _try(self, function, inputs):
-        """Run on numbers as they are; where a network fails on them, on integers."""
-        try:
-            return function(self.tensor(inputs).clone())
-        except NotFittedError:
-            raise
-        except _NETWORK_ERRORS as error:
-            if self._boxes and not stages(self.chain):
-                raise
-            if self.takes_integers or not isinstance(self._entry, Stage):
-                raise self._misfit(inputs, error) from error
-            return self._try_integers(function, inputs, error)
+        A view of it is taken out of a pool, in eval mode and without gradients of weights: every
+        call that runs has its own, so no lock is held. A call that fails does not put its view
+        back. Where the network cannot be viewed, it runs itself, one call at a time, and is put
+        back into the state it was in.
 
-    def _try_integers(self, function, inputs, error):
-        dtype, self.input_dtype = self.input_dtype, torch.int64
-        self._entry.takes_integers = True
-        given = np.issubdtype(inputs.dtype, np.integer)
-        try:
-            result = function(self.tensor(inputs))
-        except _NETWORK_ERRORS as second:
-            self.input_dtype, self._entry.takes_integers = dtype, False
-            message = f"{error}; as integers: {second}" if given else error
-            raise self._misfit(inputs, message) from error
-        if not given:
-            raise TypeError(
-                f"the network takes integers (token numbers, for example) but X has dtype "
-                f"{inputs.dtype}; pass X.astype('int64')."
-            ) from error
-        return result
+        Yields
+        ------
+        None
 
-    def _misfit(self, inputs, error):
-        shape = ("n", *inputs.shape[1:])
-        return ValueError(
-            f"the network could not run on X of shape ({', '.join(map(str, shape))}): {error}. "
-            "X must have the shape the network takes; axes are never swapped."
-        )
+        Notes
+        -----
+        Modules of a session are not those of another: keep names, and ask `module` for them.
+        """
+        if self._running() is not None:
+            yield
+            return
+        with self._modes():
+            view = self._pool.take() if self.viewed else None
+            if view is None:
+                running = _Running(self._chain, layer_table(self._chain))
+            else:
+                running = self._running_view(view)
+            running.chain.apply(self._set_stage)
+            # Weakly: an interrupt while this ends must not leave a session open.
+            self._local.running = weakref.ref(running)
+            try:
+                yield
+            finally:
+                self._local.running = None
+            if view is not None:
+                self._pool.give(view)
+
+    def _running_view(self, view):
+        """Modules of a view by their names in the original, made once a view."""
+        running = vars(view).get("running")
+        if running is None:
+            table = {
+                name: (view.of(module), None if stage is None else view.of(stage))
+                for name, (module, stage) in layer_table(self._chain).items()
+            }
+            running = vars(view)["running"] = _Running(view.modules[0], table)
+        return running
+
+    @contextmanager
+    def _modes(self):
+        draws = self.probe is not None and self.probe.draws
+        with (
+            nullcontext() if self.viewed else frozen([*self._networks, self._chain]),
+            exact_attention([self._chain, *self._networks], self.device)
+            if self._needs_switch
+            else nullcontext(),
+            torch.inference_mode(False),
+            torch.autocast(self.device.type, enabled=False),
+            seeded(self.seed, self.device) if draws else nullcontext(),
+        ):
+            yield
+
+    def _set_stage(self, module):
+        if isinstance(module, Stage):
+            module.takes_integers = self.takes_integers
+
+    def _running(self):
+        reference = getattr(self._local, "running", None)
+        return None if reference is None else reference()
+
+    def _in_session(self):
+        running = self._running()
+        if running is None:
+            raise RuntimeError("a network is run inside of representation.session() only.")
+        return running
+
+    @property
+    def chain(self):
+        """The torch path: that of the session, and outside of one that of the estimator itself."""
+        running = self._running()
+        return self._chain if running is None else running.chain
+
+    def module(self, name):
+        """Return the session's module of a name, as in `layer_table`.
+
+        Parameters
+        ----------
+        name : str
+            Without items.
+
+        Returns
+        -------
+        module : nn.Module
+        """
+        return self._in_session().table[name][0]
+
+    def bound(self, points):
+        """Return points with the session's modules.
+
+        Parameters
+        ----------
+        points : Points
+            Without modules, as `points` returns them.
+
+        Returns
+        -------
+        points : Points
+        """
+        running = self._in_session()
+        found = running.bound.get(id(points))
+        if found is None or found[0] is not points:
+            parts = [replace(p, module=self.module(parse_path(p.name)[0])) for p in points]
+            found = running.bound[id(points)] = points, replace(points, points=tuple(parts))
+        return found[1]
 
     # -- running -------------------------------------------------------------------------------
 
@@ -349,14 +431,44 @@ class Representation:
         return as_tensor(np.asarray(inputs)).to(self.device, self.input_dtype)
 
     def _forward(self, x):
-        """Run as far as needed; return what came out as it is."""
-        if self._in_place:
+        """Run as far as needed; what came is returned as it is."""
+        if self.probe.in_place:
             x = x.clone()
+        chain = self.chain
         if self._path is None:
-            return self.chain(x)
-        return run_to(self.chain, self._path[0], x, self._n_calls)[0]
+            return chain(x)
+        return run_to(chain, self.layer_module, x, self.probe.n_calls)[0]
 
-    def _pick(self, output):
+    @property
+    def layer_module(self):
+        """The session's module whose output is the representation."""
+        return self.module(self._path[0])
+
+    @property
+    def _stage(self):
+        """The network that the layer belongs to, None where it is a step of ours."""
+        if self._path is None:
+            return None
+        running = self._running()
+        table = layer_table(self._chain) if running is None else running.table
+        return table[self._path[0]][1]
+
+    @property
+    def boxes(self):
+        """The black boxes of the torch path."""
+        return [m for m in self.chain.modules() if isinstance(m, BlackBox)]
+
+    def run_to_stage(self, x):
+        """Run to the end of the network that the layer belongs to; all of it without a layer."""
+        stage = self._stage
+        if stage is None:
+            return self.chain(x)
+        if self.probe.method is not None:
+            stage.method = self.probe.method
+        return run_to(self.chain, stage, x)[0]
+
+    def picked(self, output):
+        """Take the one tensor that is the representation, in a dtype that numpy has."""
         while self._several and isinstance(output, (tuple, list)) and output:
             output = output[0]
         if not isinstance(output, torch.Tensor) and not self._link:
@@ -364,16 +476,42 @@ class Representation:
                 f"the network returns {type(output).__name__}, not one tensor; wrap it in a module "
                 "whose forward returns the part that is meant."
             )
-        return pick(output, () if self._path is None else self._path[1], self.layer or "")
-
-    def _run(self, x):
-        output = self._pick(self._forward(x))
+        output = pick(output, () if self._path is None else self._path[1], self.layer or "")
         return output.to(numpy_dtype(output.dtype, self.output_dtype))
+
+    def run(self, x):
+        """Run a batch, unchecked, with the axes that the network gives."""
+        return self.picked(self._forward(x))
 
     def __call__(self, x):
         """Representation of a batch: (b, *shape) to (b, N), differentiable where it can be."""
-        output = self._run(x)
-        return output.movedim(self._batch_axis, 0).reshape(len(x), -1)
+        try:
+            output = self.run(x)
+        except Exception as error:
+            add_note(error, tuple(x.shape))
+            raise
+        z = output.movedim(self.probe.batch_axis, 0).reshape(len(x), -1)
+        self.check_finite(z)
+        return z
+
+    def check_finite(self, z):
+        """Raise if the output of a batch is not finite.
+
+        Parameters
+        ----------
+        z : torch.Tensor of shape (b, N)
+
+        Raises
+        ------
+        NotFiniteError
+            Naming the first row.
+        """
+        total = z.detach().sum()  # one pass over the numbers; a sum of finite ones may overflow
+        if torch.isfinite(total):
+            return
+        bad = ~torch.isfinite(z.detach()).all(dim=1)
+        if bad.any():
+            raise NotFiniteError(not_finite_text(f"sample {int(bad.nonzero()[0, 0])}"))
 
     def activations(self, inputs, batch_size):
         """Representations of all samples, a batch at a time.
@@ -389,12 +527,35 @@ class Representation:
         -------
         z : ndarray of shape (n, N)
         """
+        parts = []
         with self.session(), torch.no_grad():
-            parts = [
-                self(self.tensor(inputs[i : i + batch_size])).to(self.output_dtype).cpu().numpy()
-                for i in range(0, len(inputs), batch_size)
-            ]
+            for i in range(0, len(inputs), batch_size):
+                z = self(self.tensor(inputs[i : i + batch_size]))
+                parts.append(z.to(self.output_dtype).cpu().numpy())
         return np.concatenate(parts)
+
+    def not_finite_sample(self, inputs, batch_size):
+        """Find the first sample whose representation is not finite; None if all are.
+
+        Parameters
+        ----------
+        inputs : ndarray of shape (n, *shape)
+            What `inputs` returned.
+        batch_size : int
+            Most samples in the network at once.
+
+        Returns
+        -------
+        position : int or None
+        """
+        with self.session(), torch.no_grad():
+            for i in range(0, len(inputs), batch_size):
+                x = self.tensor(inputs[i : i + batch_size])
+                z = self.run(x).movedim(self.probe.batch_axis, 0).reshape(len(x), -1)
+                bad = ~torch.isfinite(z).all(dim=1)
+                if bad.any():
+                    return i + int(bad.nonzero()[0, 0])
+        return None
 
     def points(self, inputs, layers=None, at="output"):
         """Find layers whose activations the representation is built of.
@@ -402,7 +563,7 @@ class Representation:
         Parameters
         ----------
         inputs : ndarray of shape (n, *shape)
-            What `inputs` returned; the first three samples are used.
+            What `inputs` returned; the first three samples are run if they have to be.
         layers : list of str or None, default=None
             See `find_points`.
         at : {"output", "input"}, default="output"
@@ -411,40 +572,22 @@ class Representation:
         Returns
         -------
         points : Points
+            Without modules; see `bound`.
         """
-        modules = {name: module for name, (module, _) in layer_table(self.chain).items()}
         with self.session():
-            x = self.tensor(inputs[:3]).clone()
-            return find_points(self, x, modules, layers=layers, at=at)
+            modules = {name: module for name, (module, _) in self._in_session().table.items()}
+            x = self.tensor(inputs[:3])
+            recordings = self._recordings_now()
+            points = find_points(self, x, modules, layers=layers, at=at, recordings=recordings)
+        return replace(points, points=tuple(replace(p, module=None) for p in points))
 
-    def channel_axis(self, ndim):
-        """Axis of a sample's array that holds channels, None if there is no telling.
 
-        Parameters
-        ----------
-        ndim : int
-            Number of dimensions of X, samples included.
-
-        Returns
-        -------
-        axis : int or None
-            Counted in one sample's array: images have their channels at 0; for series the
-            network's first layer tells.
-        """
-        if ndim == 4:
-            return 0
-        if ndim != 3:
-            return None
-        for module in self.chain.modules():
-            if isinstance(module, CHANNELS_FIRST):
-                return 0
-            if isinstance(module, CHANNELS_LAST):
-                return 1
-        return None
-
-    def session(self):
-        """Context in which the network is run: eval mode, no parameter gradients; all restored."""
-        return frozen([*torch_modules(self.estimator), self.chain], self.device, self.seed)
+def not_finite_text(where):
+    """Words of the error about an output that is not finite."""
+    return (
+        f"the network's output is not finite (NaN or infinity) for {where}; check its weights, and "
+        "whether X has the scale that it was trained on."
+    )
 
 
 def _as_numbers(X):

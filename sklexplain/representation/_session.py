@@ -1,42 +1,34 @@
-"""The state that networks run in, and putting everything back afterwards."""
+"""Running networks that cannot be viewed, and putting everything back; where networks run."""
 
 import threading
 from contextlib import contextmanager
 
 import torch
-from torch import nn
 
 # Modes and gradient flags are switched on shared modules: one thread at a time.
 _LOCK = threading.RLock()
 
 
 @contextmanager
-def frozen(modules, device, seed):
+def frozen(modules):
     """Run networks in eval mode without parameter gradients, and put everything back after.
 
     Parameters
     ----------
     modules : list of nn.Module
         The networks.
-    device : torch.device
-        Where they run.
-    seed : int
-        Seed of the generators inside, for networks that draw even in eval mode.
 
     Yields
     ------
     None
     """
     parts = {id(m): m for module in modules for m in module.modules()}.values()
-    cuda = [device] if device.type == "cuda" else []
-    with _LOCK, _as_found(parts), _one_arithmetic(parts, device):
+    with _LOCK, _as_found(parts):
         for part in parts:
             part.training = False
             for parameter in part.parameters(recurse=False):
                 parameter.requires_grad_(False)
-        with torch.random.fork_rng(devices=cuda):
-            _seed(cuda, seed)
-            yield
+        yield
 
 
 @contextmanager
@@ -60,33 +52,6 @@ def _as_found(parts):
                     module._buffers[name] = buffer
                 if buffer is not None and not torch.equal(buffer, value):
                     buffer.copy_(value)
-
-
-@contextmanager
-def _one_arithmetic(parts, device):
-    """Compute alike with gradients and without, and whatever the caller's context is."""
-    recurrent = any(isinstance(m, nn.RNNBase) for m in parts)
-    cudnn = torch.backends.cudnn
-    enabled, fast_path = cudnn.enabled, torch.backends.mha.get_fastpath_enabled()
-    try:
-        # Attention's fast path is taken without gradients only.
-        torch.backends.mha.set_fastpath_enabled(False)
-        if recurrent and device.type == "cuda":
-            cudnn.enabled = False  # it refuses a backward pass of recurrent layers in eval mode
-        with torch.inference_mode(False), torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast_path)
-        if cudnn.enabled != enabled:
-            cudnn.enabled = enabled
-
-
-def _seed(cuda, seed):
-    # torch.manual_seed would reseed every device, also those that are not put back.
-    torch.default_generator.manual_seed(seed)
-    for device in cuda:
-        index = torch.cuda.current_device() if device.index is None else device.index
-        torch.cuda.default_generators[index].manual_seed(seed)
 
 
 def checked_device(device):

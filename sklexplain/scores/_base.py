@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from ..base import BaseExplainer
 from ..layers import AGGREGATORS, SALIENCIES, check_grad_cam, unit_maps
-from ..utils import check_choice, check_positive_int
+from ..utils import check_choice, check_positive_int, kept_rows, numpy_dtype_of
 from ._sampling import draw_units, standard_error, t_quantile
 
 
@@ -23,7 +23,7 @@ class LayerScorer(BaseExplainer):
 
     def _explained(self):
         # The layers are where that is looked at.
-        return {"layer": self.output}
+        return {"layer": self._params_at_fit.output}
 
     def _check_params(self):
         super()._check_params()
@@ -47,14 +47,14 @@ class LayerScorer(BaseExplainer):
 
     def _fit(self, inputs, y):
         self._points = self._find_points(inputs)
-        check_grad_cam(self._points, self.saliency)
+        check_grad_cam(self._points, self._params_at_fit.saliency)
         self.layers_ = self._layer_names()
         self.n_units_ = self._points.n_units
-        self._sample = None  # all units
-        if self.n_units is not None and self.n_units < self.n_units_:
+        self._drawn = None  # all units
+        if self._params_at_fit.n_units is not None and self._params_at_fit.n_units < self.n_units_:
             rng = np.random.default_rng([self.seed_, 1])
-            self._sample = draw_units(self.n_units_, self.n_units, rng)
-        self._fit_inputs = inputs
+            self._drawn = draw_units(self.n_units_, self._params_at_fit.n_units, rng)
+        self._fit_inputs = kept_rows(inputs, self.seed_)
         self._fit_interval = None
         self._fit_scorer(inputs)
 
@@ -63,8 +63,8 @@ class LayerScorer(BaseExplainer):
 
     def _find_points(self, inputs):
         representation = self._representation
-        layers = None if self.layers is None else list(self.layers)
-        points = representation.points(inputs, layers, self.at)
+        layers = None if self._params_at_fit.layers is None else list(self._params_at_fit.layers)
+        points = representation.points(inputs, layers, self._params_at_fit.at)
         if len(points):
             return points
         if representation.no_torch_form is not None:
@@ -81,35 +81,23 @@ class LayerScorer(BaseExplainer):
         )
 
     def _layer_names(self):
-        if self.layers is not None:
-            return list(self.layers)
+        if self._params_at_fit.layers is not None:
+            return list(self._params_at_fit.layers)
         # The output of a recurrent layer, its item 0, goes by the layer's name.
         return [p.name.removesuffix("[0]") if p.items == (0,) else p.name for p in self._points]
 
     # -- scores --------------------------------------------------------------------------------
 
-    def transform(self, X):
+    def _transform(self, inputs):
         """Score every sample at every layer.
-
-        Parameters
-        ----------
-        X : array-like, DataFrame or tensor of shape (n_samples, ...)
-            Samples, of the shape given to ``fit``.
 
         Returns
         -------
         scores : ndarray of shape (n_samples, n_layers)
             Of the network's dtype. With ``set_output``, a DataFrame with columns named by layer.
-
-        Raises
-        ------
-        NotFittedError
-            If called before ``fit``.
-        ValueError
-            If X does not have the fitted shape or holds NaN or infinity.
         """
-        dtype = str(self._representation_of_fitted().output_dtype).removeprefix("torch.")
-        return self._scores(self._inputs(X))[0].astype(dtype)
+        dtype = numpy_dtype_of(self._representation.output_dtype)
+        return self._scores(inputs)[0].astype(dtype)
 
     def score_samples(self, X):
         """Mean over the layers of every sample's scores.
@@ -123,7 +111,8 @@ class LayerScorer(BaseExplainer):
         -------
         scores : ndarray of shape (n_samples,)
         """
-        return self._scores(self._inputs(X))[0].mean(axis=1)
+        with self._door(X) as inputs:
+            return self._scores(inputs)[0].mean(axis=1)
 
     def score(self, X, y=None):
         """Score the representation on samples; needs no labels.
@@ -140,7 +129,8 @@ class LayerScorer(BaseExplainer):
         score : float
             See the class; higher is better.
         """
-        return float(self._overall(self._scores(self._inputs(X)).mean(axis=1))[0])
+        with self._door(X) as inputs:
+            return float(self._overall(self._scores(inputs).mean(axis=1))[0])
 
     def confidence_interval(self, X, level=0.95):
         """Where the score of all output units lies, told from the random ones that were used.
@@ -168,28 +158,26 @@ class LayerScorer(BaseExplainer):
         """
         if not 0 < level < 1:
             raise ValueError(f"level={level!r} must be between 0 and 1, for example 0.95.")
-        return self._interval(self._inputs(X), level)
+        with self._door(X) as inputs:
+            return self._interval(inputs, level)
 
     @property
     def standard_error_(self):
         """Standard error of `score` on the data given to ``fit``, from drawing units at random."""
         check_is_fitted(self)
         if self._fit_interval is None:
-            self._fit_interval = self._interval(self._fit_inputs, 0.95)
+            with self._inside(self._fit_inputs):
+                self._fit_interval = self._interval(self._fit_inputs, 0.95)
         return self._fit_interval.standard_error
-
-    def _representation_of_fitted(self):
-        check_is_fitted(self)
-        return self._representation
 
     def _interval(self, inputs, level):
         layers = self._scores(inputs, halves=True).mean(axis=1)  # (1 + n_halves, n_layers)
         overall = self._overall(layers)
         quantile, errors = 0.0, np.zeros(layers.shape[1] + 1)
         values = np.append(layers, overall[:, None], axis=1)
-        if self._sample is not None:
-            quantile = t_quantile(self._sample, level)
-            errors = standard_error(values[0], values[1:], self._sample)
+        if self._drawn is not None:
+            quantile = t_quantile(self._drawn, level)
+            errors = standard_error(values[0], values[1:], self._drawn)
         low, high = values[0] - quantile * errors, values[0] + quantile * errors
         return Bunch(
             score=float(overall[0]),
@@ -225,23 +213,23 @@ class LayerScorer(BaseExplainer):
         """Return the number of samples in a batch."""
         rows = self._points.block_rows(self.batch_size, self._representation.device)
         # The maps of all units that were drawn are there at once.
-        return rows if self._sample is None else max(1, rows // len(self._sample.units))
+        return rows if self._drawn is None else max(1, rows // len(self._drawn.units))
 
     def _subsets(self, halves):
         """Positions among the units that are used: all of them, then each half."""
-        if self._sample is None:
+        if self._drawn is None:
             return None
-        return [slice(None), *(self._sample.halves if halves else ())]
+        return [slice(None), *(self._drawn.halves if halves else ())]
 
     def _unit_blocks(self, x):
         """Blocks of channel-aggregated maps of the units that are used, (k, b, n_positions)."""
         blocks = unit_maps(
             self._representation,
-            self._points,
+            self._representation.bound(self._points),
             x,
-            saliency=self.saliency,
-            channel_agg=self.channel_agg,
-            units=None if self._sample is None else self._sample.units,
+            saliency=self._params_at_fit.saliency,
+            channel_agg=self._params_at_fit.channel_agg,
+            units=None if self._drawn is None else self._drawn.units,
             rows=self.batch_size,
         )
         for _, maps in blocks:

@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-from sklearn.utils.validation import check_is_fitted
 
 from ..layers import aggregate, layer_maps
 from ..utils import check_choice, check_positive_int, warn
@@ -167,12 +166,19 @@ class NoiseScorer(LayerScorer):
         check_choice("noise", self.noise, NOISES)
         check_positive_int("n_noise", self.n_noise)
 
+    _keeps_results = True
+
     def _fit_scorer(self, inputs):
         rng = np.random.default_rng([self.seed_, 0])
-        noise = noise_inputs(self.noise, inputs, 2 * self.n_noise, rng)
+        noise = noise_inputs(
+            self._params_at_fit.noise, inputs, 2 * self._params_at_fit.n_noise, rng
+        )
         batches = [_scaled(maps) for maps in self._map_batches(noise, halves=True)]
         self._noise_maps = [torch.cat(maps, dim=1) for maps in zip(*batches, strict=True)]
-        pairs = [(maps[:, : self.n_noise], maps[:, self.n_noise :]) for maps in self._noise_maps]
+        pairs = [
+            (maps[:, : self._params_at_fit.n_noise], maps[:, self._params_at_fit.n_noise :])
+            for maps in self._noise_maps
+        ]
         self._benchmarks = _as_array([noise_scores(x, y).mean(dim=-1) for x, y in pairs])
         self.benchmark_ = self._benchmarks[0]
         self._noise_maps = [first.cpu().numpy() for first, _ in pairs]
@@ -181,11 +187,11 @@ class NoiseScorer(LayerScorer):
 
     def _warn_if_sparse(self, inputs):
         """Warn where the units that were drawn leave most positions without any of them."""
-        if self._sample is None:
+        if self._drawn is None:
             return
         representation = self._representation
         with representation.session():
-            maps = self._sampled_maps(representation.tensor(inputs[:_SPARSITY_SAMPLES]))
+            maps = self._drawnd_maps(representation.tensor(inputs[:_SPARSITY_SAMPLES]))
         for name, point, m in zip(self.layers_, self._points, maps, strict=True):
             n_units = (m != 0).double().mean().item() * len(m)  # at a position
             if n_units < 1 and not self._is_known(point):
@@ -220,25 +226,27 @@ class NoiseScorer(LayerScorer):
         if subsets is None:
             maps = layer_maps(
                 self._representation,
-                self._points,
+                self._representation.bound(self._points),
                 x,
-                saliency=self.saliency,
-                channel_agg=self.channel_agg,
-                unit_agg=self.unit_agg,
+                saliency=self._params_at_fit.saliency,
+                channel_agg=self._params_at_fit.channel_agg,
+                unit_agg=self._params_at_fit.unit_agg,
                 rows=self.batch_size,
             )
             return [m.flatten(1)[None] for m in maps]
         layers = []
-        for point, maps in zip(self._points, self._sampled_maps(x), strict=True):
+        for point, maps in zip(self._points, self._drawnd_maps(x), strict=True):
             if self._is_known(point):
                 layers.append(self._output_map(x).expand(len(subsets), -1, -1))
                 continue
-            layers.append(torch.stack([aggregate(maps[s], self.unit_agg, 0) for s in subsets]))
+            layers.append(
+                torch.stack([aggregate(maps[s], self._params_at_fit.unit_agg, 0) for s in subsets])
+            )
         return layers
 
     def _is_known(self, point):
         """Tell whether a layer is the output itself, where the map of all units is known."""
-        aggregators = (self.channel_agg, self.unit_agg)
+        aggregators = (self._params_at_fit.channel_agg, self._params_at_fit.unit_agg)
         return point.is_output and not point.has_channels and not any(map(callable, aggregators))
 
     def _output_map(self, x):
@@ -248,9 +256,11 @@ class NoiseScorer(LayerScorer):
         needed, and a part of the units would leave the other positions at 0.
         """
         z = self._representation(x)
-        z = z if self.saliency == "activation_x_gradient" else torch.ones_like(z)
-        z = aggregate(z[None], self.channel_agg, 0)
-        return {"mean": z, "abs": z.abs(), "var": z.square(), "skew": z.sign()}[self.unit_agg]
+        z = z if self._params_at_fit.saliency == "activation_x_gradient" else torch.ones_like(z)
+        z = aggregate(z[None], self._params_at_fit.channel_agg, 0)
+        return {"mean": z, "abs": z.abs(), "var": z.square(), "skew": z.sign()}[
+            self._params_at_fit.unit_agg
+        ]
 
     # -- drift ---------------------------------------------------------------------------------
 
@@ -281,13 +291,13 @@ class NoiseScorer(LayerScorer):
             If there is no such method, or ``"distance"`` has fewer than 20 fitted samples.
         """
         check_choice("method", method, ("relative", "distance"))
-        inputs = self._inputs(X)
-        if method == "distance":
-            reference = self._reference()
-            return reference.distances(self._drift_features(inputs))
-        if self._fit_mean is None:
-            self._fit_mean = self._scores(self._fit_inputs)[0].mean()
-        scores = self._scores(inputs)[0].mean(axis=1)
+        with self._door(X) as inputs:
+            if method == "distance":
+                reference = self._reference()
+                return reference.distances(self._drift_features(inputs))
+            if self._fit_mean is None:
+                self._fit_mean = self._scores(self._fit_inputs)[0].mean()
+            scores = self._scores(inputs)[0].mean(axis=1)
         if self._fit_mean == 0:
             raise ValueError(
                 "every fitted sample has a noise score of 0 at every layer, which nothing can be "
@@ -318,11 +328,9 @@ class NoiseScorer(LayerScorer):
         -----
         Data that the network was trained on need not be like new data to it: fit on held-out data.
         """
-        return self._reference_after_check().p_values(self.drift(X, method="distance"))
-
-    def _reference_after_check(self):
-        check_is_fitted(self)
-        return self._reference()
+        with self._door(X) as inputs:
+            reference = self._reference()
+            return reference.p_values(reference.distances(self._drift_features(inputs)))
 
     def _reference(self):
         """Return what drift is measured against; it is computed when first asked for."""

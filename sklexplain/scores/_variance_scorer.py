@@ -151,12 +151,12 @@ class VarianceScorer(LayerScorer):
 
     def _batch_scores(self, x, subsets):
         if subsets is None:
-            layers = [UnitVariance(self.threshold) for _ in self._points]
+            layers = [UnitVariance(self._params_at_fit.threshold) for _ in self._points]
             for maps in self._unit_blocks(x):
                 for layer, m in zip(layers, maps, strict=True):
                     layer.add(m)
             return _as_array([layer.scores()[None] for layer in layers])
-        return _as_array([self._sampled(maps, subsets) for maps in self._sampled_maps(x)])
+        return _as_array([self._drawnd(maps, subsets) for maps in self._drawnd_maps(x)])
 
     def _sampled(self, maps, subsets):
         """Estimate the variance over all N units from each subset of n of them: (n_subsets, b)."""
@@ -164,7 +164,7 @@ class VarianceScorer(LayerScorer):
         for row, subset in zip(member, subsets, strict=True):
             row[subset] = 1
         n, total = member.sum(dim=1)[:, None], self.n_units_
-        population = subset_variances(maps, member, self.threshold)
+        population = subset_variances(maps, member, self._params_at_fit.threshold)
         return (population * (n / (n - 1) * (total - 1) / total)).clamp(max=0.25)
 
 

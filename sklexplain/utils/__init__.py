@@ -2,7 +2,8 @@
 
 from ._checks import check_encode, check_numbers, encoded
 from ._messages import did_you_mean, n_shape, numpy_dtype_of, warn
-from ._random import draw_seed, seeded
+from ._owning import own_arrays
+from ._random import draw_seed, kept_rows, seeded
 from ._scores import harmonic_mean
 from ._validation import (
     as_array_like,
@@ -27,8 +28,10 @@ __all__ = [
     "draw_seed",
     "encoded",
     "harmonic_mean",
+    "kept_rows",
     "n_shape",
     "numpy_dtype_of",
+    "own_arrays",
     "seeded",
     "validate_X",
     "warn",

@@ -25,6 +25,29 @@ def draw_seed(random_state):
     return int(check_random_state(random_state).randint(2**31 - 1))
 
 
+def kept_rows(inputs, seed, most=1000):
+    """Copy the samples that are kept for what is computed later: all, or a random subset.
+
+    Parameters
+    ----------
+    inputs : ndarray of shape (n, ...)
+        Samples.
+    seed : int
+        Of the draw.
+    most : int, default=1000
+        Largest number kept.
+
+    Returns
+    -------
+    rows : ndarray of shape (min(n, most), ...)
+        In their order.
+    """
+    if len(inputs) <= most:
+        return inputs.copy()
+    chosen = np.random.default_rng([seed, 3]).choice(len(inputs), most, replace=False)
+    return inputs[np.sort(chosen)]
+
+
 @contextmanager
 def seeded(seed, device="cpu"):
     """Seed torch's generators inside a with block; they are as before afterwards.

@@ -1,0 +1,218 @@
+"""What a view of a network still reaches of the original: found by a walk, not by running it."""
+
+import collections
+import functools
+import sys
+import types
+import weakref
+
+import numpy as np
+import torch
+from torch import nn
+
+# Their objects lead everywhere (loggers, optimizers, trainers) and forward never goes there.
+_NOT_WALKED = frozenset(
+    ("torch", "torchvision", "numpy", "logging", "threading", "asyncio", "multiprocessing")
+    + ("lightning", "pytorch_lightning", "lightning_fabric", "concurrent", "_thread", "builtins")
+)
+# Their classes and functions hold no user's modules.
+_FOREIGN = _NOT_WALKED | sys.stdlib_module_names | {"scipy", "sklearn", "pandas", "skorch"}
+_SKIPPED_NAMES = frozenset(("_trainer", "_fabric"))  # Lightning's: lead back, never in forward
+
+# They run the original through what they have registered elsewhere.
+_NOT_VIEWABLE = frozenset(
+    ("DistributedDataParallel", "FullyShardedDataParallel", "FSDPModule", "DeepSpeedEngine")
+)
+_LEAVES = (bool, int, float, complex, str, bytes, type(None), torch.Tensor, type)
+_MOST = 200_000  # objects looked at
+
+
+def escapes(view):
+    """Find what a view reaches beside its own modules.
+
+    Parameters
+    ----------
+    view : View
+        Made by `view_of`.
+
+    Returns
+    -------
+    reasons : list of str
+        Why the view cannot stand for its original: each names a module that is not the view's and
+        the attributes that lead to it, or a part that cannot be viewed. Empty: it can.
+    """
+    walk = _Walk(view.parts())
+    for i, root in enumerate(view.modules):
+        walk.push(root, f"modules[{i}]")
+    walk.run()
+    return [*view.problems, *walk.reasons]
+
+
+class _Walk:
+    """Objects still to be looked at, and those seen."""
+
+    def __init__(self, parts):
+        self.ours = {id(part) for part in parts}
+        self.seen = {}  # id of an object: the object, so that no other gets its id
+        self.todo = collections.deque()
+        self.members = {}  # slots of classes
+        self.reasons = []
+
+    def push(self, value, path):
+        if not isinstance(value, _LEAVES) and id(value) not in self.seen:
+            self.seen[id(value)] = value
+            self.todo.append((value, path))
+
+    def run(self):
+        while self.todo:
+            if len(self.seen) > _MOST:
+                self.reasons.append(f"more than {_MOST} objects hang on the network")
+                return
+            value, path = self.todo.popleft()
+            self.look(value, path)
+
+    def look(self, value, path):
+        """Push what a value holds; for a module that is not the view's, say so."""
+        kind = type(value)
+        if issubclass(kind, nn.Module):
+            self.module(value, path)
+            return
+        for kinds, look in _LOOKS:
+            if issubclass(kind, kinds):
+                look(self, value, path)
+                return
+        if kind.__name__ == "_WrappedHook" or _root(kind) not in _NOT_WALKED:
+            self.attributes(value, path)
+
+    def module(self, value, path):
+        kind = type(value)
+        if isinstance(value, torch.jit.ScriptModule):
+            self.reasons.append(f"{path} is a ScriptModule")
+        elif id(value) not in self.ours:
+            self.reasons.append(f"{path} is the {kind.__name__} of the original, or another's")
+        else:
+            known = _NOT_VIEWABLE.intersection(base.__name__ for base in kind.__mro__)
+            self.reasons.extend(f"{path} is a {name}" for name in known)
+            self.attributes(value, path)
+
+    def attributes(self, value, path):
+        held = getattr(value, "__dict__", None)
+        for name, item in list(held.items()) if isinstance(held, dict) else ():
+            if name not in _SKIPPED_NAMES:
+                self.push(item, f"{path}.{name}")
+        kind = type(value)
+        if kind not in self.members:
+            self.members[kind] = self.of_class(kind, path)
+        for name, member in self.members[kind]:
+            self.push(_slot(member, value), f"{path}.{name}")
+
+    def of_class(self, kind, path):
+        """Push what a class holds, the first time it is met; return its slots."""
+        slots = []
+        for base in kind.__mro__:
+            ours = _root(base) not in _FOREIGN
+            for name, item in list(vars(base).items()):
+                if isinstance(item, types.MemberDescriptorType):
+                    slots.append((name, item))
+                elif ours:
+                    self.push(item, f"{path}.{name}")
+        return slots
+
+    def mapping(self, value, path):
+        for key, item in list(value.items()):
+            self.push(key, f"{path} (key)")
+            self.push(item, f"{path}[{key!r}]" if isinstance(key, (str, int)) else f"{path}[...]")
+        self.subclass(value, path)
+
+    def sequence(self, value, path):
+        for i, item in enumerate(list(value)):
+            self.push(item, f"{path}[{i}]")
+        self.subclass(value, path)
+
+    def array(self, value, path):
+        if value.dtype.hasobject:
+            self.sequence(value.ravel().tolist(), path)
+
+    def subclass(self, value, path):
+        if getattr(value, "__dict__", None):
+            self.attributes(value, path)
+
+    def method(self, value, path):
+        self.push(value.__self__, f"{path}.__self__")
+        self.push(getattr(value, "__func__", None), path)
+
+    def partial(self, value, path):
+        for item in (value.func, value.args, value.keywords, vars(value)):
+            self.push(item, path)
+
+    def weak(self, value, path):
+        self.push(value(), f"{path}()")
+
+    def proxy(self, value, path):
+        try:
+            target = value.__dir__.__self__
+        except (ReferenceError, AttributeError):
+            return
+        self.push(target, f"{path}()")
+
+    def descriptor(self, value, path):
+        for name in ("__func__", "__wrapped__", "fget", "fset", "func"):
+            self.push(getattr(value, name, None), path)
+
+    def function(self, value, path):
+        for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
+            try:
+                self.push(cell.cell_contents, f"{path}.<{name}>")
+            except ValueError:  # not filled yet
+                continue
+        for item in (value.__defaults__, value.__kwdefaults__, vars(value)):
+            self.push(item, path)
+        if (value.__module__ or "").partition(".")[0] in _FOREIGN:
+            return
+        names = _names(value.__code__)
+        for name in names:
+            self.named(value.__globals__.get(name), name, names, path)
+
+    def named(self, item, name, names, path):
+        """Push what a function finds under a name of its module, or in another of ours."""
+        if isinstance(item, types.ModuleType):
+            if item.__name__.partition(".")[0] not in _FOREIGN:
+                for inner in names.intersection(vars(item)):
+                    if not isinstance(vars(item)[inner], types.ModuleType):
+                        self.push(vars(item)[inner], f"{path}.<{name}.{inner}>")
+        else:
+            self.push(item, f"{path}.<{name}>")
+
+
+_LOOKS = (
+    ((dict, types.MappingProxyType), _Walk.mapping),
+    ((list, tuple, set, frozenset, collections.deque), _Walk.sequence),
+    (np.ndarray, _Walk.array),
+    ((types.MethodType, types.BuiltinMethodType), _Walk.method),
+    (types.FunctionType, _Walk.function),
+    (functools.partial, _Walk.partial),
+    (weakref.ReferenceType, _Walk.weak),
+    (weakref.ProxyTypes, _Walk.proxy),
+    ((staticmethod, classmethod, property, functools.cached_property), _Walk.descriptor),
+    (types.ModuleType, lambda *_: None),
+)
+
+
+def _root(kind):
+    return (kind.__module__ or "").partition(".")[0] if isinstance(kind.__module__, str) else ""
+
+
+def _slot(member, value):
+    try:
+        return member.__get__(value)
+    except AttributeError:
+        return None
+
+
+def _names(code):
+    """Names that a function looks up, those of the functions written in it too."""
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            names |= _names(constant)
+    return names

@@ -1,0 +1,327 @@
+"""What a few passes over three samples tell of a network, learnt once and kept."""
+
+import re
+import threading
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from sklearn.exceptions import NotFittedError
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ..exceptions import RandomModelWarning
+from ..layers import ancestors, batch_axis, depends, record
+from ..utils import n_shape, warn
+from ._layout import input_layout
+
+# What torch says where a shape is at fault.
+_SHAPES = re.compile(
+    r"mat1 and mat2|size of tensor|sizes of tensors|size mismatch|expected .* channels|"
+    r"[Ee]xpected \d+D|[Ee]xpected .*dimension|expected input|input\.size|input must have|"
+    r"[Gg]iven (groups|normalized_shape|input size)|shape '.*' is invalid|[Dd]imension|"
+    r"values to unpack|must match|expanded size|padded input size|[Kk]ernel size|"
+    r"should contain \d+ elements|broadcast|shape|index out of range",
+)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Facts about a representation that every later pass relies on.
+
+    Attributes
+    ----------
+    n_units : int
+        Number of entries of a sample's representation.
+    batch_axis : int
+        The output's axis that follows the samples.
+    n_calls : int
+        How often the layer is called in one pass; the last call counts.
+    method : str or None
+        The method of the layer's network that calls it.
+    takes_integers : bool
+        Whether the network takes integers only.
+    in_place : bool
+        Whether it writes into its input.
+    bytes_per_row : int
+        What one sample keeps for a backward pass.
+    no_torch_form : str or None
+        The step that no gradient passes, None if they all let it.
+    draws : bool
+        Whether it draws from torch's global generator.
+    random : bool
+        Whether two runs differ.
+    channel_axis : int or None
+        Axis of a sample's array that holds channels, as the first layers take it.
+    is_series : bool
+        Whether samples with one axis go through layers for series.
+    """
+
+    n_units: int = 0
+    batch_axis: int = 0
+    n_calls: int = 1
+    method: str | None = None
+    takes_integers: bool = False
+    in_place: bool = True
+    bytes_per_row: int = 1
+    no_torch_form: str | None = None
+    draws: bool = False
+    random: bool = False
+    channel_axis: int | None = None
+    is_series: bool = False
+
+
+def is_misfit(error):
+    """Tell whether an error of a network is one of shapes, by its type and words."""
+    known = isinstance(error, (RuntimeError, ValueError, IndexError))
+    return (
+        known and not isinstance(error, torch.OutOfMemoryError) and bool(_SHAPES.search(str(error)))
+    )
+
+
+def misfit(inputs, error):
+    """Make the error for X of another shape than the network takes."""
+    return ValueError(
+        f"the network could not run on X of shape {n_shape(inputs.shape[1:])}: {error}. "
+        "X must have the shape the network takes; axes are never swapped."
+    )
+
+
+def add_note(error, inputs_shape, what="the network"):
+    """Note on an error of the user's code what was being run, once."""
+    if not any(note.startswith("raised while running") for note in getattr(error, "__notes__", ())):
+        error.add_note(
+            f"raised while running {what} on {inputs_shape[0]} samples of shape "
+            f"{n_shape(inputs_shape[1:])}"
+        )
+
+
+class _Draws(TorchDispatchMode):
+    """Notes whether an operation draws random numbers; in this thread only."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = False
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.seen = self.seen or torch.Tag.nondeterministic_seeded in getattr(func, "tags", ())
+        return func(*args, **(kwargs or {}))
+
+
+class Prober:
+    """Runs a representation on at most three samples, six times, and learns all there is to know.
+
+    1. three samples, with gradients, every module watched: shapes, calls, axes, what is reached,
+       what a backward pass keeps; 2. two of them likewise: the axis and the bytes of a sample;
+    3. the three again without gradients: is it the same, is anything drawn; 4. to 6. each alone:
+       does a sample's result depend on the others?
+
+    A network that fails on numbers is tried on integers; of a black box only the first two are
+    run.
+
+    Parameters
+    ----------
+    representation : Representation
+        Under construction; its ``probe`` is replaced as facts become known.
+    inputs : ndarray of shape (n, ...)
+        Samples at the entry of the torch path; the first three are run.
+
+    Attributes
+    ----------
+    recordings : list of Recording
+        Of two and of three samples, up to the representation.
+    chain : nn.Module
+        Whose modules were recorded: those of one session.
+    """
+
+    def __init__(self, representation, inputs):
+        self._representation = representation
+        self._rows = inputs[np.arange(3) % len(inputs)]
+        self._n_samples = min(3, len(inputs))
+        self.recordings, self.chain = [], None
+
+    def run(self):
+        """Learn everything; the representation's ``probe`` is complete afterwards."""
+        representation = self._representation
+        with representation.session(), torch.no_grad():
+            three = self._recorded_first()
+            two = self._recorded(self._rows[:2])
+            self.recordings, self.chain = [two, three], representation.chain
+            with torch.enable_grad():
+                outputs = [representation.picked(r.output) for r in self.recordings]
+            if outputs[0].is_complex():
+                raise TypeError("the network returns complex numbers; have it return real ones.")
+            what = (
+                "the network" if representation.layer is None else f"layer {representation.layer!r}"
+            )
+            axis = batch_axis(*(tuple(output.shape) for output in outputs), what)
+            self._learn(
+                n_units=outputs[0].numel() // 2,
+                batch_axis=axis,
+                bytes_per_row=max(1, three.n_bytes - two.n_bytes),
+                in_place=three.x._version > 0,
+                no_torch_form=self._no_torch_form(three, outputs[1]),
+                **self._layout(three),
+            )
+            for recording, output in zip(self.recordings, outputs, strict=True):
+                with torch.enable_grad():
+                    recording.output = output.movedim(axis, 0).flatten(1)
+            representation.check_finite(self._flat(outputs[1])[: self._n_samples])
+            if not representation.is_black_box:
+                self._check_function(self._flat(outputs[1]))
+
+    def _learn(self, **facts):
+        self._representation.probe = replace(self._representation.probe, **facts)
+
+    def _flat(self, output):
+        return output.detach().movedim(self._representation.probe.batch_axis, 0).flatten(1)
+
+    # -- the passes with gradients -------------------------------------------------------------
+
+    def _recorded_first(self):
+        """Record three samples: as numbers, and where the network fails on them, as integers."""
+        representation = self._representation
+        try:
+            return self._recorded(self._rows)
+        except NotFittedError:
+            raise
+        except Exception as error:
+            if representation.is_black_box:
+                raise
+            if representation.takes_integers or not representation.enters_network:
+                self._explain(error)
+                raise
+            return self._recorded_as_integers(error)
+
+    def _recorded_as_integers(self, error):
+        self._learn(takes_integers=True)
+        given = self._rows.dtype.kind in "iu"
+        try:
+            recording = self._recorded(self._rows)
+        except Exception as second:
+            self._learn(takes_integers=False)
+            if given and is_misfit(second):
+                raise misfit(self._rows, f"{error}; as integers: {second}") from error
+            self._explain(error)
+            raise error from None
+        if not given:
+            raise TypeError(
+                f"the network takes integers (token numbers, for example) but X has dtype "
+                f"{self._rows.dtype}; pass X.astype('int64')."
+            ) from error
+        return recording
+
+    def _explain(self, error):
+        """Raise a misfit if shapes are at fault, else note what was being run."""
+        if is_misfit(error):
+            raise misfit(self._rows, error) from error
+        add_note(error, self._rows.shape)
+
+    def _recorded(self, rows):
+        """Record a pass as far as the representation."""
+        representation = self._representation
+        recording = record(
+            representation.run_to_stage, representation.tensor(rows), representation.chain.modules()
+        )
+        if representation.layer is None:
+            return recording
+        calls = recording.of(representation.layer_module)
+        if not calls and representation.probe.method not in (None, "forward"):
+            self._learn(method="forward")  # a decoder's layer is past the encoder
+            return self._recorded(rows)
+        calls = [call for call in calls if call.left is not None]
+        if not calls:
+            raise ValueError(
+                f"{representation.parameter}={representation.layer!r} is never called when the "
+                "network runs on this input, so it has no activations; name a layer that is."
+            )
+        self._learn(n_calls=len(calls))
+        return recording.until(calls[-1])
+
+    def _no_torch_form(self, recording, output):
+        representation = self._representation
+        if representation.takes_integers:
+            return None
+        for box in representation.boxes:
+            if any(call.left is not None for call in recording.of(box)):
+                return box.reason
+        if depends(ancestors(output), recording.leaf):
+            return None
+        name = type(representation.estimator).__name__
+        name = name if representation.layer is None else f"layer {representation.layer!r}"
+        return f"{name}, whose output is detached from its input,"
+
+    def _layout(self, recording):
+        axis, is_series = input_layout(recording, self._rows.shape[1:])
+        return {"channel_axis": axis, "is_series": is_series}
+
+    # -- the passes without --------------------------------------------------------------------
+
+    def _check_function(self, z):
+        """Warn if f draws at random, raise if it couples samples."""
+        representation, rows = self._representation, self._rows
+        tolerance = _tolerance(z, representation)
+        state = torch.get_rng_state()
+        draws = _Draws()
+        with draws:
+            again = representation.run(representation.tensor(rows))
+        moved = draws.seen and not torch.equal(state, torch.get_rng_state())
+        again = self._flat_of_run(again)
+        random = not _close(again, z, tolerance)
+        self._learn(draws=moved, random=random)
+        if moved and threading.active_count() == 1:
+            torch.set_rng_state(state)
+        if random:
+            warn(
+                f"the network draws random numbers when it is run: two runs on the same samples "
+                f"differ by {_difference(again, z):.2g}, so what is explained is one draw and no "
+                "function of the sample. Have the network draw nothing in eval mode (dropout that "
+                f"stays on), or name a layer before the draw ({representation.parameter}='...', "
+                "the mean of a variational autoencoder, for example).",
+                RandomModelWarning,
+            )
+            return
+        self._check_alone(again, tolerance)
+
+    def _flat_of_run(self, output):
+        return output.detach().movedim(self._representation.probe.batch_axis, 0).flatten(1)
+
+    def _check_alone(self, together, tolerance):
+        representation = self._representation
+        for i in range(self._n_samples):
+            try:
+                alone = representation.run(representation.tensor(self._rows[i : i + 1]))
+                alone = self._flat_of_run(alone)
+            except Exception as error:
+                raise ValueError(
+                    f"the network runs on three samples but not on sample {i} alone ({error}), so "
+                    "its output is no function of one sample. Have it keep the axis of samples "
+                    "(squeeze() drops it), use the statistics of training in BatchNorm "
+                    f"(track_running_stats=True), or name a layer before that "
+                    f"({representation.parameter}='...')."
+                ) from error
+            if not _close(alone, together[i : i + 1], tolerance):
+                raise ValueError(
+                    f"the network's output for sample {i} depends on the other samples of its "
+                    f"batch: alone it differs by {_difference(alone, together[i : i + 1]):.2g}, so "
+                    "it is no function of one sample. BatchNorm without running statistics and "
+                    "means over the batch do that: use track_running_stats=True, or name a layer "
+                    f"before it ({representation.parameter}='...')."
+                )
+
+
+def _tolerance(z, representation):
+    """Largest difference that rounding makes, in a network of so many layers."""
+    dtype = z.dtype if z.is_floating_point() else torch.float32
+    least = torch.finfo(torch.float32).eps if representation.lowest_is_single else 0.0
+    eps = max(torch.finfo(dtype).eps, least)
+    depth = max(1, len(list(representation.chain.modules())))
+    scale = z.abs().amax().item() if z.numel() else 0.0
+    return 100 * eps * depth**0.5 * scale
+
+
+def _difference(a, b):
+    return (a.double() - b.double()).abs().max().item() if a.shape == b.shape else float("nan")
+
+
+def _close(a, b, tolerance):
+    return a.shape == b.shape and (a.numel() == 0 or _difference(a, b) <= tolerance)

@@ -1,0 +1,93 @@
+"""What is kept is ours: copies of arrays that are somebody else's."""
+
+import numpy as np
+import torch
+
+_DEPTH = 8
+
+
+def own_arrays(owner, foreign, skip=()):
+    """Replace arrays in an object that share memory with somebody else's by copies.
+
+    Looks into attributes, containers and objects of this library's classes, not into models.
+
+    Parameters
+    ----------
+    owner : object
+        Whose attributes are looked at.
+    foreign : list of object
+        What was given by the caller; arrays, tensors and DataFrames among it count.
+    skip : container of str, default=()
+        Attributes that are left alone, as constructor parameters are.
+    """
+    theirs = [a for value in foreign for a in _arrays(value)]
+    if theirs:
+        _Owning(theirs).attributes(owner, skip)
+
+
+def _arrays(value):
+    if isinstance(value, torch.Tensor):
+        value = value.detach()
+        return (
+            [value.numpy()] if value.device.type == "cpu" and value.dtype != torch.bfloat16 else []
+        )
+    if isinstance(value, np.ndarray):
+        return [value]
+    if hasattr(value, "columns") and hasattr(value, "to_numpy"):
+        columns = (np.asarray(value[name]) for name in value.columns)
+        return [column for column in columns if column.dtype != object]
+    if isinstance(value, dict):
+        return [a for v in value.values() for a in _arrays(v)]
+    if isinstance(value, (list, tuple)) and len(value) <= 100:
+        return [a for v in value for a in _arrays(v)]
+    return []
+
+
+class _Owning:
+    """One walk over an object."""
+
+    def __init__(self, theirs):
+        self._theirs = theirs
+        self._seen = set()
+
+    def attributes(self, owner, skip=(), depth=0):
+        """Look at the attributes of an object, and replace what is not its own."""
+        for name, value in list(vars(owner).items()):
+            # Models are shared on purpose; views of them hold their weights.
+            if name in skip or name in ("estimator_", "_representation_of_fit", "_params_at_fit"):
+                continue
+            owned = self._owned(value, depth)
+            if owned is not value:
+                object.__setattr__(owner, name, owned)
+
+    def _owned(self, value, depth):
+        """Return the value, or a copy where it is somebody else's."""
+        if isinstance(value, np.ndarray):
+            return self._copied(value, value)
+        if isinstance(value, torch.Tensor):
+            shared = value.device.type == "cpu" and value.dtype != torch.bfloat16
+            return self._copied(value, value.detach().numpy()) if shared else value
+        if depth > _DEPTH or id(value) in self._seen:
+            return value
+        if isinstance(value, dict):
+            self._seen.add(id(value))
+            for key, item in value.items():
+                value[key] = self._owned(item, depth + 1)
+        elif isinstance(value, list):
+            self._seen.add(id(value))
+            value[:] = [self._owned(item, depth + 1) for item in value]
+        elif type(value) is tuple:
+            owned = tuple(self._owned(item, depth + 1) for item in value)
+            changed = any(a is not b for a, b in zip(owned, value, strict=True))
+            return owned if changed else value
+        elif type(value).__module__.startswith("sklexplain.") and hasattr(value, "__dict__"):
+            if not isinstance(value, torch.nn.Module):
+                self._seen.add(id(value))
+                self.attributes(value, (), depth + 1)
+        return value
+
+    def _copied(self, value, array):
+        # Bounds only: whether two arrays share single numbers can take exponential time to tell.
+        if any(np.may_share_memory(array, other) for other in self._theirs):
+            return value.clone() if isinstance(value, torch.Tensor) else value.copy()
+        return value

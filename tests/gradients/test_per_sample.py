@@ -1,4 +1,5 @@
 import copy
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -25,8 +26,15 @@ from sklexplain.gradients._per_sample import (
     per_sample_products,
 )
 from sklexplain.gradients._terms import Explicit, Lookup, Outer
-from sklexplain.representation._session import frozen
 from tests.cases import NETS, make_net, make_X
+
+
+@contextmanager
+def frozen(modules, *_):
+    """Eval mode, and no gradients of weights, as explainers run networks."""
+    for module in modules:
+        module.eval().requires_grad_(False)
+    yield
 
 
 class TimeMajor(nn.Module):

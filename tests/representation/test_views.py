@@ -17,13 +17,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 
 from sklexplain.representation import _views
-from sklexplain.representation._views import (
-    Pool,
-    escapes,
-    exact_attention,
-    fingerprint,
-    view_of,
-)
+from sklexplain.representation._views import Pool, escapes, exact_attention, fingerprint, view_of
 
 # -- networks: each takes (n, 4) and has something random in train mode ------------------------
 

@@ -16,8 +16,7 @@ from torch import nn
 from sklexplain import TracInImportance
 from sklexplain.examples import _gradients, _tracin
 from sklexplain.nets import Autoencoder, CheckpointHistory
-from sklexplain.training import corrupt
-from sklexplain.training._checkpoints import save_weights
+from sklexplain.training import corrupt, save_weights
 from tests.cases import NETS, make_reconstructor, make_X
 
 IRIS, LABELS = load_iris(return_X_y=True)

@@ -94,7 +94,8 @@ def fitted_names(fitted):
     names = {n for n in vars(fitted)} | {
         n for n in dir(type(fitted)) if isinstance(getattr(type(fitted), n, None), property)
     }
-    return sorted(n for n in names if n.endswith("_") and not n.startswith("_"))
+    # The seed is drawn anew where there is no random_state.
+    return sorted(n for n in names - {"seed_"} if n.endswith("_") and not n.startswith("_"))
 
 
 def _numbers(name, value):

@@ -379,7 +379,7 @@ def check_function_of_one_sample(estimator, X, y):
             warnings.simplefilter("always")
             try:
                 refit(own, X, y)
-            except (ValueError, RuntimeError):
+            except (TypeError, ValueError, RuntimeError):
                 continue
         if not any(
             issubclass(w.category, SklexplainWarning)

@@ -22,7 +22,7 @@ from tests.cases import NETS, encode, make_net, make_X
 
 def parts(estimator, X, layer=None):
     X = np.asarray(X)
-    representation = Representation(estimator, X.shape[1], link=False).probe(X)
+    representation = Representation(estimator, X.shape[1], link=False, inputs=X)
     units = InputUnits(representation, X)
     return representation, layer_tap(representation, layer, X, units), units
 

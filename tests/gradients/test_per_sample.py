@@ -35,6 +35,8 @@ def frozen(modules, *_):
     for module in modules:
         module.eval().requires_grad_(False)
     yield
+    for module in modules:
+        module.requires_grad_(True)
 
 
 class TimeMajor(nn.Module):

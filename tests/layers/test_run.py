@@ -11,7 +11,7 @@ from torch import nn
 
 from sklexplain.layers import parse_path
 from sklexplain.nets import Autoencoder
-from sklexplain.representation import Representation, layer_table
+from sklexplain.representation import Probe, Representation, layer_table
 
 from ..cases import NETS, make_net, make_X
 
@@ -20,8 +20,8 @@ Y = np.arange(12) % 3
 
 
 def latent(estimator, X, layer):
-    representation = Representation(estimator, X.shape[1], layer=layer)
-    return representation.probe(X).activations(X, 5)
+    representation = Representation(estimator, X.shape[1], layer=layer, inputs=X)
+    return representation.activations(X, 5)
 
 
 def run(module, *inputs):
@@ -107,7 +107,7 @@ def test_table_prefers_full_names_and_later_steps():
         def __init__(self, net):
             self._torch_form = lambda: (net, "forward")
 
-    chain = Representation(Pipeline([("0", Step(nets[0])), ("b", Step(nets[1]))]), 4).chain
+    chain = Representation(Pipeline([("0", Step(nets[0])), ("b", Step(nets[1]))]), 4, probe=Probe()).chain
     table = layer_table(chain)
     assert table["0"][0] is nets[0]  # the step
     assert table["0.0"][0] is nets[0][0]
@@ -214,8 +214,7 @@ def test_the_last_call_of_a_layer_counts():
 def test_the_network_is_run_no_further_than_needed():
     net = Shared()
     net.end.register_forward_hook(lambda *_: pytest.fail("ran on"))
-    representation = Representation(net, 4, layer="layer")
-    representation._n_calls = 3
+    representation = Representation(net, 4, layer="layer", probe=Probe(n_units=4, n_calls=3))
     with representation.session(), torch.no_grad():
         representation(torch.as_tensor(X))
 

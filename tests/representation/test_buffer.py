@@ -22,7 +22,7 @@ from tests.cases import make_net, make_X
 
 def tap_of(estimator, X, layer=None, link=False):
     X = np.asarray(X)
-    representation = Representation(estimator, X.shape[1], link=link).probe(X)
+    representation = Representation(estimator, X.shape[1], link=link, inputs=X)
     return LayerTap(representation, layer, X)
 
 

@@ -47,9 +47,8 @@ def offered(estimator, X):
 
 
 def resolve(estimator, X, **params):
-    representation = Representation(estimator, X.shape[1], **params)
-    inputs = representation.inputs(X)
-    return representation.probe(inputs), inputs
+    representation = Representation(estimator, X.shape[1], X=X, **params)
+    return representation, representation.inputs(X)
 
 
 def check_same(estimator, X, differentiable=True, rtol=1e-10):
@@ -336,9 +335,8 @@ def test_scaler_before_imputer_has_its_slope():
 def test_column_that_stays_missing_is_named():
     frame = mixed()
     columns = ColumnTransformer([("i", SimpleImputer(), ["a"]), ("c", "passthrough", ["c"])])
-    representation = Representation(columns.fit(frame), frame.shape[1])
     with pytest.raises(ValueError, match="column 'c' still contains NaN.*SimpleImputer"):
-        representation.inputs(frame)
+        resolve(columns.fit(frame), frame)
 
 
 def test_imputer_that_writes_in_place_leaves_X_alone():
@@ -412,9 +410,8 @@ def test_black_box_with_missing_values():
 def test_black_box_that_takes_text_is_refused():
     frame = mixed()[["a", "s"]]
     columns = ColumnTransformer([("t", TargetEncoder(), ["s"])]).fit(frame, Y)
-    representation = Representation(columns, 2)
     with pytest.raises(ValueError, match="column 's' is not numeric"):
-        representation.inputs(frame)
+        resolve(columns, frame)
 
 
 @pytest.mark.parametrize("y", [Y, np.array(list("uvw"))[Y]], ids=["numbers", "text"])

@@ -79,7 +79,7 @@ def test_nothing_is_left_behind(name, layer):
 
 def test_networks_left_in_train_mode_are_explained_in_eval_mode():
     net, X = make_net("mlp"), make_X("mlp")
-    representation = Representation(net, 5).probe(X)
+    representation = Representation(net, 5, inputs=X)
     expected = encode(net, X)
     np.testing.assert_allclose(representation.activations(X, 2), expected, rtol=1e-5)
 
@@ -106,7 +106,7 @@ class Failing(nn.Module):
 def test_nothing_is_left_behind_by_an_exception():
     net = mixed_up(Failing())
     before = snapshot(net)
-    representation = Representation(net, 5).probe(make_X("mlp"))
+    representation = Representation(net, 5, inputs=make_X("mlp"))
     assert_same(before, snapshot(net))
     with pytest.raises(KeyError):
         representation.activations(make_X("mlp"), 9)
@@ -127,13 +127,13 @@ class Drawing(nn.Module):
 
 def test_draws_depend_on_the_seed_only():
     net, X = Drawing(), make_X("mlp")
-    first = Representation(net, 5, seed=1).probe(X).activations(X, 4)
+    first = Representation(net, 5, seed=1, inputs=X).activations(X, 4)
     torch.rand(7)
     state = torch.get_rng_state()
-    again = Representation(net, 5, seed=1).probe(X).activations(X, 4)
+    again = Representation(net, 5, seed=1, inputs=X).activations(X, 4)
     assert (torch.get_rng_state() == state).all()
     np.testing.assert_array_equal(first, again)
-    other = Representation(net, 5, seed=2).probe(X).activations(X, 4)
+    other = Representation(net, 5, seed=2, inputs=X).activations(X, 4)
     assert np.abs(first - other).max() > 0.1
 
 
@@ -256,7 +256,7 @@ class Returns(nn.Module):
 )
 def test_axis_that_follows_the_samples(function, n_units):
     net, X = Returns(function), make_X("mlp")
-    representation = Representation(net, 5).probe(X)
+    representation = Representation(net, 5, inputs=X)
     z = representation.activations(X, 4)  # the last batch has one sample
     assert z.shape == (9, n_units) == (9, representation.n_units)
     one = np.concatenate([representation.activations(X[i : i + 1], 4) for i in range(9)])
@@ -276,7 +276,7 @@ def test_axis_that_follows_the_samples(function, n_units):
 )
 def test_outputs_that_do_not_follow_the_samples(function):
     with pytest.raises(ValueError, match="returned shape .* for two samples .* axis"):
-        Representation(Returns(function), 5).probe(make_X("mlp"))
+        Representation(Returns(function), 5, inputs=make_X("mlp"))
 
 
 @pytest.mark.parametrize(
@@ -296,7 +296,7 @@ def test_outputs_without_gradient(function):
 
 def test_complex_outputs_are_refused():
     with pytest.raises(TypeError, match="complex numbers"):
-        Representation(Returns(lambda x, z: torch.fft.fft(z)), 5).probe(make_X("mlp"))
+        Representation(Returns(lambda x, z: torch.fft.fft(z)), 5, inputs=make_X("mlp"))
 
 
 def test_networks_made_in_inference_mode_are_refused():

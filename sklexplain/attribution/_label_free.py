@@ -24,7 +24,6 @@ from ..explaining import (
     sum_by,
 )
 from ..representation import no_gradient_reason
-from ..samples import sample_of
 from ..utils import check_choice, check_finite, warn
 from ._latent_shift import latent_shift_curve
 

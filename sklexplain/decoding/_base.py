@@ -9,7 +9,6 @@ from sklearn.utils import check_consistent_length
 from ..base import BaseExplainer
 from ..exceptions import ConvergenceWarning
 from ..layers import root_mean_square
-from ..samples import sample_of
 from ..training import check_validation_split
 from ..utils import check_choice, check_positive_int, seeded, warn
 from ._decoders import DataUnits, Decoding, Latent, UnitActivations, check_decoder, make_decoder

@@ -7,7 +7,6 @@ import torch
 from sklearn.utils import Bunch
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
-from ..samples import sample_of
 from ..utils import check_positive_int, harmonic_mean
 from ._base import BaseDecoding
 from ._losses import explained_share, squared_deviation, squared_error

@@ -182,10 +182,8 @@ class DKNNImportance(BaseExampleImportance):
             self.neighbors_.fit(z)
 
     def _check_corpus(self, n_train, excluded):
-        if (
-            self._params_at_fit.n_neighbors is not None
-            and self._params_at_fit.n_neighbors > n_train - excluded
-        ):
+        n_neighbors = self._params_at_fit.n_neighbors
+        if n_neighbors is not None and n_neighbors > n_train - excluded:
             left_out = ", each left out of its own corpus" if excluded else ""
             raise ValueError(
                 f"n_neighbors={n_neighbors} is larger than the corpus allows: n_samples = "

@@ -251,8 +251,8 @@ class SimplExImportance(BaseExampleImportance):
                 yield rows, z[part], solution
         if n_failed:
             warn(
-                f"max_iter={params.max_iter} steps ended {n_failed} of {len(inputs)} samples early: "
-                f"the largest relative duality gap is {worst:.2g}, more than tol={params.tol:.2g}; "
+                f"max_iter={params.max_iter} steps ended {n_failed} of {len(inputs)} samples "
+                f"early: the largest relative duality gap is {worst:.2g}, more than tol={params.tol:.2g}; "
                 "raise max_iter or tol.",
                 ConvergenceWarning,
             )

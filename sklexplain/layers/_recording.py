@@ -107,14 +107,15 @@ def record(call, x, modules):
         entered = Call(module, leaves, kwargs, next(clock))
         recording.calls.append(entered)
         opened.append(entered)
-        return tuple(map(_flowing, leaves, args)), kwargs
+        flowing = (a if leaf is a else leaf.clone() for leaf, a in zip(leaves, args, strict=True))
+        return tuple(flowing), kwargs
 
     def after(module, _args, _kwargs, output):
         left = opened.pop()
         while left.module is not module:  # one that ended by an error which was caught
             left = opened.pop()
         left.output, left.left, left.n_bytes = _with_gradient(output), next(clock), n_bytes[0]
-        return _flowing(left.output, output)
+        return _copied(left.output)
 
     n_bytes = [0]
 
@@ -152,9 +153,13 @@ def _with_gradient(value):
     return value if value.requires_grad else value.detach().requires_grad_()
 
 
-def _flowing(leaf, value):
-    """Return what goes on in place of a value: a leaf may not be written into."""
-    return value if leaf is value else leaf.clone()
+def _copied(output):
+    """Return what goes on in place of an output, which is not to change in place afterwards."""
+    if isinstance(output, torch.Tensor):
+        return output.clone()
+    if type(output) in (tuple, list):
+        return type(output)(map(_copied, output))
+    return output
 
 
 def ancestors(z):

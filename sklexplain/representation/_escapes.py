@@ -16,7 +16,13 @@ _NOT_WALKED = frozenset(
     + ("lightning", "pytorch_lightning", "lightning_fabric", "concurrent", "_thread", "builtins")
 )
 # Their classes and functions hold no user's modules.
-_FOREIGN = _NOT_WALKED | sys.stdlib_module_names | {"scipy", "sklearn", "pandas", "skorch"}
+_FOREIGN = (
+    _NOT_WALKED
+    | sys.stdlib_module_names
+    | {
+        *("scipy", "sklearn", "pandas", "skorch", "pytest", "_pytest", "pluggy"),
+    }
+)
 _SKIPPED_NAMES = frozenset(("_trainer", "_fabric"))  # Lightning's: lead back, never in forward
 
 # They run the original through what they have registered elsewhere.

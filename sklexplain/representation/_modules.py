@@ -12,6 +12,23 @@ from ._heads import as_tensor, named, to_numbers
 OFFERS = ("transform", "predict_proba", "predict")  # in order of preference
 
 
+def offered_method(estimator):
+    """Name of the first method of `OFFERS` that an estimator has.
+
+    Raises
+    ------
+    TypeError
+        If it has none.
+    """
+    for name in OFFERS:
+        if hasattr(estimator, name):
+            return name
+    raise TypeError(
+        f"{type(estimator).__name__} offers neither {', '.join(OFFERS[:-1])} nor {OFFERS[-1]}, so "
+        "there is nothing to explain."
+    )
+
+
 class Stage(nn.Module):
     """A user's network as one step of a chain, called through one of its methods."""
 
@@ -49,7 +66,7 @@ class BlackBox(nn.Module):
         self.estimator = estimator
         self.reason = reason
         self.dtype = dtype or torch.float64
-        self.method = next(name for name in OFFERS if hasattr(estimator, name))
+        self.method = offered_method(estimator)
         self.reached = False
 
     def forward(self, x):

@@ -1,7 +1,6 @@
 """What a few passes over three samples tell of a network, learnt once and kept."""
 
 import re
-import threading
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -137,19 +136,18 @@ class Prober:
         self._representation = representation
         self._rows = inputs[np.arange(3) % len(inputs)]
         self._n_samples = min(3, len(inputs))
-        self.recordings, self.chain = [], None
+        self.recordings, self.chain, self._state = [], None, None
 
     def run(self):
         """Learn everything; the representation's ``probe`` is complete afterwards."""
         representation = self._representation
+        self._state = torch.get_rng_state()
         with representation.session(), torch.no_grad():
             three = self._recorded_first()
             two = self._recorded(self._rows[:2])
             self.recordings, self.chain = [two, three], representation.chain
             with torch.enable_grad():
                 outputs = [representation.picked(r.output) for r in self.recordings]
-            if outputs[0].is_complex():
-                raise TypeError("the network returns complex numbers; have it return real ones.")
             what = (
                 "the network" if representation.layer is None else f"layer {representation.layer!r}"
             )
@@ -164,7 +162,7 @@ class Prober:
             )
             for recording, output in zip(self.recordings, outputs, strict=True):
                 with torch.enable_grad():
-                    recording.output = output.movedim(axis, 0).flatten(1)
+                    recording.output = output.movedim(axis, 0).reshape(output.shape[axis], -1)
             representation.check_finite(self._flat(outputs[1])[: self._n_samples])
             if not representation.is_black_box:
                 self._check_function(self._flat(outputs[1]))
@@ -172,8 +170,9 @@ class Prober:
     def _learn(self, **facts):
         self._representation.probe = replace(self._representation.probe, **facts)
 
-    def _flat(self, output):
-        return output.detach().movedim(self._representation.probe.batch_axis, 0).flatten(1)
+    def _flat(self, output, n=3):
+        # The output for one sample may have no axis of samples.
+        return output.detach().movedim(self._representation.probe.batch_axis, 0).reshape(n, -1)
 
     # -- the passes with gradients -------------------------------------------------------------
 
@@ -265,11 +264,11 @@ class Prober:
         with draws:
             again = representation.run(representation.tensor(rows))
         moved = draws.seen and not torch.equal(state, torch.get_rng_state())
-        again = self._flat_of_run(again)
+        again = self._flat(again)
         random = not _close(again, z, tolerance)
         self._learn(draws=moved, random=random)
-        if moved and threading.active_count() == 1:
-            torch.set_rng_state(state)
+        if moved:
+            torch.set_rng_state(self._state)
         if random:
             warn(
                 f"the network draws random numbers when it is run: two runs on the same samples "
@@ -282,15 +281,12 @@ class Prober:
             return
         self._check_alone(again, tolerance)
 
-    def _flat_of_run(self, output):
-        return output.detach().movedim(self._representation.probe.batch_axis, 0).flatten(1)
-
     def _check_alone(self, together, tolerance):
         representation = self._representation
         for i in range(self._n_samples):
             try:
                 alone = representation.run(representation.tensor(self._rows[i : i + 1]))
-                alone = self._flat_of_run(alone)
+                alone = self._flat(alone, 1)
             except Exception as error:
                 raise ValueError(
                     f"the network runs on three samples but not on sample {i} alone ({error}), so "

@@ -213,7 +213,7 @@ class Representation:
         self.recordings = self._recorded_chain = None
 
     def _recordings_now(self):
-        """Return the passes that were recorded with the modules of this very session, if there are any."""
+        """Return the passes that were recorded with this session's own modules, if any."""
         return self.recordings if self.chain is self._recorded_chain else None
 
     # -- what it is ----------------------------------------------------------------------------
@@ -302,7 +302,7 @@ class Representation:
                 running = _Running(self._chain, layer_table(self._chain))
             else:
                 running = self._running_view(view)
-            running.chain.apply(self._set_stage)
+            self.apply_facts(running)
             # Weakly: an interrupt while this ends must not leave a session open.
             self._local.running = weakref.ref(running)
             try:
@@ -337,9 +337,15 @@ class Representation:
         ):
             yield
 
-    def _set_stage(self, module):
-        if isinstance(module, Stage):
-            module.takes_integers = self.takes_integers
+    def apply_facts(self, running=None):
+        """Have the session's networks run as `probe` says: on integers, by which method."""
+        if self.probe is None or (self.probe.method is None and not self.takes_integers):
+            return
+        running = self._in_session() if running is None else running
+        for stage in stages(running.chain):
+            stage.takes_integers = self.takes_integers
+        if self.probe.method is not None:
+            running.table[self._path[0]][1].method = self.probe.method
 
     def _running(self):
         reference = getattr(self._local, "running", None)
@@ -460,11 +466,10 @@ class Representation:
 
     def run_to_stage(self, x):
         """Run to the end of the network that the layer belongs to; all of it without a layer."""
+        self.apply_facts()
         stage = self._stage
         if stage is None:
             return self.chain(x)
-        if self.probe.method is not None:
-            stage.method = self.probe.method
         return run_to(self.chain, stage, x)[0]
 
     def picked(self, output):
@@ -477,6 +482,8 @@ class Representation:
                 "whose forward returns the part that is meant."
             )
         output = pick(output, () if self._path is None else self._path[1], self.layer or "")
+        if output.is_complex():
+            raise TypeError("the network returns complex numbers; have it return real ones.")
         return output.to(numpy_dtype(output.dtype, self.output_dtype))
 
     def run(self, x):

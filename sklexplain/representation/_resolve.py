@@ -12,7 +12,7 @@ from torch import nn
 
 from ._convert import Identity, convert
 from ._heads import BranchesHead, ChainHead, Head, ModuleHead, is_head, transformer_head
-from ._modules import OFFERS, BlackBox, Branches, Chain, Scaled, Stage
+from ._modules import BlackBox, Branches, Chain, Scaled, Stage, offered_method
 
 
 @dataclass
@@ -85,7 +85,7 @@ _SKORCH_METHODS = ("evaluation_step", "forward_iter", "forward", "infer")
 def _skorch_stage(net, layer):
     if layer is not None:
         return Stage(net.module_, first_output=True)
-    offered = next(name for name in OFFERS if hasattr(net, name))
+    offered = offered_method(net)
     for name in (offered, *_SKORCH_METHODS):
         if not getattr(type(net), name).__module__.startswith("skorch."):
             raise NoTorchForm(

@@ -32,11 +32,16 @@ from tests.cases import NETS, make_net, make_X
 @contextmanager
 def frozen(modules, *_):
     """Eval mode, and no gradients of weights, as explainers run networks."""
+    parts = [part for module in modules for part in module.modules()]
+    modes = [part.training for part in parts]
+    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
     for module in modules:
         module.eval().requires_grad_(False)
     yield
-    for module in modules:
-        module.requires_grad_(True)
+    for part, mode in zip(parts, modes, strict=True):
+        part.training = mode
+    for parameter in parameters:
+        parameter.requires_grad_(True)
 
 
 class TimeMajor(nn.Module):

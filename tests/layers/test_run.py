@@ -107,7 +107,9 @@ def test_table_prefers_full_names_and_later_steps():
         def __init__(self, net):
             self._torch_form = lambda: (net, "forward")
 
-    chain = Representation(Pipeline([("0", Step(nets[0])), ("b", Step(nets[1]))]), 4, probe=Probe()).chain
+    chain = Representation(
+        Pipeline([("0", Step(nets[0])), ("b", Step(nets[1]))]), 4, probe=Probe()
+    ).chain
     table = layer_table(chain)
     assert table["0"][0] is nets[0]  # the step
     assert table["0.0"][0] is nets[0][0]

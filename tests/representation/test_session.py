@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from sklexplain.attribution import LabelFreeAttributor
+from sklexplain.exceptions import RandomModelWarning
 from sklexplain.representation import Representation
 
 from ..cases import NETS, encode, make_net, make_X
@@ -127,13 +128,18 @@ class Drawing(nn.Module):
 
 def test_draws_depend_on_the_seed_only():
     net, X = Drawing(), make_X("mlp")
-    first = Representation(net, 5, seed=1, inputs=X).activations(X, 4)
+
+    def activations(seed):
+        with pytest.warns(RandomModelWarning, match="draws random numbers"):
+            return Representation(net, 5, seed=seed, inputs=X).activations(X, 4)
+
+    first = activations(1)
     torch.rand(7)
     state = torch.get_rng_state()
-    again = Representation(net, 5, seed=1, inputs=X).activations(X, 4)
+    again = activations(1)
     assert (torch.get_rng_state() == state).all()
     np.testing.assert_array_equal(first, again)
-    other = Representation(net, 5, seed=2, inputs=X).activations(X, 4)
+    other = activations(2)
     assert np.abs(first - other).max() > 0.1
 
 

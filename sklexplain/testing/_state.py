@@ -182,7 +182,10 @@ def check_methods_change_nothing(estimator, X, y):
     for name in methods_of_X(fitted):
         method = getattr(fitted, name)
         before = _deep(fitted)
-        first, second = method(X), method(X)
+        try:
+            first, second = method(X), method(X)
+        except ValueError:  # not with these parameters, and it may say so at the call
+            first = second = None
         changed = [k for k, v in _deep(fitted).items() if k not in before or not v == before[k]]
         if changed or len(before) != len(vars(fitted)):
             raise AssertionError(f"{name} changes the estimator: {changed}")

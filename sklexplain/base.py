@@ -36,18 +36,24 @@ from .utils import (
 # Parameters that change how much is done at once, never a result: they count at once.
 _LIVE = ("batch_size", "max_bytes", "n_jobs", "verbose")
 # What scikit-learn keeps beside parameters; fitting does not end it.
-_SETTINGS = ("_metadata_request", "_sklearn_output_config")
+_SETTINGS = (
+    "_metadata_request",
+    "_parent_callback_ctx",
+    "_skl_callbacks",
+    "_sklearn_output_config",
+)
 
 
 class FittedParams:
-    """Parameters as they were in ``fit``; those that change no result as they are now."""
+    """Parameters as they were in ``fit``; those that change no result as they are now.
 
-    def __init__(self, explainer):
+    Made anew at every access: kept by the explainer, it would be a circle that only the garbage
+    collector ends, and the explainer's networks with it.
+    """
+
+    def __init__(self, explainer, values):
         self._explainer = explainer
-        self._values = {
-            name: value if name == "estimator" else _own(value)
-            for name, value in explainer.get_params(deep=False).items()
-        }
+        self._values = values
 
     def __getattr__(self, name):
         if name.startswith("__") or "_values" not in vars(self):
@@ -196,7 +202,9 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         self.seed_ = draw_seed(params.get("random_state"))
         self._raw = raw
         self._remember(X, y)
-        self._params_at_fit = FittedParams(self)
+        self._values_at_fit = {
+            name: value if name == "estimator" else _own(value) for name, value in params.items()
+        }
         representation = Representation(
             self.estimator_, self.n_features_in_, X=checked, **self._representation_params()
         )
@@ -384,6 +392,11 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         return config.get("transform", get_config()["transform_output"])
 
     # -- state ---------------------------------------------------------------------------------
+
+    @property
+    def _params_at_fit(self):
+        """Parameters as they were in ``fit``."""
+        return FittedParams(self, self._values_at_fit)
 
     @property
     def _representation(self):

@@ -176,7 +176,7 @@ def test_number_of_scikit_learn_checks(name):
     assert names >= RESULTS
     if _is_checked_in_full(name):
         assert len(SCIKIT_LEARN_CHECKS[name]) >= (61 if name == "autoencoder-classes" else 45)
-        assert {"check_set_output_transform", "check_n_features_in"} <= names
+        assert {"check_estimator_cloneable", "check_n_features_in_after_fitting"} <= names
 
 
 # -- ours

@@ -195,7 +195,7 @@ def _report(args, say):
 
 
 def _recipe(args):
-    from .report import InputError, _recipes, load_model, read_data
+    from .report import InputError, heartbeats, load_model, own_data, own_model, read_data
 
     if args.data is None and (args.target or args.layout):
         raise InputError("--target and --layout say something about --data; give it too.")
@@ -205,14 +205,14 @@ def _recipe(args):
         raise InputError("--max-epochs is for training; the model from --model is not trained.")
     training = {"max_epochs": args.max_epochs, "progress": not args.quiet}
     if args.model is None and args.data is None:
-        return _recipes.heartbeats(args.seed, **training)
+        return heartbeats(args.seed, **training)
     if args.model is not None and args.data is None:
         raise InputError("--model needs --data: samples like those that the model was fitted on.")
     data = read_data(args.data, layout=args.layout, target=args.target)
     if args.model is None:
-        return _recipes.own_data(data, args.data.name, args.seed, **training)
+        return own_data(data, args.data.name, args.seed, **training)
     model = load_model(args.model, trust=args.trust, allow_pickle=args.allow_pickle)
-    return _recipes.own_model(model, data, args.model.name, args.seed)
+    return own_model(model, data, args.model.name, args.seed)
 
 
 @contextmanager
@@ -240,7 +240,7 @@ def _check_drawing():
 
 
 def _summarise(report, path, seconds, say):
-    from .report import _concepts, _decoding, verdict
+    from .report import concepts_sentence, decoding_sentence, verdict
 
     curve, agreement = report.latent_shift_, report.label_agreement_
     judged = verdict(curve)
@@ -256,10 +256,11 @@ def _summarise(report, path, seconds, say):
             f"R² of reconstruction: {rebuilt.train:.2f} on training samples, "
             f"{rebuilt.explained:.2f} on explained ones."
         )
-    for found, module in ((report.concepts_, _concepts), (report.decoding_, _decoding)):
+    parts = ((report.concepts_, concepts_sentence), (report.decoding_, decoding_sentence))
+    for found, sentence in parts:
         if found is not None:
             reason = found.get("reason")
-            say(module.sentence(found) if reason is None else f"Not possible here: {reason}")
+            say(sentence(found) if reason is None else f"Not possible here: {reason}")
     say(f"\nWrote {path} ({path.stat().st_size / 1e6:.1f} MB) in {seconds:.0f} s.")
 
 

@@ -42,17 +42,15 @@ _DURING_FIT = ("_skl_callbacks", "_parent_callback_ctx")
 
 
 class FittedParams:
-    """Parameters as they were in ``fit``; those that change no result as they are now."""
+    """Parameters as they were in ``fit``; those that change no result as they are now.
 
-    def __init__(self, explainer):
+    Made anew at every access: kept by the explainer, it would be a circle that only the garbage
+    collector ends, and the explainer's networks with it.
+    """
+
+    def __init__(self, explainer, values):
         self._explainer = explainer
-        self._values = {
-            name: value if name == "estimator" else _own(value)
-            for name, value in explainer.get_params(deep=False).items()
-        }
-
-    def __getstate__(self):
-        return {"_values": self._values}  # the explainer, which holds these, is told again
+        self._values = values
 
     def __getattr__(self, name):
         if name.startswith("__") or "_values" not in vars(self):
@@ -202,7 +200,9 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         self.seed_ = draw_seed(params.get("random_state"))
         self._raw = raw
         self._remember(X, y)
-        self._params_at_fit = FittedParams(self)
+        self._values_at_fit = {
+            name: value if name == "estimator" else _own(value) for name, value in params.items()
+        }
         representation = Representation(
             self.estimator_, self.n_features_in_, X=checked, **self._representation_params()
         )
@@ -392,6 +392,11 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
     # -- state ---------------------------------------------------------------------------------
 
     @property
+    def _params_at_fit(self):
+        """Parameters as they were in ``fit``."""
+        return FittedParams(self, self._values_at_fit)
+
+    @property
     def _representation(self):
         """What is explained, as a function of tensors; made anew after loading."""
         found = vars(self).get("_representation_of_fit")
@@ -409,11 +414,6 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         """Leave out what holds modules of its own."""
         state = super().__getstate__()
         return {name: value for name, value in state.items() if name not in self._not_saved}
-
-    def __setstate__(self, state):
-        super().__setstate__(state)
-        if "_params_at_fit" in vars(self):
-            self._params_at_fit._explainer = self
 
     def __sklearn_is_fitted__(self):
         """Say whether there is anything fitted."""

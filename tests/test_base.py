@@ -160,18 +160,22 @@ def search_without_refit():
 
 
 @pytest.mark.parametrize(
-    ("estimator", "message"),
+    ("make", "message"),
     [
-        (half_fitted(), "step 'pca' is not fitted but step 'standardscaler' is"),
-        (make_pipeline(half_fitted()), "step 'pca' is not fitted"),
-        (make_pipeline(StandardScaler(), PCA(2).fit(X)), "step 'standardscaler' is not fitted"),
-        (FrozenEstimator(PCA()), "frozen but not fitted; fit the PCA"),
-        (skorch_net().initialize(), "initialised but was never trained; call fit"),
-        (search_without_refit(), "refit=False and keeps no fitted estimator; run it with refit"),
+        (half_fitted, "step 'pca' is not fitted but step 'standardscaler' is"),
+        (lambda: make_pipeline(half_fitted()), "step 'pca' is not fitted"),
+        (
+            lambda: make_pipeline(StandardScaler(), PCA(2).fit(X)),
+            "step 'standardscaler' is not fitted",
+        ),
+        (lambda: FrozenEstimator(PCA()), "frozen but not fitted; fit the PCA"),
+        (lambda: skorch_net().initialize(), "initialised but was never trained; call fit"),
+        (search_without_refit, "refit=False and keeps no fitted estimator; run it with refit"),
     ],
     ids=["pipeline", "nested", "first", "frozen", "skorch", "search"],
 )
-def test_partly_fitted(estimator, message):
+def test_partly_fitted(make, message):
+    estimator = make()
     for explainer in (explain(estimator), clone(explain(estimator))):
         with pytest.raises(NotFittedError, match=message):
             explainer.fit(X)

@@ -1,4 +1,8 @@
-"""Every estimator passes scikit-learn's checks, and ours for any number of axes."""
+"""Every estimator passes scikit-learn's checks, and ours for any number of axes.
+
+What cannot depend on a parameter is checked once: of the attribution methods one of each kind
+passes all of scikit-learn's checks, the others those that look at results.
+"""
 
 from inspect import isclass
 
@@ -8,7 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
+from sklearn.utils.estimator_checks import estimator_checks_generator
 
 import sklexplain
 from sklexplain import (
@@ -25,161 +29,292 @@ from sklexplain import (
 )
 from sklexplain.explaining import METHODS
 from sklexplain.nets import Autoencoder
-from sklexplain.testing.estimator_checks import nd_checks, parametrize_nd_checks
+from sklexplain.testing import TOPICS, nd_checks, parametrize_nd_checks
 from tests.cases import NETS, make_net, make_reconstructor, make_X
+
+TRAINING = {"max_epochs": 2, "validation_split": None, "random_state": 0}
 
 
 def _autoencoder(module="mlp", **params):
-    return Autoencoder(
-        module,
-        n_components=2,
-        hidden_layer_sizes=(4,),
-        max_epochs=2,
-        validation_split=None,
-        random_state=0,
-        **params,
-    )
+    defaults = {"n_components": 2, "hidden_layer_sizes": (4,), **TRAINING}
+    return Autoencoder(module, **(defaults | params))
 
 
 def _srae(estimator, **params):
-    return SRAEExplainer(
-        estimator,
-        n_concepts=2,
-        hidden_layer_sizes=(4,),
-        max_epochs=2,
-        validation_split=None,
-        random_state=0,
-        **params,
-    )
+    return SRAEExplainer(estimator, n_concepts=2, hidden_layer_sizes=(4,), **TRAINING, **params)
 
 
-# Example importance, ClaDecExplainer and Autoencoder have theirs beside their other tests.
-ESTIMATORS = [
-    *[LabelFreeAttributor(PCA(n_components=1), method=m, random_state=0) for m in sorted(METHODS)],
-    LabelFreeAttributor(_autoencoder(), method="saliency", random_state=0),
-    LabelFreeAttributor(
-        make_pipeline(StandardScaler(), PCA(n_components=1)), center=True, random_state=0
+def _cladec(estimator, **params):
+    return ClaDecExplainer(estimator, **TRAINING, **params)
+
+
+def _pca():
+    return PCA(n_components=1)
+
+
+def _scaled(step):
+    return make_pipeline(StandardScaler(), step)
+
+
+# -- scikit-learn's checks
+
+# Gradients, a path, a design of masks, and rules of propagation.
+ONE_OF_EACH_KIND = ("deep_lift", "feature_ablation", "integrated_gradients", "saliency")
+
+SCIKIT_LEARN_CASES = {
+    **{
+        f"label_free-{m}": LabelFreeAttributor(_pca(), method=m, random_state=0)
+        for m in sorted(METHODS)
+    },
+    "label_free-autoencoder": LabelFreeAttributor(
+        _autoencoder(), method="saliency", random_state=0
     ),
-    EmbeddingAttributor(PCA(n_components=1), unit_agg="abs"),
-    EmbeddingAttributor(make_pipeline(StandardScaler(), _autoencoder()), n_units=1, random_state=0),
-    NoiseScorer(_autoencoder(), random_state=0),
-    NoiseScorer(make_pipeline(StandardScaler(), PCA(n_components=1)), random_state=0),
-    VarianceScorer(_autoencoder(), random_state=0),
-    _srae(_autoencoder(), target="norm"),
-]
+    "label_free-pipeline": LabelFreeAttributor(_scaled(_pca()), center=True, random_state=0),
+    "embedding": EmbeddingAttributor(_pca(), unit_agg="abs"),
+    "embedding-pipeline": EmbeddingAttributor(_scaled(_autoencoder()), n_units=1, random_state=0),
+    "dknn": DKNNImportance(_pca(), random_state=0),
+    "dknn-sparse": DKNNImportance(_pca(), n_neighbors=1, kernel="rbf", random_state=0),
+    "simplex": SimplExImportance(_pca(), random_state=0),
+    "simplex-nearest": SimplExImportance(_pca(), n_keep=1, locality=0, random_state=0),
+    "tracin": TracInImportance(_autoencoder(max_epochs=1), random_state=0),
+    "tracin-projected": TracInImportance(
+        _autoencoder(max_epochs=1, pretext="denoising"), n_projections=8, random_state=0
+    ),
+    "influence": InfluenceImportance(_autoencoder(max_epochs=1), damping=10.0, random_state=0),
+    "noise": NoiseScorer(_autoencoder(), random_state=0),
+    "noise-pipeline": NoiseScorer(_scaled(_pca()), random_state=0),
+    "variance": VarianceScorer(_autoencoder(), random_state=0),
+    "srae": _srae(_autoencoder(), target="norm"),
+    "cladec": _cladec(_pca(), alpha=0.5),
+    "cladec-pipeline": _cladec(_scaled(_pca()), reference="random"),
+    "autoencoder": Autoencoder(max_epochs=3, hidden_layer_sizes=(16,), random_state=0),
+    "autoencoder-classes": _autoencoder(
+        lambda_class=1.0, hidden_layer_sizes=(32,), lr=1e-2, max_epochs=30
+    ),
+    "autoencoder-scores": _autoencoder(
+        lambda_noise=0.1,
+        lambda_variance=0.1,
+        activation="softplus",
+        score_every=2,
+        hidden_layer_sizes=(8,),
+    ),
+}
+
+# Those of scikit-learn's checks that look at results.
+RESULTS = {
+    "check_dict_unchanged",
+    "check_estimators_dtypes",
+    "check_estimators_pickle",
+    "check_f_contiguous_array_estimator",
+    "check_fit2d_1feature",
+    "check_fit2d_1sample",
+    "check_fit_idempotent",
+    "check_methods_sample_order_invariance",
+    "check_methods_subset_invariance",
+    "check_readonly_memmap_input",
+    "check_transformer_data_not_an_array",
+    "check_transformer_general",
+}
+
+_OWN_CORPUS = "fit_transform leaves every example out of its own corpus, transform does not"
+
+# name of the check: (classes, reason). For TracIn and Influence the difference is below the
+# absolute tolerance of these checks, because of the learning rate and the damping.
+EXPECTED_FAILURES = {
+    "check_transformer_general": ((DKNNImportance, SimplExImportance), _OWN_CORPUS),
+    "check_transformer_data_not_an_array": ((DKNNImportance, SimplExImportance), _OWN_CORPUS),
+    "check_pickle_size": (
+        (InfluenceImportance, SimplExImportance, TracInImportance),
+        "the corpus is needed: its gradients are taken anew, its features projected on",
+    ),
+}
 
 
-@parametrize_with_checks(ESTIMATORS)
-def test_scikit_learn_checks(estimator, check):
-    check(estimator)
+def expected_failures(estimator):
+    """Reasons by the name of the check, for scikit-learn's and for ours."""
+    return {
+        name: reason
+        for name, (classes, reason) in EXPECTED_FAILURES.items()
+        if isinstance(estimator, classes)
+    }
 
 
-@pytest.mark.parametrize("estimator", ESTIMATORS, ids=str)
-def test_number_of_scikit_learn_checks(estimator):
+def _is_checked_in_full(name):
+    method = name.removeprefix("label_free-")
+    return method not in METHODS or method in ONE_OF_EACH_KIND
+
+
+def _checks(name):
+    estimator = SCIKIT_LEARN_CASES[name]
+    every = [check for _, check in estimator_checks_generator(estimator, legacy=True)]
+    return [c for c in every if _is_checked_in_full(name) or c.func.__name__ in RESULTS]
+
+
+SCIKIT_LEARN_CHECKS = {name: _checks(name) for name in SCIKIT_LEARN_CASES}
+
+
+def _params():
+    for name, checks in SCIKIT_LEARN_CHECKS.items():
+        reasons = expected_failures(SCIKIT_LEARN_CASES[name])
+        for check in checks:
+            reason = reasons.get(check.func.__name__)
+            marks = () if reason is None else pytest.mark.xfail(reason=reason)
+            yield pytest.param(name, check, marks=marks, id=f"{name}-{check.func.__name__}")
+
+
+# Two epochs are too few to converge, and estimators say so in every check.
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize(("name", "check"), list(_params()))
+def test_scikit_learn_checks(name, check):
+    check(SCIKIT_LEARN_CASES[name])
+
+
+@pytest.mark.parametrize("name", SCIKIT_LEARN_CASES)
+def test_number_of_scikit_learn_checks(name):
     # With two_d_array=False in its tags an estimator would be given a single check.
-    names = [check.func.__name__ for _, check in estimator_checks_generator(estimator)]
-    assert len(names) >= 45
-    assert {"check_transformer_general", "check_estimators_pickle", "check_set_output"} & set(names)
+    names = {check.func.__name__ for check in SCIKIT_LEARN_CHECKS[name]}
+    assert names >= RESULTS
+    if _is_checked_in_full(name):
+        assert len(SCIKIT_LEARN_CHECKS[name]) >= (61 if name == "autoencoder-classes" else 45)
+        assert {"check_estimator_cloneable", "check_n_features_in_after_fitting"} <= names
 
 
-CASES = [
-    *[(LabelFreeAttributor(make_net(name), random_state=0), make_X(name)) for name in sorted(NETS)],
-    *[
-        (
-            LabelFreeAttributor(
-                make_net("conv1d"),
-                method=method,
-                baseline="background",
-                random_state=0,
-                # Ten times as many as there are entries, not thousands.
-                method_params={"n_samples": 200} if method in ("kernel_shap", "lime") else None,
-            ),
-            make_X("conv1d"),
+# -- ours
+
+
+def _case(make, name="mlp"):
+    """Case whose network is made when a test runs."""
+    return lambda: (make(), make_X(name))
+
+
+def _of_net(explainer, name, **params):
+    return _case(lambda: explainer(make_net(name), random_state=0, **params), name)
+
+
+def _of_reconstructor(explainer, name, **params):
+    return _case(lambda: explainer(make_reconstructor(name), random_state=0, **params), name)
+
+
+def _array_baseline():
+    baseline = np.full((2, 10), 0.1, np.float32)
+    return LabelFreeAttributor(make_net("conv1d"), baseline=baseline, random_state=0)
+
+
+# One of each class and engine: all checks.
+ENGINES = {
+    "label_free-mlp": _of_net(LabelFreeAttributor, "mlp"),
+    "label_free-deep_lift-mlp": _of_net(LabelFreeAttributor, "mlp", method="deep_lift"),
+    "label_free-feature_ablation-conv1d": _of_net(
+        LabelFreeAttributor, "conv1d", method="feature_ablation"
+    ),
+    "label_free-baseline-conv1d": _case(_array_baseline, "conv1d"),
+    "label_free-autoencoder": _case(lambda: LabelFreeAttributor(_autoencoder(), random_state=0)),
+    "embedding-mlp": _of_net(EmbeddingAttributor, "mlp"),
+    "embedding-pca": _case(lambda: EmbeddingAttributor(_scaled(PCA(2)), random_state=0)),
+    "dknn-mlp": _of_net(DKNNImportance, "mlp", n_neighbors=2),
+    "simplex-mlp": _of_net(SimplExImportance, "mlp"),
+    "simplex-pca": _case(lambda: SimplExImportance(_scaled(PCA(2)), random_state=0)),
+    "tracin-mlp": _of_reconstructor(TracInImportance, "mlp"),
+    "influence-mlp": _of_reconstructor(InfluenceImportance, "mlp", damping=0.1),
+    "noise-mlp": _of_net(NoiseScorer, "mlp"),
+    "variance-conv1d": _of_net(VarianceScorer, "conv1d"),
+    "srae-mlp": _case(lambda: _srae(make_net("mlp"), target=[0, 2])),
+    "cladec-mlp": _case(lambda: _cladec(make_net("mlp"), alpha=0.5, reference="autoencoder")),
+    "autoencoder-mlp": _case(_autoencoder),
+    "autoencoder-conv2d": _case(_autoencoder, "conv2d"),
+}
+
+
+def _method_params(method):
+    # Ten times as many masks as there are entries, not thousands.
+    return {"n_samples": 200} if method in ("kernel_shap", "lime") else None
+
+
+# Other networks and parameters: parameters, input, results.
+MORE = {
+    **{f"label_free-{name}": _of_net(LabelFreeAttributor, name) for name in sorted(NETS)},
+    **{
+        f"label_free-{m}-conv1d": _of_net(
+            LabelFreeAttributor,
+            "conv1d",
+            method=m,
+            baseline="background",
+            method_params=_method_params(m),
         )
-        for method in sorted(METHODS)
-    ],
-    *[
-        (EmbeddingAttributor(make_net(name), n_units=n, random_state=0), make_X(name))
+        for m in sorted(METHODS)
+    },
+    **{
+        f"embedding-{name}": _of_net(EmbeddingAttributor, name, n_units=n)
         for name, n in zip(sorted(NETS), (None, 3, None, None, 2, None, None), strict=True)
-    ],
-    *[
-        (DKNNImportance(make_net(name), n_neighbors=k, random_state=0), make_X(name))
+    },
+    **{
+        f"dknn-{name}": _of_net(DKNNImportance, name, n_neighbors=k)
+        for name, k in (("conv1d", None), ("conv2d", 3), ("lstm", None))
+    },
+    **{
+        f"simplex-{name}": _of_net(SimplExImportance, name, n_keep=k)
         for name, k in (("conv1d", None), ("conv2d", 3), ("lstm", None), ("mlp", 2))
-    ],
-    *[
-        (SimplExImportance(make_net(name), n_keep=k, random_state=0), make_X(name))
-        for name, k in (("conv1d", None), ("conv2d", 3), ("lstm", None), ("mlp", 2))
-    ],
-    *[
-        (TracInImportance(make_reconstructor(name), random_state=0), make_X(name))
+    },
+    **{
+        f"tracin-{name}": _of_reconstructor(TracInImportance, name)
         for name in ("conv1d", "conv2d", "lstm", "transformer")
-    ],
-    *[
-        (InfluenceImportance(make_reconstructor(name), damping=0.1, random_state=0), make_X(name))
-        for name in ("conv1d", "conv2d", "gru", "mlp")
-    ],
-    *[
-        (scorer(make_net(name), random_state=0), make_X(name))
-        for scorer in (NoiseScorer, VarianceScorer)
-        for name in sorted(NETS)
-    ],
-    *[
-        (
-            ClaDecExplainer(
-                make_net(name),
-                alpha=alpha,
-                reference=reference,
-                n_latent=n_latent,
-                max_epochs=2,
-                validation_split=None,
-                random_state=0,
-            ),
-            make_X(name),
+    },
+    "tracin-autoencoder": _case(
+        lambda: TracInImportance(_autoencoder(pretext="inpainting"), random_state=0)
+    ),
+    **{
+        f"influence-{name}": _of_reconstructor(InfluenceImportance, name, damping=0.1)
+        for name in ("conv1d", "conv2d", "gru")
+    },
+    **{f"noise-{name}": _of_net(NoiseScorer, name) for name in sorted(NETS)},
+    "noise-units-conv1d": _of_net(NoiseScorer, "conv1d", n_units=3),
+    **{f"variance-{name}": _of_net(VarianceScorer, name) for name in sorted(NETS)},
+    "variance-units-conv2d": _of_net(VarianceScorer, "conv2d", n_units=4),
+    **{
+        f"srae-{name}": _case(
+            lambda n=name, lr=layer, t=target: _srae(make_net(n), layer=lr, target=t), name
         )
-        for name, alpha, reference, n_latent in (
-            ("conv1d", 0.5, None, 2),
-            ("conv2d", 1.0, "autoencoder", None),
-            ("lstm", 0.0, "random", None),
-            ("mlp", 0.5, "autoencoder", None),
-        )
-    ],
-    (NoiseScorer(make_net("conv1d"), n_units=3, random_state=0), make_X("conv1d")),
-    (VarianceScorer(make_net("conv2d"), n_units=4, random_state=0), make_X("conv2d")),
-    *[
-        (_srae(make_net(name), layer=layer, target=target), make_X(name))
         for name, layer, target in (
             ("conv1d", None, None),
             ("conv2d", "0", 1),
             ("lstm", "rnn[0]", "norm"),
-            ("mlp", None, [0, 2]),
         )
-    ],
-    (TracInImportance(_autoencoder(pretext="inpainting"), random_state=0), make_X("mlp")),
-    (_autoencoder(), make_X("mlp")),
-    (_autoencoder(), make_X("conv2d")),
-    (_autoencoder("conv1d"), make_X("conv1d")),
-    (_autoencoder("lstm"), make_X("lstm")),
-    (LabelFreeAttributor(_autoencoder("lstm"), random_state=0), make_X("lstm")),
-]
+    },
+    **{
+        f"cladec-{name}": _case(lambda n=name, p=params: _cladec(make_net(n), **p), name)
+        for name, params in (
+            ("conv1d", {"alpha": 0.5, "n_latent": 2}),
+            ("conv2d", {"alpha": 1.0, "reference": "autoencoder"}),
+            ("lstm", {"alpha": 0.0, "reference": "random"}),
+        )
+    },
+    "autoencoder-conv1d": _case(lambda: _autoencoder("conv1d"), "conv1d"),
+    "autoencoder-lstm": _case(lambda: _autoencoder("lstm"), "lstm"),
+    "label_free-autoencoder-lstm": _case(
+        lambda: LabelFreeAttributor(_autoencoder("lstm"), random_state=0), "lstm"
+    ),
+}
 
 
-@parametrize_nd_checks(CASES)
+@parametrize_nd_checks(ENGINES, expected_failures)
 def test_nd_checks(check):
     check()
 
 
+@parametrize_nd_checks(MORE, expected_failures, topics=("parameters", "input", "results"))
+def test_nd_checks_of_more_networks(check):
+    check()
+
+
 def test_number_of_nd_checks():
-    assert [len(list(nd_checks(*case))) for case in CASES] == [15] * len(CASES)
-    assert {X.ndim for _, X in CASES} == {2, 3, 4}
+    every = {**ENGINES, **MORE}
+    assert [len(list(nd_checks(*case()))) for case in every.values()] == [35] * len(every)
+    assert {case()[1].ndim for case in every.values()} == {2, 3, 4}
+    assert len(TOPICS) == 6
 
 
 def test_every_public_estimator_is_checked():
     public = [getattr(sklexplain, name) for name in sklexplain.__all__]
-    public = {c for c in public if isclass(c) and issubclass(c, BaseEstimator)}
-    assert public <= {type(case[0]) for case in CASES}
-
-
-@pytest.mark.parametrize("n_samples", [6])
-def test_nd_checks_need_samples(n_samples):
-    with pytest.raises(ValueError, match="at least 7"):
-        list(nd_checks(_autoencoder(), np.zeros((n_samples, 4))))
+    public = {c for c in public if isclass(c) and issubclass(c, BaseEstimator)} | {Autoencoder}
+    assert public <= {type(case()[0]) for case in ENGINES.values()}
+    assert public <= {type(estimator) for estimator in SCIKIT_LEARN_CASES.values()}

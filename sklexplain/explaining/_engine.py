@@ -10,12 +10,7 @@ from tqdm import tqdm
 
 from ..utils import numpy_dtype_of
 from ._baselines import own_baselines
-from ._completeness import (
-    MAX_ERROR,
-    beyond_sampling,
-    completeness_errors,
-    warn_incomplete,
-)
+from ._completeness import MAX_ERROR, beyond_sampling, completeness_errors, warn_incomplete
 from ._methods import METHODS, Setup
 
 # Samples that are tried again, with twice the steps, before a warning.

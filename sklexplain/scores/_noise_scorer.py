@@ -191,7 +191,7 @@ class NoiseScorer(LayerScorer):
             return
         representation = self._representation
         with representation.session():
-            maps = self._drawnd_maps(representation.tensor(inputs[:_SPARSITY_SAMPLES]))
+            maps = self._sampled_maps(representation.tensor(inputs[:_SPARSITY_SAMPLES]))
         for name, point, m in zip(self.layers_, self._points, maps, strict=True):
             n_units = (m != 0).double().mean().item() * len(m)  # at a position
             if n_units < 1 and not self._is_known(point):
@@ -235,7 +235,7 @@ class NoiseScorer(LayerScorer):
             )
             return [m.flatten(1)[None] for m in maps]
         layers = []
-        for point, maps in zip(self._points, self._drawnd_maps(x), strict=True):
+        for point, maps in zip(self._points, self._sampled_maps(x), strict=True):
             if self._is_known(point):
                 layers.append(self._output_map(x).expand(len(subsets), -1, -1))
                 continue

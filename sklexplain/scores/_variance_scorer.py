@@ -156,7 +156,7 @@ class VarianceScorer(LayerScorer):
                 for layer, m in zip(layers, maps, strict=True):
                     layer.add(m)
             return _as_array([layer.scores()[None] for layer in layers])
-        return _as_array([self._drawnd(maps, subsets) for maps in self._drawnd_maps(x)])
+        return _as_array([self._sampled(maps, subsets) for maps in self._sampled_maps(x)])
 
     def _sampled(self, maps, subsets):
         """Estimate the variance over all N units from each subset of n of them: (n_subsets, b)."""

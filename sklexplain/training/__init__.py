@@ -1,7 +1,7 @@
 """Training: skorch nets on arrays, validation splits, weights drawn anew."""
 
-from ._array_net import loss_curves, make_array_net
-from ._checkpoints import CheckpointHistory, load_weights
+from ._array_net import ArrayNet, loss_curves, make_array_net
+from ._checkpoints import CheckpointHistory, load_weights, save_weights
 from ._modes import evaluating
 from ._params import check_net_params
 from ._pretext import PretextNet, corrupt
@@ -12,6 +12,7 @@ from ._trained import check_finite_weights, still_improves
 from ._weights import draw_weights, undrawn
 
 __all__ = [
+    "ArrayNet",
     "CheckpointHistory",
     "PretextNet",
     "arrays_of",
@@ -26,6 +27,7 @@ __all__ = [
     "loss_curves",
     "make_array_net",
     "randomized_layers",
+    "save_weights",
     "split_validation",
     "still_improves",
     "undrawn",

@@ -9,7 +9,7 @@ import numpy as np
 from ..exceptions import SklexplainWarning
 
 # Packages between the user's line and the place where something is noticed.
-_BETWEEN = ("sklexplain", "sklearn", "skorch", "joblib", "torch")
+_BETWEEN = ("sklexplain", "sklearn", "skorch", "joblib", "torch", "contextlib")
 
 
 def warn(message, category=SklexplainWarning):
@@ -26,7 +26,7 @@ def warn(message, category=SklexplainWarning):
     while frame is not None and _is_between(frame):
         frame, level = frame.f_back, level + 1
     # In a worker process there may be no frame of the user's: the outermost one then.
-    warnings.warn(message, category, stacklevel=level)
+    warnings.warn(message, category, stacklevel=level if frame is not None else level - 1)
 
 
 def _is_between(frame):

@@ -54,7 +54,7 @@ class _Owning:
         """Look at the attributes of an object, and replace what is not its own."""
         for name, value in list(vars(owner).items()):
             # Models are shared on purpose; views of them hold their weights.
-            if name in skip or name in ("estimator_", "_representation_of_fit", "_params_at_fit"):
+            if name in skip or name in ("estimator_", "_representation_of_fit", "_values_at_fit"):
                 continue
             owned = self._owned(value, depth)
             if owned is not value:

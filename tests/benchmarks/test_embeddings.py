@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from sklexplain import EmbeddingAttributor, NoiseScorer, VarianceScorer
-from sklexplain.scores._sampling import draw_units
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 
@@ -82,6 +81,8 @@ def test_scores_are_those_of_the_scorers(net, n_units):
     fitted = NoiseScorer(net, **settings).fit(X)
     sample = None
     if n_units is not None:
+        from score_curves import draw_units
+
         sample = draw_units(10, n_units, np.random.default_rng([fitted.seed_, 1]))
     noise = np.random.default_rng([fitted.seed_, 0]).uniform(size=(6, *X.shape[1:]))
     scorer = Scorer(net.encoder(), convolutions(net), X, sample=sample, batch_size=2)

@@ -23,7 +23,7 @@ from torch import nn
 
 from sklexplain import ClaDecExplainer
 from sklexplain.decoding import _cladec
-from sklexplain.training._array_net import ArrayNet
+from sklexplain.training import ArrayNet
 from tests.cases import encode, make_net, make_X
 
 QUICK = {"max_epochs": 2, "validation_split": None, "random_state": 0}

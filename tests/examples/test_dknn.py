@@ -17,7 +17,6 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KNeighborsTransformer, RadiusNeighborsTransformer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
 from skorch import NeuralNetRegressor
 from torch import nn
 
@@ -54,29 +53,6 @@ def reference(z_query, z_train, kernel):
         "cosine": lambda a, b: a @ b / np.linalg.norm(a) / np.linalg.norm(b),
     }
     return np.array([[weights[kernel](a, b) for b in z_train] for a in z_query])
-
-
-# -- scikit-learn's checks
-
-ESTIMATORS = [
-    DKNNImportance(PCA(n_components=1), random_state=0),
-    DKNNImportance(PCA(n_components=1), n_neighbors=1, kernel="rbf", random_state=0),
-]
-_SELF = "fit_transform leaves every example out of its own corpus, transform does not"
-EXPECTED_FAILURES = {
-    "check_transformer_general": _SELF,
-    "check_transformer_data_not_an_array": _SELF,
-}
-
-
-@parametrize_with_checks(ESTIMATORS, expected_failed_checks=lambda _: EXPECTED_FAILURES)
-def test_sklearn_checks(estimator, check):
-    check(estimator)
-
-
-@pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_no_check_is_left_out(estimator):
-    assert len(list(estimator_checks_generator(estimator, legacy=True))) >= 45
 
 
 # -- values

@@ -5,14 +5,10 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
 from torch import nn
 
 from sklexplain import InfluenceImportance, TracInImportance
 from sklexplain.examples import _influence
-from sklexplain.gradients import JacobianSolver, RowsSolver
-from sklexplain.gradients._solvers import conjugate_gradients
-from sklexplain.gradients._terms import Explicit
 from sklexplain.nets import Autoencoder
 from tests.cases import NETS, make_reconstructor, make_X
 
@@ -80,36 +76,6 @@ def expected_influence(module, X, X_query, curvature, damping, names=None):
     _, query = dense(module, X_query, names, curvature)
     inverse = np.linalg.inv(matrix + damping * np.eye(len(matrix)))
     return query @ inverse @ train.T / len(X)
-
-
-# -- scikit-learn's checks
-
-ESTIMATORS = [
-    InfluenceImportance(
-        Autoencoder(
-            n_components=2,
-            hidden_layer_sizes=(4,),
-            max_epochs=1,
-            validation_split=None,
-            random_state=0,
-        ),
-        damping=damping,
-        random_state=0,
-    )
-    for damping in (10.0,)
-]
-
-
-# That fit_transform leaves examples out of their own corpus is below the checks' absolute tolerance
-# here, because of the damping.
-@parametrize_with_checks(ESTIMATORS)
-def test_sklearn_checks(estimator, check):
-    check(estimator)
-
-
-@pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_no_check_is_left_out(estimator):
-    assert len(list(estimator_checks_generator(estimator, legacy=True))) >= 45
 
 
 # -- values
@@ -390,59 +356,6 @@ def test_no_convergence_is_said():
     with pytest.warns(ConvergenceWarning, match="max_iter=2"):
         influence.fit(X)
     assert influence.residual_ > 1e-3
-
-
-def test_conjugate_gradients():
-    root = torch.from_numpy(RNG.normal(size=(6, 6)))
-    matrix = root @ root.T + torch.eye(6)
-    b = torch.from_numpy(RNG.normal(size=(4, 6)))
-    b[1] = 0
-    b[2] = torch.linalg.eigh(matrix).eigenvectors[:, 0]  # one product is enough
-    sizes = []
-
-    def products(vectors):
-        sizes.append(len(vectors))
-        return vectors @ matrix
-
-    x, residual, n_iter, negative = conjugate_gradients(products, b, 1e-10, 50)
-    torch.testing.assert_close(x, torch.linalg.solve(matrix, b.T).T)
-    assert (residual <= 1e-10).all()
-    assert not negative.any()
-    assert n_iter[1:3].tolist() == [0, 1]
-    assert n_iter.max() <= 8
-    assert sizes[:2] == [3, 2]  # only those that have not converged
-    alone = conjugate_gradients(lambda v: v @ matrix, b[3:], 1e-10, 50)[0]
-    torch.testing.assert_close(alone, x[3:], rtol=1e-12, atol=1e-12)
-
-
-def test_conjugate_gradients_stop_at_negative_curvature():
-    matrix = torch.diag(torch.tensor([2.0, 1.0, -1.0]).double())
-    b = torch.tensor([[1.0, 1, 0], [1, 0, 2]]).double()
-    x, residual, _, negative = conjugate_gradients(lambda v: v @ matrix, b, 1e-10, 50)
-    assert negative.tolist() == [False, True]
-    torch.testing.assert_close(x[0], torch.tensor([0.5, 1, 0]).double())
-    assert residual[0] <= 1e-10 < residual[1]
-
-
-def test_single_precision_where_damping_is_far_above_rounding():
-    torch.manual_seed(0)
-    rows, roots = torch.randn(6, 50), torch.randn(3, 1, 2, 2).double()
-    slopes = torch.randn(3, 1, 2).double()
-    blocks = torch.block_diag(*roots.flatten(0, 1))
-    J = rows.double()
-    for shift in (1e-6, 10.0):
-        solver = JacobianSolver({"w": Explicit(rows)}, roots, slopes, shift)
-        H = J.T @ blocks @ blocks.T @ J + shift * torch.eye(50)
-        g = torch.stack([slopes[i, 0] @ J[2 * i : 2 * i + 2] for i in range(3)])
-        expected = torch.linalg.solve(H, g.T)
-        found = solver.corpus_products({"w": Explicit(torch.eye(50))})
-        assert found.dtype == (torch.float64 if shift == 1e-6 else torch.float32)
-        tolerance = 1e-6 if shift == 1e-6 else 1e-4
-        error = (found - expected).abs().max() / expected.abs().max()
-        assert error < tolerance
-        few = RowsSolver({"w": Explicit((blocks.T @ J).float())}, shift)
-        assert few.inner({"w": Explicit(rows)}, {"w": Explicit(rows)}).dtype == torch.float64
-        torch.testing.assert_close(few.solve(g).T, expected, rtol=1e-3, atol=1e-3 / shift)
 
 
 @pytest.mark.parametrize(

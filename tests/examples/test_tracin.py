@@ -10,15 +10,13 @@ from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import KBinsDiscretizer, StandardScaler
-from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
 from skorch import NeuralNetClassifier, NeuralNetRegressor
 from torch import nn
 
 from sklexplain import TracInImportance
 from sklexplain.examples import _gradients, _tracin
 from sklexplain.nets import Autoencoder, CheckpointHistory
-from sklexplain.training import corrupt
-from sklexplain.training._checkpoints import save_weights
+from sklexplain.training import corrupt, save_weights
 from tests.cases import NETS, make_reconstructor, make_X
 
 IRIS, LABELS = load_iris(return_X_y=True)
@@ -47,26 +45,6 @@ def obvious(module, X, criterion=nn.functional.mse_loss, part="encoder", inputs=
         sum(criterion(module(c[None]), x[None]) / len(changed) for c in changed).backward()
         rows.append(torch.cat([p.grad.flatten() for p in chosen]))
     return torch.stack(rows).numpy()
-
-
-# -- scikit-learn's checks
-
-ESTIMATORS = [
-    TracInImportance(small(max_epochs=1), random_state=0),
-    TracInImportance(small(max_epochs=1, pretext="denoising"), n_projections=8, random_state=0),
-]
-
-
-# That fit_transform leaves examples out of their own corpus is below the checks' absolute tolerance
-# here, because of the learning rate.
-@parametrize_with_checks(ESTIMATORS)
-def test_sklearn_checks(estimator, check):
-    check(estimator)
-
-
-@pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_no_check_is_left_out(estimator):
-    assert len(list(estimator_checks_generator(estimator, legacy=True))) >= 45
 
 
 # -- values

@@ -4,7 +4,6 @@ import warnings
 
 import pytest
 import torch
-from captum.attr import DeepLift
 from torch import nn
 from torch.nn import functional as F
 
@@ -86,6 +85,8 @@ def test_equals_captum_where_every_nonlinearity_is_a_module_used_once(activation
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # captum announces the hooks it sets
+        from captum.attr import DeepLift
+
         expected = DeepLift(Inner()).attribute(
             x, references[0, :1].expand_as(x), additional_forward_args=(cotangents[:, 0],)
         )

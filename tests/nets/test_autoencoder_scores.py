@@ -16,7 +16,7 @@ from sklexplain import VarianceScorer
 from sklexplain.datasets import make_relevant_columns
 from sklexplain.nets import Autoencoder, Conv1dAutoencoder, MLPAutoencoder, ScoreConstraint
 from sklexplain.nets._modules import ACTIVATIONS
-from sklexplain.report._models import _TRUSTED
+from sklexplain.report import load_model
 
 X, Y, _ = make_relevant_columns(60, random_state=0)
 
@@ -157,9 +157,7 @@ def test_gates_warn():
 def test_saved_by_skops_it_is_trusted(tmp_path):
     estimator = quick(lambda_noise=0.1).fit(X)
     skops.io.dump(estimator, tmp_path / "model.skops")
-    untrusted = skops.io.get_untrusted_types(file=tmp_path / "model.skops")
-    assert set(untrusted) <= _TRUSTED
-    loaded = skops.io.load(tmp_path / "model.skops", trusted=untrusted)
+    loaded = load_model(tmp_path / "model.skops")
     np.testing.assert_array_equal(loaded.transform(X), estimator.transform(X))
 
 

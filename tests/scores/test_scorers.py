@@ -404,25 +404,3 @@ class TestModels:
         with pytest.raises(TypeError, match="n_nois"):
             noise_scorer(n_nois=3)
         assert repr(variance_scorer(threshold=0.5)) == "VarianceScorer(threshold=0.5)"
-
-
-@pytest.mark.parametrize("scorer_class", SCORERS)
-@pytest.mark.parametrize("regime", ["columns", "affine"])
-def test_few_activations_and_affine_ends_change_nothing(monkeypatch, scorer_class, regime):
-    from sklexplain.layers import _jacobian
-
-    torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(5, 3), nn.Tanh(), nn.Linear(3, 24)).double()
-    if regime == "columns":
-        net.append(nn.Tanh())
-    X = np.random.RandomState(0).normal(size=(9, 5))
-    params = {"layers": ["0" if regime == "columns" else "1"]}
-    scorer = fit(scorer_class, net, X, **params)
-    found = scorer.transform(X)
-    assert scorer._points.batched[regime] is True
-    monkeypatch.setattr(_jacobian, "_try_affine", lambda *args: None)
-    monkeypatch.setattr(_jacobian, "_try_columns", lambda *args: None)
-    scorer = fit(scorer_class, net, X, **params)
-    expected = scorer.transform(X)
-    assert regime not in scorer._points.batched
-    np.testing.assert_allclose(found, expected, rtol=1e-9)

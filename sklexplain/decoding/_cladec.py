@@ -243,7 +243,7 @@ class ClaDecExplainer(BaseExplainer):
         return mean, deviation
 
     def _trainer(self, layer):
-        """What trains decoders of this fit, also once it is over."""
+        """Make what trains decoders of this fit, also once it is over."""
         return Trainer(
             layer,
             self._params_at_fit,

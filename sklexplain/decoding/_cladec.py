@@ -4,18 +4,16 @@ from collections import Counter
 
 import numpy as np
 import torch
-from sklearn.utils import Bunch, check_consistent_length
+from sklearn.utils import Bunch
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from ..base import BaseExplainer
-from ..layers import root_mean_square
-from ..training import arrays_of
-from ..utils import check_positive_int, harmonic_mean, seeded, warn
+from ..utils import check_positive_int, harmonic_mean
 from ._comparison import find_comparison
-from ._decoders import DecoderPlan, check_decoder
-from ._fitting import Objective, check_decoding_params, check_network, train
+from ._fitting import check_decoding_params, check_network
 from ._layer import Layer
 from ._losses import explained_share, squared_deviation, squared_error
+from ._trainer import Trainer
 
 _N_ROWS = 16
 
@@ -223,14 +221,15 @@ class ClaDecExplainer(BaseExplainer):
         # Of every entry, in raw units: what tables are drawn in.
         self._spread = inputs.mean(axis=0, dtype=np.float64), inputs.std(axis=0, dtype=np.float64)
         self.mean_, self._deviation = self._checked_moments(layer, inputs)
-        self._modules, self._trained = {}, {"decoder": None, "reference": None}
-        self._fit_decoder(layer, inputs, y)
-        if self._wants_reference(layer):
-            module, trained = self._fitted_reference(layer, inputs, self.seed_, y)
-            self._modules["reference"], self._trained["reference"] = module, trained
-        for prefix, trained in zip(("", "reference_"), self._trained.values(), strict=True):
-            for name in ("n_epochs", "loss_curve", "validation_loss_curve"):
-                setattr(self, f"{prefix}{name}_", getattr(trained, name, None))
+        trainer = self._trainer(layer)
+        fitted = {"decoder": trainer.decoder(inputs, y, self.seed_)}
+        if trainer.has_reference(self.seed_):
+            fitted["reference"] = trainer.reference(inputs, y, self.seed_)
+        self._modules = {name: module for name, (module, _) in fitted.items()}
+        self._trained = {name: trained for name, (_, trained) in fitted.items()}
+        for prefix, name in (("", "decoder"), ("reference_", "reference")):
+            for fact in ("n_epochs", "loss_curve", "validation_loss_curve"):
+                setattr(self, f"{prefix}{fact}_", getattr(self._trained.get(name), fact, None))
 
     def _checked_moments(self, layer, inputs):
         """Mean and deviation of the data in the network's units; what cross-entropy needs."""
@@ -243,113 +242,16 @@ class ClaDecExplainer(BaseExplainer):
             )
         return mean, deviation
 
-    def _fit_decoder(self, layer, inputs, y):
-        """Train the decoder of the layer's activations."""
-        params = self._params_at_fit
-        compares_outputs = params.alpha < 1 and params.fidelity == "output"
-        by_labels = compares_outputs and params.class_target == "y"
-        target = self._target_of_labels(layer, y, len(inputs)) if by_labels else None
-        needs_output = compares_outputs and not by_labels
-        z, scores = layer.activations(inputs, self.batch_size, output=needs_output)
-        if needs_output:
-            comparison = self._found_comparison()
-            target = comparison.target_of_outputs(torch.from_numpy(scores)).numpy()
-        objective = self._objective(layer, params.alpha, compares_outputs)
-        arrays = {"z": z, "x": inputs, "target": target}
-        self._modules["decoder"], self._trained["decoder"] = self._trained_decoding(
-            layer, objective, arrays, self.seed_, y, z=z
-        )
-
-    def _target_of_labels(self, layer, y, n_samples):
-        if y is None:
-            raise ValueError(
-                "class_target='y' needs y, which fit was not given; use class_target='model' to "
-                "do without."
-            )
-        check_consistent_length(range(n_samples), y)
-        return self._found_comparison().target_of_labels(y, layer.representation.n_units)
-
-    def _wants_reference(self, layer):
-        """Tell whether a reference is trained; warn if there can be none."""
-        if self._params_at_fit.reference is None:
-            return False
-        reason = layer.nothing_to_train(self.seed_, self._rows)
-        if reason is not None:
-            warn(
-                f"there is no reference: it would have the network's architecture, but {reason} "
-                "has no torch form. With reference=None this warning is not given."
-            )
-        return reason is None
-
-    def _fitted_reference(self, layer, inputs, seed, y=None):
-        """Train the reference on reconstruction alone, from the weights a seed stands for."""
-        encoder = layer.fresh_encoder(seed, self._rows)
-        arrays = {"x": inputs}
-        joint = self._params_at_fit.reference == "autoencoder"
-        if joint:
-            # As it is drawn: both decoders begin with activations of order 1.
-            z = layer.first_activations(encoder, self._rows, seed)
-        else:
-            encoder.eval().requires_grad_(False)
-            z, _ = layer.activations(inputs, self.batch_size, encoder=encoder)
-            arrays["z"] = z
-        objective = self._objective(layer)
-        return self._trained_decoding(
-            layer, objective, arrays, seed, y, z=z, encoder=encoder, joint=joint
-        )
-
-    def _trained_decoding(self, layer, objective, arrays, seed, y, *, z, encoder=None, joint=False):
-        """Train a decoder, behind an encoder or on activations; the module and its plain data."""
-        plan, representation = self._plan(layer, root_mean_square(z)), layer.representation
-        with torch.inference_mode(False), seeded(seed, representation.device):
-            module = plan.build(representation.device)
-        x = layer.tensor(self._rows[np.arange(2) % len(self._rows)])
-        check_decoder(module, layer.of(x), plan.x_shape)
-        module.encoder = encoder if joint else None
-        trained = train(
-            module,
-            plan,
-            objective,
-            arrays,
-            self._params_at_fit,
-            seed=seed,
-            y=y,
-            owner=type(self).__name__,
-            name="decoder" if encoder is None else "reference",
-        )
-        if encoder is not None and not joint:
-            module.encoder, trained.encoder_weights = encoder, arrays_of(encoder)
-        return module, trained
-
-    def _plan(self, layer, z_scale):
-        params, shape = self._params_at_fit, self._rows.shape[1:]
-        kind, channel_axis = self._sample.kind, self._sample.channel_axis
-        if len(shape) > 2:  # convolutions of the default decoder take channels first
-            kind, channel_axis = ("image", 0) if len(shape) == 3 else ("table", None)
-        # Of the network's dtype, but never less than float32.
-        exact = layer.representation.output_dtype == torch.float64
-        return DecoderPlan(
-            decoder=params.decoder,
-            z_shape=tuple(layer.shape),
-            x_shape=tuple(shape),
-            kind=kind,
-            channel_axis=channel_axis,
-            loss=params.loss,
-            n_latent=None if params.n_latent is None else int(params.n_latent),
-            dtype="float64" if exact else "float32",
-            z_scale=z_scale,
-            mean=self.mean_,
-            deviation=self._deviation,
-        )
-
-    def _objective(self, layer, alpha=1.0, compares_outputs=False):
-        params = self._params_at_fit
-        return Objective(
+    def _trainer(self, layer):
+        """Make what trains decoders of this fit, also once it is over."""
+        return Trainer(
             layer,
-            alpha=alpha,
-            comparison=self._found_comparison() if compares_outputs else None,
-            loss=params.loss,
-            kl_weight=0.0 if params.n_latent is None else params.kl_weight,
+            self._params_at_fit,
+            rows=self._rows,
+            moments=(self.mean_, self._deviation),
+            sample=self._sample,
+            comparison=self._found_comparison,
+            owner=type(self).__name__,
         )
 
     # -- what is fitted ------------------------------------------------------------------------
@@ -370,7 +272,7 @@ class ClaDecExplainer(BaseExplainer):
         """Return a trained module, built again after loading; None if there is no reference."""
         check_is_fitted(self)
         modules = vars(self).setdefault("_modules", {})
-        if name not in modules and self._trained[name] is not None:
+        if name not in modules and name in self._trained:
             modules[name] = self._trained[name].build(self._layer)
         return modules.get(name)
 
@@ -613,7 +515,7 @@ class ClaDecExplainer(BaseExplainer):
     def _errors_of_another_reference(self, X_train, X, seed):
         """Squared error of each sample by a reference that starts from other weights."""
         with self._door(X_train) as inputs:
-            module, _ = self._fitted_reference(self._layer, inputs, seed)
+            module, _ = self._trainer(self._layer).reference(inputs, None, seed)
         with self._door(X) as inputs:
             return self._errors(inputs, module)
 

@@ -252,8 +252,8 @@ class SimplExImportance(BaseExampleImportance):
         if n_failed:
             warn(
                 f"max_iter={params.max_iter} steps ended {n_failed} of {len(inputs)} samples "
-                f"early: the largest relative duality gap is {worst:.2g}, more than tol={params.tol:.2g}; "
-                "raise max_iter or tol.",
+                f"early: the largest relative duality gap is {worst:.2g}, more than "
+                f"tol={params.tol:.2g}; raise max_iter or tol.",
                 ConvergenceWarning,
             )
 

@@ -214,13 +214,13 @@ class Forbidden:
     [(1.0, "output", ["target"]), (0.0, "output", ["x"]), (0.0, "activation", ["x", "target"])],
 )
 def test_what_has_no_weight_is_not_touched(alpha, fidelity, unread, monkeypatch):
-    original = _cladec.train
+    original = _trainer.train
 
     def without(module, plan, objective, arrays, params, **options):
         arrays = {**arrays, **{name: Forbidden() for name in unread}}
         return original(module, plan, objective, arrays, params, **options)
 
-    monkeypatch.setattr(_cladec, "train", without)
+    monkeypatch.setattr(_trainer, "train", without)
     net, X = classifier(double=False), make_X("mlp")
     options = dict(QUICK, reference=None, alpha=alpha, fidelity=fidelity)
     ClaDecExplainer(net, **options).fit(X)

@@ -1,0 +1,171 @@
+"""What trains the decoders of one fit."""
+
+import numpy as np
+import torch
+from sklearn.utils import check_consistent_length
+
+from ..layers import root_mean_square
+from ..training import arrays_of
+from ..utils import seeded, warn
+from ._decoders import DecoderPlan, check_decoder
+from ._fitting import Objective, train
+
+
+class Trainer:
+    """Trains the decoder of a layer, and references beside it.
+
+    Parameters
+    ----------
+    layer : Layer
+        The layer that is decoded.
+    params : object
+        The explainer's parameters.
+    rows : ndarray of shape (n, ...)
+        A few samples.
+    moments : tuple of (ndarray, ndarray)
+        Mean and standard deviation of every entry of a sample, in the network's units.
+    sample : Sample
+        What one sample is.
+    comparison : callable
+        Finds out how outputs are compared, where that is needed.
+    owner : str
+        The explainer's name, for messages.
+    """
+
+    def __init__(self, layer, params, *, rows, moments, sample, comparison, owner):
+        self._layer = layer
+        self._params = params
+        self._rows = rows
+        self._moments = moments
+        self._sample = sample
+        self._comparison = comparison
+        self._owner = owner
+
+    def decoder(self, inputs, y, seed):
+        """Train the decoder of the layer's activations.
+
+        Parameters
+        ----------
+        inputs : ndarray of shape (n, ...)
+            Samples.
+        y : array-like or None
+            Labels.
+        seed : int
+            Of everything random.
+
+        Returns
+        -------
+        module : Decoding
+        trained : TrainedDecoding
+        """
+        params = self._params
+        compares_outputs = params.alpha < 1 and params.fidelity == "output"
+        by_labels = compares_outputs and params.class_target == "y"
+        target = self._target_of_labels(y, len(inputs)) if by_labels else None
+        needs_output = compares_outputs and not by_labels
+        z, scores = self._layer.activations(inputs, params.batch_size, output=needs_output)
+        if needs_output:
+            target = self._comparison().target_of_outputs(torch.from_numpy(scores)).numpy()
+        objective = self._objective(params.alpha, compares_outputs)
+        arrays = {"z": z, "x": inputs, "target": target}
+        module, plan = self._untrained(z, seed)
+        return module, self._train(module, plan, objective, arrays, seed, y, "decoder")
+
+    def has_reference(self, seed):
+        """Tell whether a reference is trained; warn if there can be none."""
+        if self._params.reference is None:
+            return False
+        reason = self._layer.nothing_to_train(seed, self._rows)
+        if reason is not None:
+            warn(
+                f"there is no reference: it would have the network's architecture, but {reason} "
+                "has no torch form. With reference=None this warning is not given."
+            )
+        return reason is None
+
+    def reference(self, inputs, y, seed):
+        """Train a reference on reconstruction alone, from the weights a seed stands for.
+
+        Parameters
+        ----------
+        inputs : ndarray of shape (n, ...)
+            Samples.
+        y : array-like or None
+            Labels, for splitters that look at them.
+        seed : int
+            Of everything random.
+
+        Returns
+        -------
+        module : Decoding
+            With an encoder.
+        trained : TrainedDecoding
+        """
+        encoder = self._layer.fresh_encoder(seed, self._rows)
+        arrays, joint = {"x": inputs}, self._params.reference == "autoencoder"
+        if joint:
+            # As it is drawn: both decoders begin with activations of order 1.
+            z = self._layer.first_activations(encoder, self._rows, seed)
+        else:
+            encoder.eval().requires_grad_(False)
+            z, _ = self._layer.activations(inputs, self._params.batch_size, encoder=encoder)
+            arrays["z"] = z
+        module, plan = self._untrained(z, seed)
+        module.encoder = encoder if joint else None
+        trained = self._train(module, plan, self._objective(), arrays, seed, y, "reference")
+        module.encoder, trained.encoder_weights = encoder, arrays_of(encoder)
+        return module, trained
+
+    def _target_of_labels(self, y, n_samples):
+        if y is None:
+            raise ValueError(
+                "class_target='y' needs y, which fit was not given; use class_target='model' to "
+                "do without."
+            )
+        check_consistent_length(range(n_samples), y)
+        return self._comparison().target_of_labels(y, self._layer.representation.n_units)
+
+    def _untrained(self, z, seed):
+        """Build a decoder with the weights that a seed stands for; see that it gives samples."""
+        plan, device = self._plan(root_mean_square(z)), self._layer.representation.device
+        with torch.inference_mode(False), seeded(seed, device):
+            module = plan.build(device)
+        x = self._layer.tensor(self._rows[np.arange(2) % len(self._rows)])
+        check_decoder(module, self._layer.of(x), plan.x_shape)
+        return module, plan
+
+    def _train(self, module, plan, objective, arrays, seed, y, name):
+        options = {"seed": seed, "y": y, "owner": self._owner, "name": name}
+        return train(module, plan, objective, arrays, self._params, **options)
+
+    def _plan(self, z_scale):
+        params, shape = self._params, self._rows.shape[1:]
+        kind, channel_axis = self._sample.kind, self._sample.channel_axis
+        if len(shape) > 2:  # convolutions of the default decoder take channels first
+            kind, channel_axis = ("image", 0) if len(shape) == 3 else ("table", None)
+        # Of the network's dtype, but never less than float32.
+        exact = self._layer.representation.output_dtype == torch.float64
+        mean, deviation = self._moments
+        return DecoderPlan(
+            decoder=params.decoder,
+            z_shape=tuple(self._layer.shape),
+            x_shape=tuple(shape),
+            kind=kind,
+            channel_axis=channel_axis,
+            loss=params.loss,
+            n_latent=None if params.n_latent is None else int(params.n_latent),
+            dtype="float64" if exact else "float32",
+            z_scale=z_scale,
+            mean=mean,
+            deviation=deviation,
+        )
+
+    def _objective(self, alpha=1.0, compares_outputs=False):
+        params = self._params
+        return Objective(
+            self._layer,
+            alpha=alpha,
+            comparison=self._comparison() if compares_outputs else None,
+            loss=params.loss,
+            kl_weight=0.0 if params.n_latent is None else params.kl_weight,
+        )

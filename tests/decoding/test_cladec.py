@@ -22,7 +22,7 @@ from skorch.callbacks import Callback, EpochScoring
 from torch import nn
 
 from sklexplain import ClaDecExplainer
-from sklexplain.decoding import _cladec
+from sklexplain.decoding import _trainer
 from sklexplain.training import ArrayNet
 from tests.cases import encode, make_net, make_X
 

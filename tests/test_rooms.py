@@ -33,7 +33,6 @@ FLOORS = [
 EXCEPTIONS = {
     ("utils/__init__.py", "training"): "lazy alias of a public name that has moved up",
     ("utils/estimator_checks.py", "testing"): "lazy alias of public names that have moved up",
-    ("concepts/_maps.py", "attribution"): "maps of concepts are still made by that explainer",
 }
 
 

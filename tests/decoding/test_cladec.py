@@ -728,7 +728,7 @@ class RandomlyDropping(nn.Module):
         return self.last(nn.functional.dropout(self.first(x), 0.3))
 
 
-@pytest.mark.filterwarnings("ignore:the network draws random numbers")
+@pytest.mark.filterwarnings("ignore:the network draws random numbers or")
 def test_generators_stay_as_they_are_with_networks_that_draw():
     X, net = make_X("mlp", 20), RandomlyDropping()
     before = torch.get_rng_state(), np.random.get_state()[1].copy()

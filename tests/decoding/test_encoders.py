@@ -20,7 +20,6 @@ from sklexplain.decoding._layer import Layer
 from sklexplain.decoding._units import InputUnits
 from sklexplain.layers import LinearMap
 from sklexplain.representation import Chain, Representation
-from sklexplain.representation._convert import Affine
 from tests.cases import NETS, encode, make_net, make_X
 
 

@@ -107,7 +107,8 @@ class Failing(nn.Module):
 def test_nothing_is_left_behind_by_an_exception():
     net = mixed_up(Failing())
     before = snapshot(net)
-    representation = Representation(net, 5, inputs=make_X("mlp"))
+    with pytest.warns(RandomModelWarning, match="changes its own state"):
+        representation = Representation(net, 5, inputs=make_X("mlp"))
     assert_same(before, snapshot(net))
     with pytest.raises(KeyError):
         representation.activations(make_X("mlp"), 9)

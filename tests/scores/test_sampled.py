@@ -37,10 +37,11 @@ def digits():
 
 def with_units(scorer, seed):
     """Draw other units; the noise inputs stay the same."""
-    n_units = len(scorer._sample.units)
-    scorer._sample = draw_units(scorer.n_units_, n_units, np.random.default_rng(seed))
+    n_units = len(scorer._drawn.units)
+    scorer._drawn = draw_units(scorer.n_units_, n_units, np.random.default_rng(seed))
     if isinstance(scorer, NoiseScorer):
-        scorer._fit_scorer(scorer._fit_inputs)
+        with scorer._inside(scorer._fit_inputs):
+            scorer._fit_scorer(scorer._fit_inputs)
     return scorer
 
 

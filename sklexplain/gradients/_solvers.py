@@ -6,7 +6,7 @@ where its rounding is far below the damping.
 
 import torch
 
-from ._per_sample import (
+from ._sets import (
     combine_terms,
     double_terms,
     flatten_terms,

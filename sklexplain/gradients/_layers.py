@@ -44,11 +44,8 @@ def samples_first(tensor, n, axis):
     return tensor.reshape(n, len(tensor) // n, *tensor.shape[1:])
 
 
-AXIS_RULES = ("embedding", "layer_norm", "linear")
-
-
-def likely_axis(rule, layer, args, kwargs, n):
-    """Guess the axis of a layer's input that follows the samples: the first, else the second.
+def possible_axes(rule, layer, args, kwargs, n):
+    """List the axes of a layer's input that may follow the samples, the likelier one first.
 
     Parameters
     ----------
@@ -61,17 +58,17 @@ def likely_axis(rule, layer, args, kwargs, n):
 
     Returns
     -------
-    axis : int
-        0 for all rules that know it by the layer.
+    axes : list of int
+        Just [0] for rules that know the axis by the layer.
     """
     x = args[0] if args else kwargs.get("input")
-    if rule.__name__ not in AXIS_RULES or not isinstance(x, torch.Tensor):
-        return 0
-    own = {"linear": 1, "embedding": 0}.get(rule.__name__)
-    own = len(layer.normalized_shape) if own is None else own
-    if x.dim() - own < 2:
-        return 0
-    return int(x.shape[0] != n and x.shape[1] == n)
+    # Number of the input's last axes that the layer itself works on.
+    n_own = {linear: 1, embedding: 0}.get(rule)
+    if rule is layer_norm:
+        n_own = len(layer.normalized_shape)
+    if n_own is None or not isinstance(x, torch.Tensor) or x.dim() - n_own < 2:
+        return [0]
+    return [1, 0] if x.shape[0] != n and x.shape[1] == n else [0, 1]
 
 
 def _by_position(tensor, n, axis):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ._layers import AXIS_RULES, likely_axis
+from ._layers import possible_axes
 from ._per_sample import (
     completed,
     looped_gradients,
@@ -196,13 +196,13 @@ class Trial:
 
     def _ruled(self, values, expected):
         """Gradients by rules, where they are right, and the axes of samples of every layer."""
-        axes = {layer: [] for layer in self._layers.values()}
+        possible = {layer: [] for layer in self._layers.values()}
         for call in self._calls:
-            rule = rule_of(call.layer)
-            axes[call.layer].append(
-                likely_axis(rule, call.layer, call.args, call.kwargs, len(values))
+            found = possible_axes(
+                rule_of(call.layer), call.layer, call.args, call.kwargs, len(values)
             )
-        axes = {layer: found or [0] for layer, found in axes.items()}
+            possible[call.layer].append(found)
+        axes = {layer: [a[0] for a in found] or [0] for layer, found in possible.items()}
         edges = [edge for call in self._calls for edge in call.edges]
         if not edges or not values.requires_grad:
             return {}, axes
@@ -212,10 +212,9 @@ class Trial:
         # As many time steps as samples: the guess may have been wrong.
         missing = {id(p) for name, p in self.parameters.items() if name not in terms}
         other = dict(axes)
-        for layer in axes:
-            of_axis = rule_of(layer).__name__ in AXIS_RULES
-            if of_axis and any(id(p) in missing for p in layer.parameters()):
-                other[layer] = [1 - axis for axis in axes[layer]]
+        for layer, found in possible.items():
+            if any(id(p) in missing for p in layer.parameters()):
+                other[layer] = [a[-1] for a in found] or [0]
         if other == axes:
             return terms, axes
         found = self._agreeing(other, grads, expected)

@@ -215,7 +215,7 @@ REST = {
     "tied": (["shift", "encoder.weight"], True),
     "loop": (LOOPED, False),
     "prelu": (["0.weight", "1.weight", "1.bias"], True),
-    "initial state": (["start"], False),
+    "initial state": (["start"], None),  # newer versions of torch can vectorise it
     "projected state": (
         [
             "rnn.weight_ih_l0",

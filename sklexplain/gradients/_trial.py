@@ -180,11 +180,11 @@ class Trial:
         unused = set(self.names)
         if not values.requires_grad:
             return out, unused
-        for i, value in enumerate(values.unbind()):
+        for i in range(len(values)):
             try:
-                with requiring_gradients(self._tensors):
+                with requiring_gradients(self._tensors), torch.enable_grad():
                     grads = torch.autograd.grad(
-                        value, self._tensors, retain_graph=True, allow_unused=True
+                        values[i], self._tensors, retain_graph=True, allow_unused=True
                     )
             except RuntimeError:  # operations of one's own may allow a single backward pass
                 return looped_gradients(function, self.module, self.parameters, x), set()

@@ -2,15 +2,14 @@
 
 import numbers
 import os
-from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from ..gradients import SavedAsArrays, gram_matrix, squared_norms
+from ..gradients import gram_matrix, squared_norms
 from ..training import CheckpointHistory, load_weights
-from ..utils import check_positive_int
+from ..utils import SavedWeights, check_positive_int
 from ._gradients import BaseGradientImportance, loaded
 
 _ROW_ENTRIES = 2**25  # of the importance matrix at once
@@ -229,7 +228,7 @@ class TracInImportance(BaseGradientImportance):
         return fresh
 
 
-class Checkpoint(SavedAsArrays):
+class Checkpoint:
     """Weights, or the file that they are in, and a learning rate.
 
     Parameters
@@ -243,28 +242,14 @@ class Checkpoint(SavedAsArrays):
     def __init__(self, saved, rate):
         is_file = isinstance(saved, (str, os.PathLike))
         self.path = os.fspath(saved) if is_file else None
-        self.weights = None if saved is None or is_file else _StateDict(saved)
-        # Versions of the parts, which torch puts beside the weights.
-        self.versions = {k: dict(v) for k, v in getattr(saved, "_metadata", {}).items()}
+        self.weights = None if saved is None or is_file else SavedWeights(saved)
         self.rate = rate
 
     def load(self):
         """Return the state dict, None for the weights that the network has."""
         if self.path is not None:
             return load_weights(self.path)
-        if self.weights is None:
-            return None
-        weights = OrderedDict(vars(self.weights))
-        if self.versions:
-            weights._metadata = OrderedDict(self.versions)
-        return weights
-
-
-class _StateDict(SavedAsArrays):
-    """Weights as attributes, so that they are saved as arrays."""
-
-    def __init__(self, weights):
-        vars(self).update(weights)
+        return None if self.weights is None else self.weights.state_dict()
 
 
 def _checkpoints_of(history, net):

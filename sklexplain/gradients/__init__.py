@@ -3,7 +3,6 @@
 from ._curvature import GaussNewtonRows, curvature_products
 from ._per_sample import per_sample_gradients
 from ._plans import GradientPlan
-from ._saving import SavedAsArrays
 from ._sets import (
     double_terms,
     flatten_terms,
@@ -23,7 +22,6 @@ __all__ = [
     "IterativeSolver",
     "JacobianSolver",
     "RowsSolver",
-    "SavedAsArrays",
     "Trial",
     "curvature_products",
     "double_terms",

@@ -6,7 +6,7 @@ where its rounding is far below the damping.
 
 import torch
 
-from ._saving import SavedAsArrays
+from ..utils import SavedAsArrays
 from ._sets import (
     combine_terms,
     double_terms,

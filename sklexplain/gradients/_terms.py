@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from ._saving import SavedAsArrays
+from ..utils import SavedAsArrays
 
 
 class Explicit(SavedAsArrays):

@@ -151,8 +151,10 @@ class Trial:
         plan : GradientPlan
         """
         x = self.x if x is None else x
+        # First, as operations of one's own may allow a single backward pass.
+        grads = self._layer_gradients(values)
         expected, unused = self._looped(values, function, x)
-        terms, axes = self._ruled(values, expected)
+        terms, axes = self._ruled(grads, expected)
         covered = [name for name in self.names if name in terms or name in unused]
         rest = [name for name in self.names if name not in covered]
         served = {id(self.parameters[name]) for name in covered}
@@ -186,7 +188,7 @@ class Trial:
                     grads = torch.autograd.grad(
                         values[i], self._tensors, retain_graph=True, allow_unused=True
                     )
-            except RuntimeError:  # operations of one's own may allow a single backward pass
+            except RuntimeError:
                 return looped_gradients(function, self.module, self.parameters, x), set()
             for name, gradient in zip(self.names, grads, strict=True):
                 if gradient is not None:
@@ -194,20 +196,27 @@ class Trial:
                     unused.discard(name)
         return out, unused
 
-    def _ruled(self, values, expected):
-        """Gradients by rules, where they are right, and the axes of samples of every layer."""
-        possible = {layer: [] for layer in self._layers.values()}
-        for call in self._calls:
-            found = possible_axes(
-                rule_of(call.layer), call.layer, call.args, call.kwargs, len(values)
-            )
-            possible[call.layer].append(found)
-        axes = {layer: [a[0] for a in found] or [0] for layer, found in possible.items()}
+    def _layer_gradients(self, values):
+        """Gradients of the batch's values in all outputs of layers; None if there are none."""
         edges = [edge for call in self._calls for edge in call.edges]
         if not edges or not values.requires_grad:
-            return {}, axes
+            return None
         ones = torch.ones_like(values)
-        grads = torch.autograd.grad(values, edges, ones, retain_graph=True, allow_unused=True)
+        try:
+            return torch.autograd.grad(values, edges, ones, retain_graph=True, allow_unused=True)
+        except RuntimeError:  # then without rules
+            return None
+
+    def _ruled(self, grads, expected):
+        """Gradients by rules, where they are right, and the axes of samples of every layer."""
+        n = len(next(iter(expected.values())))
+        possible = {layer: [] for layer in self._layers.values()}
+        for call in self._calls:
+            found = possible_axes(rule_of(call.layer), call.layer, call.args, call.kwargs, n)
+            possible[call.layer].append(found)
+        axes = {layer: [a[0] for a in found] or [0] for layer, found in possible.items()}
+        if grads is None:
+            return {}, axes
         terms = self._agreeing(axes, grads, expected)
         # As many time steps as samples: the guess may have been wrong.
         missing = {id(p) for name, p in self.parameters.items() if name not in terms}

@@ -1,5 +1,7 @@
 """Objects that hold tensors and are saved as plain arrays."""
 
+from collections import OrderedDict
+
 import numpy as np
 import torch
 
@@ -53,3 +55,31 @@ def _array(tensor):
         return tensor.numpy()
     except TypeError:  # numpy has no bfloat16
         return tensor.contiguous().view(torch.int16).numpy()
+
+
+class SavedWeights:
+    """A state dict that is saved as arrays.
+
+    Parameters
+    ----------
+    weights : dict of str to torch.Tensor
+        A state dict.
+    """
+
+    def __init__(self, weights):
+        self._weights = _Attributes(weights)
+        # Versions of the parts, which torch puts beside the weights.
+        versions = getattr(weights, "_metadata", {})
+        self._versions = {part: dict(version) for part, version in versions.items()}
+
+    def state_dict(self):
+        """Return the state dict."""
+        weights = OrderedDict(vars(self._weights))
+        if self._versions:
+            weights._metadata = OrderedDict(self._versions)
+        return weights
+
+
+class _Attributes(SavedAsArrays):
+    def __init__(self, weights):
+        vars(self).update(weights)

@@ -46,7 +46,8 @@ class TracInImportance(BaseGradientImportance):
     checkpoints : CheckpointHistory, list of (state dict or file, float) or None, default=None
         Weights of the network, with learning rates; files are safetensors, or were written by
         `torch.save`. A history without checkpoints stands for the one among the net's callbacks.
-        None: the weights there are, with the skorch net's learning rate (1 for a module).
+        None: the weights there are, with the skorch net's learning rate (1 for a module). For an
+        explainer that skops can save, a history or files, not state dicts in a list.
     n_draws : int, default=8
         Number of draws of a random pretext task.
     n_projections : int or None, default=None

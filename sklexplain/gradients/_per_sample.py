@@ -190,7 +190,7 @@ class LayerCall:
     layer : nn.Module
         What was called.
     args, kwargs : tuple, dict
-        What it was called with.
+        Its arguments.
     edges : list of torch.autograd.graph.GradientEdge
         Where its outputs are in the graph.
     """

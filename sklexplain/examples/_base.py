@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import sparse
 from sklearn.utils import check_consistent_length
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import _num_samples, check_is_fitted
 from tqdm import tqdm
 
 from ..base import BaseExplainer
@@ -40,7 +40,7 @@ class BaseExampleImportance(BaseExplainer):
             y = np.asarray(y)
             check_consistent_length(X, y)
         self._labelled = hasattr(X, "iloc")
-        self.corpus_index_ = X.index.to_numpy() if self._labelled else np.arange(len(X))
+        self.corpus_index_ = X.index.to_numpy() if self._labelled else np.arange(_num_samples(X))
         self._y = y
 
     def _check_params(self):

@@ -1,7 +1,6 @@
 """What example importance by gradients shares: the loss, the parameters, the passes."""
 
 import copy
-import difflib
 from contextlib import contextmanager
 from functools import partial
 
@@ -11,10 +10,10 @@ from sklearn.pipeline import Pipeline
 from skorch import NeuralNet
 from torch import nn
 
-from ..gradients import join_terms, per_sample_gradients, plan_gradients, project_terms, terms_bytes
-from ..representation import Chain, Stage, named_steps, unwrap
+from ..gradients import Trial, join_terms, per_sample_gradients, project_terms, terms_bytes
+from ..representation import Chain, Stage, add_note, named_steps, unwrap
 from ..training import corrupt
-from ..utils import check_positive_int
+from ..utils import check_positive_int, did_you_mean
 from ._base import BaseExampleImportance
 
 ALTERNATIVES = (
@@ -27,6 +26,8 @@ _SAME = 1e-3  # largest relative difference between a loss in a batch and alone
 
 class Network:
     """The network that was trained, what comes before it, and its loss for each sample.
+
+    Made anew in every session, of the session's own modules.
 
     Parameters
     ----------
@@ -68,7 +69,7 @@ class Network:
         self.net = net if isinstance(net, NeuralNet) else None
 
     def tensor(self, inputs):
-        """Make what the network itself is given of the explainer's inputs."""
+        """Run the explainer's inputs through the steps before the network."""
         x = self.representation.tensor(inputs)
         with torch.no_grad():
             for step in self._before:
@@ -121,20 +122,54 @@ class Losses:
         inputs = self.inputs(x)
         return sum(self.compare(self.output(part), x) for part in inputs) / len(inputs)
 
+    def evaluate(self, x):
+        """Compute losses, and keep what they are computed from.
+
+        Parameters
+        ----------
+        x : torch.Tensor of shape (n, ...)
+            A batch.
+
+        Returns
+        -------
+        inputs : list of torch.Tensor
+            Of the network, see `inputs`.
+        outputs : list of object
+            Of the network, for each of its inputs.
+        losses : torch.Tensor of shape (n,)
+        """
+        inputs = self.inputs(x)
+        outputs = [self.output(part) for part in inputs]
+        return inputs, outputs, self.mean(outputs, x)
+
+    def mean(self, outputs, x):
+        """Return one loss a sample, the mean over several outputs of the network."""
+        return sum(self.compare(output, x) for output in outputs) / len(outputs)
+
     def output(self, part):
-        """Return what the network makes of a batch and the loss compares."""
-        output = self.module(part)
+        """Return the network's output for a batch, as the loss compares it."""
+        try:
+            output = self.module(part)
+        except Exception as error:
+            add_note(error, tuple(part.shape))
+            raise
         return output[0] if self._first and isinstance(output, (tuple, list)) else output
 
     def inputs(self, x):
-        """Return what the network is given: the batch, corrupted in every way."""
+        """Return the network's inputs: the batch, corrupted in every way."""
         if self._draws is None:
             self._draws = self._make_draws(x)
         return [draw(x) for draw in self._draws]
 
     def compare(self, output, x):
         """Return one loss a sample, of the network's output."""
-        return _checked(self._loss(output, x), x)
+        try:
+            values = self._loss(output, x)
+        except Exception as error:
+            if not self._first:  # the user's own
+                add_note(error, tuple(x.shape), "the loss")
+            raise
+        return _checked(values, x)
 
 
 def _steps(chain):
@@ -247,8 +282,7 @@ def choose_parameters(module, parameters):
 
 
 def _unknown(name, known, owner):
-    near = difflib.get_close_matches(name, filter(None, known), n=3, cutoff=0.4)
-    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    hint = did_you_mean(name, known, n=3)
     children = ", ".join(repr(k) for k in known if k and "." not in k)
     return ValueError(
         f"parameters: {name!r} is neither a parameter nor a submodule of {owner}.{hint} Name some "
@@ -257,38 +291,47 @@ def _unknown(name, known, owner):
 
 
 class GradientPass:
-    """Per-sample gradients of one network, a batch at a time.
+    """Per-sample gradients of one session's network, a batch at a time.
 
-    Made by `gradient_pass`, and used inside it.
+    Parameters
+    ----------
+    network : Network
+        The session's.
+    losses : Losses
+        Of the network.
+    plan : GradientPlan
+        How gradients are taken.
+    batch_size : int
+        Most samples in the network at once.
+    projection : (int, int) or None, default=None
+        Number of dimensions that gradients are projected to, and the projection's seed.
 
     Attributes
     ----------
-    plan : GradientPlan
-        How each parameter's gradients are had.
-    kept : dict
-        Gradients that `blocks` has kept; may be handed on to another pass.
-    probe : torch.Tensor of shape (2, ...)
-        Two samples of the corpus.
+    module : nn.Module
+        The session's.
+    parameters : list of nn.Parameter
+        The chosen ones.
     bytes_per_sample : int
         Bytes that the gradients of a sample take.
     """
 
-    def __init__(self, network, losses, names, inputs, batch_size, projection=None, kept=None):
-        self.network, self.losses = network, losses
+    def __init__(self, network, losses, plan, batch_size, projection=None):
+        self.network, self.losses, self.plan = network, losses, plan
+        self.module = network.module
+        self.parameters = list(plan.bound(network.module).parameters.values())
         self._batch_size = network.representation.block_rows(batch_size)
-        self._projection = projection
-        self.probe = network.tensor(_two_different(inputs))
-        check_losses(losses, self.probe)
-        self.plan = plan_gradients(losses, network.module, names, self.probe)
-        self.bytes_per_sample = max(1, terms_bytes(self._terms(self.probe)) // 2)
-        self.kept = {} if kept is None else kept
+        self._projection, self._kept = projection, {}
+        self.bytes_per_sample = plan.bytes_per_sample
+        if projection is not None:
+            self.bytes_per_sample = projection[0] * self.parameters[0].element_size()
 
     def _terms(self, x):
-        terms = per_sample_gradients(self.losses, self.network.module, x, self.plan)
+        terms = per_sample_gradients(self.losses, self.module, x, self.plan)
         return terms if self._projection is None else project_terms(terms, *self._projection)
 
     def batches(self, inputs, n_rows=None):
-        """Yield what the network is given, a few inputs at a time."""
+        """Yield the network's inputs, a few samples at a time."""
         step = self._batch_size if n_rows is None else min(n_rows, self._batch_size)
         for i in range(0, len(inputs), step):
             yield self.network.tensor(inputs[i : i + step])
@@ -305,8 +348,8 @@ class GradientPass:
         inputs : ndarray of shape (n, ...)
             Samples.
         key : hashable or None, default=None
-            The weights that the network has now. Not None: the first gradients are kept, for the
-            same inputs and key.
+            Stands for the inputs and the weights that the network has now. Not None: the first
+            gradients are kept, and used again when the key is the same.
 
         Yields
         ------
@@ -316,12 +359,12 @@ class GradientPass:
         step = self.rows_at_once
         for start in range(0, len(inputs), step):
             rows = slice(start, min(start + step, len(inputs)))
-            terms = self.kept.get((key, start))
+            terms = self._kept.get((key, start))
             if terms is None:
                 terms = self.terms(inputs[rows])
-                n_bytes = sum(map(terms_bytes, self.kept.values())) + terms_bytes(terms)
+                n_bytes = sum(map(terms_bytes, self._kept.values())) + terms_bytes(terms)
                 if key is not None and n_bytes <= _CACHE_BYTES:
-                    self.kept[key, start] = terms
+                    self._kept[key, start] = terms
             yield rows, terms
 
     @property
@@ -337,15 +380,20 @@ def _two_different(inputs):
     return inputs[[0, far]]
 
 
-def check_losses(losses, x):
+def check_losses(losses, x, outputs, together, *, separate):
     """Raise unless the loss of every sample is its own.
 
     Parameters
     ----------
-    losses : callable
+    losses : Losses
         From a batch to one loss a sample.
     x : torch.Tensor of shape (2, ...)
         Two samples.
+    outputs, together : list of object, torch.Tensor of shape (2,)
+        The network's outputs for both, and their losses; see `Losses.evaluate`.
+    separate : bool
+        Whether the network's output for each sample is known to be its own. Where it is a tensor,
+        only the loss has to be looked at then, and the network is not run again.
 
     Raises
     ------
@@ -354,27 +402,48 @@ def check_losses(losses, x):
     ValueError
         If it is not finite.
     """
-    with torch.no_grad():
-        together = losses(x)
-        alone = torch.cat([losses(x[i : i + 1]) for i in range(len(x))])
+    together = together.detach()
     if not torch.isfinite(together).all():
         raise ValueError("the loss of a training example is not finite; check it and the weights.")
-    error = (together - alone).abs().max()
-    if not error <= _SAME * alone.abs().max():  # nor if a sample alone gives NaN
+    tensors = all(isinstance(output, torch.Tensor) for output in outputs)
+    with torch.no_grad():
+        if separate and tensors and _alike(together, _losses_of_rows(losses, x, outputs)):
+            return
+        alone = torch.cat([losses(x[i : i + 1]) for i in range(len(x))])
+    if not _alike(together, alone):
         raise TypeError(
             "the loss of a sample depends on the other samples in its batch, as a loss over pairs "
             f"(contrastive) does, so it is not the sample's: {ALTERNATIVES}."
         )
 
 
+def _losses_of_rows(losses, x, outputs):
+    """Losses of single rows of a batch; None if outputs cannot be taken apart like that."""
+    rows = [slice(i, i + 1) for i in range(len(x))]
+    try:
+        parts = [losses.mean([output[row].detach() for output in outputs], x[row]) for row in rows]
+    except Exception:  # samples are not at the first axis; running the network will tell
+        return None
+    return torch.cat(parts)
+
+
+def _alike(together, alone):
+    if alone is None:
+        return False
+    error = (together - alone).abs().max()
+    return bool(error <= _SAME * alone.abs().max())  # False if a sample alone gives NaN
+
+
 @contextmanager
 def loaded(module, weights):
     """Put other weights into a network, and put everything back after.
 
+    Weights are loaded into storage of their own: that of a view's parameters is the user's.
+
     Parameters
     ----------
     module : nn.Module
-        The network.
+        The network, or a view of it.
     weights : dict of str to torch.Tensor or None
         A state dict; None leaves the network as it is.
 
@@ -385,22 +454,35 @@ def loaded(module, weights):
     if weights is None:
         yield
         return
-    tensors = [*module.parameters(), *module.buffers()]
-    before = [t.detach().clone() for t in tensors]
+    parts = list(module.modules())
+    registered = [(m._parameters, dict(m._parameters)) for m in parts]
+    registered += [(m._buffers, dict(m._buffers)) for m in parts]
+    extra = [(m, m.get_extra_state()) for m in parts if _has_extra_state(m)]
+    storage = [(tensor, tensor.data) for tensor in (*module.parameters(), *module.buffers())]
     try:
+        for tensor, data in storage:
+            tensor.data = data.clone()
         module.load_state_dict(weights)
         yield
     finally:
-        with torch.no_grad():
-            for tensor, value in zip(tensors, before, strict=True):
-                tensor.copy_(value)
+        for tensor, data in storage:
+            tensor.data = data
+        for tensors, before in registered:
+            tensors.update(before)
+        for part, state in extra:
+            part.set_extra_state(state)
+
+
+def _has_extra_state(module):
+    return type(module).set_extra_state is not nn.Module.set_extra_state
 
 
 class BaseGradientImportance(BaseExampleImportance):
     """Base class of example importance by gradients.
 
-    A subclass has the parameters ``loss``, ``parameters`` and ``n_draws``, calls ``_network`` in
-    ``_fit_corpus``, and works inside of ``_gradients``.
+    A subclass has the parameters ``loss``, ``parameters`` and ``n_draws``. Its ``_fit_corpus``
+    decides by `_try_gradients` how gradients are taken, and whatever runs later asks `_gradients`
+    for them, inside of the explainer's session.
     """
 
     _projection = None
@@ -418,23 +500,41 @@ class BaseGradientImportance(BaseExampleImportance):
             )
 
     def _network(self):
-        """Return the network, and note the parameters' names."""
-        network = Network(self.estimator_, self._representation)
-        self.parameters_ = choose_parameters(network.module, self._params_at_fit.parameters)
-        return network
+        """Return the session's network."""
+        return Network(self.estimator_, self._representation)
 
-    @contextmanager
-    def _gradients(self, kept=None):
-        """Open the network's session, with a function that gives its gradients."""
-        network = Network(self.estimator_, self._representation)
-        losses = network.losses(self._params_at_fit.loss, self._params_at_fit.n_draws, self.seed_)
-        with self._representation.session():
-            yield GradientPass(
-                network,
-                losses,
-                self.parameters_,
-                self._corpus,
-                self.batch_size,
-                self._projection,
-                kept,
-            )
+    def _losses(self, network):
+        params = self._params_at_fit
+        return network.losses(params.loss, params.n_draws, self.seed_)
+
+    def _try_gradients(self, network, losses, watched=None):
+        """Choose parameters, and decide how gradients are taken in them.
+
+        Parameters
+        ----------
+        network : Network
+            The session's.
+        losses : Losses
+            Of the network.
+        watched : nn.Module or None, default=None
+            See `Trial`.
+
+        Returns
+        -------
+        trial : Trial
+            Of two training examples, with the result of `Losses.evaluate`.
+        """
+        self.parameters_ = choose_parameters(network.module, self._params_at_fit.parameters)
+        x = network.tensor(_two_different(self._corpus))
+        trial = Trial(losses.evaluate, network.module, self.parameters_, x, watched)
+        _, outputs, values = trial.result
+        separate = not self._representation.probe.random
+        check_losses(losses, x, outputs, values, separate=separate)
+        self._plan = trial.plan(values, losses)
+        return trial
+
+    def _gradients(self):
+        """Return what takes gradients, to be used inside of this session."""
+        network = self._network()
+        losses = self._losses(network)
+        return GradientPass(network, losses, self._plan, self.batch_size, self._projection)

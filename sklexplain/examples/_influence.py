@@ -35,11 +35,11 @@ _ROWS_BYTES = 2**30
 _ROOT_BYTES = 2**27
 _ROW_ENTRIES = 2**25  # of the importance matrix at once
 _N_RESIDUALS = 2
-_MAX_RESIDUAL = 0.5  # of the low-rank solver, before that is said; 0 would have 1
+_MAX_RESIDUAL = 0.5  # of the low-rank solver, before a warning; no solution at all would have 1
 
 
 class InfluenceImportance(BaseGradientImportance):
-    r"""Importance of training examples by their influence on what training has found.
+    r"""Importance of training examples by their influence on the trained parameters.
 
     If example n had not been there, the parameters :math:`\theta_r` that minimise the mean training
     loss would be others, and the loss L of a sample x would be higher by about ([1]_, section 2;
@@ -220,18 +220,17 @@ class InfluenceImportance(BaseGradientImportance):
             )
 
     def _fit_corpus(self, inputs):
-        network = self._network()
+        network, params = self._network(), self._params_at_fit
+        losses = self._losses(network)
         self.weight_decay_ = _weight_decay(network.net)
-        with self._gradients() as gradients:
-            rows = None
-            if (
-                self._params_at_fit.curvature == "gauss_newton"
-                and self._params_at_fit.solver != "cg"
-            ):
-                waist = dict(network.module.named_children()).get("encoder")
-                rows = GaussNewtonRows(gradients.losses, gradients.plan, gradients.probe, waist)
-            self.solver_, self._solver = self._build(gradients, rows)
-            self.residual_ = self._residual(gradients)
+        by_rows = params.curvature == "gauss_newton" and params.solver != "cg"
+        waist = dict(network.module.named_children()).get("encoder") if by_rows else None
+        trial = self._try_gradients(network, losses, waist)
+        rows = GaussNewtonRows(losses, trial, waist) if by_rows else None
+        del trial  # and the graph of its pass
+        gradients = self._gradients()
+        self.solver_, self._solver = self._build(gradients, rows)
+        self.residual_ = self._residual(gradients)
 
     # -- solvers -------------------------------------------------------------------------------
 
@@ -269,9 +268,9 @@ class InfluenceImportance(BaseGradientImportance):
             if by_rows
             else self._matrix_of_products(gradients)
         )
-        found = DenseSolver(matrix)
-        self._warn(found)
-        return solver, found
+        dense = DenseSolver(matrix)
+        self._warn(dense)
+        return solver, dense
 
     def _affordable(self, p, n_rows, few):
         """Return the solver that ``"auto"`` stands for."""
@@ -283,14 +282,14 @@ class InfluenceImportance(BaseGradientImportance):
 
     def _products(self, gradients, vectors):
         """Multiply vectors (k, p) with H."""
-        found = curvature_products(
+        products = curvature_products(
             gradients.losses,
-            list(gradients.plan.parameters.values()),
+            gradients.parameters,
             gradients.batches(self._corpus),
             vectors,
             self._params_at_fit.curvature,
         )
-        return found + self._shift * vectors
+        return products + self._shift * vectors
 
     def _row_batches(self, gradients, rows, inputs):
         step = max(1, _ROOT_BYTES // (8 * rows.size**2))
@@ -348,7 +347,7 @@ class InfluenceImportance(BaseGradientImportance):
     def _opened(self, gradients):
         """Return the solver; conjugate gradients run the network."""
         if self._solver is not None:
-            return self._solver
+            return self._solver.moved(self._representation.device)
         return IterativeSolver(
             partial(self._products, gradients),
             self._params_at_fit.tol,
@@ -385,42 +384,48 @@ class InfluenceImportance(BaseGradientImportance):
     # -- importance ----------------------------------------------------------------------------
 
     def _blocks(self, inputs, exclude_self=False):
-        n_train, start, kept, solved = len(self._corpus), 0, {}, {}
-        while start < len(inputs):
-            # The network is put back before anything is handed on.
-            with self._gradients(kept) as gradients:
-                step = min(gradients.rows_at_once, max(1, _ROW_ENTRIES // n_train))
-                rows = slice(start, min(start + step, len(inputs)))
-                terms = gradients.terms(inputs[rows])
-                if isinstance(self._solver, JacobianSolver):
-                    block = self._solver.corpus_products(terms)
-                else:
-                    few = len(inputs) < n_train
-                    block = self._with_corpus(gradients, terms, few, solved)
-            yield rows, (block / n_train).cpu().numpy().astype(self._dtype)
-            start = rows.stop
+        n_train, gradients = len(self._corpus), self._gradients()
+        step = min(gradients.rows_at_once, max(1, _ROW_ENTRIES // n_train))
+        if isinstance(self._solver, JacobianSolver):
+            multiply = self._opened(gradients).corpus_products
+        elif self._solver is not None:
+            multiply = partial(self._products_by_factors, gradients)
+        elif len(inputs) < n_train:
+            multiply = partial(self._products_solving_samples, gradients)
+        else:
+            multiply = partial(self._products_solving_corpus, gradients, {})
+        for start in range(0, len(inputs), step):
+            rows = slice(start, min(start + step, len(inputs)))
+            products = multiply(gradients.terms(inputs[rows]))
+            yield rows, (products / n_train).cpu().numpy().astype(self._dtype)
 
-    def _with_corpus(self, gradients, terms, few, solved):
-        """Inner products with the corpus's gradients through the inverse, (n_terms, n_train)."""
-        solver, found = self._opened(gradients), []
-        iterative = self._solver is None
-        ours = flatten_terms(double_terms(terms)) if iterative else None
-        if iterative and few:
-            ours = solver.solve(ours)
-        for columns, corpus in gradients.blocks(self._corpus, key="corpus"):
-            if not iterative:
-                found.append(solver.inner(terms, corpus))
-                continue
-            if few:
-                theirs = flatten_terms(double_terms(corpus))
-            else:
-                if columns.start not in solved:
-                    solved[columns.start] = solver.solve(flatten_terms(double_terms(corpus)))
-                theirs = solved[columns.start]
-            found.append(ours @ theirs.T)
-        if iterative:
+    # Three ways to the same: products of samples' gradients with H⁻¹ and the corpus's gradients,
+    # (n_terms, n_train). A decomposed H takes both sets of gradients as they are. Conjugate
+    # gradients solve a system for every gradient of one of the sets, so for those of the smaller
+    # one: the samples', or the corpus's, which are then solved for the first samples and kept.
+
+    def _products_by_factors(self, gradients, terms):
+        solver = self._opened(gradients)
+        blocks = gradients.blocks(self._corpus, key="corpus")
+        return torch.cat([solver.inner(terms, corpus) for _, corpus in blocks], dim=1)
+
+    def _products_solving_samples(self, gradients, terms):
+        solver = self._opened(gradients)
+        solved = solver.solve(flatten_terms(double_terms(terms)))
+        blocks = gradients.blocks(self._corpus, key="corpus")
+        products = [solved @ flatten_terms(double_terms(corpus)).T for _, corpus in blocks]
+        self._warn(solver)
+        return torch.cat(products, dim=1)
+
+    def _products_solving_corpus(self, gradients, solved, terms):
+        """Multiply; ``solved`` holds solutions by the corpus's rows, and is filled once."""
+        if not solved:
+            solver = self._opened(gradients)
+            for columns, corpus in gradients.blocks(self._corpus):
+                solved[columns.start] = solver.solve(flatten_terms(double_terms(corpus)))
             self._warn(solver)
-        return torch.cat(found, dim=1)
+        vectors = flatten_terms(double_terms(terms))
+        return torch.cat([vectors @ part.T for part in solved.values()], dim=1)
 
     def self_influence(self, X):
         r"""Return the importance that samples would have for themselves.
@@ -438,11 +443,10 @@ class InfluenceImportance(BaseGradientImportance):
         """
         with self._door(X) as inputs:
             out = np.zeros(len(inputs), dtype=self._dtype)
-            with self._gradients() as gradients:
-                solver = self._opened(gradients)
-                for rows, terms in gradients.blocks(inputs):
-                    found = solver.diagonal(terms) / len(self._corpus)
-                    out[rows] = found.cpu().numpy()
+            gradients = self._gradients()
+            solver = self._opened(gradients)
+            for rows, terms in gradients.blocks(inputs):
+                out[rows] = (solver.diagonal(terms) / len(self._corpus)).cpu().numpy()
             return out
 
 

@@ -5,7 +5,7 @@ from ..utils import warn
 
 
 def warn_of_no_curvature():
-    """Say that the loss has no second derivatives."""
+    """Warn that the loss has no second derivatives."""
     warn(
         "the curvature of the training loss is 0 (an absolute error has no second "
         "derivatives), so importance is the inner product of gradients over damping * "
@@ -15,7 +15,7 @@ def warn_of_no_curvature():
 
 
 def warn_of_few_rows(rank, residual):
-    """Say that random rows are too few for the curvature."""
+    """Warn that random rows are too few for the curvature."""
     warn(
         f"the random rows of solver='low_rank', at most rank={rank}, are far from the "
         f"curvature: the relative residual is {residual:.2g}, and 1 is no solution at all. "
@@ -26,7 +26,7 @@ def warn_of_few_rows(rank, residual):
 
 
 def warn_of_negative_curvature(damping):
-    """Say that the curvature is negative somewhere."""
+    """Warn that the curvature is negative somewhere."""
     warn(
         f"the curvature is negative in some directions even with damping={damping}: "
         "the weights are no minimum of the training loss, and influence is not what "
@@ -36,7 +36,7 @@ def warn_of_negative_curvature(damping):
 
 
 def warn_of_no_convergence(max_iter, residual, tol):
-    """Say that conjugate gradients stopped early."""
+    """Warn that conjugate gradients stopped early."""
     warn(
         f"conjugate gradients stopped at max_iter={max_iter} with a relative residual "
         f"of {residual:.2g}, above tol={tol}; raise max_iter or damping.",

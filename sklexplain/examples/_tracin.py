@@ -9,7 +9,7 @@ import torch
 
 from ..gradients import gram_matrix, squared_norms
 from ..training import CheckpointHistory, load_weights
-from ..utils import check_positive_int
+from ..utils import SavedWeights, check_positive_int
 from ._gradients import BaseGradientImportance, loaded
 
 _ROW_ENTRIES = 2**25  # of the importance matrix at once
@@ -46,7 +46,8 @@ class TracInImportance(BaseGradientImportance):
     checkpoints : CheckpointHistory, list of (state dict or file, float) or None, default=None
         Weights of the network, with learning rates; files are safetensors, or were written by
         `torch.save`. A history without checkpoints stands for the one among the net's callbacks.
-        None: the weights there are, with the skorch net's learning rate (1 for a module).
+        None: the weights there are, with the skorch net's learning rate (1 for a module). For an
+        explainer that skops can save, a history or files, not state dicts in a list.
     n_draws : int, default=8
         Number of draws of a random pretext task.
     n_projections : int or None, default=None
@@ -93,8 +94,8 @@ class TracInImportance(BaseGradientImportance):
     Positive importance: training on the example lowers the sample's loss. The gradients of linear,
     convolutional, recurrent, attention, embedding and normalisation layers come from one backward
     pass over a batch, and inner products from their factors; other parameters are differentiated
-    one sample at a time. The network is in eval mode, so dropout is off, and comes back with the
-    weights it had.
+    one sample at a time. Dropout is off. Checkpoints are loaded into a view of the network, which
+    itself keeps its weights all the while.
 
     References
     ----------
@@ -162,19 +163,18 @@ class TracInImportance(BaseGradientImportance):
     def _fit_corpus(self, inputs):
         network = self._network()
         self._checkpoints = self._find_checkpoints(network)
-        self.learning_rates_ = np.array([lr for _, lr in self._checkpoints])
-        for number, (saved, _) in enumerate(self._checkpoints):
-            _check_weights(network.module, _weights(saved), number)
-        with self._gradients():
-            pass  # what cannot be differentiated is said now
+        self.learning_rates_ = np.array([checkpoint.rate for checkpoint in self._checkpoints])
+        for number, checkpoint in enumerate(self._checkpoints):
+            _check_weights(network.module, checkpoint.load(), number)
+        self._try_gradients(network, self._losses(network))
 
     def _find_checkpoints(self, network):
-        given = self._params_at_fit.checkpoints
-        if given is None:
-            return [(None, 1.0 if network.net is None else float(network.net.lr))]
-        if isinstance(given, CheckpointHistory):
-            given = _checkpoints_of(given, network.net)
-        return _checked_checkpoints(given)
+        checkpoints, net = self._params_at_fit.checkpoints, network.net
+        if checkpoints is None:
+            return [Checkpoint(None, 1.0 if net is None else float(net.lr))]
+        if isinstance(checkpoints, CheckpointHistory):
+            checkpoints = _checkpoints_of(checkpoints, net)
+        return [Checkpoint(*pair) for pair in _checked_pairs(checkpoints)]
 
     @property
     def _projection(self):
@@ -185,20 +185,19 @@ class TracInImportance(BaseGradientImportance):
         )
 
     def _blocks(self, inputs, exclude_self=False):
-        n_train, start, kept = len(self._corpus), 0, {}
-        while start < len(inputs):
-            # The network is put back before anything is handed on.
-            with self._gradients(kept) as gradients:
-                step = min(gradients.rows_at_once, max(1, _ROW_ENTRIES // n_train))
-                rows = slice(start, min(start + step, len(inputs)))
-                block = np.zeros((rows.stop - rows.start, n_train), dtype=self._dtype)
-                for number, (saved, lr) in enumerate(self._checkpoints):
-                    with loaded(gradients.network.module, _weights(saved)):
-                        terms = gradients.terms(inputs[rows])
-                        for columns, corpus in gradients.blocks(self._corpus, key=number):
-                            block[:, columns] += lr * gram_matrix(terms, corpus).cpu().numpy()
+        n_train, gradients = len(self._corpus), self._gradients()
+        step = min(gradients.rows_at_once, max(1, _ROW_ENTRIES // n_train))
+        for start in range(0, len(inputs), step):
+            rows = slice(start, min(start + step, len(inputs)))
+            block = np.zeros((rows.stop - rows.start, n_train), dtype=self._dtype)
+            for number, checkpoint in enumerate(self._checkpoints):
+                with loaded(gradients.module, checkpoint.load()):
+                    terms = gradients.terms(inputs[rows])
+                    for columns, corpus in gradients.blocks(self._corpus, key=number):
+                        products = gram_matrix(terms, corpus)
+                        block[:, columns] += checkpoint.rate * products.cpu().numpy()
+            # The network has its own weights again, whenever the next rows are asked for.
             yield rows, block
-            start = rows.stop
 
     def self_influence(self, X):
         r"""Return the importance that samples would have for themselves.
@@ -216,11 +215,11 @@ class TracInImportance(BaseGradientImportance):
         """
         with self._door(X) as inputs:
             out = np.zeros(len(inputs), dtype=self._dtype)
-            with self._gradients() as gradients:
-                for saved, lr in self._checkpoints:
-                    with loaded(gradients.network.module, _weights(saved)):
-                        for rows, terms in gradients.blocks(inputs):
-                            out[rows] += lr * squared_norms(terms).cpu().numpy()
+            gradients = self._gradients()
+            for checkpoint in self._checkpoints:
+                with loaded(gradients.module, checkpoint.load()):
+                    for rows, terms in gradients.blocks(inputs):
+                        out[rows] += checkpoint.rate * squared_norms(terms).cpu().numpy()
             return out
 
     def __sklearn_clone__(self):
@@ -228,6 +227,30 @@ class TracInImportance(BaseGradientImportance):
         fresh = super().__sklearn_clone__()
         fresh.checkpoints = self.checkpoints
         return fresh
+
+
+class Checkpoint:
+    """Weights, or the file that they are in, and a learning rate.
+
+    Parameters
+    ----------
+    saved : dict of str to torch.Tensor, path-like or None
+        A state dict, or a file; None stands for the weights that the network has.
+    rate : float
+        The learning rate.
+    """
+
+    def __init__(self, saved, rate):
+        is_file = isinstance(saved, (str, os.PathLike))
+        self.path = os.fspath(saved) if is_file else None
+        self.weights = None if saved is None or is_file else SavedWeights(saved)
+        self.rate = rate
+
+    def load(self):
+        """Return the state dict, None for the weights that the network has."""
+        if self.path is not None:
+            return load_weights(self.path)
+        return None if self.weights is None else self.weights.state_dict()
 
 
 def _checkpoints_of(history, net):
@@ -247,12 +270,12 @@ def _checkpoints_of(history, net):
     )
 
 
-def _checked_checkpoints(given):
-    pairs = list(given) if isinstance(given, (list, tuple)) else None
+def _checked_pairs(checkpoints):
+    pairs = list(checkpoints) if isinstance(checkpoints, (list, tuple)) else None
     if not pairs or not all(isinstance(p, (list, tuple)) and len(p) == 2 for p in pairs):
         raise TypeError(
-            f"checkpoints={given!r:.80} must be a CheckpointHistory, None or a list, not empty, of "
-            "pairs (state dict or file, learning rate)."
+            f"checkpoints={checkpoints!r:.80} must be a CheckpointHistory, None or a list, not "
+            "empty, of pairs (state dict or file, learning rate)."
         )
     for number, (saved, lr) in enumerate(pairs):
         if not isinstance(lr, numbers.Real) or not 0 < lr < np.inf:
@@ -263,21 +286,17 @@ def _checked_checkpoints(given):
             raise FileNotFoundError(
                 f"checkpoints[{number}] is the file {saved}, which is not there."
             )
+        if not isinstance(saved, (str, os.PathLike)) and not hasattr(saved, "keys"):
+            raise TypeError(
+                f"checkpoints[{number}] holds {type(saved).__name__}, not a state dict or a file."
+            )
     return [(saved, float(lr)) for saved, lr in pairs]
-
-
-def _weights(saved):
-    return load_weights(saved) if isinstance(saved, (str, os.PathLike)) else saved
 
 
 def _check_weights(module, weights, number):
     """Raise unless weights are those of a network."""
     if weights is None:
         return
-    if not hasattr(weights, "keys"):
-        raise TypeError(
-            f"checkpoints[{number}] holds {type(weights).__name__}, not a state dict or a file."
-        )
     expected = module.state_dict()
     other = sorted(expected.keys() ^ weights.keys())
     other += [

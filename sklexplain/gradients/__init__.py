@@ -1,25 +1,28 @@
 """Per-sample gradients of a loss, their inner products, curvature and its solvers."""
 
 from ._curvature import GaussNewtonRows, curvature_products
-from ._per_sample import (
+from ._per_sample import per_sample_gradients
+from ._plans import GradientPlan
+from ._sets import (
     double_terms,
     flatten_terms,
     gram_matrix,
     join_terms,
-    per_sample_gradients,
-    plan_gradients,
     project_terms,
     squared_norms,
     terms_bytes,
 )
 from ._solvers import DenseSolver, IterativeSolver, JacobianSolver, RowsSolver
+from ._trial import Trial, plan_gradients
 
 __all__ = [
     "DenseSolver",
     "GaussNewtonRows",
+    "GradientPlan",
     "IterativeSolver",
     "JacobianSolver",
     "RowsSolver",
+    "Trial",
     "curvature_products",
     "double_terms",
     "flatten_terms",

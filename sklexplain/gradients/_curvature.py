@@ -7,7 +7,8 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..layers import run_to
-from ._per_sample import interleave_terms, per_sample_products, plan_gradients
+from ._per_sample import per_sample_products, requiring_gradients
+from ._sets import interleave_terms
 
 
 @contextmanager
@@ -25,20 +26,19 @@ def twice_differentiable(module, parameters):
     ------
     None
     """
-    flags = [p.requires_grad for p in parameters]
     fused = torch.backends.mkldnn.enabled
     try:
-        for p in parameters:
-            p.requires_grad_(True)
         # Fused recurrent and attention kernels have first derivatives only.
         if any(isinstance(m, nn.RNNBase) for m in module.modules()):
             torch.backends.mkldnn.enabled = False
-        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        with (
+            requiring_gradients(parameters),
+            torch.enable_grad(),
+            sdpa_kernel(SDPBackend.MATH),
+        ):
             yield
     finally:
         torch.backends.mkldnn.enabled = fused
-        for p, flag in zip(parameters, flags, strict=True):
-            p.requires_grad_(flag)
 
 
 def curvature_products(losses, parameters, batches, vectors, curvature):
@@ -140,7 +140,10 @@ def _flat(grads, parameters):
 
 
 def _one_output(losses, part):
-    output = losses.output(part)
+    return _one_tensor(losses.output(part))
+
+
+def _one_tensor(output):
     if isinstance(output, torch.Tensor):
         return output
     raise TypeError(
@@ -162,57 +165,40 @@ class GaussNewtonRows:
     ----------
     losses : Losses
         Of the network.
-    plan : GradientPlan
-        Of the losses' gradients; says which parameters.
-    x : torch.Tensor of shape (2, ...)
-        Two samples.
+    trial : Trial
+        Of the losses, with what `Losses.evaluate` returns as its result; says which parameters.
     waist : nn.Module or None
-        The part whose output is tried as z. Where parameters act otherwise too, and for None, z is
-        the network's output.
+        The part whose output is tried as z, watched in the trial. Where parameters act otherwise
+        too, and for None, z is the network's output.
 
     Attributes
     ----------
+    size : int
+        Number of entries of z.
     n_rows : int
         Number of rows of a sample, over all draws of a random pretext task.
     """
 
-    def __init__(self, losses, plan, x, waist=None):
-        self._losses, self._names = losses, list(plan.parameters)
-        self._parameters = list(plan.parameters.values())
-        self._waist = waist if waist is not None and self._is_waist(waist, x) else None
-        inputs = losses.inputs(x)
+    def __init__(self, losses, trial, waist=None):
+        self._losses = losses
+        inputs, outputs, values = trial.result
         self._n_draws = len(inputs)
-        with torch.no_grad():
-            z = self._at_waist(inputs[0]).flatten(1)
-        self.size = z.shape[1]
+        self._waist = waist if waist is not None and self._is_waist(trial, values) else None
+        z = _one_tensor(outputs[0]) if self._waist is None else trial.watched[0].output
+        self.size = z[:1].numel()
         self.n_rows = self.size * self._n_draws
-        self._plan = plan_gradients(
-            lambda x: self._at_waist(x).flatten(1).square().sum(dim=1),
-            losses.module,
-            self._names,
-            x,
-        )
+        with torch.enable_grad():
+            squares = z.flatten(1).square().sum(dim=1)
+        self._plan = trial.plan(squares, self._squares, inputs[0])
 
-    def _is_waist(self, waist, x):
-        """Tell whether the parameters act through this part's output only."""
-        calls = []
+    def _is_waist(self, trial, values):
+        """Tell whether the parameters act through the watched part's output only."""
+        outputs = [watched.output for watched in trial.watched]
+        tensors = all(isinstance(o, torch.Tensor) and len(o) == len(trial.x) for o in outputs)
+        return len(outputs) == self._n_draws and tensors and trial.acts_through(values)
 
-        def cut(_module, _args, output):
-            calls.append(output)
-            return output.detach() if isinstance(output, torch.Tensor) else output
-
-        handle = waist.register_forward_hook(cut)
-        try:
-            with twice_differentiable(self._losses.module, self._parameters):
-                loss = self._losses(x).sum()
-                grads = [None]
-                if loss.requires_grad:
-                    grads = torch.autograd.grad(loss, self._parameters, allow_unused=True)
-        finally:
-            handle.remove()
-        once = len(calls) == len(self._losses.inputs(x))
-        tensor = isinstance(calls[0], torch.Tensor) if calls else False
-        return once and tensor and len(calls[0]) == len(x) and all(g is None for g in grads)
+    def _squares(self, x):
+        return self._at_waist(x).flatten(1).square().sum(dim=1)
 
     def _at_waist(self, x):
         if self._waist is None:
@@ -220,22 +206,22 @@ class GaussNewtonRows:
         return run_to(self._losses.module, self._waist, x)[0]
 
     def _after_waist(self, x):
-        """Return z, not attached to what it was made of, and the network's output."""
+        """Return z as the start of a graph, and the network's output."""
         if self._waist is None:
             output = _one_output(self._losses, x).detach().requires_grad_()
             return output, output
-        held = []
+        leaves = []
 
         def cut(_module, _args, output):
-            held.append(output.detach().requires_grad_())
-            return held[0].clone()
+            leaves.append(output.detach().requires_grad_())
+            return leaves[0].clone()
 
         handle = self._waist.register_forward_hook(cut)
         try:
             output = _one_output(self._losses, x)
         finally:
             handle.remove()
-        return held[0], output
+        return leaves[0], output
 
     def factors(self, x):
         """Find the loss's derivatives in z, in every draw of a random pretext task.

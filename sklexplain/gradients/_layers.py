@@ -1,7 +1,9 @@
 """Per-sample gradients in the parameters of single layers.
 
-A rule is given a layer, what the layer was called with, the gradients of what it returned and the
-number of samples, and yields pairs of a parameter and its per-sample gradients.
+A rule takes a layer, the arguments of one call of it, the gradients of its outputs, the number of
+samples and the input's axis that follows them, and yields pairs of a parameter and its per-sample
+gradients. The axis is decided once (see `Trial`) and not by the shape of each batch: as many
+samples as time steps would be taken for them.
 """
 
 import torch
@@ -42,11 +44,31 @@ def samples_first(tensor, n, axis):
     return tensor.reshape(n, len(tensor) // n, *tensor.shape[1:])
 
 
-def batch_axis(tensor, n):
-    """Find the axis of a layer's input that follows the samples: the first, else the second."""
-    if tensor.shape[0] != n and tensor.dim() > 1 and tensor.shape[1] == n:
-        return 1
-    return 0
+def possible_axes(rule, layer, args, kwargs, n):
+    """List the axes of a layer's input that may follow the samples, the likelier one first.
+
+    Parameters
+    ----------
+    rule : callable
+        The layer's.
+    layer, args, kwargs : nn.Module, tuple, dict
+        Of one call.
+    n : int
+        Number of samples.
+
+    Returns
+    -------
+    axes : list of int
+        Just [0] for rules that know the axis by the layer.
+    """
+    x = args[0] if args else kwargs.get("input")
+    # Number of the input's last axes that the layer itself works on.
+    n_own = {linear: 1, embedding: 0}.get(rule)
+    if rule is layer_norm:
+        n_own = len(layer.normalized_shape)
+    if n_own is None or not isinstance(x, torch.Tensor) or x.dim() - n_own < 2:
+        return [0]
+    return [1, 0] if x.shape[0] != n and x.shape[1] == n else [0, 1]
 
 
 def _by_position(tensor, n, axis):
@@ -61,16 +83,15 @@ def _bias(layer, b):
         yield layer.bias, Explicit(b.sum(dim=1))
 
 
-def linear(layer, args, kwargs, grads, n):
+def linear(layer, args, kwargs, grads, n, axis):
     """Rule of ``nn.Linear``."""
     x = _first(args, kwargs)
-    axis = batch_axis(x, n)
     a, b = _by_position(x, n, axis), _by_position(grads[0], n, axis)
     yield layer.weight, Outer(a.unsqueeze(1), b.unsqueeze(1))
     yield from _bias(layer, b)
 
 
-def convolution(layer, args, kwargs, grads, n):
+def convolution(layer, args, kwargs, grads, n, _axis=0):
     """Rule of ``nn.Conv1d`` and ``nn.Conv2d``: a matrix applied to patches."""
     x = _padded(layer, _first(args, kwargs))
     a = _patches(layer, x)
@@ -80,7 +101,7 @@ def convolution(layer, args, kwargs, grads, n):
     yield from _bias(layer, samples_first(b, n, 0).transpose(2, 3).flatten(1, 2))
 
 
-def transposed_convolution(layer, args, kwargs, grads, n):
+def transposed_convolution(layer, args, kwargs, grads, n, _axis=0):
     """Rule of ``nn.ConvTranspose1d`` and ``nn.ConvTranspose2d``: the roles are exchanged."""
     x, out = _first(args, kwargs), grads[0]
     size = x.shape[2:]
@@ -134,7 +155,7 @@ def _patches(layer, x):
     return functional.unfold(x, kernel, dilation=dilation, stride=stride)
 
 
-def batch_norm(layer, args, kwargs, grads, n):
+def batch_norm(layer, args, kwargs, grads, n, _axis=0):
     """Rule of ``nn.BatchNorm1d`` to ``3d`` with running statistics."""
     x = _first(args, kwargs)
     if layer.running_mean is None:
@@ -143,7 +164,7 @@ def batch_norm(layer, args, kwargs, grads, n):
     yield from _scaled(layer, plain, grads[0], n)
 
 
-def group_norm(layer, args, kwargs, grads, n):
+def group_norm(layer, args, kwargs, grads, n, _axis=0):
     """Rule of ``nn.GroupNorm``."""
     plain = functional.group_norm(_first(args, kwargs), layer.num_groups, eps=layer.eps)
     yield from _scaled(layer, plain, grads[0], n)
@@ -157,12 +178,11 @@ def _scaled(layer, plain, out, n):
             yield parameter, Explicit(product.sum(dim=2))
 
 
-def layer_norm(layer, args, kwargs, grads, n):
+def layer_norm(layer, args, kwargs, grads, n, axis):
     """Rule of ``nn.LayerNorm``."""
     x, shape = _first(args, kwargs), layer.normalized_shape
     if x.dim() == len(shape):
         raise NoRule
-    axis = batch_axis(x, n) if x.dim() > len(shape) + 1 else 0
     plain = functional.layer_norm(x, shape, eps=layer.eps)
     for parameter, product in ((layer.weight, plain * grads[0]), (layer.bias, grads[0])):
         if parameter is not None:
@@ -170,10 +190,9 @@ def layer_norm(layer, args, kwargs, grads, n):
             yield parameter, Explicit(product.sum(dim=1))
 
 
-def embedding(layer, args, kwargs, grads, n):
+def embedding(layer, args, kwargs, grads, n, axis):
     """Rule of ``nn.Embedding``."""
     index = _first(args, kwargs)
-    axis = batch_axis(index, n)
     b = _by_position(grads[0], n, axis)
     index = samples_first(index, n, axis).reshape(n, -1)
     if layer.padding_idx is not None:
@@ -181,7 +200,7 @@ def embedding(layer, args, kwargs, grads, n):
     yield layer.weight, Lookup(index.long(), b, layer.num_embeddings)
 
 
-def attention(layer, args, kwargs, grads, n):
+def attention(layer, args, kwargs, grads, n, _axis=0):
     """Rule of ``nn.MultiheadAttention``: its projections, by running the rest of it again."""
     if not layer._qkv_same_embed_dim or layer.bias_k is not None:
         raise NoRule
@@ -222,9 +241,16 @@ def _projected_gradients(layer, inputs, given, out):
         functional.linear(x.detach(), w, b).requires_grad_()
         for x, w, b in zip(inputs, weights, biases, strict=True)
     ]
+    with torch.enable_grad():
+        heads = _heads(layer, projected, given, same)
+    b = torch.autograd.grad(heads, projected, out @ layer.out_proj.weight.detach())
+    return heads.detach(), b
+
+
+def _heads(layer, projected, given, same):
     heads, _ = functional.multi_head_attention_forward(
         *projected,
-        embed_dim_to_check=width,
+        embed_dim_to_check=layer.embed_dim,
         num_heads=layer.num_heads,
         in_proj_weight=None,
         in_proj_bias=None,
@@ -244,8 +270,7 @@ def _projected_gradients(layer, inputs, given, out):
         v_proj_weight=same,
         is_causal=given.get("is_causal", False),
     )
-    b = torch.autograd.grad(heads, projected, out @ layer.out_proj.weight.detach())
-    return heads.detach(), b
+    return heads
 
 
 def _lengthened(x, length):

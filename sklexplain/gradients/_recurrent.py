@@ -12,7 +12,7 @@ from ._layers import NoRule
 from ._terms import Explicit, Outer
 
 
-def recurrent(layer, args, kwargs, grads, n):
+def recurrent(layer, args, kwargs, grads, n, _axis=0):
     """Rule of ``nn.LSTM``, ``nn.GRU`` and ``nn.RNN``.
 
     Parameters
@@ -20,11 +20,13 @@ def recurrent(layer, args, kwargs, grads, n):
     layer : nn.RNNBase
         The layer, in eval mode.
     args, kwargs : tuple, dict
-        What it was called with.
+        Its arguments.
     grads : list of torch.Tensor or None
         Gradients of the output sequence and of the last states.
     n : int
         Number of samples.
+    _axis : int, default=0
+        Not used: the layer knows which axis follows the samples.
 
     Yields
     ------
@@ -47,7 +49,7 @@ def recurrent(layer, args, kwargs, grads, n):
         outputs, taps = _run(layer, x, _detached(states))
     if layer.batch_first:
         outputs[0] = outputs[0].transpose(0, 1)
-    # The gradients of outputs that nothing was made of are None.
+    # The gradients of outputs that are not used are None.
     used = [(o, g) for o, g in zip(outputs, grads, strict=True) if g is not None]
     gates = [t for _, step_gates, hidden, _ in taps for t in (step_gates, *hidden)]
     found = torch.autograd.grad(

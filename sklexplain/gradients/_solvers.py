@@ -6,7 +6,8 @@ where its rounding is far below the damping.
 
 import torch
 
-from ._per_sample import (
+from ..utils import SavedAsArrays
+from ._sets import (
     combine_terms,
     double_terms,
     flatten_terms,
@@ -44,8 +45,8 @@ def _decomposed(curvature, shift):
     return root
 
 
-class DenseSolver:
-    """Inverse of a matrix that is there.
+class DenseSolver(SavedAsArrays):
+    """Inverse of an explicit matrix.
 
     Parameters
     ----------
@@ -82,7 +83,7 @@ class DenseSolver:
         return (self.solve(vectors) * vectors).sum(dim=1)
 
 
-class RowsSolver:
+class RowsSolver(SavedAsArrays):
     r"""Inverse of :math:`A^\top A + \lambda I` by the inner products of A's few rows.
 
     .. math:: (A^\top A + \lambda I)^{-1} = \frac 1 \lambda \left(
@@ -133,7 +134,7 @@ class RowsSolver:
         return (squared_norms(double_terms(terms)) - inside) / self._shift
 
 
-class JacobianSolver:
+class JacobianSolver(SavedAsArrays):
     r"""Products of a corpus's gradients with the inverse, for a curvature that is made of them.
 
     With J the Jacobian of z, for every training example a few rows, the gradients are
@@ -216,7 +217,7 @@ class JacobianSolver:
 
 
 class IterativeSolver:
-    """Inverse of a matrix that only products are known of, by conjugate gradients.
+    """Inverse of a matrix known by its products only, by conjugate gradients.
 
     Parameters
     ----------
@@ -281,7 +282,7 @@ def conjugate_gradients(products, b, tol, max_iter):
     n_iter : torch.Tensor of shape (n,)
         Number of products.
     negative_curvature : torch.Tensor of shape (n,)
-        Whether a direction of negative curvature was met; x is then what was there before.
+        Whether a direction of negative curvature was met; x is then the last one before that.
 
     Examples
     --------

@@ -4,8 +4,10 @@ import math
 
 import torch
 
+from ..utils import SavedAsArrays
 
-class Explicit:
+
+class Explicit(SavedAsArrays):
     """Gradients as they are.
 
     Parameters
@@ -61,7 +63,7 @@ class Explicit:
         return self.values @ other.values.T
 
 
-class Outer:
+class Outer(SavedAsArrays):
     r"""Gradients :math:`\sum_l b_l a_l^\top` of weight matrices that are applied at L positions.
 
     Parameters
@@ -69,7 +71,7 @@ class Outer:
     a : torch.Tensor of shape (n, n_groups, L, n_in)
         What the matrix was applied to.
     b : torch.Tensor of shape (n, n_groups, L, n_out)
-        Gradients of what came out.
+        Gradients of the matrix's products.
     """
 
     def __init__(self, a, b):
@@ -159,7 +161,7 @@ class Outer:
         return torch.stack(sums)
 
 
-class Lookup:
+class Lookup(SavedAsArrays):
     """Gradients of a table, of which every sample looks up L rows.
 
     Parameters

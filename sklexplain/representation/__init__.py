@@ -11,12 +11,13 @@ from ._fitted import (
 )
 from ._heads import named
 from ._modules import BlackBox, Chain, Stage, layer_table
-from ._probe import Probe
+from ._probe import Probe, add_note
 from ._representation import NotFiniteError, Representation, not_finite_text
 from ._resolve import named_steps, no_gradient_reason, torch_modules, unwrap
 from ._tap import LayerRecord, LayerTap
 
 __all__ = [
+    "add_note",
     "BlackBox",
     "Chain",
     "check_columns",

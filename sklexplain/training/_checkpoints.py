@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from skorch.callbacks import Callback
 
-from ..utils import check_positive_int
+from ..utils import SavedWeights, check_positive_int
 
 _INDEX = "checkpoints.json"
 
@@ -110,6 +110,25 @@ class CheckpointHistory(Callback):
         self.checkpoints_.append((weights, self._lr))
         self.epochs_.append(epoch)
         self._write_index()
+
+    def __getstate__(self):
+        """Return parameters, names of files and plain arrays."""
+        state = vars(self).copy()
+        if "checkpoints_" in state:
+            state["checkpoints_"] = [
+                (str(saved) if isinstance(saved, Path) else SavedWeights(saved), lr)
+                for saved, lr in self.checkpoints_
+            ]
+        return state
+
+    def __setstate__(self, state):
+        """Make tensors of arrays."""
+        vars(self).update(state)
+        if "checkpoints_" in state:
+            self.checkpoints_ = [
+                (Path(saved) if isinstance(saved, str) else dict(saved.state_dict()), lr)
+                for saved, lr in state["checkpoints_"]
+            ]
 
     @property
     def _index(self):

@@ -4,6 +4,7 @@ from ._checks import check_encode, check_numbers, encoded
 from ._messages import did_you_mean, n_shape, numpy_dtype_of, warn
 from ._owning import own_arrays
 from ._random import GENERATOR_LOCK, draw_seed, kept_rows, seeded
+from ._saving import SavedAsArrays, SavedWeights
 from ._scores import harmonic_mean
 from ._validation import (
     as_array_like,
@@ -17,6 +18,8 @@ from ._validation import (
 
 __all__ = [
     "GENERATOR_LOCK",
+    "SavedAsArrays",
+    "SavedWeights",
     "as_array_like",
     "cast_checked",
     "check_choice",

@@ -1,4 +1,5 @@
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from torch import nn
 
 from sklexplain import InfluenceImportance, TracInImportance
 from sklexplain.examples import _influence
+from sklexplain.exceptions import ChangedModelWarning
 from sklexplain.nets import Autoencoder
 from tests.cases import NETS, make_reconstructor, make_X
 
@@ -396,3 +398,68 @@ def test_the_network_comes_back():
     assert all(p.requires_grad and p.grad is None for p in net.parameters())
     assert not any(m._forward_hooks for m in net.modules())
     assert torch.backends.mkldnn.enabled == fused
+
+
+@pytest.mark.parametrize("params", [{}, {"solver": "cg"}])
+def test_nothing_is_tried_in_transform(params):
+    net, X = make_reconstructor("mlp"), make_X("mlp", 40)
+    rows = []
+    net.register_forward_pre_hook(lambda module, args: rows.append(len(args[0])))
+    influence = InfluenceImportance(net, damping=1.0, **params).fit(X)
+    # Six that every explainer needs, one trial, and one for the residual.
+    assert sum(n <= 3 for n in rows) == 8
+    rows.clear()
+    influence.transform(X[:10])
+    assert all(n >= 10 for n in rows)
+
+
+def test_weights_that_change_are_warned_of():
+    module, X = make(), RNG.normal(size=(9, 4))
+    influence = InfluenceImportance(module, damping=0.1).fit(X)
+    influence.transform(X)
+    with torch.no_grad():
+        module.encoder[0].weight.mul_(2)
+    with pytest.warns(ChangedModelWarning, match="fit it again"):
+        influence.transform(X)
+
+
+CHOICES = [
+    ("exact", "gauss_newton", 1e-2),
+    ("exact", "hessian", 1.0),
+    ("exact", "hessian", 1e-6),  # of negative curvature
+    ("low_rank", "gauss_newton", 1e-2),
+    ("cg", "gauss_newton", 1e-2),
+]
+
+
+@pytest.mark.filterwarnings("ignore::sklexplain.exceptions.SklexplainWarning")
+@pytest.mark.parametrize(("solver", "curvature", "damping"), CHOICES)
+def test_saved_and_loaded(solver, curvature, damping):
+    X = RNG.normal(size=(20, 4)).astype(np.float32)
+    autoencoder = Autoencoder(
+        n_components=2,
+        hidden_layer_sizes=(3,),
+        validation_split=None,
+        max_epochs=2,
+        weight_decay=0.1,
+        random_state=0,
+    ).fit(X)
+    fitted = InfluenceImportance(
+        autoencoder, solver=solver, curvature=curvature, damping=damping
+    ).fit(X)
+    skops = pytest.importorskip("skops.io")
+    saved = skops.dumps(fitted)
+    loaded = skops.loads(saved, trusted=skops.get_untrusted_types(data=saved))
+    for again in (loaded, pickle.loads(pickle.dumps(fitted)), copy.deepcopy(fitted)):
+        np.testing.assert_allclose(again.transform(X), fitted.transform(X), rtol=1e-6)
+        np.testing.assert_allclose(again.self_influence(X), fitted.self_influence(X), rtol=1e-6)
+
+
+@pytest.mark.parametrize("curvature", ["gauss_newton", "hessian"])
+def test_errors_of_a_loss_keep_their_type(curvature):
+    def loss(output, x):
+        raise KeyError("no such thing")
+
+    with pytest.raises(KeyError, match="no such thing") as caught:
+        InfluenceImportance(make(), loss=loss, curvature=curvature).fit(RNG.normal(size=(9, 4)))
+    assert caught.value.__notes__ == ["raised while running the loss on 2 samples of shape (n, 4)"]

@@ -1,4 +1,7 @@
 import copy
+import pickle
+import threading
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -348,13 +351,194 @@ def test_everything_is_put_back(broken):
 
 def test_a_generator_left_early_leaves_nothing_behind():
     net, X = make_reconstructor("mlp"), make_X("mlp")
-    other = {k: v + 1 for k, v in net.state_dict().items()}
+    checkpoints = [({k: v + lr for k, v in net.state_dict().items()}, lr) for lr in (0.1, 0.2)]
     state = copy.deepcopy(net.state_dict())
-    tracin = TracInImportance(net, checkpoints=[(other, 0.1)]).fit(X)
-    blocks = tracin._blocks(X)
-    next(blocks)
+    tracin = TracInImportance(net, checkpoints=checkpoints, batch_size=2).fit(X)
+    expected = tracin.transform(X)
+    with tracin._door(X) as inputs:
+        blocks = tracin._blocks(inputs)
+        next(blocks)
+        view = tracin._representation.chain
+        same = zip(view.parameters(), net.parameters(), strict=True)
+        assert all(ours.is_set_to(theirs) for ours, theirs in same)
+        # Other calls in the same session, while the generator waits.
+        np.testing.assert_array_equal(tracin.transform(X), expected)
     assert all(torch.equal(v, state[k]) for k, v in net.state_dict().items())
     assert net.training
+    del blocks
+    np.testing.assert_array_equal(tracin.transform(X), expected)
+
+
+def closure():
+    """Make a network that cannot be viewed: its forward runs the very module."""
+    net = make_reconstructor("mlp")
+    net.forward = lambda x: net.decoder(net.encoder(x))
+    return net
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_network_keeps_its_weights_while_checkpoints_are_loaded(fails):
+    net, X = make_reconstructor("mlp"), make_X("mlp")
+    other = {k: v + 1 for k, v in net.state_dict().items()}
+    state = copy.deepcopy(net.state_dict())
+    pointers = [t.data_ptr() for t in net.state_dict().values()]
+    looked = []
+
+    def loss(output, x):
+        looked.append(all(torch.equal(v, state[k]) for k, v in net.state_dict().items()))
+        if fails and len(looked) > n_fit + 1:
+            raise ZeroDivisionError
+        return (output - x).square().mean(dim=1)
+
+    n_fit = 10**6
+    tracin = TracInImportance(net, loss=loss, checkpoints=[(other, 0.1)], batch_size=2).fit(X)
+    n_fit = len(looked)
+    if fails:
+        with pytest.raises(ZeroDivisionError) as caught:
+            tracin.transform(X)
+        (note,) = caught.value.__notes__
+        assert note == "raised while running the loss on 2 samples of shape (n, 5)"
+    else:
+        tracin.transform(X)
+    assert len(looked) > n_fit
+    assert all(looked)
+    assert [t.data_ptr() for t in net.state_dict().values()] == pointers
+    assert all(torch.equal(v, state[k]) for k, v in net.state_dict().items())
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_networks_that_cannot_be_viewed_get_their_storage_back(fails):
+    net, X = closure(), make_X("mlp")
+    other = {k: v + 1 for k, v in net.state_dict().items()}
+    state = copy.deepcopy(net.state_dict())
+    pointers = [t.data_ptr() for t in net.state_dict().values()]
+    tracin = TracInImportance(net, checkpoints=[(other, 0.1)]).fit(X)
+    assert not tracin._representation.viewed
+    plain = make_reconstructor("mlp")
+    expected = TracInImportance(plain, checkpoints=[(other, 0.1)]).fit(X).transform(X)
+    np.testing.assert_allclose(tracin.transform(X), expected, rtol=1e-6)
+    if fails:
+        hook = net.decoder.register_forward_hook(lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            tracin.transform(X)
+        hook.remove()
+    assert [t.data_ptr() for t in net.state_dict().values()] == pointers
+    assert all(torch.equal(v, state[k]) for k, v in net.state_dict().items())
+    assert all(p.requires_grad for p in net.parameters())
+
+
+def test_other_threads_see_the_networks_own_weights():
+    net, X = make_reconstructor("mlp").eval(), make_X("mlp", 64)
+    other = {k: v + 1 for k, v in net.state_dict().items()}
+    x = torch.as_tensor(X)
+    with torch.no_grad():
+        expected = net(x)
+    tracin = TracInImportance(net, checkpoints=[(other, 0.1)] * 20, batch_size=4).fit(X)
+    done, differing = threading.Event(), []
+
+    def run():
+        while not done.is_set():
+            with torch.no_grad():
+                differing.append(not torch.equal(net(x), expected))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    tracin.transform(X)
+    done.set()
+    thread.join()
+    assert differing
+    assert not any(differing)
+
+
+def test_what_a_part_keeps_beside_its_weights_is_put_back():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encoder, self.scale = nn.Linear(4, 4), 1.0
+
+        def forward(self, x):
+            return self.scale * self.encoder(x)
+
+        def get_extra_state(self):
+            return {"scale": self.scale}
+
+        def set_extra_state(self, state):
+            self.scale = state["scale"]
+
+    net = Scaled()
+    other = copy.deepcopy(net.state_dict())
+    other["_extra_state"]["scale"] = 3.0
+    with _gradients.loaded(net, other):
+        assert net.scale == 3.0
+    assert net.scale == 1.0
+
+
+# -- plans belong to fit
+
+
+def count_passes(net):
+    rows = []
+    net.register_forward_pre_hook(lambda module, args: rows.append(len(args[0])))
+    return rows
+
+
+def test_nothing_is_tried_in_transform():
+    net, X = make_reconstructor("mlp"), make_X("mlp", 40)
+    rows = count_passes(net)
+    tracin = TracInImportance(net).fit(X)
+    assert len(rows) == 7  # six that every explainer needs, and one
+    for call in (lambda: tracin.transform(X[:10]), lambda: tracin.self_influence(X[:10])):
+        rows.clear()
+        call()
+        assert rows in ([10, 40], [10])
+
+
+def test_weights_that_change_are_followed():
+    net, X = make_reconstructor("mlp", torch.float64), make_X("mlp", 6, np.float64)
+    tracin = TracInImportance(net).fit(X)
+    with torch.no_grad():
+        net.encoder[0].weight.mul_(2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = tracin.transform(X)
+    gradients = obvious(net, X)
+    np.testing.assert_allclose(found, gradients @ gradients.T, rtol=1e-9, atol=1e-15)
+
+
+@pytest.mark.parametrize("part", [nn.Sequential(nn.Linear(4, 4)), nn.Identity()])
+def test_layers_that_are_replaced(part):
+    net, X = make_reconstructor("mlp"), make_X("mlp")
+    tracin = TracInImportance(net).fit(X)
+    net.encoder[0] = part
+    with pytest.raises(ValueError, match="no longer has .* fit it again"):
+        tracin.transform(X)
+
+
+@pytest.mark.parametrize("params", [{}, {"n_projections": 8}])
+def test_saved_and_loaded(params):
+    fitted = TracInImportance(small().fit(TRAIN), **params).fit(TRAIN)
+    expected = fitted.transform(QUERY)
+    for again in round_trips(fitted):
+        np.testing.assert_array_equal(again.transform(QUERY), expected)
+        np.testing.assert_array_equal(again.self_influence(QUERY), fitted.self_influence(QUERY))
+
+
+def round_trips(fitted):
+    yield pickle.loads(pickle.dumps(fitted))
+    yield copy.deepcopy(fitted)
+    skops = pytest.importorskip("skops.io")
+    saved = skops.dumps(fitted)
+    yield skops.loads(saved, trusted=skops.get_untrusted_types(data=saved))
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_checkpoints_are_saved_with_it(empty):
+    history = CheckpointHistory(every=1)
+    autoencoder = small(net_params={"callbacks": [history]}).fit(TRAIN)
+    checkpoints = CheckpointHistory() if empty else history
+    fitted = TracInImportance(autoencoder, checkpoints=checkpoints).fit(TRAIN)
+    for again in round_trips(fitted):
+        np.testing.assert_array_equal(again.transform(QUERY), fitted.transform(QUERY))
 
 
 # -- as a citizen of scikit-learn
@@ -370,6 +554,15 @@ def test_pipelines_preprocess_first():
     np.testing.assert_allclose(tracin.transform(IRIS[1::6]), expected, rtol=1e-4)
     assert -1 <= tracin.score(IRIS[1::6], LABELS[1::6]) <= 1
     assert -1 <= tracin.score(IRIS[1::6]) <= 1
+
+
+def test_arrays_that_have_no_length():
+    class Bare:
+        def __array__(self, dtype=None, copy=None):
+            return TRAIN
+
+    tracin = TracInImportance(small()).fit(Bare())
+    assert tracin.corpus_index_.tolist() == list(range(25))
 
 
 def test_frames_name_their_examples():

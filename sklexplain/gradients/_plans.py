@@ -1,0 +1,134 @@
+"""Which way the gradients of every parameter are taken: plain data, and bound to a network.
+
+A plan names layers and parameters instead of holding them. So it can be kept and saved, and serves
+every view of the network, and every copy of it that has parts of the same names.
+"""
+
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from ._layers import (
+    attention,
+    batch_norm,
+    convolution,
+    embedding,
+    group_norm,
+    layer_norm,
+    linear,
+    transposed_convolution,
+)
+from ._recurrent import recurrent
+
+_RULES = {
+    nn.Linear: linear,
+    nn.Conv1d: convolution,
+    nn.Conv2d: convolution,
+    nn.ConvTranspose1d: transposed_convolution,
+    nn.ConvTranspose2d: transposed_convolution,
+    nn.BatchNorm1d: batch_norm,
+    nn.BatchNorm2d: batch_norm,
+    nn.BatchNorm3d: batch_norm,
+    nn.LayerNorm: layer_norm,
+    nn.GroupNorm: group_norm,
+    nn.Embedding: embedding,
+    nn.MultiheadAttention: attention,
+    nn.LSTM: recurrent,
+    nn.GRU: recurrent,
+    nn.RNN: recurrent,
+}
+
+
+def rule_of(layer):
+    """Rule that covers a layer, see `_layers`; None if there is none."""
+    return next((rule for kind, rule in _RULES.items() if isinstance(layer, kind)), None)
+
+
+@dataclass(frozen=True)
+class GradientPlan:
+    """How to get the gradients of every parameter, by names.
+
+    Attributes
+    ----------
+    parameters : list of str
+        The chosen ones, in the order of the gradients.
+    n_parameters : int
+        Length of a gradient.
+    layers : dict of str to str
+        Layers whose rules are used, and the rules' names.
+    axes : dict of str to list of int
+        For those layers, the axis of the input that follows the samples, in every call of a pass.
+    by_rule : list of str
+        Parameters whose gradients come from rules, or are zero.
+    rest : list of str
+        Parameters whose gradients are taken one sample at a time.
+    vectorised : bool
+        Whether ``torch.vmap`` can do that.
+    bytes_per_sample : int
+        Bytes that the gradients of a sample take.
+    """
+
+    parameters: list
+    n_parameters: int
+    layers: dict = field(default_factory=dict)
+    axes: dict = field(default_factory=dict)
+    by_rule: list = field(default_factory=list)
+    rest: list = field(default_factory=list)
+    vectorised: bool = False
+    bytes_per_sample: int = 1
+
+    def bound(self, module):
+        """Find the layers and parameters in a network, without running it.
+
+        Parameters
+        ----------
+        module : nn.Module
+            The network that the plan was made for, or a view or copy of it.
+
+        Returns
+        -------
+        bound : BoundPlan
+            Not to be kept longer than the network's session.
+
+        Raises
+        ------
+        ValueError
+            If the network has other parts than when the plan was made.
+        """
+        parts, named = dict(module.named_modules()), dict(module.named_parameters())
+        for name in self.parameters:
+            if name not in named:
+                raise _other_network(module, f"parameter {name!r}")
+        layers = {}
+        for name, rule in self.layers.items():
+            found = rule_of(parts[name]) if name in parts else None
+            if found is None or found.__name__ != rule:
+                raise _other_network(module, f"layer {name!r} of the same kind")
+            layers[parts[name]] = (found, self.axes[name])
+        return BoundPlan(self, {name: named[name] for name in self.parameters}, layers)
+
+
+def _other_network(module, missing):
+    return ValueError(
+        f"{type(module).__name__} no longer has the {missing}: parts of it have been replaced "
+        "since the explainer was fitted; fit it again."
+    )
+
+
+class BoundPlan:
+    """A plan with one network's own layers and parameters.
+
+    Parameters
+    ----------
+    plan : GradientPlan
+        The plan.
+    parameters : dict of str to torch.Tensor
+        The chosen ones, in the order of the gradients.
+    layers : dict of nn.Module to (callable, list of int)
+        Layers whose rules are used, the rules, and the axes of samples by call.
+    """
+
+    def __init__(self, plan, parameters, layers):
+        self.plan, self.parameters, self.layers = plan, parameters, layers
+        self.names_of = {id(p): name for name, p in parameters.items()}
+        self.rest = {name: parameters[name] for name in plan.rest}

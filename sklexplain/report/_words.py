@@ -250,7 +250,7 @@ def data_sentence(report):
         verb = "was fitted before; baseline and masks come from"
     sentences = [
         f"The model {verb} {facts.n_train:,} samples of "
-        f"{_size(facts.shape, report._kind, report._channel_axis)} and describes each by "
+        f"{_size(facts.shape, report._sample.kind, report._sample.channel_axis)} and describes each by "
         f"{facts.n_units:,} numbers.",
     ]
     n = len(report.explained_)

@@ -27,6 +27,7 @@ from skorch import NeuralNetClassifier
 from sklexplain.datasets import make_motif_series, make_relevant_columns
 from sklexplain.nets import Autoencoder
 from sklexplain.report import RepresentationReport, _decoding, _figures
+from sklexplain.samples import Sample
 
 _VOID = {"meta", "link", "img", "br", "hr", "input"}
 _EVIL = '<script>alert("x")</script>'
@@ -542,7 +543,7 @@ def test_every_concept_has_its_largest_column(monkeypatch):
         matplotlib.axes.Axes, "imshow", lambda s, h, **k: heats.append(h) or original(s, h, **k)
     )
     report = SimpleNamespace(
-        _kind="table", _channel_axis=None, facts_=SimpleNamespace(n_features=40)
+        _sample=Sample((40,), "table"), facts_=SimpleNamespace(n_features=40)
     )
     report.attributor_ = SimpleNamespace()
     report.feature_importances_ = np.arange(40)[::-1]

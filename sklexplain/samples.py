@@ -216,4 +216,3 @@ def sample_of(explainer):
     """
     check_is_fitted(explainer)
     return explainer._sample
-

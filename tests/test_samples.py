@@ -7,6 +7,7 @@ matplotlib.use("Agg")
 import numpy as np
 import pytest
 import torch
+from matplotlib import pyplot
 from sklearn.base import clone
 from torch import nn
 
@@ -148,7 +149,8 @@ def test_axis_of_channels_is_that_of_the_layers(name, net, shape, axis, n):
 
 
 @pytest.mark.parametrize(
-    ("module", "shape", "axis"), [("conv1d", (3, 24), 0), ("lstm", (24, 3), 1), ("mlp", (3, 8), None)]
+    ("module", "shape", "axis"),
+    [("conv1d", (3, 24), 0), ("lstm", (24, 3), 1), ("mlp", (3, 8), None)],
 )
 def test_autoencoders_of_the_library(module, shape, axis):
     net = Autoencoder(module, n_components=2, max_epochs=1, random_state=0)
@@ -229,6 +231,7 @@ def test_every_estimator_that_shows_samples_has_the_parameter(explainer_class):
     explainer = explainer_class(net, random_state=0, **QUICK[explainer_class])
     assert explainer.channel_axis == "auto"
     assert "channel_axis : " in explainer_class.__doc__
+    pyplot.close("all")
     display_class, options = DRAWN[explainer_class]
     if display_class is ExampleDisplay:
         options = options | {"X_train": X}
@@ -324,7 +327,9 @@ def test_other_sizes_of_axes_are_called_by_their_shape(shape, as_list):
     net = Autoencoder("mlp", n_components=2, max_epochs=1, random_state=0).fit(X)
     other = normal(8, *shape)
     other = other.tolist() if as_list else other
-    message = rf"X has shape \(n, {', '.join(map(str, shape))}\), but \w+ was fitted on \(n, 3, 20\)"
+    message = (
+        rf"X has shape \(n, {', '.join(map(str, shape))}\), but \w+ was fitted on \(n, 3, 20\)"
+    )
     for estimator in (LabelFreeAttributor(net).fit(X), DKNNImportance(net).fit(X), net):
         with pytest.raises(ValueError, match=message) as caught:
             estimator.transform(other)
@@ -335,5 +340,7 @@ def test_other_sizes_of_axes_are_called_by_their_shape(shape, as_list):
 
 def test_tables_of_another_width_are_called_as_scikit_learn_does():
     attributor = LabelFreeAttributor(flat(4)).fit(normal(8, 4))
-    with pytest.raises(ValueError, match="X has 3 features, but LabelFreeAttributor is expecting 4"):
+    with pytest.raises(
+        ValueError, match="X has 3 features, but LabelFreeAttributor is expecting 4"
+    ):
         attributor.transform(normal(8, 3))

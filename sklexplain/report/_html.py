@@ -241,7 +241,9 @@ def _sample_facts(report, i):
     shown = report._shown
     names = _figures.feature_names(report) if report._sample.kind == "table" else None
     importance = np.abs(shown.attributions[i])
-    facts = [_words.overall_sentence(importance, report._sample.kind, report._sample.channel_axis, names)]
+    facts = [
+        _words.overall_sentence(importance, report._sample.kind, report._sample.channel_axis, names)
+    ]
     if report.reconstruction_ is not None:
         rank = report.reconstruction_.error_rank[shown.positions[i]]
         n = report.reconstruction_.n_compared

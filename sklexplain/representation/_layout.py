@@ -47,7 +47,7 @@ def input_layout(recording, shape):
 
 
 def _axis_of_calls(calls, x, stop=()):
-    """Axis of a sample that the first telling layer takes for channels, None without one."""
+    """Find the axis of a sample that the first layer to tell takes for channels."""
     for call in calls:
         tensor = call.args[0]
         if not isinstance(tensor, torch.Tensor):
@@ -64,7 +64,7 @@ def _axis_of_calls(calls, x, stop=()):
 
 
 def _place_of_channels(module, tensor):
-    """The axis of its input that a layer takes for channels, None if it tells nothing."""
+    """Return the place of channels in a layer's input, None if it tells nothing."""
     if isinstance(module, CHANNELS_FIRST):
         return 1
     if isinstance(module, nn.LayerNorm) and len(module.normalized_shape) > 1:
@@ -73,7 +73,7 @@ def _place_of_channels(module, tensor):
 
 
 def _order(tensor, x):
-    """Which axis of x every axis of a tensor is; None if it holds something else.
+    """Say which axis of x every axis of a tensor is; None if it holds something else.
 
     Where sizes do not tell, as of square samples, numbers do: the order in which x is closest.
     """

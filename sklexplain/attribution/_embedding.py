@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from ..base import BaseExplainer
 from ..explaining import warn_of_unreached
-from ..layers import SALIENCIES, check_aggregator, check_grad_cam, layer_maps
+from ..layers import SALIENCIES, check_aggregator, check_grad_cam, layer_maps, samples_from
 from ..utils import check_choice, check_positive_int
 
 AT = ("output", "input")
@@ -241,17 +241,18 @@ class EmbeddingAttributor(BaseExplainer):
         rows = points.block_rows(params.batch_size, representation.device)
         maps = []
         for i in tqdm(range(0, len(inputs), rows), desc="maps", disable=not params.verbose):
-            (m,) = layer_maps(
-                representation,
-                points,
-                representation.tensor(inputs[i : i + rows]),
-                saliency=params.saliency,
-                channel_agg=params.channel_agg,
-                unit_agg=params.unit_agg,
-                units=self.units_,
-                unit_weights=self._weights,
-                rows=params.batch_size,
-            )
+            with samples_from(i):
+                (m,) = layer_maps(
+                    representation,
+                    points,
+                    representation.tensor(inputs[i : i + rows]),
+                    saliency=params.saliency,
+                    channel_agg=params.channel_agg,
+                    unit_agg=params.unit_agg,
+                    units=self.units_,
+                    unit_weights=self._weights,
+                    rows=params.batch_size,
+                )
             maps.append(self._upsampled(m).to(representation.output_dtype).cpu().numpy())
         return np.concatenate(maps)
 

@@ -18,6 +18,7 @@ from sklexplain import (
     SimplExImportance,
     SRAEExplainer,
 )
+from sklexplain.exceptions import DataConversionWarning
 from sklexplain.nets import Autoencoder
 from sklexplain.plotting import (
     AttributionDisplay,
@@ -344,3 +345,10 @@ def test_tables_of_another_width_are_called_as_scikit_learn_does():
         ValueError, match="X has 3 features, but LabelFreeAttributor is expecting 4"
     ):
         attributor.transform(normal(8, 3))
+
+
+def test_positions_that_lose_their_variation_are_no_columns():
+    X = normal(8, 3, 20).astype(np.float64)
+    X[:, 1, 5] += 1e9
+    with pytest.warns(DataConversionWarning, match=r"Position \(1, 5\) of the sample varies"):
+        LabelFreeAttributor(flat(60), method="saliency").fit(X)

@@ -199,9 +199,14 @@ def cast_checked(X, dtype, names=None):
         lost &= np.ravel(np.ptp(X, axis=0) > 0)
         if lost.any():
             i = np.flatnonzero(lost)[0]
-            where = i if names is None or X.ndim > 2 else repr(str(names[i]))
+            if X.ndim == 2:
+                where = f"Column {i if names is None else repr(str(names[i]))}"
+            else:
+                where = (
+                    f"Position {tuple(map(int, np.unravel_index(i, X.shape[1:])))} of the sample"
+                )
             warn(
-                f"Column {where} varies too little for its size to be told apart in "
+                f"{where} varies too little for its size to be told apart in "
                 f"{np.dtype(dtype).name}, which the network takes; put a StandardScaler in a "
                 "Pipeline in front of it.",
                 DataConversionWarning,

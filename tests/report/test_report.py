@@ -584,7 +584,10 @@ def test_channels_of_a_network_without_axes(tmp_path):
 def test_writing_only_writes(n_columns, tmp_path, monkeypatch):
     X = np.random.RandomState(0).normal(size=(60, *n_columns)).astype(np.float32)
     y = (X.reshape(60, -1)[:, 0] > 0).astype(np.int64)
-    net = NeuralNetClassifier(networks(n_columns, 2), max_epochs=1, verbose=0).fit(X, y)
+    net = networks(n_columns, 2)
+    net(torch.as_tensor(X[:2]))
+    criterion = torch.nn.CrossEntropyLoss
+    net = NeuralNetClassifier(net, criterion=criterion, max_epochs=1, verbose=0).fit(X, y)
     report = RepresentationReport(net, **options(), **INSIDE).fit(X, y)
     assert "reason" not in report.concepts_ and "reason" not in report.decoding_
     before = report.to_html(tmp_path / "before.html").read_text()

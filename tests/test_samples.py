@@ -115,6 +115,8 @@ AXES = [
     ("square conv1d", lambda: Around(same, nn.Conv1d(5, 2, 3)), (5, 5), 0),
     ("square transposing", lambda: Around(turned, nn.Conv1d(5, 2, 3)), (5, 5), 1),
     ("square scaled", lambda: Around(scaled, nn.Conv1d(5, 2, 3)), (5, 5), 0),
+    ("square reversed", lambda: Around(lambda x: -x, nn.Conv1d(5, 2, 3)), (5, 5), 0),
+    ("square sizes", lambda: Around(torch.abs, nn.Conv1d(5, 2, 3)), (5, 5), 0),
     ("square turned", lambda: Around(scaled_and_turned, nn.Conv1d(5, 2, 3)), (5, 5), 1),
     ("square lstm", lambda: Around(same, nn.LSTM(5, 4, batch_first=True)), (5, 5), 1),
     ("square turned lstm", lambda: Around(turned, nn.LSTM(5, 4, batch_first=True)), (5, 5), 0),

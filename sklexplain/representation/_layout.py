@@ -12,6 +12,8 @@ _IMAGE = (
     *(nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d),
 )
 _SERIES = (nn.Conv1d, nn.RNNBase)
+# By how much an order has to be more correlated than another to be preferred to it.
+_CLEARLY = 0.25
 
 
 def input_layout(recording, shape):
@@ -84,5 +86,8 @@ def _order(tensor, x):
     values, tensor = x.detach().double(), tensor.detach().double()
     # What a network has done before is mostly to scale and to shift.
     values, tensor = values - values.mean(), tensor - tensor.mean()
-    # The order of x itself comes first, so it is the answer where all are equally close.
-    return max(orders, key=lambda order: (values.permute(order) * tensor).sum().item())
+    size = (values.norm() * tensor.norm()).item() or 1.0
+    alike = [abs((values.permute(order) * tensor).sum().item()) / size for order in orders]
+    best = max(range(len(orders)), key=alike.__getitem__)
+    # The order of x itself comes first: another one has to be clearly better.
+    return orders[best if alike[best] > alike[0] + _CLEARLY else 0]

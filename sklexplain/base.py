@@ -196,7 +196,7 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         passed_on = X if raw or hasattr(X, "columns") else checked
         self.estimator_ = fitted_estimator(self.estimator, passed_on, y)
         names = getattr(self, "feature_names_in_", None)
-        check_columns(self.estimator_, self.n_features_in_, names)
+        check_columns(self.estimator_, self.input_shape_, names)
         self.seed_ = draw_seed(params.get("random_state"))
         self._raw = raw
         self._remember(X, y)

@@ -5,7 +5,7 @@ the samples; names, masks, displays, decoders and the report all ask the same `S
 """
 
 import numbers
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -60,13 +60,34 @@ class Sample:
         given = getattr(explainer, "channel_axis", "auto")
         axis = check_channel_axis(given, len(shape))
         axis = probe.channel_axis if axis == "auto" else axis
-        if len(shape) == 1:
-            kind = "series" if probe.is_series else "table"
-        else:
-            # Without an axis of channels, two axes are those of a picture.
-            kind = "series" if len(shape) == 2 and axis is not None else "image"
+        kind = "series" if len(shape) == 1 and probe.is_series else _kind_of_shape(shape, axis)
         columns = getattr(explainer, "feature_names_in_", None)
         return cls(shape, kind, axis, None if columns is None else tuple(columns))
+
+    def seen_as(self, kind=None, channel_axis="auto"):
+        """Return the sample as somebody wants to see it.
+
+        Parameters
+        ----------
+        kind : {"table", "series", "image"} or None, default=None
+            None: what follows from the axes.
+        channel_axis : {"auto"}, int or None, default="auto"
+            ``"auto"``: as it is.
+
+        Returns
+        -------
+        sample : Sample
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the kind does not fit to the shape, or there is no such axis.
+        """
+        axis = check_channel_axis(channel_axis, len(self.shape))
+        axis = self.channel_axis if axis == "auto" else axis
+        if kind is None and axis == self.channel_axis:
+            kind = self.kind
+        return replace(self, kind=resolve_kind(kind, self.shape, axis), channel_axis=axis)
 
     def names(self):
         """Name the entries of one flattened sample.
@@ -134,6 +155,14 @@ def check_channel_axis(channel_axis, n_axes):
     return int(channel_axis) % n_axes
 
 
+def _kind_of_shape(shape, channel_axis):
+    """Return what samples are whose axes tell everything."""
+    if len(shape) == 1:
+        return "table"
+    # Without an axis of channels, two axes are those of a picture.
+    return "series" if len(shape) == 2 and channel_axis is not None else "image"
+
+
 def resolve_kind(kind, shape, channel_axis):
     """Return "table", "series" or "image" for a sample's shape.
 
@@ -155,12 +184,10 @@ def resolve_kind(kind, shape, channel_axis):
     ValueError
         If the kind is unknown or does not fit to the shape.
     """
+    if len(shape) > 3:
+        raise ValueError(f"samples of shape {shape} cannot be drawn: they have over 3 axes.")
     if kind is None:
-        if len(shape) == 1:
-            return "table"
-        if len(shape) > 3:
-            raise ValueError(f"samples of shape {shape} cannot be drawn: they have over 3 axes.")
-        return "series" if len(shape) == 2 and channel_axis is not None else "image"
+        return _kind_of_shape(shape, channel_axis)
     check_choice("kind", kind, KINDS)
     axes = {"table": (1,), "series": (1, 2), "image": (2, 3)}[kind]
     if len(shape) not in axes:
@@ -189,9 +216,3 @@ def sample_of(explainer):
     """
     check_is_fitted(explainer)
     return explainer._sample
-
-
-def kind_of_explainer(explainer):
-    """Return kind and channel axis of a fitted explainer's samples."""
-    sample = sample_of(explainer)
-    return sample.kind, sample.channel_axis

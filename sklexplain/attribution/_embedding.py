@@ -208,8 +208,8 @@ class EmbeddingAttributor(BaseExplainer):
         """Sizes of a sample's positions, None where maps stay as they are."""
         if self._representation.head is not None or not point.has_channels:
             return None
-        if len(self.input_shape_) == 1:  # a series in a table: only a convolution reads it as one
-            size = self.input_shape_ if point.channel_axis == 1 else ()
+        if len(self.input_shape_) == 1:  # a table, or a series in one
+            size = self.input_shape_ if self._sample.kind == "series" else ()
         else:
             axis = self._sample.channel_axis
             size = tuple(n for i, n in enumerate(self.input_shape_) if i != axis)

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.integrate import trapezoid
 from sklearn.utils import Bunch, check_random_state
 
-from ..utils import check_encode, check_numbers, check_positive_int, encoded, warn
+from ..utils import check_encode, check_numbers, check_positive_int, draw_seed, encoded, warn
 
 
 def latent_shift_curve(
@@ -128,7 +128,8 @@ def latent_shift_curve(
     n_features = ranks.shape[1]
     mask_value = _checked_mask_value(mask_value, X)
     n_masked = _mask_sizes(fractions, n_features)
-    rng = check_random_state(random_state)
+    # A generator of its own for None: numpy's global one is left alone.
+    rng = check_random_state(draw_seed(None) if random_state is None else random_state)
     orders = np.stack([rng.permutation(n_features) for _ in range(n_random)])
 
     total = np.zeros((2 + n_random, len(n_masked)))

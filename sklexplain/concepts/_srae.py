@@ -82,6 +82,9 @@ class SRAEExplainer(BaseExplainer):
         Other parameters of the skorch net, such as ``{"batch_size": 200, "optimizer":
         torch.optim.SGD}``. Mini-batches have 50 samples, and Adam a weight decay of 1e-4, unless
         they are set here.
+    channel_axis : {"auto"}, int or None, default="auto"
+        Axis of one sample's array that holds channels, for `ConceptDisplay`. ``"auto"``: as the
+        network's own layers take it; None: there are none.
     batch_size : int, default=1024
         Most samples in the explained network at once; it changes no result.
     device : str, torch.device or None, default=None
@@ -168,6 +171,7 @@ class SRAEExplainer(BaseExplainer):
         validation_split=0.1,
         patience=20,
         net_params=None,
+        channel_axis="auto",
         batch_size=1024,
         device=None,
         random_state=None,
@@ -188,6 +192,7 @@ class SRAEExplainer(BaseExplainer):
         self.validation_split = validation_split
         self.patience = patience
         self.net_params = net_params
+        self.channel_axis = channel_axis
         self.batch_size = batch_size
         self.device = device
         self.random_state = random_state

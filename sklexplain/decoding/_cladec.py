@@ -87,6 +87,9 @@ class ClaDecExplainer(BaseExplainer):
     net_params : dict or None, default=None
         Parameters of the skorch net that trains decoders, ``{"batch_size": 128, "optimizer":
         torch.optim.SGD, "callbacks": [...]}`` for example. Batches have 64 samples by default.
+    channel_axis : {"auto"}, int or None, default="auto"
+        Axis of one sample's array that holds channels: it names entries, and shapes the decoder
+        that is built. ``"auto"``: as the network's own layers take it; None: there are none.
     batch_size : int, default=1024
         Most samples in the model at once, outside of training.
     device : str, torch.device or None, default=None
@@ -176,6 +179,7 @@ class ClaDecExplainer(BaseExplainer):
         lr=1e-3,
         max_epochs=500,
         net_params=None,
+        channel_axis="auto",
         batch_size=1024,
         device=None,
         random_state=None,
@@ -197,6 +201,7 @@ class ClaDecExplainer(BaseExplainer):
         self.lr = lr
         self.max_epochs = max_epochs
         self.net_params = net_params
+        self.channel_axis = channel_axis
         self.batch_size = batch_size
         self.device = device
         self.random_state = random_state

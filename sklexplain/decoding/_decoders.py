@@ -146,11 +146,15 @@ class DataUnits(nn.Module):
         return x * self.scale + self.center
 
 
-class _Swap(nn.Module):
+class _MoveAxis(nn.Module):
     """(b, time, channels) to (b, channels, time), and back."""
 
+    def __init__(self, source, destination):
+        super().__init__()
+        self.source, self.destination = source, destination
+
     def forward(self, x):
-        return x.transpose(1, 2)
+        return x.movedim(self.source, self.destination)
 
 
 @dataclass(frozen=True)
@@ -198,7 +202,8 @@ class DecoderPlan:
         if self.decoder is None:
             decoder.insert(0, UnitActivations(self.z_scale))
         if self.decoder is None and self.loss == "squared_error":
-            options = {"per_entry": self.kind == "table", "axis": self.channel_axis}
+            per_entry = not _has_positions(self.x_shape, self.kind, self.channel_axis)
+            options = {"per_entry": per_entry, "axis": self.channel_axis}
             decoder.append(DataUnits(self.mean, self.deviation, **options))
         latent = None if self.n_latent is None else Latent(self.z_shape, self.n_latent)
         decoding = Decoding(decoder, latent=latent, loss=self.loss)
@@ -230,7 +235,7 @@ def make_decoder(decoder, z_shape, x_shape, kind, channel_axis):
         If ``decoder`` is something else.
     """
     if decoder is None:
-        build = _mlp if kind == "table" else _convolutional
+        build = _convolutional if _has_positions(x_shape, kind, channel_axis) else _mlp
         return build(tuple(z_shape), tuple(x_shape), channel_axis)
     if isinstance(decoder, str):
         return nn.Sequential(
@@ -242,6 +247,11 @@ def make_decoder(decoder, z_shape, x_shape, kind, channel_axis):
     if not isinstance(made, nn.Module):
         raise TypeError(f"decoder returned {type(made).__name__}; it must return a torch module.")
     return made
+
+
+def _has_positions(x_shape, kind, channel_axis):
+    """Tell whether samples have one or two axes of positions, for convolutions."""
+    return kind != "table" and len(x_shape) - (channel_axis is not None) in (1, 2)
 
 
 def _arguments(decoder, *shapes):
@@ -304,14 +314,14 @@ def _convolutional(z_shape, x_shape, channel_axis):
     go through a linear layer first. Every transposed convolution doubles the positions, to just as
     many as there are.
     """
-    plain = len(x_shape) in (1, 2) and channel_axis is None  # no axis of channels
-    last = len(x_shape) == 2 and channel_axis == 1  # (time, channels)
-    n_channels, *sizes = (1, *x_shape) if plain else (x_shape[::-1] if last else x_shape)
+    sizes = [size for i, size in enumerate(x_shape) if i != channel_axis]
+    n_channels = 1 if channel_axis is None else x_shape[channel_axis]
+    last = len(x_shape) == 2 and channel_axis == 1  # (time, channels), and so are activations
     code = z_shape[::-1] if last and len(z_shape) == 2 else z_shape
     decoder = nn.Sequential()
     if len(code) == len(sizes) + 1 and all(n <= m for n, m in zip(code[1:], sizes, strict=True)):
         if code is not z_shape:
-            decoder.append(_Swap())
+            decoder.append(_MoveAxis(1, 2))
         n_ups = max(round(log2(m / n)) for n, m in zip(code[1:], sizes, strict=True))
         levels = _halved(sizes, n_ups)
         if tuple(levels[-1]) != tuple(code[1:]):
@@ -330,11 +340,11 @@ def _convolutional(z_shape, x_shape, channel_axis):
         decoder.append(nn.Unflatten(1, (n_in, *levels[-1])))
         decoder.append(nn.ReLU())
     _add_convolutions(decoder, n_in, n_channels, levels)
-    if plain:
+    if channel_axis is None:
         decoder.append(nn.Flatten())
         decoder.append(nn.Unflatten(1, x_shape))
-    elif last:
-        decoder.append(_Swap())
+    elif channel_axis > 0:
+        decoder.append(_MoveAxis(1, 1 + channel_axis))
     return decoder
 
 

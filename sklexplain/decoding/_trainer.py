@@ -140,9 +140,6 @@ class Trainer:
 
     def _plan(self, z_scale):
         params, shape = self._params, self._rows.shape[1:]
-        kind, channel_axis = self._sample.kind, self._sample.channel_axis
-        if len(shape) > 2:  # convolutions of the default decoder take channels first
-            kind, channel_axis = ("image", 0) if len(shape) == 3 else ("table", None)
         # Of the network's dtype, but never less than float32.
         exact = self._layer.representation.output_dtype == torch.float64
         mean, deviation = self._moments
@@ -150,8 +147,8 @@ class Trainer:
             decoder=params.decoder,
             z_shape=tuple(self._layer.shape),
             x_shape=tuple(shape),
-            kind=kind,
-            channel_axis=channel_axis,
+            kind=self._sample.kind,
+            channel_axis=self._sample.channel_axis,
             loss=params.loss,
             n_latent=None if params.n_latent is None else int(params.n_latent),
             dtype="float64" if exact else "float32",

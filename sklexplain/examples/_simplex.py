@@ -53,6 +53,9 @@ class SimplExImportance(BaseExampleImportance):
         the mean of the corpus.
     max_iter : int, default=1000
         Most steps of the solver for a sample. It needs a few for each latent unit, see ``n_iter_``.
+    channel_axis : {"auto"}, int or None, default="auto"
+        Axis of one sample's array that holds channels, for `ExampleDisplay`. ``"auto"``: as the
+        network's own layers take it; None: there are none.
     max_bytes : int, default=2**31
         Largest dense matrix returned by estimators of example importance; the one here is sparse
         and not limited.
@@ -148,6 +151,7 @@ class SimplExImportance(BaseExampleImportance):
         n_keep=None,
         tol=1e-6,
         max_iter=1000,
+        channel_axis="auto",
         max_bytes=2**31,
         batch_size=1024,
         device=None,
@@ -161,6 +165,7 @@ class SimplExImportance(BaseExampleImportance):
         self.n_keep = n_keep
         self.tol = tol
         self.max_iter = max_iter
+        self.channel_axis = channel_axis
         self.max_bytes = max_bytes
         self.batch_size = batch_size
         self.device = device

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..samples import kind_of_explainer, resolve_kind
+from ..samples import resolve_kind, sample_of
 from ._samples import as_channels, column_names, draw_image, draw_series, format_value, rows_of
 from ._style import INK, MUTED, centred_norm, diverging_colormap, get_axes, plain_axes, split_axes
 
@@ -86,7 +86,9 @@ class AttributionDisplay:
         self.n_top = n_top
 
     @classmethod
-    def from_estimator(cls, estimator, X, *, index=0, kind=None, channel_axis=None, ax=None, **kw):
+    def from_estimator(
+        cls, estimator, X, *, index=0, kind=None, channel_axis="auto", ax=None, **kw
+    ):
         """Compute and draw the attributions of one sample.
 
         Parameters
@@ -98,9 +100,10 @@ class AttributionDisplay:
         index : int, default=0
             Position of the sample in X.
         kind : {"table", "series", "image"} or None, default=None
-            How to draw; None: what the network's layers tell.
-        channel_axis : int or None, default=None
-            The sample's axis that holds channels; None: what the network's layers tell.
+            How to draw; None: what the estimator's samples are.
+        channel_axis : {"auto"}, int or None, default="auto"
+            The sample's axis that holds channels; None: there are none; ``"auto"``: that of the
+            estimator.
         ax : matplotlib.axes.Axes or None, default=None
             Where to draw; None for a new figure.
         **kw : object
@@ -120,14 +123,13 @@ class AttributionDisplay:
                 "AttributionDisplay draws an attribution for every entry of a sample; explain "
                 "with groups=None."
             )
-        own_kind, own_axis = kind_of_explainer(estimator)
-        channel_axis = own_axis if channel_axis is None else channel_axis
+        seen = sample_of(estimator).seen_as(kind, channel_axis)
         index = range(len(X))[index]
         one = X[index : index + 1] if not hasattr(X, "iloc") else X.iloc[index : index + 1]
         attributions = np.asarray(estimator.transform(one))[0].reshape(estimator.input_shape_)
         kw.setdefault("feature_names", getattr(estimator, "feature_names_in_", None))
-        kind = own_kind if kind is None else kind
-        display = cls(rows_of(X, index), attributions, kind=kind, channel_axis=channel_axis, **kw)
+        kw |= {"kind": seen.kind, "channel_axis": seen.channel_axis}
+        display = cls(rows_of(X, index), attributions, **kw)
         return display.plot(ax=ax)
 
     def plot(self, ax=None):

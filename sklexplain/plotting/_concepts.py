@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..samples import kind_of_explainer, resolve_kind
+from ..samples import resolve_kind, sample_of
 from ..utils import check_positive_int
 from ._attribution import _coloured_line, _shortened
 from ._samples import as_channels, column_names, draw_image, format_value, rows_of
@@ -105,7 +105,7 @@ class ConceptDisplay:
         method_params=None,
         baseline="mean",
         kind=None,
-        channel_axis=None,
+        channel_axis="auto",
         ax=None,
         **kw,
     ):
@@ -124,9 +124,10 @@ class ConceptDisplay:
         method, method_params, baseline
             See `SRAEExplainer.concept_attributions`.
         kind : {"table", "series", "image"} or None, default=None
-            How to draw; None: what the network's layers tell.
-        channel_axis : int or None, default=None
-            The sample's axis that holds channels; None: what the network's layers tell.
+            How to draw; None: what the estimator's samples are.
+        channel_axis : {"auto"}, int or None, default="auto"
+            The sample's axis that holds channels; None: there are none; ``"auto"``: that of the
+            estimator.
         ax : matplotlib.axes.Axes or None, default=None
             Where to draw; None for a new figure.
         **kw : object
@@ -136,8 +137,7 @@ class ConceptDisplay:
         -------
         display : ConceptDisplay
         """
-        own_kind, own_axis = kind_of_explainer(estimator)
-        channel_axis = own_axis if channel_axis is None else channel_axis
+        seen = sample_of(estimator).seen_as(kind, channel_axis)
         index = range(len(X))[index]
         one = X[index : index + 1] if not hasattr(X, "iloc") else X.iloc[index : index + 1]
         weights = np.atleast_2d(estimator.concept_weights_)[target]  # (n_concepts,)
@@ -147,9 +147,8 @@ class ConceptDisplay:
         maps = maps * weights.reshape(-1, *[1] * (maps.ndim - 1))
         contributions = weights * np.asarray(estimator.transform(one))[0]
         kw.setdefault("feature_names", getattr(estimator, "feature_names_in_", None))
-        kind = own_kind if kind is None else kind
-        sample = rows_of(X, index)
-        display = cls(sample, maps, contributions, kind=kind, channel_axis=channel_axis, **kw)
+        kw |= {"kind": seen.kind, "channel_axis": seen.channel_axis}
+        display = cls(rows_of(X, index), maps, contributions, **kw)
         return display.plot(ax=ax)
 
     def plot(self, ax=None):

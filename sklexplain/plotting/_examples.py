@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..samples import kind_of_explainer, resolve_kind
+from ..samples import resolve_kind, sample_of
 from ._samples import as_channels, column_names, draw_image, draw_series, format_value, rows_of
 from ._style import BLUE, INK, get_axes, split_axes
 
@@ -87,7 +87,17 @@ class ExampleDisplay:
 
     @classmethod
     def from_estimator(
-        cls, estimator, X, *, X_train, index=0, n_examples=5, kind=None, ax=None, **kw
+        cls,
+        estimator,
+        X,
+        *,
+        X_train,
+        index=0,
+        n_examples=5,
+        kind=None,
+        channel_axis="auto",
+        ax=None,
+        **kw,
     ):
         """Find and draw the top training examples of one sample.
 
@@ -104,7 +114,10 @@ class ExampleDisplay:
         n_examples : int, default=5
             Number of training examples.
         kind : {"table", "series", "image"} or None, default=None
-            How to draw; None: what the network's layers tell.
+            How to draw; None: what the estimator's samples are.
+        channel_axis : {"auto"}, int or None, default="auto"
+            The sample's axis that holds channels; None: there are none; ``"auto"``: that of the
+            estimator.
         ax : matplotlib.axes.Axes or None, default=None
             Where to draw; None for a new figure.
         **kw : object
@@ -114,7 +127,7 @@ class ExampleDisplay:
         -------
         display : ExampleDisplay
         """
-        own_kind, own_axis = kind_of_explainer(estimator)
+        seen = sample_of(estimator).seen_as(kind, channel_axis)
         index = range(len(X))[index]
         one = X[index : index + 1] if not hasattr(X, "iloc") else X.iloc[index : index + 1]
         importance, labels = estimator.top_examples(one, n_examples)
@@ -123,10 +136,9 @@ class ExampleDisplay:
         else:
             examples = rows_of(X_train, labels[0])
         kw.setdefault("feature_names", getattr(estimator, "feature_names_in_", None))
-        kw.setdefault("channel_axis", own_axis)
         kw.setdefault("titles", [f"training example {label}" for label in labels[0]])
-        kind = own_kind if kind is None else kind
-        display = cls(rows_of(X, index), examples, importance=importance[0], kind=kind, **kw)
+        kw |= {"kind": seen.kind, "channel_axis": seen.channel_axis}
+        display = cls(rows_of(X, index), examples, importance=importance[0], **kw)
         return display.plot(ax=ax)
 
     def plot(self, ax=None):

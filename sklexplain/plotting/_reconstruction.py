@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..samples import kind_of_explainer, resolve_kind
+from ..samples import resolve_kind, sample_of
 from ._samples import as_channels, column_names, draw_series
 from ._style import BLUE, INK, ORANGE, centred_norm, diverging_colormap, get_axes, split_axes
 
@@ -91,7 +91,9 @@ class ReconstructionDisplay:
         self.n_top = n_top
 
     @classmethod
-    def from_estimator(cls, estimator, X, *, index=None, kind=None, ax=None, **kw):
+    def from_estimator(
+        cls, estimator, X, *, index=None, kind=None, channel_axis="auto", ax=None, **kw
+    ):
         """Reconstruct and draw some samples.
 
         Parameters
@@ -104,7 +106,10 @@ class ReconstructionDisplay:
         index : int, array-like of int or None, default=None
             Positions of the samples in X; None: the first five.
         kind : {"table", "series", "image"} or None, default=None
-            How to draw; None: what the network's layers tell.
+            How to draw; None: what the estimator's samples are.
+        channel_axis : {"auto"}, int or None, default="auto"
+            The sample's axis that holds channels; None: there are none; ``"auto"``: that of the
+            estimator.
         ax : matplotlib.axes.Axes or None, default=None
             Where to draw; None for a new figure.
         **kw : object
@@ -115,15 +120,14 @@ class ReconstructionDisplay:
         display : ReconstructionDisplay
         """
         X = np.asarray(X) if isinstance(X, (list, tuple)) else X
+        seen = sample_of(estimator).seen_as(kind, channel_axis)
+        kw |= {"kind": seen.kind, "channel_axis": seen.channel_axis}
         positions = range(min(5, len(X))) if index is None else np.atleast_1d(index)
         if isinstance(positions, np.ndarray) and positions.dtype.kind == "b":
             raise TypeError("index holds bools; give positions, as in np.flatnonzero(mask).")
         positions = [range(len(X))[int(i)] for i in positions]
         chosen = X.iloc[positions] if hasattr(X, "iloc") else X[positions]
         explanation = estimator.explain(chosen)
-        own_kind, own_axis = kind_of_explainer(estimator)
-        kind = own_kind if kind is None else kind
-        kw.setdefault("channel_axis", own_axis)
         kw.setdefault("titles", [f"sample {i}" for i in positions])
         if explanation.input.ndim == 2:
             kw.setdefault("feature_names", estimator.get_feature_names_out())
@@ -134,7 +138,6 @@ class ReconstructionDisplay:
             explanation.input,
             explanation.reconstruction,
             references=explanation.reference,
-            kind=kind,
             **kw,
         )
         return display.plot(ax=ax)

@@ -44,7 +44,8 @@ def find_concepts(report, X, y, X_explain, rng):
         ``target``, ``contributions``, counted from the baseline, and ``maps``.
     """
     explainer = SRAEExplainer(report.estimator_, n_concepts=_n_concepts(report.estimator_))
-    explainer.set_params(**report._common()).set_params(**report.concept_params or {})
+    explainer.set_params(**report._common(), channel_axis=report.channel_axis)
+    explainer.set_params(**report.concept_params or {})
     explainer.fit(*_compute.random_part(X, y, _MAX_FIT, rng))
     faithfulness, reconstruction = explainer.score_parts(X_explain)
     values = np.asarray(explainer.transform(X_explain), dtype=np.float64)
@@ -56,8 +57,10 @@ def find_concepts(report, X, y, X_explain, rng):
     maps = _maps(report, explainer, _compute.random_part(X_explain, None, _N_MAPS, rng)[0])
     # What contributions are counted from, as attributions are.
     origin = values.mean(axis=0)
-    if report.attributor_.baseline_ is not None:
-        origin = explainer._encode(report.attributor_.baseline_).mean(axis=0, dtype=np.float64)
+    baseline = report.attributor_.baseline_
+    if baseline is not None:  # as it enters the network
+        with explainer._inside(baseline):
+            origin = explainer._transform(baseline).mean(axis=0, dtype=np.float64)
     places = np.unique(np.linspace(0, len(report._shown.positions) - 1, _N_SHOWN).astype(int))
     chosen = _compute.take(X_explain, report._shown.positions[places])
     own = zip(
@@ -222,14 +225,14 @@ def _alt(report):
     sentences = ["Where each concept looks: mean absolute attribution."]
     for i, importance in enumerate(report.concepts_.maps):
         where = _words.overall_sentence(
-            importance, report._kind, report._channel_axis, _names(report)
+            importance, report._sample.kind, report._sample.channel_axis, _names(report)
         )
         sentences.append(f"Concept {i}: {where}")
     return " ".join(sentences)
 
 
 def _names(report):
-    return _figures.feature_names(report) if report._kind == "table" else None
+    return _figures.feature_names(report) if report._sample.kind == "table" else None
 
 
 def _weights_table(found):
@@ -257,15 +260,15 @@ def overall_figure(report):
     """
     maps = report.concepts_.maps
     labels = [f"concept {i}" for i in range(len(maps))]
-    if report._kind == "image":
-        return _figures.heat_images(maps, labels, report._channel_axis)
+    if report._sample.kind == "image":
+        return _figures.heat_images(maps, labels, report._sample.channel_axis)
     return _figures.heat_rows(report, list(zip(labels, maps, strict=True)))
 
 
 def _one_sample(report, one):
     shown = report._shown
     sample = _figures.rows(shown.samples)[one.place]
-    kind, n = report._kind, min(_N_PANELS, len(one.maps))
+    kind, n = report._sample.kind, min(_N_PANELS, len(one.maps))
     title = _figures.sample_title(report, one.place)
     height = {"table": 1.7 * -(-n // 2), "series": 0.95 * n, "image": 1.6 * -(-(n + 1) // 3)}[kind]
     display = ConceptDisplay(
@@ -273,7 +276,7 @@ def _one_sample(report, one):
         one.maps,
         one.contributions,
         kind=kind,
-        channel_axis=report._channel_axis,
+        channel_axis=report._sample.channel_axis,
         feature_names=getattr(report.attributor_, "feature_names_in_", None),
         n_top=4,
         n_maps=_N_PANELS,

@@ -42,11 +42,13 @@ def decode_layer(report, X, y, X_explain, rng):
     found : Bunch
         ``explainer``; ``agreement`` and ``kept``, the parts of its score; ``kept_reference``, the
         share of variation that the reference rebuilds, and ``losses``, from
-        `sklexplain.metrics.interpretability`.
+        `sklexplain.metrics.interpretability`; ``places`` of some of the report's shown samples, and
+        what the ``display`` of them is made of.
     """
-    n_rows, max_epochs = _LIMITS[report._kind]
+    n_rows, max_epochs = _LIMITS[report._sample.kind]
     explainer = ClaDecExplainer(report.estimator_, max_epochs=max_epochs)
-    explainer.set_params(**report._common()).set_params(**report.decoding_params or {})
+    explainer.set_params(**report._common(), channel_axis=report.channel_axis)
+    explainer.set_params(**report.decoding_params or {})
     with warnings.catch_warnings():
         # The page says both, and what can be done about the second here.
         warnings.filterwarnings("ignore", "there is no reference")
@@ -66,14 +68,35 @@ def decode_layer(report, X, y, X_explain, rng):
         losses=losses,
         balanced=None,
         n_classes=None,
-        largest=_largest_column(explainer) if report._kind == "table" else None,
+        largest=_largest_column(explainer) if report._sample.kind == "table" else None,
     )
     if explainer.task_ == "classification":
-        said, meant, *_ = explainer._judged(explainer._inputs(X_explain))
-        classes = np.unique(meant)
+        with explainer._door(X_explain) as inputs:
+            of_rebuilt, of_samples, *_ = explainer._predictions_and_errors(inputs)
+        classes = np.unique(of_samples)
         found.n_classes = len(classes)
-        found.balanced = float(np.mean([np.mean(said[meant == c] == c) for c in classes]))
+        shares = [np.mean(of_rebuilt[of_samples == c] == c) for c in classes]
+        found.balanced = float(np.mean(shares))
+    found.update(_rebuilt(report, explainer))
     return found
+
+
+def _rebuilt(report, explainer):
+    """Rebuild some of the shown samples, so that nothing is left to compute for drawing."""
+    shown, kind = report._shown, report._sample.kind
+    n = min(_N_SHOWN[kind], len(shown.positions))
+    places = np.unique(np.linspace(0, len(shown.positions) - 1, n).astype(int))
+    explanation = explainer.explain(_compute.take(shown.samples, places))
+    display = {
+        "inputs": explanation.input,
+        "reconstructions": explanation.reconstruction,
+        "references": explanation.reference,
+    }
+    if kind == "table":
+        mean, deviation = explainer._spread
+        display["feature_names"] = explainer.get_feature_names_out()
+        display["center"], display["scale"] = mean, np.where(deviation > 0, deviation, 1.0)
+    return {"places": places, "display": display}
 
 
 def _largest_column(explainer):
@@ -220,21 +243,17 @@ def _unfinished(explainer):
 
 
 def _figure(report):
-    found, shown, kind = report.decoding_, report._shown, report._kind
-    n = min(_N_SHOWN[kind], len(shown.positions))
-    places = np.unique(np.linspace(0, len(shown.positions) - 1, n).astype(int))
-    n_rows = 3 + (found.kept_reference is not None)
+    found, kind = report.decoding_, report._sample.kind
+    n = len(found.places)
+    n_rows = 3 + (found.display["references"] is not None)
     height = {"table": 2.6, "series": 1.1, "image": 1.15}[kind]
     width = {"table": 7.5, "series": 7.5, "image": 1.0 + 1.3 * n}[kind]
-    display = ReconstructionDisplay.from_estimator(
-        found.explainer,
-        shown.samples,
-        index=places,
+    display = ReconstructionDisplay(
+        **found.display,
         kind=kind,
-        channel_axis=report._channel_axis,
-        titles=[_figures.sample_title(report, place, _LINE[kind]) for place in places],
-        ax=_figures.new_axes(0.4 + height * n_rows, width=width),
-    )
+        channel_axis=report._sample.channel_axis,
+        titles=[_figures.sample_title(report, place, _LINE[kind]) for place in found.places],
+    ).plot(ax=_figures.new_axes(0.4 + height * n_rows, width=width))
     rows = "input, reference, reconstruction" if n_rows == 4 else "input, reconstruction"
     alt = f"{n} samples: {rows} and difference. {sentence(found)}"
     caption = f"From above: {rows}; last, what the reconstruction has more or less than the "

@@ -90,22 +90,22 @@ def sample_figure(report, i):
     -------
     uri : str
     """
-    shown, kind = report._shown, report._kind
+    shown, kind = report._shown, report._sample.kind
     sample = rows(shown.samples)[i]
     heights = {"table": 0.8 + 0.28 * min(10, sample.size), "image": 2.4}
-    n_channels = 1 if sample.ndim == 1 else sample.shape[report._channel_axis or 0]
+    n_channels = 1 if sample.ndim == 1 else sample.shape[report._sample.channel_axis or 0]
     height = heights.get(kind, 1.1 + 1.4 * n_channels)
     display = AttributionDisplay(
         sample,
         shown.attributions[i],
         kind=kind,
-        channel_axis=report._channel_axis,
+        channel_axis=report._sample.channel_axis,
         baseline=baseline_series(report),
         feature_names=getattr(report.attributor_, "feature_names_in_", None),
     ).plot(ax=new_axes(height))
     reconstructions = shown.get("reconstructions")
     if kind == "series" and reconstructions is not None:
-        rebuilt = as_channels(reconstructions[i], "series", report._channel_axis)
+        rebuilt = as_channels(reconstructions[i], "series", report._sample.channel_axis)
         for ax, channel in zip(display.axes_, rebuilt, strict=True):
             draw_series(ax, channel[None], color=BLUE, linestyle="--", linewidth=1)
     return data_uri(display.figure_)
@@ -139,8 +139,8 @@ def neighbours_figure(report, i):
         rows(shown.neighbours)[i * k : (i + 1) * k],
         titles=[_short(title) for title in titles],
         sample_title=_short(own),
-        kind=report._kind,
-        channel_axis=report._channel_axis,
+        kind=report._sample.kind,
+        channel_axis=report._sample.channel_axis,
     ).plot(ax=new_axes(0.2 + 1.35 * n_rows))
     return data_uri(display.figure_)
 
@@ -158,7 +158,7 @@ def overall_figure(report):
     uri : str
     """
     importance = report.feature_importances_
-    if report._kind == "table":
+    if report._sample.kind == "table":
         names = feature_names(report)
         order = np.argsort(-importance, kind="stable")[:_N_BARS]
         ax = new_axes(0.8 + 0.28 * len(order))
@@ -169,8 +169,8 @@ def overall_figure(report):
         ax.invert_yaxis()
         ax.set_xlabel("mean |attribution|")
         plain_axes(ax)
-    elif report._kind == "series":
-        ax = _overall_series(report, over_time(importance, report._channel_axis))
+    elif report._sample.kind == "series":
+        ax = _overall_series(report, over_time(importance, report._sample.channel_axis))
     else:
         ax = _overall_image(report, importance)
     return data_uri(ax.figure)
@@ -179,7 +179,7 @@ def overall_figure(report):
 def _overall_series(report, importance):
     ax = new_axes(3.8)
     upper, lower = split_axes(ax, 2, 1, sharex=True, height_ratios=(3, 2))[:, 0]
-    means, axis = report._means, report._channel_axis
+    means, axis = report._means, report._sample.channel_axis
     first, last = half_window(importance)
     for panel in (upper, lower):
         panel.axvspan(first - 0.5, last + 0.5, color=ORANGE, alpha=0.13, linewidth=0)
@@ -199,11 +199,11 @@ def _overall_series(report, importance):
 def _overall_image(report, importance):
     ax = new_axes(2.5)
     left, right = split_axes(ax, 1, 2)[0]
-    draw_image(left, as_channels(report._means.explained, "image", report._channel_axis))
+    draw_image(left, as_channels(report._means.explained, "image", report._sample.channel_axis))
     left.set_title("mean of explained samples", fontsize=9)
     heat = importance
     if heat.ndim == 3:
-        heat = heat.sum(axis=report._channel_axis or 0)
+        heat = heat.sum(axis=report._sample.channel_axis or 0)
     image = right.imshow(heat, cmap="cividis", interpolation="nearest")
     right.set(xticks=[], yticks=[])
     right.set_title("mean |attribution|", fontsize=9)
@@ -247,9 +247,9 @@ def heat_rows(report, entries):
     uri : str
     """
     labels = [label for label, _ in entries]
-    heat = [over_time(importance, report._channel_axis) for _, importance in entries]
+    heat = [over_time(importance, report._sample.channel_axis) for _, importance in entries]
     heat = np.array([values / (values.max() or 1) for values in heat])
-    is_table = report._kind == "table"
+    is_table = report._sample.kind == "table"
     if is_table:
         names = feature_names(report)
         order = np.argsort(-heat.max(axis=0), kind="stable")[:_N_BARS]
@@ -332,7 +332,7 @@ def baseline_series(report):
     baseline : ndarray of a sample's shape, or None
     """
     baseline = report.attributor_.baseline_
-    if report._kind != "series" or baseline is None:
+    if report._sample.kind != "series" or baseline is None:
         return None
     baseline = np.asarray(baseline, dtype=np.float64).mean(axis=0)
     return baseline if baseline.shape == report.attributor_.input_shape_ else None

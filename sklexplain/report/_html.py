@@ -146,14 +146,14 @@ def _model_sentence(facts):
 
 
 def _overall_sentence(report):
-    names = _figures.feature_names(report) if report._kind == "table" else None
+    names = _figures.feature_names(report) if report._sample.kind == "table" else None
     return _words.overall_sentence(
-        report.feature_importances_, report._kind, report._channel_axis, names
+        report.feature_importances_, report._sample.kind, report._sample.channel_axis, names
     )
 
 
 def _overall_heading(report):
-    what = {"table": "columns", "series": "time steps", "image": "pixels"}[report._kind]
+    what = {"table": "columns", "series": "time steps", "image": "pixels"}[report._sample.kind]
     return f"Which {what} matter overall"
 
 
@@ -165,13 +165,13 @@ def _overall(report):
         "of each time step. The shaded stretch is the shortest that has half of all importance.",
         "image": "Left: the mean of the explained samples. Right: mean absolute attribution of "
         "each pixel; lighter is more.",
-    }[report._kind]
+    }[report._sample.kind]
     parts = [
         pieces.paragraph(sentence),
         pieces.figure(_figures.overall_figure(report), sentence, caption),
     ]
     per_class = report._class_importances
-    if len(per_class) > 1 and report._kind != "image":
+    if len(per_class) > 1 and report._sample.kind != "image":
         text = "The same for each label, one row each, scaled to the row's largest value. Rows of "
         text += "few samples (their number is in brackets) are uncertain."
         parts.append("<h3>For each label</h3>")
@@ -183,8 +183,8 @@ def _class_alt(report):
     sentences = ["Mean absolute attribution for each label."]
     for label, _, importance in report._class_importances:
         name = _words.label_name(label, report.target_names)
-        if report._kind == "series":
-            time = _words.over_time(importance, report._channel_axis)
+        if report._sample.kind == "series":
+            time = _words.over_time(importance, report._sample.channel_axis)
             first, last = _words.half_window(time)
             sentences.append(f"{name}: half of it in time steps {first} to {last}.")
         else:
@@ -214,9 +214,9 @@ def _legend(report):
         '<span class="swatch" style="background:#d5d5d5"></span>hardly matters',
         '<span class="swatch" style="background:#2166ac"></span>works against',
     ]
-    if report._kind == "series" and _figures.baseline_series(report) is not None:
+    if report._sample.kind == "series" and _figures.baseline_series(report) is not None:
         entries.append('<span class="swatch line"></span>baseline')
-    if report._kind == "series" and report._shown.get("reconstructions") is not None:
+    if report._sample.kind == "series" and report._shown.get("reconstructions") is not None:
         entries.append('<span class="swatch dash"></span>what the model rebuilds')
     return f'<p class="note">{" &nbsp; ".join(entries)}</p>'
 
@@ -226,7 +226,7 @@ def _one_sample(report, i):
     facts = _sample_facts(report, i)
     alt = f"{title}, coloured by attribution. {facts[0]}"
     left = pieces.figure(_figures.sample_figure(report, i), alt)
-    if report._kind == "table":
+    if report._sample.kind == "table":
         right = _neighbour_table(report, i)
     else:
         right = pieces.figure(_figures.neighbours_figure(report, i), _neighbours_alt(report, i))
@@ -239,9 +239,11 @@ def _one_sample(report, i):
 
 def _sample_facts(report, i):
     shown = report._shown
-    names = _figures.feature_names(report) if report._kind == "table" else None
+    names = _figures.feature_names(report) if report._sample.kind == "table" else None
     importance = np.abs(shown.attributions[i])
-    facts = [_words.overall_sentence(importance, report._kind, report._channel_axis, names)]
+    facts = [
+        _words.overall_sentence(importance, report._sample.kind, report._sample.channel_axis, names)
+    ]
     if report.reconstruction_ is not None:
         rank = report.reconstruction_.error_rank[shown.positions[i]]
         n = report.reconstruction_.n_compared
@@ -372,7 +374,7 @@ def _appendix(report):
         ("random_state", report.random_state),
         ("seed drawn from it", report.seed_),
         ("method", report.method),
-        *((f"method: {name}", value) for name, value in report.attributor_._params.items()),
+        *((f"method: {name}", value) for name, value in report.attributor_._engine.params.items()),
         ("baseline", report.baseline if isinstance(report.baseline, str) else "given"),
         ("centred", report.center),
         ("layer", "the model's own output" if report.layer is None else report.layer),

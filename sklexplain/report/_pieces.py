@@ -61,5 +61,5 @@ def layer_name(explainer):
     """Say in words which activations an explainer looks at."""
     if explainer.layer_ is None:
         return "the model's output"
-    at_input = explainer._tap.at == "input"
+    at_input = explainer._record.at == "input"
     return f"what {'enters' if at_input else 'leaves'} the layer “{explainer.layer_}”"

@@ -209,8 +209,9 @@ def own_model(model, data, name, seed):
     options = {"title": f"What {name} has learned", "notes": notes}
     if data.layout == "series" or data.layout.startswith("channels"):
         options["kind"] = "series"
-        axis = {"channels-first": 0, "channels-last": 1}
-        options["channel_axis"] = axis.get(data.layout)
+    axis = {"channels-first": 0, "channels-last": 1, "images": 0}
+    if data.layout in axis:
+        options["channel_axis"] = axis[data.layout]
     sentence = (
         f"{type(unwrap(model)).__name__} from {name}; {len(fit.X_explain):,} samples explained"
     )

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..attribution import LabelFreeAttributor
 from ..examples import DKNNImportance
 from ..representation import is_fitted
-from ..samples import kind_of_explainer, resolve_kind
+from ..samples import sample_of
 from ..utils import check_positive_int, draw_seed
 from . import _compute
 from ._concepts import find_concepts
@@ -73,8 +73,9 @@ class RepresentationReport(BaseEstimator):
         Share of X that is set aside and explained, if `fit` is given no X_explain.
     kind : {"table", "series", "image"} or None, default=None
         What a sample is. None: what the network's layers and the number of axes tell.
-    channel_axis : int or None, default=None
-        The sample's axis that holds channels. None: what the network's layers tell.
+    channel_axis : {"auto"}, int or None, default="auto"
+        Axis of one sample's array that holds channels, also for all the explainers. ``"auto"``: as
+        the network's own layers take it; None: there are none.
     target_names : dict or None, default=None
         Readable names of labels.
     title : str, default="What the model has learned"
@@ -164,7 +165,7 @@ class RepresentationReport(BaseEstimator):
         max_corpus=5000,
         test_size=0.2,
         kind=None,
-        channel_axis=None,
+        channel_axis="auto",
         target_names=None,
         title="What the model has learned",
         notes=(),
@@ -249,10 +250,11 @@ class RepresentationReport(BaseEstimator):
         with self._step("resolve the model" if self._was_fitted else "train the model"):
             options = {"method": self.method, "method_params": self.method_params}
             options |= {"baseline": self.baseline, "center": self.center}
+            options |= {"channel_axis": self.channel_axis}
             self.attributor_ = LabelFreeAttributor(self.estimator, **options, **self._common())
             self.attributor_.fit(data.X, data.y)
             self.estimator_ = self.attributor_.estimator_
-        self._set_kind()
+        self._sample = sample_of(self.attributor_).seen_as(self.kind)
         X_explain = _compute.take(data.X_explain, chosen)
         y_explain = None if data.y_explain is None else data.y_explain[chosen]
         self.explained_ = data.positions[chosen]
@@ -324,12 +326,6 @@ class RepresentationReport(BaseEstimator):
             "device": self.device,
             "random_state": self.seed_,
         }
-
-    def _set_kind(self):
-        kind, axis = kind_of_explainer(self.attributor_)
-        self._channel_axis = axis if self.channel_axis is None else self.channel_axis
-        kind = kind if self.kind is None else self.kind
-        self._kind = resolve_kind(kind, self.attributor_.input_shape_, self._channel_axis)
 
     def _find_examples(self, X_explain, y_explain, data, rng):
         n = len(data.X_corpus)
@@ -410,7 +406,7 @@ class RepresentationReport(BaseEstimator):
         self._shown.labels = None if y_explain is None else y_explain[self._shown.positions]
         self._shown.attributions = self.attributions_[self._shown.positions]
         means = Bunch(train=None, explained=None)
-        if self._kind != "table":
+        if self._sample.kind != "table":
             means.train = np.asarray(data.X, dtype=np.float64).mean(axis=0)
             means.explained = np.asarray(X_explain, dtype=np.float64).mean(axis=0)
         self._means = means

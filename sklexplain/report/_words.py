@@ -250,8 +250,7 @@ def data_sentence(report):
         verb = "was fitted before; baseline and masks come from"
     sentences = [
         f"The model {verb} {facts.n_train:,} samples of "
-        f"{_size(facts.shape, report._kind, report._channel_axis)} and describes each by "
-        f"{facts.n_units:,} numbers.",
+        f"{_size(report._sample)} and describes each by {facts.n_units:,} numbers.",
     ]
     n = len(report.explained_)
     of = "" if n == facts.n_explain else f", drawn at random from {facts.n_explain:,},"
@@ -271,14 +270,15 @@ def data_sentence(report):
     return sentences
 
 
-def _size(shape, kind, channel_axis):
-    if kind == "table":
+def _size(sample):
+    shape, axis = sample.shape, sample.channel_axis
+    if sample.kind == "table":
         return f"{shape[0]:,} columns"
-    if kind == "series":
+    if sample.kind == "series":
         if len(shape) == 1:
             return f"{shape[0]:,} time steps"
-        channels = "1 channel" if shape[channel_axis] == 1 else f"{shape[channel_axis]} channels"
-        return f"{shape[1 - channel_axis]:,} time steps in {channels}"
+        channels = "1 channel" if shape[axis] == 1 else f"{shape[axis]} channels"
+        return f"{shape[1 - axis]:,} time steps in {channels}"
     return " × ".join(map(str, shape)) + " values"
 
 

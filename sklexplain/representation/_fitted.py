@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 from torch import nn
 
+from ..utils import n_shape
 from ._heads import is_head
 from ._modules import OFFERS
 from ._resolve import named_steps, unwrap
@@ -161,31 +162,36 @@ def fitted_estimator(estimator, X, y=None):
     return fresh.fit(X) if y is None else fresh.fit(X, y)
 
 
-def check_columns(estimator, n_columns, names):
+def check_columns(estimator, shape, names):
     """Raise if a fitted estimator has seen other columns than X has.
 
     Parameters
     ----------
     estimator : nn.Module or fitted estimator
         What is explained.
-    n_columns : int
-        Size of axis 1 of X.
+    shape : tuple of int
+        Of one sample.
     names : ndarray of str or None
         Names of X's columns, if it has any.
 
     Raises
     ------
     ValueError
-        If number, names or order of the columns differ.
+        If number, names or order of the columns differ, or sizes of axes.
     """
     if isinstance(estimator, nn.Module):
         return
     estimator = unwrap(estimator)
-    expected = getattr(estimator, "n_features_in_", n_columns)
-    if expected != n_columns:
+    name, fitted_shape = type(estimator).__name__, getattr(estimator, "input_shape_", shape)
+    if tuple(fitted_shape) != tuple(shape) and max(len(fitted_shape), len(shape)) > 1:
         raise ValueError(
-            f"X has {n_columns} features, but {type(estimator).__name__} was fitted on {expected}."
+            f"X has shape {n_shape(shape)}, but {name} was fitted on {n_shape(fitted_shape)}."
         )
+    expected = getattr(estimator, "n_features_in_", shape[0])
+    if expected != shape[0]:
+        has = f"has {shape[0]} features" if len(shape) == 1 else f"has shape {n_shape(shape)}"
+        where = "" if len(shape) == 1 else " along its axis 1"
+        raise ValueError(f"X {has}, but {name} was fitted on {expected}{where}.")
     fitted_names = getattr(estimator, "feature_names_in_", None)
     if names is None or fitted_names is None or list(names) == list(fitted_names):
         return

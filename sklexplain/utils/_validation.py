@@ -9,7 +9,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
 from ..exceptions import DataConversionWarning
-from ._messages import warn
+from ._messages import n_shape, warn
 
 
 def as_array_like(X):
@@ -66,22 +66,34 @@ def validate_X(estimator, X, *, reset, raw=False):
         check_columns_numeric(X)
         if isinstance(X, np.ndarray) and X.dtype.kind in "US":
             X = X.astype(np.float64)
+        if not reset:
+            _check_axes(estimator, X)
         options = {"dtype": "numeric", "allow_nd": True, "ensure_all_finite": False}
         X = validate_data(estimator, X, reset=reset, **options)
         X = X.astype(np.float64) if X.dtype.kind == "b" or X.dtype == np.float16 else X
         check_finite(X, getattr(estimator, "feature_names_in_", None), estimator)
     if reset:
         estimator.input_shape_ = tuple(X.shape[1:])
-    elif tuple(X.shape[1:]) != estimator.input_shape_:
-        raise ValueError(
-            f"X has shape {_n_shape(X.shape[1:])}, but {type(estimator).__name__} was fitted on "
-            f"{_n_shape(estimator.input_shape_)}; axes are never added, dropped or swapped."
-        )
+    else:
+        _check_axes(estimator, X)
     return X
 
 
-def _n_shape(shape):
-    return f"({', '.join(['n', *map(str, shape)])})"
+def _check_axes(estimator, X):
+    """Raise a ValueError if samples have other axes than in ``fit``.
+
+    Tables of another width are left to scikit-learn.
+    """
+    try:
+        shape = np.shape(X)[1:]
+    except ValueError:  # lists of unequal lengths
+        return
+    expected = estimator.input_shape_
+    if shape and shape != expected and max(len(shape), len(expected)) > 1:
+        raise ValueError(
+            f"X has shape {n_shape(shape)}, but {type(estimator).__name__} was fitted on "
+            f"{n_shape(expected)}; axes are never added, dropped or swapped."
+        )
 
 
 def check_columns_numeric(X):
@@ -187,9 +199,14 @@ def cast_checked(X, dtype, names=None):
         lost &= np.ravel(np.ptp(X, axis=0) > 0)
         if lost.any():
             i = np.flatnonzero(lost)[0]
-            where = i if names is None or X.ndim > 2 else repr(str(names[i]))
+            if X.ndim == 2:
+                where = f"Column {i if names is None else repr(str(names[i]))}"
+            else:
+                where = (
+                    f"Position {tuple(map(int, np.unravel_index(i, X.shape[1:])))} of the sample"
+                )
             warn(
-                f"Column {where} varies too little for its size to be told apart in "
+                f"{where} varies too little for its size to be told apart in "
                 f"{np.dtype(dtype).name}, which the network takes; put a StandardScaler in a "
                 "Pipeline in front of it.",
                 DataConversionWarning,

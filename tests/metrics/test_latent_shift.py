@@ -182,3 +182,9 @@ def test_groups_of_entries_are_masked_together():
     for bad in ({"groups": halves * 1.0}, {"groups": halves + 1}, {"channel_axis": 0}):
         with pytest.raises(ValueError, match="groups"):
             latent_shift_curve(encode, X, B[:, :, 0], mask_value=0.0, **({"groups": halves} | bad))
+
+
+def test_numpys_global_generator_is_left_alone():
+    before = np.random.get_state()[1].copy()
+    latent_shift_curve(encode, X, B, mask_value=0.0)
+    np.testing.assert_array_equal(np.random.get_state()[1], before)

@@ -27,6 +27,10 @@ from skorch import NeuralNetClassifier
 from sklexplain.datasets import make_motif_series, make_relevant_columns
 from sklexplain.nets import Autoencoder
 from sklexplain.report import RepresentationReport, _decoding, _figures
+from sklexplain.samples import Sample
+
+# With so little training, concepts bend within a step of the path from the baseline.
+pytestmark = pytest.mark.filterwarnings("ignore:integrated_gradients attributions miss")
 
 _VOID = {"meta", "link", "img", "br", "hr", "input"}
 _EVIL = '<script>alert("x")</script>'
@@ -541,10 +545,76 @@ def test_every_concept_has_its_largest_column(monkeypatch):
     monkeypatch.setattr(
         matplotlib.axes.Axes, "imshow", lambda s, h, **k: heats.append(h) or original(s, h, **k)
     )
-    report = SimpleNamespace(
-        _kind="table", _channel_axis=None, facts_=SimpleNamespace(n_features=40)
-    )
+    report = SimpleNamespace(_sample=Sample((40,), "table"), facts_=SimpleNamespace(n_features=40))
     report.attributor_ = SimpleNamespace()
     report.feature_importances_ = np.arange(40)[::-1]
     _figures.heat_rows(report, [(f"concept {i}", np.eye(40)[39 - i] + 0.1) for i in range(5)])
     np.testing.assert_allclose(heats[0].max(axis=1), 1)
+
+
+# -- what a sample is ----------------------------------------------------------------------------
+
+
+def test_channels_of_a_network_without_axes(tmp_path):
+    X, y, _ = make_motif_series(n_samples=60, n_timesteps=20, n_channels=3, random_state=0)
+    net = Autoencoder("mlp", n_components=2, max_epochs=15, random_state=0)
+    with pytest.warns(match="max_epochs"):
+        report = RepresentationReport(
+            net,
+            channel_axis=0,
+            decoding=True,
+            decoding_params={**INSIDE["decoding_params"], "layer": "encoder"},
+            concepts=True,
+            concept_params=INSIDE["concept_params"],
+            **options(),
+        ).fit(X.astype(np.float32), y)
+    assert report.latent_shift_.n_masked[-1] == 20  # time steps
+    for found in (report.concepts_, report.decoding_):
+        assert found.explainer.channel_axis == 0
+    page = check_page(report.to_html(tmp_path / "report.html"))
+    assert "Which time steps matter overall" in page.text
+    assert "20 time steps in 3 channels" in page.text and "pixels build" not in page.text
+    # What the network's layers tell is what is drawn by default: nothing, here.
+    auto = RepresentationReport(report.estimator_, **options()).fit(X.astype(np.float32), y)
+    assert auto.latent_shift_.n_masked[-1] == 60
+    assert "Which pixels matter overall" in check_page(auto.to_html(tmp_path / "auto.html")).text
+
+
+@pytest.mark.parametrize("n_columns", [(10,), (2, 24), (1, 8, 8)])
+def test_writing_only_writes(n_columns, tmp_path, monkeypatch):
+    X = np.random.RandomState(0).normal(size=(60, *n_columns)).astype(np.float32)
+    y = (X.reshape(60, -1)[:, 0] > 0).astype(np.int64)
+    net = networks(n_columns, 2)
+    net(torch.as_tensor(X[:2]))
+    criterion = torch.nn.CrossEntropyLoss
+    net = NeuralNetClassifier(net, criterion=criterion, max_epochs=1, verbose=0).fit(X, y)
+    report = RepresentationReport(net, **options(), **INSIDE).fit(X, y)
+    assert "reason" not in report.concepts_ and "reason" not in report.decoding_
+    before = report.to_html(tmp_path / "before.html").read_text()
+
+    def run(*args, **kwargs):
+        raise AssertionError("a network is run")
+
+    monkeypatch.setattr(torch.nn.Module, "__call__", run)
+    monkeypatch.setattr(NeuralNetClassifier, "infer", run)
+    after = report.to_html(tmp_path / "after.html").read_text()
+    pictures = re.compile(r'src="data:[^"]*"')
+    assert pictures.findall(before) == pictures.findall(after)
+
+
+def test_reports_leave_the_global_generators_alone(table):
+    X, y, _ = table
+    before = np.random.get_state()[1].copy(), torch.get_rng_state()
+    first = RepresentationReport(PCA(2), **options(random_state=None)).fit(X, y)
+    assert (np.random.get_state()[1] == before[0]).all()
+    assert torch.equal(torch.get_rng_state(), before[1])
+    # Everything follows from the one seed that was drawn.
+    again = RepresentationReport(PCA(2), **options(random_state=None))
+    assert again.fit(X, y).seed_ != first.seed_
+    one, two = (
+        RepresentationReport(PCA(2), **options(random_state=np.random.RandomState(3))).fit(X, y)
+        for _ in range(2)
+    )
+    assert one.seed_ == two.seed_
+    np.testing.assert_array_equal(one.explained_, two.explained_)
+    np.testing.assert_array_equal(one.latent_shift_.random, two.latent_shift_.random)

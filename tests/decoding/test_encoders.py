@@ -19,7 +19,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from sklexplain.decoding._layer import Layer
 from sklexplain.decoding._units import InputUnits
 from sklexplain.layers import LinearMap
-from sklexplain.representation import Chain, Representation
+from sklexplain.representation import Chain, Representation, convert
 from tests.cases import NETS, encode, make_net, make_X
 
 
@@ -241,11 +241,11 @@ def test_steps_have_no_column_map_unless_they_say_that_they_are_affine():
 
 def test_units_end_before_the_first_step_that_is_not_affine():
     X = make_X("mlp", 30, dtype=np.float64) + 3
-    scale = Affine(np.full(5, 3.0), 2.0)
+    scale = convert(StandardScaler().fit(X))
     chain = Chain([("scale", scale), ("bent", Bent(True)), ("map", LinearMap(np.ones((2, 5))))])
     units = InputUnits.of(SimpleNamespace(chain=chain, tensor=torch.as_tensor), X)
     x = torch.as_tensor(X)
-    torch.testing.assert_close(units.to_network(x), (x - 3) * 2)
+    torch.testing.assert_close(units.to_network(x), (x - x.mean(0)) / x.std(0, correction=0))
     torch.testing.assert_close(units.to_raw(units.to_network(x)), x)
 
 

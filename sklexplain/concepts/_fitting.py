@@ -27,8 +27,10 @@ def check_concept_params(explainer):
 
     Raises
     ------
-    TypeError, ValueError
-        Naming the parameter and what it must be.
+    TypeError
+        If a parameter is of the wrong type.
+    ValueError
+        If a parameter is out of range or is not one of its choices.
     """
     for name in ("n_concepts", "max_epochs", "patience"):
         check_positive_int(name, getattr(explainer, name))

@@ -301,8 +301,21 @@ def _convolutional(z_shape, x_shape, channel_axis):
     """Transposed convolutions, 5 wide with stride 2, for series and images.
 
     Activations that have positions, as samples have, keep them, behind a convolution 3 wide; others
-    go through a linear layer first. Every transposed convolution doubles the positions, to just as
-    many as there are.
+    go through a linear layer first. Every transposed convolution doubles the number of positions, or
+    gives one fewer, so that the last one gives exactly as many as a sample has.
+
+    Parameters
+    ----------
+    z_shape : tuple of int
+        Of the activations of one sample.
+    x_shape : tuple of int
+        Of one sample.
+    channel_axis : int or None
+        The axis of ``x_shape`` that holds the channels.
+
+    Returns
+    -------
+    decoder : nn.Sequential
     """
     plain = len(x_shape) in (1, 2) and channel_axis is None  # no axis of channels
     last = len(x_shape) == 2 and channel_axis == 1  # (time, channels)

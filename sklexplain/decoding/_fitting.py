@@ -38,8 +38,10 @@ def check_decoding_params(explainer):
 
     Raises
     ------
-    TypeError, ValueError
-        Naming the parameter and what it must be.
+    TypeError
+        If a parameter is of the wrong type.
+    ValueError
+        If a parameter is out of range or is not one of its choices.
     """
     if not isinstance(explainer.alpha, Real) or not 0 <= explainer.alpha <= 1:
         raise ValueError(f"alpha={explainer.alpha!r} must be a number between 0 and 1.")

@@ -160,6 +160,12 @@ def interpretability(explainer, X, *, X_train=None, confidence_level=0.95, rando
         and ``interval`` around it (of a mean of differences, sample by sample); ``noise_floor``,
         the absolute difference between two references. None for what was not asked for.
 
+    Raises
+    ------
+    ValueError
+        If ``confidence_level`` is not between 0 and 1, or ``X_train`` is given and the explainer
+        has no reference.
+
     References
     ----------
     .. [1] J. Schneider, M. Vlachos, "Explaining Neural Networks by Decoding Layer Activations",
@@ -220,6 +226,11 @@ def evaluation_accuracy_scorer(*, cv=2, **params):
     -------
     scorer : callable
         ``scorer(explainer, X, y)`` returns the share of right answers; it can be pickled.
+
+    Raises
+    ------
+    TypeError
+        If `evaluation_accuracy` has no such parameter.
 
     Examples
     --------
@@ -351,7 +362,30 @@ def _fresh_classifier(explainer, classifier):
 def _predicted_labels(fresh, X, y, X_test, seed, like=None, classes=None):
     """Labels of test samples by a classifier that is fitted from new weights.
 
-    With ``classes`` it learns their positions instead of the labels.
+    Parameters
+    ----------
+    fresh : classifier
+        Cloned, and its networks' weights drawn again, before it is fitted.
+    X, y : ndarray
+        Training samples and their labels.
+    X_test : ndarray
+        Samples to label.
+    seed : int
+        Determines the weights and all that the classifier draws.
+    like : array-like or DataFrame or None, default=None
+        The caller's samples, from which the column names are taken.
+    classes : ndarray or None, default=None
+        If given, the classifier learns positions in it instead of the labels.
+
+    Returns
+    -------
+    labels : ndarray of shape (n_test,)
+        With ``classes``, None where the classifier predicts a position that does not exist.
+
+    Raises
+    ------
+    ValueError
+        If weights of the classifier cannot be drawn again.
     """
     classifier = clone(fresh)
     params = classifier.get_params()

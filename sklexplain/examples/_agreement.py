@@ -82,8 +82,16 @@ def similarity_rate(importance, y_query, y_train, *, n_top=10, least=False):
 def _groups(importance, y_query, y_train, sign):
     """Sort the examples of every row, most important first.
 
-    Returns the values, and how many examples, and how many with the query's label, come before
-    each of them. All that a sparse row does not store makes one group of value 0.
+    All examples that a sparse row does not store make one group of value 0.
+
+    Returns
+    -------
+    values : ndarray of shape (n_queries, n_groups)
+        Importance times ``sign``, in descending order.
+    weights : ndarray of shape (n_queries, n_groups + 1)
+        How many examples come before each of them.
+    matches : ndarray of shape (n_queries, n_groups + 1)
+        How many of these have the query's label.
     """
     same = y_query[:, None] == y_train[None, :]
     if not sparse.issparse(importance):

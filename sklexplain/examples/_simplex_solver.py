@@ -159,9 +159,20 @@ class _Corpus:
         self.exclude = exclude
 
     def price(self, rows, directions):
-        """Gradient for some queries, up to a constant: (r, n).
+        """Gradient for some queries, up to a constant.
 
         With direction v - lambda z: <z_n, v - lambda z> + lambda/2 |z_n|^2.
+
+        Parameters
+        ----------
+        rows : ndarray of int of shape (r,)
+            Which queries.
+        directions : ndarray of shape (r, n_units)
+            One for each query.
+
+        Returns
+        -------
+        gradient : ndarray of shape (r, n_corpus)
         """
         g = directions @ self.problem.points.T
         g += self.problem.bias

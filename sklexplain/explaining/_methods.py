@@ -313,8 +313,10 @@ def checked_params(method, changes):
 
     Raises
     ------
-    ValueError, TypeError
+    ValueError
         If a parameter is unknown or out of range.
+    TypeError
+        If a number of steps or samples is not an integer.
     """
     params = dict(METHODS[method].params)
     for name, value in (changes or {}).items():

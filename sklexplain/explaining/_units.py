@@ -19,8 +19,10 @@ def checked_units(units, n_units):
 
     Raises
     ------
-    TypeError, ValueError
-        If they are no list of integers, or one does not exist.
+    TypeError
+        If they are not a list of integers.
+    ValueError
+        If one does not exist.
     """
     if units is None:
         return np.arange(n_units)

@@ -96,6 +96,11 @@ def _check(jacobian, row, gradient):
     """Raise a RuntimeError unless a Jacobian (m, b, d) gives the gradient it was taken of.
 
     It does not where a backward pass of a user's own cuts its graph.
+
+    Raises
+    ------
+    RuntimeError
+        If the rows' weighted sum is not the gradient.
     """
     found = torch.einsum("mbd,m->bd", jacobian, row)
     scale = torch.einsum("mbd,m->bd", jacobian.abs(), row.abs()).amax()

@@ -365,14 +365,16 @@ def build_autoencoder(
     ------
     TypeError
         If the class does not take one of `params`, or makes no encoder or no decoder.
+    ValueError
+        If ``activation`` is among `params` and the class has no such parameter.
     """
     name = module_class.__name__
     accepted = inspect.signature(module_class).parameters
     takes_all = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
     for param in params:
         if param not in accepted and not takes_all:
-            near = difflib.get_close_matches(param, accepted, n=1)
-            hint = f" Did you mean 'module__{near[0]}'?" if near else ""
+            known = [f"module__{parameter}" for parameter in accepted]
+            hint = did_you_mean(f"module__{param}", known)
             if param == "activation":
                 raise ValueError(
                     f"activation={params[param]!r} cannot be set: {name} has no parameter "

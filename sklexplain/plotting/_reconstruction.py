@@ -113,6 +113,11 @@ class ReconstructionDisplay:
         Returns
         -------
         display : ReconstructionDisplay
+
+        Raises
+        ------
+        TypeError
+            If ``index`` holds booleans.
         """
         X = np.asarray(X) if isinstance(X, (list, tuple)) else X
         positions = range(min(5, len(X))) if index is None else np.atleast_1d(index)

@@ -41,7 +41,8 @@ def check_estimator_type(estimator):
     if not hasattr(estimator, "fit") or not hasattr(estimator, "get_params"):
         raise TypeError(f"estimator={estimator!r} is no model ({type(estimator).__name__}); {fix}")
     if isinstance(estimator, FrozenEstimator):
-        return check_estimator_type(estimator.estimator)
+        check_estimator_type(estimator.estimator)
+        return
     if not any(hasattr(type(estimator), name) or hasattr(estimator, name) for name in OFFERS):
         raise TypeError(
             f"{type(estimator).__name__} offers neither transform, predict_proba nor predict, "

@@ -15,6 +15,10 @@ OFFERS = ("transform", "predict_proba", "predict")  # in order of preference
 def offered_method(estimator):
     """Name of the first method of `OFFERS` that an estimator has.
 
+    Returns
+    -------
+    name : str
+
     Raises
     ------
     TypeError

@@ -62,6 +62,11 @@ class View:
         -------
         twin : nn.Module
             Of a compiled module, the twin of the module that was compiled.
+
+        Raises
+        ------
+        KeyError
+            If the view was not made of this module.
         """
         if not isinstance(module, nn.Module) or id(module) not in self._twins:
             raise KeyError(f"the view was not made of this {type(module).__name__}")

@@ -197,7 +197,16 @@ class LayerScorer(BaseExplainer):
     def _scores(self, inputs, halves=False):
         """Scores from all units that are used and, if asked for, from each half of them.
 
-        Returns (1 or 1 + n_halves, n, n_layers), float64.
+        Parameters
+        ----------
+        inputs : ndarray of shape (n, ...)
+            Samples.
+        halves : bool, default=False
+            Whether to score from each half of the units, too.
+
+        Returns
+        -------
+        scores : ndarray of float64 of shape (1, n, n_layers), or (1 + n_halves, n, n_layers)
         """
         representation = self._representation
         rows = self._rows()

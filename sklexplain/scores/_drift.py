@@ -47,6 +47,17 @@ class DriftReference:
 def split_in_halves(n_samples, rng):
     """Draw the positions of the two halves.
 
+    Parameters
+    ----------
+    n_samples : int
+        Number of samples to divide.
+    rng : numpy.random.Generator
+        Draws the order.
+
+    Returns
+    -------
+    halves : list of two ndarrays of int
+
     Raises
     ------
     ValueError

@@ -250,10 +250,19 @@ class NoiseScorer(LayerScorer):
         return point.is_output and not point.has_channels and not any(map(callable, aggregators))
 
     def _output_map(self, x):
-        """Compute the map of all units at the output itself, up to a factor: (b, N).
+        """Compute the map of all units at the output itself, up to a factor.
 
         There unit i has its saliency z_i (or 1) at its own position and 0 elsewhere: no gradient is
         needed, and a part of the units would leave the other positions at 0.
+
+        Parameters
+        ----------
+        x : tensor of shape (b, ...)
+            Samples.
+
+        Returns
+        -------
+        map : tensor of shape (b, N)
         """
         z = self._representation(x)
         z = z if self._params_at_fit.saliency == "activation_x_gradient" else torch.ones_like(z)

@@ -161,6 +161,11 @@ class ScoreConstraint(Callback):
         Returns
         -------
         self : ScoreConstraint
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of range.
         """
         for name in _SCORES.values():
             weight = getattr(self, name)

@@ -132,8 +132,20 @@ class FactoredVariance(torch.autograd.Function):
 def _scaled_variance(maps):
     """Sum of squared deviations of scaled maps from their mean over units, and half its gradient.
 
-    `maps` (b, n_units, n_positions) is overwritten. With s = (m - low) / (high - low), the
-    derivative of s in low is (s - 1) / (high - low) and in high -s / (high - low).
+    With s = (m - low) / (high - low), the derivative of s in low is (s - 1) / (high - low) and in
+    high -s / (high - low).
+
+    Parameters
+    ----------
+    maps : tensor of shape (b, n_units, n_positions)
+        Overwritten.
+
+    Returns
+    -------
+    value : tensor of shape ()
+        The sum.
+    gradients : tensor of shape (b, n_units, n_positions)
+        Half its gradient; the same memory as ``maps``.
     """
     low, at_low = maps.min(dim=-1, keepdim=True)
     high, at_high = maps.max(dim=-1, keepdim=True)

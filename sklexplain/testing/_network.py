@@ -106,6 +106,11 @@ def check_training_in_a_thread(estimator, X, y):
     """Check that a thread can train the network meanwhile: 200 steps as they would be alone.
 
     The explanation may fail, as weights change under it; training may not.
+
+    Raises
+    ------
+    AssertionError
+        If training went otherwise.
     """
     own, network = with_own_network(estimator)
     if own is None:
@@ -172,6 +177,11 @@ def check_changed_weights(estimator, X, y):
 
     An explainer that keeps results of the network warns (``_keeps_results``); the others explain
     the network as it is now. Loading equal values is no change.
+
+    Raises
+    ------
+    AssertionError
+        If a change goes unnoticed, or there is a warning without one.
     """
     own, network = with_own_network(estimator)
     if own is None:
@@ -247,6 +257,13 @@ def check_interrupts(estimator, X, y):
 
     Modes of the calling thread (gradients, inference) cannot be put back at every moment: one in
     40 may be lost.
+
+    Raises
+    ------
+    SkipTest
+        Where there are no timed signals.
+    AssertionError
+        If an interrupt leaves a trace.
     """
     if threading.current_thread() is not threading.main_thread():
         raise SkipTest("signals are for the main thread only")

@@ -96,6 +96,11 @@ def check_failed_refit(estimator, X, y):
 
     A network takes one shape only, so that fitting on another one fails; an estimator that is
     fitted along, or trains itself, takes what it is given.
+
+    Raises
+    ------
+    AssertionError
+        If it keeps a trace of the failed fit.
     """
     fitted = fit(estimator, X, y)
     expected, state = results(fitted, X, y), _shallow(fitted)
@@ -275,6 +280,11 @@ def check_pickle_size(estimator, X, y):
     """Check that a file holds the model and what is told of the samples, but not the samples.
 
     Up to 1,000 of them may be kept; fitted attributes that are public may grow with X.
+
+    Raises
+    ------
+    AssertionError
+        If a file grows with the number of samples.
     """
     sizes = []
     for n in (1_000, 1_600):
@@ -301,6 +311,11 @@ def check_skops(estimator, X, y):
     """Check that an explainer of a scikit-learn model or of an Autoencoder can be saved by skops.
 
     Torch modules of the user's own cannot be saved this way.
+
+    Raises
+    ------
+    SkipTest
+        If skops is not installed.
     """
     if isinstance(getattr(estimator, "estimator", None), nn.Module):
         return

@@ -97,6 +97,11 @@ class SavedNet(NeuralNet):
         -------
         self : SavedNet
             The net.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            The one that ended training; the net's ``fit`` takes care of it.
         """
         try:
             return super().fit_loop(*args, **kwargs)

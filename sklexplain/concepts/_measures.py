@@ -156,7 +156,7 @@ def _part_index(parts, n, shape, feature_names):
                     f"parts of shape {labels.shape} fit neither one sample, of shape {shape}, nor "
                     f"all {n}; add an axis for channels, as in parts[:, None]."
                 ) from None
-            return _numbered(labels.reshape(n, -1))
+            return _renumbered(labels.reshape(n, -1))
         if labels.dtype.kind in "iu" and (labels < 0).any():
             try:
                 labels = np.broadcast_to(labels, shape)
@@ -164,7 +164,7 @@ def _part_index(parts, n, shape, feature_names):
                 raise ValueError(
                     f"parts of shape {labels.shape} do not fit a sample, of shape {shape}."
                 ) from None
-            return _numbered(labels.reshape(1, -1))
+            return _renumbered(labels.reshape(1, -1))
     try:
         index, names = resolve_groups(parts, shape, feature_names)
     except ValueError as error:
@@ -172,7 +172,7 @@ def _part_index(parts, n, shape, feature_names):
     return index.reshape(1, -1), len(names)
 
 
-def _numbered(labels):
+def _renumbered(labels):
     """Renumber the labels that there are, from 0 on; negative ones become -1."""
     found = np.unique(labels[labels >= 0])
     if len(found) == 0:

@@ -560,10 +560,10 @@ class ClaDecExplainer(BaseExplainer):
             return self._sample.names()
         names = _check_feature_names_in(self, input_features)
         head = self._representation.head
-        return names if head is None else _numbered(names[head.columns])
+        return names if head is None else _distinct(names[head.columns])
 
 
-def _numbered(names):
+def _distinct(names):
     """Give names that occur more than once a number: a_0, a_1, b."""
     counts, seen, numbered = Counter(names), Counter(), []
     for name in names:

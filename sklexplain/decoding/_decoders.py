@@ -301,8 +301,8 @@ def _convolutional(z_shape, x_shape, channel_axis):
     """Transposed convolutions, 5 wide with stride 2, for series and images.
 
     Activations that have positions, as samples have, keep them, behind a convolution 3 wide; others
-    go through a linear layer first. Every transposed convolution doubles the number of positions, or
-    gives one fewer, so that the last one gives exactly as many as a sample has.
+    go through a linear layer first. Every transposed convolution doubles the number of positions,
+    or gives one fewer, so that the last one gives exactly as many as a sample has.
 
     Parameters
     ----------

@@ -59,7 +59,7 @@ class InputUnits:
             with torch.no_grad():
                 values = Chain(prefix)(points).to(points)
             columns, slopes = mapped[0], torch.as_tensor(mapped[1].copy()).to(points)
-            if not _is_affine(points[:, torch.as_tensor(columns)], values, slopes):
+            if not _agree_with_slopes(points[:, torch.as_tensor(columns)], values, slopes):
                 break
             order = torch.as_tensor(np.argsort(columns), device=points.device)
             kept = points[0], slopes[order], values[0][order]
@@ -96,7 +96,7 @@ def _points(inputs):
     return np.stack([mean, (mean + inputs.min(axis=0)) / 2, (mean + inputs.max(axis=0)) / 2])
 
 
-def _is_affine(points, values, slopes):
+def _agree_with_slopes(points, values, slopes):
     """Whether all values are told by the first and the slopes, up to rounding."""
     steps = slopes * (points - points[0])
     error = (values[0] + steps - values).abs()

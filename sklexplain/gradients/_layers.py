@@ -42,7 +42,7 @@ def samples_first(tensor, n, axis):
     return tensor.reshape(n, len(tensor) // n, *tensor.shape[1:])
 
 
-def batch_axis(tensor, n):
+def samples_axis(tensor, n):
     """Find the axis of a layer's input that follows the samples: the first, else the second."""
     if tensor.shape[0] != n and tensor.dim() > 1 and tensor.shape[1] == n:
         return 1
@@ -64,7 +64,7 @@ def _bias(layer, b):
 def linear(layer, args, kwargs, grads, n):
     """Rule of ``nn.Linear``."""
     x = _first(args, kwargs)
-    axis = batch_axis(x, n)
+    axis = samples_axis(x, n)
     a, b = _by_position(x, n, axis), _by_position(grads[0], n, axis)
     yield layer.weight, Outer(a.unsqueeze(1), b.unsqueeze(1))
     yield from _bias(layer, b)
@@ -162,7 +162,7 @@ def layer_norm(layer, args, kwargs, grads, n):
     x, shape = _first(args, kwargs), layer.normalized_shape
     if x.dim() == len(shape):
         raise NoRule
-    axis = batch_axis(x, n) if x.dim() > len(shape) + 1 else 0
+    axis = samples_axis(x, n) if x.dim() > len(shape) + 1 else 0
     plain = functional.layer_norm(x, shape, eps=layer.eps)
     for parameter, product in ((layer.weight, plain * grads[0]), (layer.bias, grads[0])):
         if parameter is not None:
@@ -173,7 +173,7 @@ def layer_norm(layer, args, kwargs, grads, n):
 def embedding(layer, args, kwargs, grads, n):
     """Rule of ``nn.Embedding``."""
     index = _first(args, kwargs)
-    axis = batch_axis(index, n)
+    axis = samples_axis(index, n)
     b = _by_position(grads[0], n, axis)
     index = samples_first(index, n, axis).reshape(n, -1)
     if layer.padding_idx is not None:

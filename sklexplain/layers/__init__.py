@@ -4,7 +4,15 @@ from ._aggregators import AGGREGATORS, aggregate, check_aggregator
 from ._buffer import activation_buffer, root_mean_square
 from ._linear_map import LinearMap
 from ._maps import SALIENCIES, check_grad_cam, layer_maps, unit_maps
-from ._points import CHANNELS_FIRST, CHANNELS_LAST, Point, entering, find_points, watching
+from ._points import (
+    CHANNELS_FIRST,
+    CHANNELS_LAST,
+    Point,
+    entering,
+    find_points,
+    fitting_rows,
+    watching,
+)
 from ._recording import ancestors, depends, record
 from ._run import batch_axis, parse_path, pick, run_through, run_to, unknown_layer
 
@@ -24,6 +32,7 @@ __all__ = [
     "depends",
     "entering",
     "find_points",
+    "fitting_rows",
     "layer_maps",
     "parse_path",
     "pick",

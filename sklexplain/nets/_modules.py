@@ -5,7 +5,6 @@ per activation: explanation methods that rewrite or hook modules then need to kn
 them, and every step has a name (``"encoder.conv0"``, ``"encoder.code"``).
 """
 
-import difflib
 import inspect
 from collections import OrderedDict
 from itertools import pairwise
@@ -13,7 +12,7 @@ from math import prod
 
 from torch import nn
 
-from ..utils import check_choice
+from ..utils import check_choice, did_you_mean, n_shape
 
 ACTIVATIONS = {
     "relu": nn.ReLU,
@@ -309,8 +308,7 @@ def find_module_class(module):
     """
     if isinstance(module, str):
         if module not in MODULES:
-            near = difflib.get_close_matches(module.lower(), MODULES, n=1, cutoff=0.4)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(module.lower(), MODULES)
             raise ValueError(
                 f"module={module!r} is unknown.{hint} Known are {', '.join(map(repr, MODULES))}, "
                 "or pass a class with an encoder and a decoder."
@@ -420,10 +418,5 @@ def _series_shape(module, input_shape, layout):
         return (1, *input_shape) if module == "conv1d" else (*input_shape, 1)
     raise ValueError(
         f"module={module!r} takes series of shape (n, time) or {layout}, but X has shape "
-        f"{shape_text(input_shape)}: for other shapes use module='mlp' or a class of your own."
+        f"{n_shape(input_shape)}: for other shapes use module='mlp' or a class of your own."
     )
-
-
-def shape_text(sample_shape):
-    """Write the shape of a batch of samples."""
-    return f"({', '.join(['n', *map(str, sample_shape)])})"

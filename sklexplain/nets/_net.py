@@ -5,7 +5,8 @@ from skorch.callbacks import EarlyStopping
 
 from ..scores import ScoreConstraint
 from ..training import PretextNet, check_net_params
-from ._modules import build_autoencoder, shape_text
+from ..utils import n_shape
+from ._modules import build_autoencoder
 
 LOSSES = {"squared_error": torch.nn.MSELoss, "absolute_error": torch.nn.L1Loss}
 
@@ -125,13 +126,13 @@ def check_module_shapes(module, x, n_components):
         code = module.encode(x)
         if code.shape != (len(x), n_components):
             raise ValueError(
-                f"The encoder made codes of shape {shape_text(code.shape[1:])} from X of shape "
-                f"{shape_text(x.shape[1:])}: with n_components={n_components} the codes must be "
-                f"{shape_text((n_components,))}."
+                f"The encoder made codes of shape {n_shape(code.shape[1:])} from X of shape "
+                f"{n_shape(x.shape[1:])}: with n_components={n_components} the codes must be "
+                f"{n_shape((n_components,))}."
             )
         output = module.decode(code)
     if output.shape != x.shape:
         raise ValueError(
-            f"The decoder made reconstructions of shape {shape_text(output.shape[1:])} of X of "
-            f"shape {shape_text(x.shape[1:])}: both must be the same."
+            f"The decoder made reconstructions of shape {n_shape(output.shape[1:])} of X of "
+            f"shape {n_shape(x.shape[1:])}: both must be the same."
         )

@@ -40,7 +40,7 @@ class Affine(nn.Module):
         return np.arange(n_columns), np.broadcast_to(self.scale.numpy(), n_columns)
 
 
-class Columns(nn.Module):
+class ColumnSelection(nn.Module):
     """A selection of columns, in the order given."""
 
     is_affine = True
@@ -179,7 +179,7 @@ def _cast_dtype(func):
 
 
 def _selector(est):
-    return Columns(est.get_support(indices=True))
+    return ColumnSelection(est.get_support(indices=True))
 
 
 def _linear_regressor(est):

@@ -227,7 +227,7 @@ class Prober:
         if not calls and representation.probe.method not in (None, "forward"):
             self._learn(method="forward")  # a decoder's layer is past the encoder
             return self._recorded(rows)
-        calls = [call for call in calls if call.left is not None]
+        calls = [call for call in calls if call.ended is not None]
         if not calls:
             raise ValueError(
                 f"{representation.parameter}={representation.layer!r} is never called when the "
@@ -241,7 +241,7 @@ class Prober:
         if representation.takes_integers:
             return None
         for box in representation.boxes:
-            if any(call.left is not None for call in recording.of(box)):
+            if any(call.ended is not None for call in recording.of(box)):
                 return box.reason
         if depends(ancestors(output), recording.leaf):
             return None

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..layers import find_points, parse_path, pick, run_to, unknown_layer
+from ..layers import find_points, fitting_rows, parse_path, pick, run_to, unknown_layer
 from ..utils import check_columns_numeric, seeded
 from ._convert import Identity
 from ._heads import as_tensor, named, numpy_dtype
@@ -22,7 +22,6 @@ from ._views import Pool, escapes, exact_attention, fingerprint, view_of
 
 # Measured on small convolutional, recurrent and dense encoders: larger blocks leave the cache,
 # smaller ones pay the overhead of a call.
-_CACHE_BYTES = 12 * 2**20
 _MIN_BLOCK = 128
 
 
@@ -268,7 +267,8 @@ class Representation:
         """
         if not self.differentiable or self.device.type != "cpu":
             return batch_size
-        return min(batch_size, max(_MIN_BLOCK, _CACHE_BYTES // self.probe.bytes_per_row))
+        row_bytes = self.probe.bytes_per_row
+        return fitting_rows(batch_size, row_bytes, self.device, at_least=_MIN_BLOCK)
 
     def fingerprint(self):
         """Checksum of all weights of the estimator's networks, as they are now."""

@@ -268,3 +268,8 @@ def check_reducing(name, value):
     """Raise unless a parameter is a callable or an aggregator that drops its axis."""
     if not callable(value):
         check_choice(name, value, [a for a in AGGREGATORS if a != "none"])
+
+
+def layers_last(tensors):
+    """Stack one tensor for each layer to an array of float64 whose last axis is the layers'."""
+    return torch.stack(tensors, dim=-1).cpu().numpy().astype(np.float64)

@@ -5,7 +5,7 @@ import torch
 
 from ..layers import aggregate, layer_maps
 from ..utils import check_choice, check_positive_int, warn
-from ._base import LayerScorer, check_reducing
+from ._base import LayerScorer, check_reducing, layers_last
 from ._drift import DriftReference, split_in_halves
 from ._functions import excess_over_benchmark, min_max_scaled, noise_scores
 from ._noise import NOISES, noise_inputs
@@ -179,7 +179,7 @@ class NoiseScorer(LayerScorer):
             (maps[:, : self._params_at_fit.n_noise], maps[:, self._params_at_fit.n_noise :])
             for maps in self._noise_maps
         ]
-        self._benchmarks = _as_array([noise_scores(x, y).mean(dim=-1) for x, y in pairs])
+        self._benchmarks = layers_last([noise_scores(x, y).mean(dim=-1) for x, y in pairs])
         self.benchmark_ = self._benchmarks[0]
         self._noise_maps = [first.cpu().numpy() for first, _ in pairs]
         self._fit_mean = self._drift_reference = None
@@ -194,7 +194,7 @@ class NoiseScorer(LayerScorer):
             maps = self._sampled_maps(representation.tensor(inputs[:_SPARSITY_SAMPLES]))
         for name, point, m in zip(self.layers_, self._points, maps, strict=True):
             n_units = (m != 0).double().mean().item() * len(m)  # at a position
-            if n_units < 1 and not self._is_known(point):
+            if n_units < 1 and not self._is_known_map(point):
                 warn(
                     f"on average {n_units:.2g} of the n_units={len(m)} output units drawn depend "
                     f"on a position of layer {name!r}, so its noise score and the standard error "
@@ -211,7 +211,7 @@ class NoiseScorer(LayerScorer):
         for m, noise in zip(maps, self._noise_maps, strict=True):
             noise = torch.from_numpy(noise[: len(m)]).to(m.device)
             scores.append(noise_scores(m, noise))
-        return _as_array(scores)
+        return layers_last(scores)
 
     def _map_batches(self, inputs, halves=False):
         """Compute maps of all samples, batch by batch."""
@@ -236,7 +236,7 @@ class NoiseScorer(LayerScorer):
             return [m.flatten(1)[None] for m in maps]
         layers = []
         for point, maps in zip(self._points, self._sampled_maps(x), strict=True):
-            if self._is_known(point):
+            if self._is_known_map(point):
                 layers.append(self._output_map(x).expand(len(subsets), -1, -1))
                 continue
             layers.append(
@@ -244,7 +244,7 @@ class NoiseScorer(LayerScorer):
             )
         return layers
 
-    def _is_known(self, point):
+    def _is_known_map(self, point):
         """Tell whether a layer is the output itself, where the map of all units is known."""
         aggregators = (self._params_at_fit.channel_agg, self._params_at_fit.unit_agg)
         return point.is_output and not point.has_channels and not any(map(callable, aggregators))
@@ -388,8 +388,3 @@ def _ranges(maps):
     """Largest minus smallest value of every map."""
     maps = maps.double()
     return maps.amax(dim=-1) - maps.amin(dim=-1)
-
-
-def _as_array(layers):
-    """Tensors a layer to one array, layers last."""
-    return torch.stack(layers, dim=-1).cpu().numpy().astype(np.float64)

@@ -2,10 +2,9 @@
 
 from numbers import Real
 
-import numpy as np
 import torch
 
-from ._base import LayerScorer, check_reducing
+from ._base import LayerScorer, check_reducing, layers_last
 from ._functions import UnitVariance, subset_variances
 
 
@@ -155,8 +154,8 @@ class VarianceScorer(LayerScorer):
             for maps in self._unit_blocks(x):
                 for layer, m in zip(layers, maps, strict=True):
                     layer.add(m)
-            return _as_array([layer.scores()[None] for layer in layers])
-        return _as_array([self._sampled(maps, subsets) for maps in self._sampled_maps(x)])
+            return layers_last([layer.scores()[None] for layer in layers])
+        return layers_last([self._sampled(maps, subsets) for maps in self._sampled_maps(x)])
 
     def _sampled(self, maps, subsets):
         """Estimate the variance over all N units from each subset of n of them: (n_subsets, b)."""
@@ -166,8 +165,3 @@ class VarianceScorer(LayerScorer):
         n, total = member.sum(dim=1)[:, None], self.n_units_
         population = subset_variances(maps, member, self._params_at_fit.threshold)
         return (population * (n / (n - 1) * (total - 1) / total)).clamp(max=0.25)
-
-
-def _as_array(layers):
-    """Tensors a layer to one array, layers last."""
-    return torch.stack(layers, dim=-1).cpu().numpy().astype(np.float64)

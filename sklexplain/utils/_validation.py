@@ -1,6 +1,5 @@
 """Validation of X with any number of axes, shared by explainers and nets."""
 
-import difflib
 import numbers
 
 import numpy as np
@@ -9,7 +8,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
 from ..exceptions import DataConversionWarning
-from ._messages import warn
+from ._messages import did_you_mean, n_shape, warn
 
 
 def as_array_like(X):
@@ -74,14 +73,10 @@ def validate_X(estimator, X, *, reset, raw=False):
         estimator.input_shape_ = tuple(X.shape[1:])
     elif tuple(X.shape[1:]) != estimator.input_shape_:
         raise ValueError(
-            f"X has shape {_n_shape(X.shape[1:])}, but {type(estimator).__name__} was fitted on "
-            f"{_n_shape(estimator.input_shape_)}; axes are never added, dropped or swapped."
+            f"X has shape {n_shape(X.shape[1:])}, but {type(estimator).__name__} was fitted on "
+            f"{n_shape(estimator.input_shape_)}; axes are never added, dropped or swapped."
         )
     return X
-
-
-def _n_shape(shape):
-    return f"({', '.join(['n', *map(str, shape)])})"
 
 
 def check_columns_numeric(X):
@@ -217,8 +212,7 @@ def check_choice(name, value, choices):
     choices = list(choices)
     if value in choices:
         return
-    near = difflib.get_close_matches(str(value), choices, n=1, cutoff=0.4)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    hint = did_you_mean(value, choices)
     raise ValueError(f"{name}={value!r} is unknown.{hint} Choose from {choices}.")
 
 

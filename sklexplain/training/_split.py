@@ -32,7 +32,7 @@ def check_validation_split(validation_split):
 
 
 def split_validation(validation_split, X, y, groups, seed):
-    """Split rows into those to train on and those to watch.
+    """Split rows into those to train on and those to validate on.
 
     Parameters
     ----------

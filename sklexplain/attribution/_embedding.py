@@ -28,15 +28,16 @@ class EmbeddingAttributor(BaseExplainer):
 
     .. math:: A^p(x) = \mathcal U \, \mathcal E_i \, \mathcal C_c \, (\hat A^p)_{i,c}(x).
 
-    One backward pass a unit serves every layer; where both aggregators are means, one serves all
-    units. At a layer of few activations before many units (a decoder's code), a pass an activation
-    does; where all that follows the layer is affine, one pass serves as many units as samples.
+    It takes one backward pass for each unit or, where both aggregators are means, one for all
+    units. If the layer has far fewer activations than there are units (a decoder's code), it takes
+    about two passes for each activation; if all that follows the layer is affine, one pass gives as
+    many units as there are samples.
 
     Parameters
     ----------
     estimator : nn.Module, skorch net, scikit-learn estimator or Pipeline
-        What is explained; it needs a torch form. A module or a fitted estimator is explained as it
-        is and never changed; of an unfitted estimator a clone is fitted in ``fit``.
+        The model to explain; it needs a torch form. A module or a fitted estimator is explained as
+        it is and never changed; of an unfitted estimator a clone is fitted in ``fit``.
     layer : str or None, default=None
         Submodule that is looked at, as in ``named_modules()``; ``"rnn[1][0]"`` picks from a tuple.
         None: the last convolutional, linear, recurrent or attention layer with positions beside
@@ -227,7 +228,7 @@ class EmbeddingAttributor(BaseExplainer):
         maps : ndarray of shape (n_samples, *spatial)
             Of the network's dtype. With "none" for an aggregator, the axis of units, then that of
             channels, comes before the positions. With ``set_output``, a DataFrame with one column
-            an entry.
+            for each number.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""The torch modules of autoencoders: an encoder, a decoder, and what holds them together.
+"""The torch modules of autoencoders: encoders, decoders, and the module that combines them.
 
 The encoders and decoders are plain `torch.nn.Sequential` wherever that is possible, with one module
 per activation: explanation methods that rewrite or hook modules then need to know nothing about

@@ -10,7 +10,7 @@ from ._modules import build_autoencoder
 
 LOSSES = {"squared_error": torch.nn.MSELoss, "absolute_error": torch.nn.L1Loss}
 
-# What net_params may not have, because something here depends on it, and where it is set instead.
+# Names that net_params may not have, as something here depends on them, and what to set instead.
 _RESERVED = {
     "module": "module",
     "train_split": "validation_split",
@@ -70,7 +70,7 @@ def make_net(estimator, module_class, seed):
         callbacks = [("score_constraint", constraint), *callbacks]
     if estimator.validation_split is not None:
         stopping = EarlyStopping(patience=int(estimator.patience), load_best=True)
-        # Last, because those after it would not be told of the epoch that it stops at.
+        # Last: callbacks after it would not be called for the epoch in which it stops.
         callbacks = [*callbacks, ("early_stopping", stopping)]
     params = {
         "criterion": LOSSES[estimator.loss],
@@ -120,7 +120,7 @@ def check_module_shapes(module, x, n_components):
     Raises
     ------
     ValueError
-        If a shape is another one.
+        If a shape is different.
     """
     with torch.no_grad():
         code = module.encode(x)

@@ -1,4 +1,4 @@
-"""The noise score: whether a representation looks at samples otherwise than at noise."""
+"""The noise score: whether a representation looks at samples differently than at noise."""
 
 import numpy as np
 import torch
@@ -222,7 +222,7 @@ class NoiseScorer(LayerScorer):
                 yield self._batch_maps(x, self._subsets(halves))
 
     def _batch_maps(self, x, subsets):
-        """Compute maps from every subset of units: (n_subsets, b, n_positions), a layer each."""
+        """Compute maps for every layer, from every subset of units: (n_subsets, b, n_positions)."""
         if subsets is None:
             maps = layer_maps(
                 self._representation,
@@ -285,14 +285,14 @@ class NoiseScorer(LayerScorer):
             (section 4.4 of the paper). It is positive where samples are looked at more as noise
             is, so it needs samples inside the range of the noise; outside it, samples become
             unlike noise again and it turns negative. ``"distance"``: two-sided, with no such range:
-            the Mahalanobis distance, from the fitted data, of three numbers a layer: the noise
+            the Mahalanobis distance, from the fitted data, of three numbers per layer: the noise
             score, the mean absolute difference of the map from the fitted data's mean map, and the
             logarithm of the map's range before it is scaled.
 
         Returns
         -------
         drift : ndarray of shape (n_samples,)
-            0 is none.
+            0 means no drift.
 
         Raises
         ------
@@ -335,14 +335,14 @@ class NoiseScorer(LayerScorer):
 
         Notes
         -----
-        Data that the network was trained on need not be like new data to it: fit on held-out data.
+        A network may treat the data it was trained on unlike new data: fit on held-out data.
         """
         with self._door(X) as inputs:
             reference = self._reference()
             return reference.p_values(reference.distances(self._drift_features(inputs)))
 
     def _reference(self):
-        """Return what drift is measured against; it is computed when first asked for."""
+        """Return the reference of drift, which is computed when it is first needed."""
         if self._drift_reference is None:
             rng = np.random.default_rng([self.seed_, 2])
             first, second = split_in_halves(len(self._fit_inputs), rng)
@@ -352,7 +352,7 @@ class NoiseScorer(LayerScorer):
         return self._drift_reference
 
     def _mean_of_maps(self, inputs):
-        """Mean scaled map, and mean range before scaling, of samples: a pair a layer."""
+        """Mean scaled map of samples and its mean range before scaling, for each layer."""
         sums = [[0.0, 0.0] for _ in self._points]
         for maps in self._map_batches(inputs):
             for total, m, scaled in zip(sums, maps, _scaled(maps), strict=True):

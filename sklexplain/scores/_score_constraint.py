@@ -184,17 +184,17 @@ class ScoreConstraint(Callback):
         return self
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
-        """Look at the range of the data, for the noise."""
+        """Determine the range of the data, for the noise."""
         if not self._is_on():
             return
-        # The module may be a new one; and what is wrong with it is said once more.
+        # The module may be a new one, so its layer is sought, and warned of, again.
         self._point = None
         self._range = None
         if self.noise == "data" and isinstance(X, (np.ndarray, torch.Tensor)):
             self._range = _percentiles(X)
 
     def on_train_end(self, net, **kwargs):
-        """Let go of the module."""
+        """Drop the reference to the module."""
         self._point = None
 
     def on_batch_begin(self, net, batch=None, training=False, **kwargs):

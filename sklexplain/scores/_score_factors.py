@@ -5,7 +5,7 @@ from torch import nn
 
 from ._functions import _ROUNDING
 
-# Exact types: a subclass may do anything.
+# Exact types, as a subclass may do anything.
 ELEMENTWISE = (
     *(nn.Identity, nn.Flatten, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d),
     *(nn.AlphaDropout, nn.FeatureAlphaDropout, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d),

@@ -103,14 +103,14 @@ def check_model_unchanged_during_call(estimator, X, y):
 
 
 def check_training_in_a_thread(estimator, X, y):
-    """Check that a thread can train the network meanwhile: 200 steps as they would be alone.
+    """Check that another thread can train the network meanwhile, as if it were alone.
 
     The explanation may fail, as weights change under it; training may not.
 
     Raises
     ------
     AssertionError
-        If training went otherwise.
+        If one of its 200 steps gives a different result.
     """
     own, network = with_own_network(estimator)
     if own is None:
@@ -136,7 +136,7 @@ def check_training_in_a_thread(estimator, X, y):
 
 
 class _Trainer(threading.Thread):
-    """Trains a network for 200 steps and notes what is not as it should be."""
+    """Trains a network for 200 steps and notes any deviation."""
 
     def __init__(self, network, X):
         super().__init__(daemon=True)
@@ -181,7 +181,7 @@ def check_changed_weights(estimator, X, y):
     Raises
     ------
     AssertionError
-        If a change goes unnoticed, or there is a warning without one.
+        If a change goes unnoticed, or a warning comes without a change.
     """
     own, network = with_own_network(estimator)
     if own is None:

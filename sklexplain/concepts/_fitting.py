@@ -1,4 +1,4 @@
-"""What fitting an explanation by concepts needs: checks of parameters, scales, warnings."""
+"""Helpers of fitting an explanation by concepts: checks of parameters, scales, warnings."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -76,7 +76,7 @@ def spread(targets):
 
 @dataclass(frozen=True)
 class DataSummary:
-    """What maps of concepts need of the data, so that the data themselves need not be kept.
+    """Summary of the data for maps of concepts, so that the data themselves need not be kept.
 
     Attributes
     ----------
@@ -126,13 +126,13 @@ def train_concepts(params, z, targets, split, *, seed, device, owner):
     z : ndarray of shape (n, *shape)
         Activations.
     targets : ndarray of shape (n, n_targets)
-        What is told from the concepts.
+        Values that are predicted from the concepts.
     split : tuple of (ndarray of int, ndarray of int or None)
         Rows to fit on, and to watch.
     seed : int
-        Of the initial weights and the mini-batches.
+        Determines the initial weights and the mini-batches.
     device : torch.device
-        Where.
+        Where to train.
     owner : str
         The explainer's name, for messages.
 

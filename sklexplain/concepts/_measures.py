@@ -8,7 +8,7 @@ from ..utils import check_numbers, check_positive_int
 
 
 def faithfulness(y_true, y_approx):
-    r"""How well an approximation tells a network's output.
+    r"""How well an approximation predicts a network's output.
 
     .. math:: F_{reg} = \frac 1 M \sum_m |\bar y_m - \hat y_m|
 
@@ -173,11 +173,11 @@ def _part_index(parts, n, shape, feature_names):
 
 
 def _renumbered(labels):
-    """Renumber the labels that there are, from 0 on; negative ones become -1."""
-    found = np.unique(labels[labels >= 0])
-    if len(found) == 0:
+    """Renumber the labels that occur from 0 on; negative ones become -1."""
+    occurring = np.unique(labels[labels >= 0])
+    if len(occurring) == 0:
         raise ValueError("parts: every label is negative, so there is no part.")
-    return np.where(labels < 0, -1, np.searchsorted(found, labels)), len(found)
+    return np.where(labels < 0, -1, np.searchsorted(occurring, labels)), len(occurring)
 
 
 def voronoi_parts(keypoints, shape):
@@ -186,7 +186,7 @@ def voronoi_parts(keypoints, shape):
     Parameters
     ----------
     keypoints : array-like of shape (n_keypoints, n_axes) or (n, n_keypoints, n_axes)
-        Positions in pixels, an axis each: (row, column) for images. Keypoints with NaN are absent.
+        Positions in pixels, one column per axis: (row, column) for images. NaN: no such keypoint.
     shape : tuple of int
         Size of every axis: (height, width) for images.
 

@@ -1,4 +1,4 @@
-"""Whether reconstructions help to do the task, and how close to samples they are."""
+"""How much reconstructions help with the task, and how close to samples they are."""
 
 import copy
 from functools import partial
@@ -53,12 +53,12 @@ def evaluation_accuracy(
     y_test : array-like of shape (n_test,)
         Their labels.
     classifier : estimator or None, default=None
-        What learns; a clone is fitted. None: what is explained, with newly drawn weights: a clone
-        of an estimator, and of a module a skorch net with Adam, for 20 epochs.
+        The classifier; a clone is fitted. None: the explained model with newly drawn weights, which
+        is a clone of an estimator; for a module, a skorch net with Adam, for 20 epochs.
     confidence_level : float, default=0.95
         Of the interval.
     random_state : int, RandomState instance or None, default=None
-        Both classifiers get the same first weights and order of samples from it.
+        Determines the first weights and the order of samples, the same for both classifiers.
 
     Returns
     -------
@@ -133,7 +133,7 @@ def evaluation_accuracy(
 
 
 def interpretability(explainer, X, *, X_train=None, confidence_level=0.95, random_state=None):
-    """Reconstruction loss beside the reference's: how close explanations are to samples.
+    """Reconstruction loss, compared with the reference's: how close explanations are to samples.
 
     What looks like a sample is easy to understand ([1]_, section IV-B); so a low loss is good. The
     difference to the reference's is what the explained layer has not kept.
@@ -145,8 +145,8 @@ def interpretability(explainer, X, *, X_train=None, confidence_level=0.95, rando
     X : array-like or DataFrame of shape (n_samples, ...)
         Samples, best held out.
     X_train : array-like or DataFrame of shape (n_train, ...) or None, default=None
-        What the explainer was fitted on. If given, a second reference is trained on it from other
-        first weights: by how much it differs from the first is the noise floor of such differences.
+        The samples that the explainer was fitted on. If given, a second reference is trained on
+        them from other first weights: its difference from the first is the noise floor.
     confidence_level : float, default=0.95
         Of the interval.
     random_state : int, RandomState instance or None, default=None
@@ -188,17 +188,18 @@ def interpretability(explainer, X, *, X_train=None, confidence_level=0.95, rando
     _check_explainer(explainer)
     if not 0 < confidence_level < 1:
         raise ValueError(f"confidence_level={confidence_level} must be between 0 and 1.")
-    own = explainer.reconstruction_loss(X)
-    result = Bunch(explanation=float(own.mean()))
+    losses = explainer.reconstruction_loss(X)
+    result = Bunch(explanation=float(losses.mean()))
     for name in ("reference", "difference", "interval", "noise_floor"):
         result[name] = None
     if explainer.reference_decoder_ is None:
         if X_train is not None:
             raise ValueError("a noise floor needs a reference: fit with reference='autoencoder'.")
         return result
-    theirs = explainer.reconstruction_loss(X, reference=True)
-    difference = own - theirs
-    result.reference, result.difference = float(theirs.mean()), float(difference.mean())
+    reference_losses = explainer.reconstruction_loss(X, reference=True)
+    difference = losses - reference_losses
+    result.reference = float(reference_losses.mean())
+    result.difference = float(difference.mean())
     if len(difference) > 1:
         half = stats.t.ppf(0.5 + confidence_level / 2, len(difference) - 1)
         half *= difference.std(ddof=1) / np.sqrt(len(difference))
@@ -323,7 +324,7 @@ def _reconstructions(explainer, classifier):
 
 
 def _fresh_classifier(explainer, classifier):
-    """Return a classifier to be cloned, which knows nothing yet."""
+    """Return a classifier that has learned nothing yet, to be cloned."""
     if classifier is not None:
         return classifier
     estimator = unwrap(explainer.estimator_)

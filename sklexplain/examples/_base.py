@@ -1,4 +1,4 @@
-"""What all estimators of example importance share."""
+"""The base class of estimators of example importance."""
 
 import numpy as np
 from scipy import sparse
@@ -29,7 +29,7 @@ class BaseExampleImportance(BaseExplainer):
     """
 
     _sparse_output = False
-    # Whether an example without an entry in a sparse matrix has importance 0, or none at all.
+    # Whether an example that a sparse matrix does not store has importance 0, or none at all.
     _absent_is_zero = False
 
     _keeps_results = True
@@ -297,13 +297,13 @@ class BaseExampleImportance(BaseExplainer):
             columns = block.indices[entries][np.argsort(-block.data[entries], kind="stable")]
             squares = ((x[i] - corpus[columns]) ** 2).sum(axis=1)
             total += squares[:m].sum()
-            if len(columns) < m:  # the places left go to any of the others
+            if len(columns) < m:  # the remaining places go to any of the others
                 rest = (row_sum - squares.sum()) / (len(corpus) - len(columns))
                 total += (m - len(columns)) * rest
         return total
 
     def get_feature_names_out(self, input_features=None):
-        """Name the columns of `transform`: one a training example.
+        """Name the columns of `transform`: one for each training example.
 
         Parameters
         ----------

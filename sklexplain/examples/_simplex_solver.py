@@ -1,4 +1,4 @@
-r"""Convex combinations of a corpus that come closest to queries, to a certified duality gap.
+r"""Convex combinations of a corpus that come closest to queries, with a certified duality gap.
 
 For a query z and examples :math:`z_n`, with :math:`b_n = z_n - z`,
 

@@ -48,7 +48,7 @@ def _design(coalitions, coefficients):
 
 
 def feature_ablation_design(n_players):
-    """v(all) - v(all but p)."""
+    """Value of all players minus the value without one: v(all) - v(all but p)."""
 
     def block(start, stop):
         index = np.arange(start, stop)
@@ -191,7 +191,7 @@ def lime_design(n_players, n_samples, kernel_width, alpha, rng):
     n_samples : int
         Number of coalitions.
     kernel_width : float
-        The larger, the more do coalitions weigh that leave out many features.
+        The larger, the more weight have coalitions that leave out many features.
     alpha : float
         Strength of the ridge penalty.
     rng : numpy.random.Generator
@@ -247,9 +247,9 @@ def masked_attributions(encode, x, references, cotangents, players, design, bloc
         coefficients = torch.from_numpy(np.ascontiguousarray(coefficients.T)).to(x.device)
         for i in range(0, len(x), samples_at_once):
             block = slice(i, i + samples_at_once)
-            own = references if len(references) == 1 else references[block]
+            rows = references if len(references) == 1 else references[block]
             # (b, coalitions, K, ...)
-            rows = torch.where(kept, x[block, None, None], own[:, None])
+            rows = torch.where(kept, x[block, None, None], rows[:, None])
             z = encode(rows.flatten(0, 2)).to(torch.float64)
             z = z.view(*rows.shape[:3], -1).mean(dim=2)
             values = torch.einsum("bsn,bkn->bks", z, cotangents[block].to(z))

@@ -1,4 +1,4 @@
-"""The attribution methods: one record each, with all that the rest of the library asks of it."""
+"""The attribution methods: one record for each, with all facts that the library needs."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from ._deep_lift import deep_lift
 
 @dataclass(frozen=True)
 class Setup:
-    """What a method has to know of the data to be built.
+    """Facts about the data from which a method is built.
 
     Attributes
     ----------
@@ -24,11 +24,11 @@ class Setup:
     players : ndarray of int
         Which player (feature) each entry of the network's inputs belongs to.
     n_players : int
-        How many there are, those without an entry included.
+        Number of players, including those to which no entry belongs.
     window_shape : tuple of int or None
         Shape that occlusion windows slide over; None: the players are the windows.
     noise_std : ndarray or None
-        Standard deviation of SmoothGrad's noise, an entry.
+        Standard deviation of SmoothGrad's noise for each entry.
     """
 
     n_references: int
@@ -45,7 +45,7 @@ class Method:
     Attributes
     ----------
     name : str
-        What users call it.
+        Name, as users write it.
     description : str
         One line on what it does.
     build : callable
@@ -115,8 +115,8 @@ def _rescaled(params, setup, rng):
         n_rows, parts = max(1, block_rows // 2), []
         for i in range(0, len(x), n_rows):
             block = slice(i, i + n_rows)
-            own = references if len(references) == 1 else references[block]
-            parts.append(deep_lift(encode, x[block], own, cotangents[block]))
+            rows = references if len(references) == 1 else references[block]
+            parts.append(deep_lift(encode, x[block], rows, cotangents[block]))
         return torch.cat(parts)
 
     return attribute
@@ -305,7 +305,7 @@ def checked_params(method, changes):
     method : str
         One of `METHODS`.
     changes : dict or None
-        What differs from the defaults.
+        Values that differ from the defaults.
 
     Returns
     -------

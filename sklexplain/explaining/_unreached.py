@@ -123,7 +123,7 @@ class _Probe:
         return self._differs(self._exchanged(entries))
 
     def _repeats(self):
-        """Whether the same samples give the same output: else nothing can be told."""
+        """Whether the same samples give the same output: else no conclusion is possible."""
         return not self._differs(self.x)
 
     def _culprits(self, entries):

@@ -74,9 +74,9 @@ def curvature_products(losses, parameters, batches, vectors, curvature):
                 for row, vector in zip(total, vectors, strict=True):
                     pieces = vector.to(parameters[0].dtype).split(sizes)
                     pieces = [v.view_as(p) for v, p in zip(pieces, parameters, strict=True)]
-                    found = product(pieces)
-                    if found is not None:
-                        row += _flat(found, parameters).to(row.dtype) / len(inputs)
+                    pieces = product(pieces)
+                    if pieces is not None:
+                        row += _flat(pieces, parameters).to(row.dtype) / len(inputs)
             n += len(x)
     return total / n
 
@@ -153,10 +153,10 @@ def _one_output(losses, part):
 class GaussNewtonRows:
     r"""The Gauss–Newton matrix as :math:`A^\top A`, A having few rows for each sample.
 
-    What the parameters do passes the output z of one part of the network, its waist: the code of
-    an autoencoder whose encoder's parameters are looked at. With D the Jacobian of the network's
-    output in z, :math:`D^\top S D = L L^\top`, and the rows of a sample are the gradients of
-    :math:`\langle L_j, z \rangle`, as many as z has entries.
+    The parameters act only through the output z of one part of the network, its waist: for example
+    through the code of an autoencoder if the parameters are the encoder's. With D the Jacobian of
+    the network's output in z, :math:`D^\top S D = L L^\top`, and the rows of a sample are the
+    gradients of :math:`\langle L_j, z \rangle`, as many as z has entries.
 
     Parameters
     ----------
@@ -220,7 +220,7 @@ class GaussNewtonRows:
         return run_to(self._losses.module, self._waist, x)[0]
 
     def _after_waist(self, x):
-        """Return z, not attached to what it was made of, and the network's output."""
+        """Return z, detached from the graph before it, and the network's output."""
         if self._waist is None:
             output = _one_output(self._losses, x).detach().requires_grad_()
             return output, output

@@ -16,8 +16,9 @@ from torch import nn
 
 from ..layers import LinearMap
 
-# A module that keeps columns apart has a `column_map`, which is used only if it also says that it
-# ``is_affine``: then one value and the derivative tell every other, up to a clip or to rounding.
+# A module that keeps columns apart has a `column_map`, which is used only if the module declares to
+# be affine (``is_affine``): then one value and the derivative determine all others, up to a clip or
+# to rounding.
 
 
 class Affine(nn.Module):

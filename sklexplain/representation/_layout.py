@@ -1,4 +1,4 @@
-"""What the axes of a sample mean, told from how the network's own layers take it."""
+"""The meaning of a sample's axes, inferred from the layers that take the sample."""
 
 import torch
 from torch import nn
@@ -25,7 +25,7 @@ def input_layout(recording, shape):
     Returns
     -------
     channel_axis : int or None
-        None where nothing tells, and for samples with one axis.
+        None where nothing shows it, and for samples with one axis.
     is_series : bool
         Whether samples with one axis go through layers for series.
     """
@@ -63,7 +63,7 @@ def _axis(module, tensor, x, shape):
     if places is None:
         return None
     if shape[0] == shape[1] and tensor.shape == x.shape:
-        # Only the numbers tell a square sample from its transpose.
+        # Only the values distinguish a square sample from its transpose.
         turned = torch.equal(tensor, x.transpose(1, 2)) and not torch.equal(tensor, x)
         places = (2, 1) if turned else (1, 2)
     position = 1 if isinstance(module, CHANNELS_FIRST) else 2

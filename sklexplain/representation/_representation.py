@@ -1,4 +1,4 @@
-"""A representation: what an estimator makes of its input, as one function of tensors."""
+"""A representation: an estimator, or a part of it, as one function of tensors."""
 
 import copy
 import threading
@@ -31,7 +31,7 @@ class NotFiniteError(ValueError):
 
 @dataclass
 class _Running:
-    """What one call runs: the modules of a view, or the networks themselves under their lock."""
+    """The modules that one call runs: a view's, or the networks' own under their lock."""
 
     chain: nn.Module
     table: dict
@@ -39,7 +39,7 @@ class _Running:
 
 
 class Representation:
-    """What an estimator, or one of its layers, makes of samples: x in R^d to z in R^N.
+    """The function that an estimator or one of its layers computes: x in R^d to z in R^N.
 
     Complete once it is constructed; nothing about it changes later. What is run is never the
     estimator's network but a view of it (see `session`), so the estimator stays as it is, whoever
@@ -69,14 +69,14 @@ class Representation:
     seed : int, default=0
         Seed of the torch generator for networks that draw random numbers even in eval mode.
     parameter : str, default="layer"
-        What error messages call ``layer``.
+        Name of ``layer`` in error messages.
     several : bool, default=False
-        Whether the network may return several tensors; the first stands for them.
+        Whether the network may return several tensors, of which the first is used.
 
     Attributes
     ----------
     probe : Probe
-        What a few passes have told.
+        Facts about the network, found by running it.
     head : Head or None
         Preprocessing run as it is, before the torch path.
     input_dtype, output_dtype : torch.dtype
@@ -86,7 +86,7 @@ class Representation:
     viewed : bool
         Whether views are run. False: the network itself, in eval mode and under a lock.
     obstacles : list of str
-        Why it is not viewed, where it is not.
+        Why views cannot be run; empty if they can.
 
     Raises
     ------
@@ -182,7 +182,7 @@ class Representation:
         self._path = (name, items)
 
     def _set_dtypes(self):
-        # Of numpy's dtypes: what it has not, a network gets from and gives as float32.
+        # Networks in a dtype that numpy lacks receive, and give, float32.
         dtypes = [numpy_dtype(stage.dtype) for stage in stages(self._chain)]
         self._entry = first_step(self._chain)
         self._float_dtype = dtypes[0] if self.enters_network else torch.float64
@@ -208,7 +208,7 @@ class Representation:
         self._needs_switch = any(isinstance(m, (nn.MultiheadAttention, nn.RNNBase)) for m in parts)
 
     def forget_recordings(self):
-        """Let go of the passes that it was probed with, once nobody needs to look at them."""
+        """Drop the recordings of the probing passes, once nobody needs them."""
         self.recordings = self._recorded_chain = None
 
     def _recordings_now(self):
@@ -390,11 +390,11 @@ class Representation:
         points : Points
         """
         running = self._in_session()
-        found = running.bound.get(id(points))
-        if found is None or found[0] is not points:
+        entry = running.bound.get(id(points))  # the points themselves, too, as ids are used again
+        if entry is None or entry[0] is not points:
             parts = [replace(p, module=self.module(parse_path(p.name)[0])) for p in points]
-            found = running.bound[id(points)] = points, replace(points, points=tuple(parts))
-        return found[1]
+            entry = running.bound[id(points)] = points, replace(points, points=tuple(parts))
+        return entry[1]
 
     # -- running -------------------------------------------------------------------------------
 
@@ -437,7 +437,7 @@ class Representation:
         return as_tensor(np.asarray(inputs)).to(self.device, self.input_dtype)
 
     def _forward(self, x):
-        """Run as far as needed; what came is returned as it is."""
+        """Run as far as needed; return the layer's output as it is."""
         if self.probe.in_place:
             x = x.clone()
         chain = self.chain

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from ..base import BaseExplainer
 from ..explaining import warn_of_unreached
-from ..layers import SALIENCIES, check_aggregator, check_grad_cam, layer_maps
+from ..layers import SALIENCIES, check_aggregator, check_grad_cam, layer_maps, samples_from
 from ..utils import check_choice, check_positive_int
 
 AT = ("output", "input")
@@ -242,17 +242,18 @@ class EmbeddingAttributor(BaseExplainer):
         rows = points.block_rows(params.batch_size, representation.device)
         maps = []
         for i in tqdm(range(0, len(inputs), rows), desc="maps", disable=not params.verbose):
-            (m,) = layer_maps(
-                representation,
-                points,
-                representation.tensor(inputs[i : i + rows]),
-                saliency=params.saliency,
-                channel_agg=params.channel_agg,
-                unit_agg=params.unit_agg,
-                units=self.units_,
-                unit_weights=self._weights,
-                rows=params.batch_size,
-            )
+            with samples_from(i):
+                (m,) = layer_maps(
+                    representation,
+                    points,
+                    representation.tensor(inputs[i : i + rows]),
+                    saliency=params.saliency,
+                    channel_agg=params.channel_agg,
+                    unit_agg=params.unit_agg,
+                    units=self.units_,
+                    unit_weights=self._weights,
+                    rows=params.batch_size,
+                )
             maps.append(self._upsampled(m).to(representation.output_dtype).cpu().numpy())
         return np.concatenate(maps)
 
@@ -338,15 +339,16 @@ def checked_weights(weights, n_units):
 
 def last_layer(representation, inputs, at):
     """Find the last layer with positions beside channels, else the last before the output."""
-    found = representation.points(inputs, None, at)
-    at_input = found if at == "input" else None
-    for points in (found, at_input or representation.points(inputs, None, "input")):
+    all_points = representation.points(inputs, None, at)
+    at_input = all_points if at == "input" else None
+    for points in (all_points, at_input or representation.points(inputs, None, "input")):
         for i in reversed(range(len(points))):
             point = points[i]
             if point.has_channels and np.prod(point.spatial_shape) > 1 and not point.is_output:
                 return points.only(i)
     # The last layer makes the output, if only an activation function follows it.
-    n_before = len(found) - any(p.is_output or p.shape == (1, found.n_units) for p in found[-1:])
+    makes_output = (p.is_output or p.shape == (1, all_points.n_units) for p in all_points[-1:])
+    n_before = len(all_points) - any(makes_output)
     if n_before:
-        return found.only(n_before - 1)
+        return all_points.only(n_before - 1)
     return representation.points(inputs, [""], "input")

@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from ..base import BaseExplainer
@@ -20,11 +19,8 @@ from ..explaining import (
     warn_of_unreached,
 )
 from ..representation import no_gradient_reason
-from ..utils import check_choice
+from ..utils import check_choice, kept_rows
 from ._latent_shift import latent_shift_curve
-
-# Rows kept of the data given to fit, for feature_importances_.
-_N_KEPT = 1000
 
 
 class LabelFreeAttributor(BaseExplainer):
@@ -215,7 +211,8 @@ class LabelFreeAttributor(BaseExplainer):
             baseline=self.baseline_,
             seed=self.seed_,
         )
-        self._kept, self._importances = _some(inputs, self.seed_), None
+        self._kept = kept_rows(inputs, self.seed_)  # for feature_importances_
+        self._later = {}  # what is computed when it is first asked for
         if METHODS[params.method].needs_gradients:
             warn_of_unreached(
                 representation,
@@ -315,9 +312,11 @@ class LabelFreeAttributor(BaseExplainer):
     def feature_importances_(self):
         """Mean absolute attribution over the data given to ``fit``, or 1000 of its samples."""
         check_is_fitted(self)
-        if self._importances is None:
-            self._importances = np.abs(self._transform(self._kept)).mean(axis=0)
-        return self._importances
+        if "importances" not in self._later:
+            with self._inside(self._kept):
+                maps = np.abs(self._transform(self._kept))
+            self._later["importances"] = maps.mean(axis=0)
+        return self._later["importances"]
 
     def latent_shift(self, X, n_random=10):
         """Latent shift as features are masked, most and least important first (Fig. 2).
@@ -404,11 +403,3 @@ class LabelFreeAttributor(BaseExplainer):
 
             return _check_feature_names_in(self, input_features)
         return self._sample.names()
-
-
-def _some(inputs, seed):
-    """Copy at most 1000 samples, drawn at random where there are more."""
-    if len(inputs) <= _N_KEPT:
-        return inputs.copy()
-    chosen = check_random_state(seed).choice(len(inputs), _N_KEPT, replace=False)
-    return inputs[np.sort(chosen)]

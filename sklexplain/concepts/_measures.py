@@ -115,9 +115,9 @@ def locality(attributions, parts, *, active=None, feature_names=None, average=Tr
     used = _check_active(active, n_concepts)
     index, n_parts = _part_index(parts, n, shape, feature_names)
     mass = np.zeros((n, n_concepts, n_parts))
-    for i, own in enumerate(np.broadcast_to(index, (n, index.shape[-1]))):
-        inside = own >= 0
-        one_hot = np.eye(n_parts)[own[inside]]  # (entries, n_parts)
+    for i, labels_of_sample in enumerate(np.broadcast_to(index, (n, index.shape[-1]))):
+        inside = labels_of_sample >= 0
+        one_hot = np.eye(n_parts)[labels_of_sample[inside]]  # (entries, n_parts)
         mass[i] = maps[i].reshape(n_concepts, -1)[:, inside] @ one_hot
     totals = mass.sum(axis=2, keepdims=True)
     seen = totals[..., 0] > 0  # a sample without any attribution has no distribution
@@ -216,11 +216,11 @@ def voronoi_parts(keypoints, shape):
     grid = np.stack(np.indices(shape), axis=-1).reshape(-1, len(shape))  # (positions, axes)
     batch = points.reshape(-1, *points.shape[-2:])
     labels = np.empty((len(batch), len(grid)), dtype=np.int64)
-    for i, own in enumerate(batch):
-        absent = np.isnan(own).any(axis=1)
+    for i, points in enumerate(batch):
+        absent = np.isnan(points).any(axis=1)
         if absent.all():
             raise ValueError(f"keypoints: all those of sample {i} are absent.")
-        distance = np.square(grid[:, None] - np.where(absent[:, None], 0.0, own)).sum(axis=2)
+        distance = np.square(grid[:, None] - np.where(absent[:, None], 0.0, points)).sum(axis=2)
         distance[:, absent] = np.inf
         labels[i] = distance.argmin(axis=1)
     return labels.reshape(*points.shape[:-2], *shape)

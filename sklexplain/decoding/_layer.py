@@ -64,11 +64,12 @@ class Layer:
             units = InputUnits.of(representation, inputs)
             if layer is None and isinstance(_last_step(representation.chain), BlackBox):
                 return cls(representation, None, units)
-            found = cls(representation, LayerTap.find(representation, layer, inputs).record, units)
-            if layer is not None or not found._gives_samples(inputs[:8]):
-                return found
+            record = LayerTap.find(representation, layer, inputs).record
+            candidate = cls(representation, record, units)
+            if layer is not None or not candidate._gives_samples(inputs[:8]):
+                return candidate
         # Nothing has been encoded before the last linear layer.
-        tap = LayerTap.find(representation, found.name, inputs)
+        tap = LayerTap.find(representation, candidate.name, inputs)
         return cls(representation, tap.record, units)
 
     def _gives_samples(self, inputs):

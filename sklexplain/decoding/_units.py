@@ -47,7 +47,7 @@ class InputUnits:
         """
         if inputs.ndim != 2:
             return cls()
-        prefix, found = [], cls()
+        prefix, units = [], cls()
         points = None
         for step in _flat_steps(representation.chain):
             prefix.append(("", step))
@@ -63,8 +63,8 @@ class InputUnits:
                 break
             order = torch.as_tensor(np.argsort(columns), device=points.device)
             kept = points[0], slopes[order], values[0][order]
-            found = cls(*(tensor.cpu().numpy() for tensor in kept))
-        return found
+            units = cls(*(tensor.cpu().numpy() for tensor in kept))
+        return units
 
     @property
     def scaled(self):

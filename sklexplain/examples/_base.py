@@ -164,16 +164,16 @@ class BaseExampleImportance(BaseExplainer):
         importance = np.empty((len(inputs), k), dtype=self._dtype)
         positions = np.empty((len(inputs), k), dtype=np.intp)
         for rows, block in self._shown_blocks(inputs, exclude_self):
-            own = np.arange(rows.start, rows.stop) if exclude_self else None
-            importance[rows], positions[rows] = self._top_of_block(block, k, own)
+            excluded = np.arange(rows.start, rows.stop) if exclude_self else None
+            importance[rows], positions[rows] = self._top_of_block(block, k, excluded)
         return importance, positions
 
-    def _top_of_block(self, block, k, own):
+    def _top_of_block(self, block, k, excluded):
         if self._absent_is_zero and sparse.issparse(block):
             block = block if np.diff(block.indptr).min() >= k else block.toarray()
         if not sparse.issparse(block):
-            if own is not None:
-                block[np.arange(len(block)), own] = -np.inf
+            if excluded is not None:
+                block[np.arange(len(block)), excluded] = -np.inf
             columns = largest(block, k)
             return np.take_along_axis(block, columns, axis=1), columns
         stored = np.diff(block.indptr)

@@ -113,11 +113,11 @@ def path_gradients(encode, x, references, cotangents, path, block_rows, squares=
     out = x.new_zeros(len(x), cotangents.shape[1], *x.shape[1:])
     for i in range(0, len(x), samples_at_once):
         block = slice(i, i + samples_at_once)
-        own = references if len(references) == 1 else references[block]
+        rows = references if len(references) == 1 else references[block]
         for j in range(0, n_points, points_at_once):
             part = slice(j, j + points_at_once)
             sums = None if squares is None else squares[block]
-            out[block] += _block(encode, x[block], own, cotangents[block], path, part, sums)
+            out[block] += _block(encode, x[block], rows, cotangents[block], path, part, sums)
     return out
 
 

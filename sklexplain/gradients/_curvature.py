@@ -122,8 +122,8 @@ def _output_derivatives(losses, output, x):
     def product(direction):
         if not slope.requires_grad:
             return torch.zeros_like(direction)
-        (found,) = torch.autograd.grad(slope, leaf, direction, retain_graph=True, allow_unused=True)
-        return torch.zeros_like(direction) if found is None else found
+        (bent,) = torch.autograd.grad(slope, leaf, direction, retain_graph=True, allow_unused=True)
+        return torch.zeros_like(direction) if bent is None else bent
 
     return slope, product
 
@@ -224,7 +224,7 @@ class GaussNewtonRows:
         if self._waist is None:
             output = _one_output(self._losses, x).detach().requires_grad_()
             return output, output
-        held = []
+        leaves = []
 
         def cut(_module, _args, output):
             held.append(output.detach().requires_grad_())
@@ -253,9 +253,9 @@ class GaussNewtonRows:
             The loss's first derivatives in z; float64. Gradients of the losses are the Jacobian's
             rows times them.
         """
-        found = [self._factors(part, x) for part in self._losses.inputs(x)]
-        roots = torch.stack([r for r, _ in found], dim=1) / self._n_draws**0.5
-        return roots, torch.stack([s for _, s in found], dim=1) / self._n_draws
+        factors = [self._factors(part, x) for part in self._losses.inputs(x)]
+        roots = torch.stack([r for r, _ in factors], dim=1) / self._n_draws**0.5
+        return roots, torch.stack([s for _, s in factors], dim=1) / self._n_draws
 
     def _factors(self, part, x):
         with twice_differentiable(self._losses.module, []):
@@ -294,7 +294,7 @@ class GaussNewtonRows:
         units = torch.eye(self.size, dtype=x.dtype, device=x.device)
         units = [unit.expand(len(x), -1) for unit in units]
         parts = [self._gradients(part, units) for part in self._losses.inputs(x)]
-        return interleave_terms([terms for found in parts for terms in found])
+        return interleave_terms([terms for part in parts for terms in part])
 
     def rows(self, x, n_samples, probes=None):
         """Rows of a batch.
@@ -316,10 +316,10 @@ class GaussNewtonRows:
         roots = self.factors(x)[0] / n_samples**0.5
         if probes is not None:
             roots = roots @ probes.to(roots).unsqueeze(1)
-        found = []
+        gradients = []
         for part, root in zip(self._losses.inputs(x), roots.unbind(1), strict=True):
-            found += self._gradients(part, root.to(part.dtype).unbind(2))
-        return interleave_terms(found)
+            gradients += self._gradients(part, root.to(part.dtype).unbind(2))
+        return interleave_terms(gradients)
 
     def _gradients(self, part, directions):
         return per_sample_products(

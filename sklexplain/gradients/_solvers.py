@@ -176,10 +176,10 @@ class JacobianSolver:
 
     def _between_roots(self, gram):
         """Return LᵀGL."""
-        left = self._roots.transpose(1, 2).to(gram.dtype)
-        blocks = (len(left), left.shape[2], len(gram))
-        half = (left @ gram.view(blocks)).view_as(gram)
-        return (left @ half.T.contiguous().view(blocks)).view_as(gram)
+        factors = self._roots.transpose(1, 2).to(gram.dtype)
+        blocks = (len(factors), factors.shape[2], len(gram))
+        half = (factors @ gram.view(blocks)).view_as(gram)
+        return (factors @ half.T.contiguous().view(blocks)).view_as(gram)
 
     def _of_corpus(self, gram, slopes):
         """Coefficients of J's rows in the products of the corpus's gradients, (rows, n)."""
@@ -190,10 +190,10 @@ class JacobianSolver:
         through = through.squeeze(1).T.reshape(n_blocks, size, n)  # G D
         inside = (roots.transpose(1, 2) @ through).view(-1, n)
         solved = torch.cholesky_solve(inside, self._root).view(n_blocks, size, n)
-        found = (roots @ solved).neg_().view(n, slopes.shape[1], n)
+        weights = (roots @ solved).neg_().view(n, slopes.shape[1], n)
         each = torch.arange(n, device=gram.device)
-        found[each, :, each] += slopes
-        return found.view(-1, n) / self._shift
+        weights[each, :, each] += slopes
+        return weights.view(-1, n) / self._shift
 
     def corpus_products(self, terms):
         """Inner products of gradients with the corpus's through the inverse, (n_terms, n)."""

@@ -3,7 +3,14 @@
 from ._aggregators import AGGREGATORS, aggregate, check_aggregator
 from ._buffer import activation_buffer, root_mean_square
 from ._linear_map import LinearMap
-from ._maps import SALIENCIES, check_grad_cam, layer_maps, unit_maps
+from ._maps import (
+    SALIENCIES,
+    NotFiniteMapError,
+    check_grad_cam,
+    layer_maps,
+    samples_from,
+    unit_maps,
+)
 from ._points import (
     CHANNELS_FIRST,
     CHANNELS_LAST,
@@ -21,6 +28,7 @@ __all__ = [
     "CHANNELS_FIRST",
     "CHANNELS_LAST",
     "LinearMap",
+    "NotFiniteMapError",
     "Point",
     "SALIENCIES",
     "activation_buffer",
@@ -40,6 +48,7 @@ __all__ = [
     "root_mean_square",
     "run_through",
     "run_to",
+    "samples_from",
     "unit_maps",
     "unknown_layer",
     "watching",

@@ -4,6 +4,8 @@ For output unit i and layer p the saliency has the shape (C_p, *spatial_p) of th
 activations; it is aggregated over the channels, then over the units.
 """
 
+from contextlib import contextmanager
+
 import torch
 
 from ._aggregators import RunningAggregate, aggregate
@@ -13,6 +15,63 @@ from ._jacobian import unit_gradients
 _CHUNK = 2**20
 
 SALIENCIES = ("gradient", "activation_x_gradient", "grad_cam")
+
+
+class NotFiniteMapError(ValueError):
+    """Activations or gradients at a layer are NaN or infinite.
+
+    Parameters
+    ----------
+    layer : str
+        Name of the layer.
+    sample : int
+        The first sample concerned.
+    """
+
+    def __init__(self, layer, sample):
+        super().__init__(
+            f"the activations at layer {layer!r}, or the gradients there, are not finite (NaN or "
+            f"infinity) for sample {sample}; check the network's weights, and whether X has the "
+            "scale that it was trained on."
+        )
+        self.layer, self.sample = layer, sample
+
+    def __reduce__(self):
+        return type(self), (self.layer, self.sample)
+
+
+@contextmanager
+def samples_from(start):
+    """Count the samples in errors about maps from the first of a batch on.
+
+    Parameters
+    ----------
+    start : int
+        Position of the first sample of the batch that is computed inside.
+
+    Yields
+    ------
+    None
+
+    Raises
+    ------
+    NotFiniteMapError
+        With the sample's position among all.
+    """
+    try:
+        yield
+    except NotFiniteMapError as error:
+        raise NotFiniteMapError(error.layer, error.sample + start) from None
+
+
+def _check_finite(points, maps):
+    """Raise if a map (k, b, ...) of one of the points holds NaN or infinity."""
+    for point, m in zip(points, maps, strict=True):
+        if torch.isfinite(m.detach().sum()):
+            continue
+        bad = ~torch.isfinite(m.detach()).transpose(0, 1).flatten(1).all(dim=1)
+        if bad.any():
+            raise NotFiniteMapError(point.name, int(bad.nonzero()[0, 0]))
 
 
 def check_grad_cam(points, saliency):
@@ -97,6 +156,8 @@ def unit_maps(
     ------
     ValueError
         For Grad-CAM at a layer that has no channels beside positions.
+    NotFiniteMapError
+        If activations or gradients at a layer are not finite.
     """
     check_grad_cam(points, saliency)
 
@@ -114,6 +175,8 @@ def unit_maps(
         reduce=reduce,
     )
     for index, maps, _ in blocks:
+        if not create_graph:
+            _check_finite(points, maps)
         yield index, maps
 
 
@@ -170,11 +233,13 @@ def layer_maps(
             rows=rows,
             create_graph=create_graph,
         )
-        if weights is not None:
-            parts.append([m[0] for m in next(blocks)[1]])
-        else:
-            with torch.set_grad_enabled(create_graph):
-                parts.append(_over_units(blocks, unit_agg))
+        with samples_from(i):
+            if weights is not None:
+                ((_, maps),) = blocks
+                parts.append([m[0] for m in maps])
+            else:
+                with torch.set_grad_enabled(create_graph):
+                    parts.append(_over_units(blocks, unit_agg))
     return [torch.cat(part) for part in zip(*parts, strict=True)]
 
 

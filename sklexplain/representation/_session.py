@@ -1,12 +1,10 @@
 """Running networks that cannot be viewed, and restoring them; checks of devices."""
 
-import threading
 from contextlib import contextmanager
 
 import torch
 
-# Modes and gradient flags are switched on shared modules: one thread at a time.
-_LOCK = threading.RLock()
+from ..utils import GENERATOR_LOCK
 
 
 @contextmanager
@@ -23,7 +21,8 @@ def frozen(modules):
     None
     """
     parts = {id(m): m for module in modules for m in module.modules()}.values()
-    with _LOCK, _as_found(parts):
+    # One lock for all that is shared: two, taken in either order, could wait for each other.
+    with GENERATOR_LOCK, _as_found(parts):
         for part in parts:
             part.training = False
             for parameter in part.parameters(recurse=False):

@@ -7,7 +7,7 @@ from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
 from ..base import BaseExplainer
-from ..layers import AGGREGATORS, SALIENCIES, check_grad_cam, unit_maps
+from ..layers import AGGREGATORS, SALIENCIES, check_grad_cam, samples_from, unit_maps
 from ..utils import check_choice, check_positive_int, kept_rows, numpy_dtype_of
 from ._sampling import draw_units, standard_error, t_quantile
 
@@ -54,9 +54,13 @@ class LayerScorer(BaseExplainer):
         if self._params_at_fit.n_units is not None and self._params_at_fit.n_units < self.n_units_:
             rng = np.random.default_rng([self.seed_, 1])
             self._drawn = draw_units(self.n_units_, self._params_at_fit.n_units, rng)
-        self._fit_inputs = kept_rows(inputs, self.seed_)
-        self._fit_interval = None
+        self._fit_inputs = self._rows_to_keep(inputs)
+        self._later = {}  # what is computed when it is first asked for
         self._fit_scorer(inputs)
+
+    def _rows_to_keep(self, inputs):
+        """Choose what is kept of the data, for what is computed when it is first asked for."""
+        return inputs[:1].copy() if self._drawn is None else kept_rows(inputs, self.seed_)
 
     def _fit_scorer(self, inputs):
         """Prepare whatever else a subclass needs."""
@@ -165,10 +169,10 @@ class LayerScorer(BaseExplainer):
     def standard_error_(self):
         """Standard error of `score` on the data given to ``fit``, from drawing units at random."""
         check_is_fitted(self)
-        if self._fit_interval is None:
+        if "interval" not in self._later:
             with self._inside(self._fit_inputs):
-                self._fit_interval = self._interval(self._fit_inputs, 0.95)
-        return self._fit_interval.standard_error
+                self._later["interval"] = self._interval(self._fit_inputs, 0.95)
+        return self._later["interval"].standard_error
 
     def _interval(self, inputs, level):
         layers = self._scores(inputs, halves=True).mean(axis=1)  # (1 + n_halves, n_layers)
@@ -215,7 +219,8 @@ class LayerScorer(BaseExplainer):
         with representation.session():
             for i in tqdm(starts, desc=type(self).__name__, disable=not self.verbose):
                 x = representation.tensor(inputs[i : i + rows])
-                parts.append(self._batch_scores(x, self._subsets(halves)))
+                with samples_from(i):
+                    parts.append(self._batch_scores(x, self._subsets(halves)))
         return np.concatenate(parts, axis=1)
 
     def _rows(self):

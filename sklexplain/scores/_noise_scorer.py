@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from ..layers import aggregate, layer_maps
-from ..utils import check_choice, check_positive_int, warn
+from ..layers import aggregate, layer_maps, samples_from
+from ..utils import check_choice, check_positive_int, kept_rows, warn
 from ._base import LayerScorer, check_reducing, layers_last
 from ._drift import DriftReference, split_in_halves
 from ._functions import excess_over_benchmark, min_max_scaled, noise_scores
@@ -168,6 +168,9 @@ class NoiseScorer(LayerScorer):
 
     _keeps_results = True
 
+    def _rows_to_keep(self, inputs):
+        return kept_rows(inputs, self.seed_)  # for drift
+
     def _fit_scorer(self, inputs):
         rng = np.random.default_rng([self.seed_, 0])
         noise = noise_inputs(
@@ -182,7 +185,6 @@ class NoiseScorer(LayerScorer):
         self._benchmarks = layers_last([noise_scores(x, y).mean(dim=-1) for x, y in pairs])
         self.benchmark_ = self._benchmarks[0]
         self._noise_maps = [first.cpu().numpy() for first, _ in pairs]
-        self._fit_mean = self._drift_reference = None
         self._warn_if_sparse(inputs)
 
     def _warn_if_sparse(self, inputs):
@@ -219,7 +221,9 @@ class NoiseScorer(LayerScorer):
         with representation.session():
             for i in range(0, len(inputs), rows):
                 x = representation.tensor(inputs[i : i + rows])
-                yield self._batch_maps(x, self._subsets(halves))
+                with samples_from(i):
+                    maps = self._batch_maps(x, self._subsets(halves))
+                yield maps
 
     def _batch_maps(self, x, subsets):
         """Compute maps for every layer, from every subset of units: (n_subsets, b, n_positions)."""
@@ -304,15 +308,16 @@ class NoiseScorer(LayerScorer):
             if method == "distance":
                 reference = self._reference()
                 return reference.distances(self._drift_features(inputs))
-            if self._fit_mean is None:
-                self._fit_mean = self._scores(self._fit_inputs)[0].mean()
+            if "mean" not in self._later:
+                self._later["mean"] = self._scores(self._fit_inputs)[0].mean()
+            usual = self._later["mean"]
             scores = self._scores(inputs)[0].mean(axis=1)
-        if self._fit_mean == 0:
+        if usual == 0:
             raise ValueError(
                 "every fitted sample has a noise score of 0 at every layer, which nothing can be "
                 "relative to; use method='distance'."
             )
-        return (self._fit_mean - scores) / self._fit_mean
+        return (usual - scores) / usual
 
     def drift_pvalue(self, X):
         """P-values of no drift: the rank of ``drift(X, method="distance")`` among fitted samples.
@@ -343,13 +348,13 @@ class NoiseScorer(LayerScorer):
 
     def _reference(self):
         """Return the reference of drift, which is computed when it is first needed."""
-        if self._drift_reference is None:
+        if "drift" not in self._later:
             rng = np.random.default_rng([self.seed_, 2])
             first, second = split_in_halves(len(self._fit_inputs), rng)
-            self._usual_maps = self._mean_of_maps(self._fit_inputs[first])
+            self._later["maps"] = self._mean_of_maps(self._fit_inputs[first])
             features = [self._drift_features(self._fit_inputs[half]) for half in (first, second)]
-            self._drift_reference = DriftReference(*features)
-        return self._drift_reference
+            self._later["drift"] = DriftReference(*features)
+        return self._later["drift"]
 
     def _mean_of_maps(self, inputs):
         """Mean scaled map of samples and its mean range before scaling, for each layer."""
@@ -366,7 +371,7 @@ class NoiseScorer(LayerScorer):
         for maps in self._map_batches(inputs):
             scaled = _scaled(maps)
             columns = [*self._against_noise(scaled)[0].T]
-            for m, s, (mean, usual) in zip(maps, scaled, self._usual_maps, strict=True):
+            for m, s, (mean, usual) in zip(maps, scaled, self._later["maps"], strict=True):
                 mean = torch.from_numpy(mean).to(s.device)
                 columns.append((s[0] - mean).abs().mean(dim=-1).cpu().numpy())
                 # A map that is constant has no logarithm of its range.

@@ -115,9 +115,9 @@ def locality(attributions, parts, *, active=None, feature_names=None, average=Tr
     used = _check_active(active, n_concepts)
     index, n_parts = _part_index(parts, n, shape, feature_names)
     mass = np.zeros((n, n_concepts, n_parts))
-    for i, labels_of_sample in enumerate(np.broadcast_to(index, (n, index.shape[-1]))):
-        inside = labels_of_sample >= 0
-        one_hot = np.eye(n_parts)[labels_of_sample[inside]]  # (entries, n_parts)
+    for i, row in enumerate(np.broadcast_to(index, (n, index.shape[-1]))):
+        inside = row >= 0
+        one_hot = np.eye(n_parts)[row[inside]]  # (entries, n_parts)
         mass[i] = maps[i].reshape(n_concepts, -1)[:, inside] @ one_hot
     totals = mass.sum(axis=2, keepdims=True)
     seen = totals[..., 0] > 0  # a sample without any attribution has no distribution

@@ -227,15 +227,15 @@ class GaussNewtonRows:
         leaves = []
 
         def cut(_module, _args, output):
-            held.append(output.detach().requires_grad_())
-            return held[0].clone()
+            leaves.append(output.detach().requires_grad_())
+            return leaves[0].clone()
 
         handle = self._waist.register_forward_hook(cut)
         try:
             output = _one_output(self._losses, x)
         finally:
             handle.remove()
-        return held[0], output
+        return leaves[0], output
 
     def factors(self, x):
         """Find the loss's derivatives in z, in every draw of a random pretext task.

@@ -325,7 +325,24 @@ def chosen_units(n_units, n_all, seed):
 
 
 def checked_weights(weights, n_units):
-    """Weights of the units as a tensor."""
+    """Weights of the units as a tensor.
+
+    Parameters
+    ----------
+    weights : array-like of shape (n_units,) or None
+        The parameter ``unit_weights``.
+    n_units : int
+        Number of all units of the embedding.
+
+    Returns
+    -------
+    weights : torch.Tensor of float64 of shape (n_units,) or None
+
+    Raises
+    ------
+    ValueError
+        If there is not one finite number for each unit.
+    """
     if weights is None:
         return None
     weights = np.asarray(weights, dtype=np.float64)

@@ -132,7 +132,7 @@ def locality(attributions, parts, *, active=None, feature_names=None, average=Tr
 
 
 def _check_active(active, n_concepts):
-    """Return which concepts are used, an array of bool."""
+    """Return which concepts are used; raise a ValueError unless it is a bool for each."""
     used = np.ones(n_concepts, dtype=bool) if active is None else np.asarray(active)
     if used.dtype != bool or used.shape != (n_concepts,):
         raise ValueError(
@@ -143,7 +143,31 @@ def _check_active(active, n_concepts):
 
 
 def _part_index(parts, n, shape, feature_names):
-    """Return the number of every entry's part, (1 or n, entries), and how many there are."""
+    """Number the parts of samples.
+
+    Parameters
+    ----------
+    parts : array-like or dict
+        See `locality`.
+    n : int
+        Number of samples.
+    shape : tuple of int
+        Of one sample.
+    feature_names : array-like of str or None
+        Column names.
+
+    Returns
+    -------
+    index : ndarray of int of shape (1 or n, n_entries)
+        Part of every entry, -1 for none.
+    n_parts : int
+        Number of parts.
+
+    Raises
+    ------
+    ValueError
+        If labels do not fit the samples.
+    """
     if not isinstance(parts, dict):
         labels = np.asarray(parts)
         if labels.ndim == len(shape) + 1:
@@ -173,7 +197,7 @@ def _part_index(parts, n, shape, feature_names):
 
 
 def _renumbered(labels):
-    """Renumber the labels that occur from 0 on; negative ones become -1."""
+    """Renumber the labels that occur from 0 on, negative ones as -1; raise if all are negative."""
     occurring = np.unique(labels[labels >= 0])
     if len(occurring) == 0:
         raise ValueError("parts: every label is negative, so there is no part.")

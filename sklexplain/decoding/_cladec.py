@@ -232,7 +232,7 @@ class ClaDecExplainer(BaseExplainer):
                 setattr(self, f"{prefix}{fact}_", getattr(self._trained.get(name), fact, None))
 
     def _checked_moments(self, layer, inputs):
-        """Mean and deviation of the data in the network's units; what cross-entropy needs."""
+        """Mean and deviation in the network's units; raise if X does not suit cross-entropy."""
         mean, deviation, low, high = layer.moments(inputs, self.batch_size)
         if self._params_at_fit.loss == "cross_entropy" and (low < 0 or high > 1):
             raise ValueError(

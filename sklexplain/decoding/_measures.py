@@ -290,7 +290,25 @@ def _check_explainer(explainer):
 
 
 def _labels_of_outputs(explainer, y):
-    """Labels that the outputs of a bare module stand for, in order; None for estimators."""
+    """Labels that the outputs of a bare module stand for.
+
+    Parameters
+    ----------
+    explainer : ClaDecExplainer
+        Fitted.
+    y : ndarray of shape (n,)
+        Labels of the training samples.
+
+    Returns
+    -------
+    labels : ndarray or None
+        In the order of the outputs; None for estimators.
+
+    Raises
+    ------
+    ValueError
+        If there are more labels than outputs.
+    """
     if not isinstance(unwrap(explainer.estimator_), nn.Module):
         return None
     labels, n_outputs = np.unique(y), explainer._representation.n_units
@@ -305,7 +323,7 @@ def _labels_of_outputs(explainer, y):
 
 
 def _reconstructions(explainer, classifier):
-    """Yield what reconstructs samples: the explainer, and its reference if there is one."""
+    """Yield functions that reconstruct samples: by the layer, and by the reference if any."""
     learner = unwrap(explainer.estimator_) if classifier is None else classifier
     # Networks take their own dtype only, which reconstructions have; others learned from X's.
     is_network = isinstance(learner, (nn.Module, NeuralNet))
@@ -324,7 +342,24 @@ def _reconstructions(explainer, classifier):
 
 
 def _fresh_classifier(explainer, classifier):
-    """Return a classifier that has learned nothing yet, to be cloned."""
+    """Make a classifier that has learned nothing yet, to be cloned.
+
+    Parameters
+    ----------
+    explainer : ClaDecExplainer
+        Fitted.
+    classifier : classifier or None
+        The user's, which is returned as it is; None: the explained model.
+
+    Returns
+    -------
+    classifier : classifier
+
+    Raises
+    ------
+    ValueError
+        If the explained model cannot learn from reconstructions as a classifier.
+    """
     if classifier is not None:
         return classifier
     estimator = unwrap(explainer.estimator_)

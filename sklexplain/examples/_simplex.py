@@ -390,7 +390,7 @@ class SimplExImportance(BaseExampleImportance):
         )
 
     def _references(self, baseline):
-        """Rows that stand for absence, as they enter the network: (n_baselines, ...)."""
+        """Baseline rows, as they enter the network; raise a ValueError for an unknown name."""
         if callable(baseline) or (isinstance(baseline, str) and baseline != "mean"):
             raise ValueError(f"baseline={baseline!r} is unknown; use 'mean' or an array.")
         return fitted_baseline(

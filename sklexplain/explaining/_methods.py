@@ -176,7 +176,28 @@ def _n_coalitions(params, setup):
 
 
 def _per_axis(name, value, sizes, default_share):
-    """Window or stride along each axis; by default a share of the axis (of the window)."""
+    """Window or stride along each axis of a sample.
+
+    Parameters
+    ----------
+    name : {"window", "stride"}
+        The parameter.
+    value : int, sequence of int or None
+        Its value.
+    sizes : sequence of int
+        Sizes of the axes, or for a stride those of the window.
+    default_share : int
+        None stands for the sizes divided by this.
+
+    Returns
+    -------
+    values : list of int
+
+    Raises
+    ------
+    ValueError
+        If the number of values does not fit the axes, or one is out of range.
+    """
     if value is None:
         return [max(1, size // default_share) for size in sizes]
     values = [value] * len(sizes) if np.ndim(value) == 0 else list(value)

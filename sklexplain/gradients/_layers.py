@@ -1,7 +1,8 @@
 """Per-sample gradients in the parameters of single layers.
 
 A rule takes a layer, its inputs, the gradients of its outputs and the number of samples, and yields
-pairs of a parameter and its per-sample gradients.
+pairs of a parameter and its per-sample gradients. It raises `NoRule` for a call that it does not
+cover.
 """
 
 import torch

@@ -33,7 +33,7 @@ def _precise(curvature, shift):
 
 
 def _decomposed(curvature, shift):
-    """Cholesky root of a matrix plus the shift; overwrites it."""
+    """Cholesky root of a matrix plus the shift, overwriting it; raise if it is not positive."""
     curvature.diagonal().add_(shift)
     root, info = torch.linalg.cholesky_ex(curvature)
     if info:
@@ -45,7 +45,7 @@ def _decomposed(curvature, shift):
 
 
 class DenseSolver:
-    """Inverse of a matrix that is there.
+    """Inverse of a matrix that is given explicitly.
 
     Parameters
     ----------

@@ -168,7 +168,27 @@ def _try_columns(call, points, x, k, reduce, create_graph, index, rows):
 
 
 def _forward(call, points, x, copies, create_graph):
-    """Output and activations of a batch that holds all samples ``copies`` times, copy by copy."""
+    """Run a batch that holds all samples ``copies`` times, copy by copy.
+
+    Parameters
+    ----------
+    call, points, x, create_graph
+        See `unit_gradients`.
+    copies : int
+        How often each sample is in the batch.
+
+    Returns
+    -------
+    z : tensor of shape (copies * b, N)
+        The output.
+    tensors : list of tensor
+        Activations at the points, as the network has them.
+
+    Raises
+    ------
+    ValueError
+        If a layer is not called before the output is computed.
+    """
     seen = {}
 
     def recorder(point):

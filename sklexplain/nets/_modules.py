@@ -411,7 +411,27 @@ def _linear_stack(sizes, activation, last):
 
 
 def _series_shape(module, input_shape, layout):
-    """Return the shape of one series with both axes, the channel axis of length 1 if not there."""
+    """Complete the shape of one series.
+
+    Parameters
+    ----------
+    module : str
+        Name of the autoencoder, for the error message.
+    input_shape : tuple of int
+        Of one sample.
+    layout : str
+        The shape that the autoencoder takes, for the error message.
+
+    Returns
+    -------
+    shape : tuple of int
+        With an axis of channels, of length 1 if `input_shape` has none.
+
+    Raises
+    ------
+    ValueError
+        If samples have more than two axes.
+    """
     if len(input_shape) == 2:
         return tuple(input_shape)
     if len(input_shape) == 1:

@@ -232,7 +232,7 @@ class Prober:
         add_note(error, self._rows.shape)
 
     def _recorded(self, rows):
-        """Record a pass that goes as far as the representation."""
+        """Record a pass as far as the representation; raise if its layer is never called."""
         representation = self._representation
         recording = record(
             representation.run_to_stage, representation.tensor(rows), representation.chain.modules()

@@ -473,7 +473,24 @@ class Representation:
         return run_to(self.chain, stage, x)[0]
 
     def picked(self, output):
-        """Take the one tensor that is the representation, in a dtype that numpy has."""
+        """Take the one tensor that is the representation, in a dtype that numpy has.
+
+        Parameters
+        ----------
+        output : object
+            What the network or the layer returned.
+
+        Returns
+        -------
+        output : torch.Tensor
+
+        Raises
+        ------
+        ValueError
+            If it is not one tensor.
+        TypeError
+            If it holds complex numbers.
+        """
         while self._several and isinstance(output, (tuple, list)) and output:
             output = output[0]
         if not isinstance(output, torch.Tensor) and not self._link:
@@ -598,7 +615,7 @@ def not_finite_text(where):
 
 
 def _as_numbers(X):
-    """X without column names, as numbers."""
+    """X as numbers, without column names; raise a ValueError if it holds anything else."""
     if not hasattr(X, "columns") and X.dtype.kind in "biuf":
         return X
     check_columns_numeric(X)

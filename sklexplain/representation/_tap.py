@@ -215,7 +215,7 @@ class LayerTap:
 
 
 def _named(chain, layer):
-    """Locate a layer by its name."""
+    """Locate a layer by its name; raise an error if there is no such layer."""
     if not isinstance(layer, str):
         raise TypeError(f"layer={layer!r} must be a string or None.")
     name, items = parse_path(layer)
@@ -226,7 +226,7 @@ def _named(chain, layer):
 
 
 def _last_linear(chain, x):
-    """Locate the linear layer that is called last."""
+    """Locate the linear layer that is called last; raise a ValueError if there is none."""
     names = {module: name for name, (module, _) in layer_table(chain).items()}
     called, handles = [], []
     for module in names:

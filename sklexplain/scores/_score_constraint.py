@@ -233,7 +233,7 @@ class ScoreConstraint(Callback):
         return bool(self.lambda_noise or self.lambda_variance)
 
     def _inputs(self, net, batch):
-        """Return the inputs of a mini-batch as one tensor on the net's device."""
+        """Return the inputs as one tensor on the net's device; raise a TypeError if they are not."""
         x = to_tensor(unpack_data(batch)[0], device=net.device)
         if not isinstance(x, torch.Tensor) or not x.is_floating_point():
             kind = f"a tensor of {x.dtype}" if isinstance(x, torch.Tensor) else type(x).__name__
@@ -274,7 +274,7 @@ class ScoreConstraint(Callback):
         return {name: score.item() for name, score in scores.items()}
 
     def _find_point(self, call, module, x):
-        """Find the layer."""
+        """Find the layer to score; raise a ValueError if there is none or it has one position."""
         modules = dict(module.named_modules())
         if self.score_layer is not None:
             if isinstance(self.score_layer, str):
@@ -318,7 +318,7 @@ def _percentiles(X):
 
 
 def _embedding(net, output):
-    """Return a function from inputs to the embedding."""
+    """Return a function from inputs to the embedding; raise a ValueError for unknown layers."""
     module = net.module_
     if output is None:
         encoder = getattr(module, "encoder", None)

@@ -143,7 +143,7 @@ def _check_active(active, n_concepts):
 
 
 def _part_index(parts, n, shape, feature_names):
-    """Number the parts of samples.
+    """Assign numbers to the parts of samples.
 
     Parameters
     ----------

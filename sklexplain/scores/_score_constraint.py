@@ -233,7 +233,7 @@ class ScoreConstraint(Callback):
         return bool(self.lambda_noise or self.lambda_variance)
 
     def _inputs(self, net, batch):
-        """Return the inputs as one tensor on the net's device; raise a TypeError if they are not."""
+        """Return the inputs as one tensor on the net's device; raise a TypeError otherwise."""
         x = to_tensor(unpack_data(batch)[0], device=net.device)
         if not isinstance(x, torch.Tensor) or not x.is_floating_point():
             kind = f"a tensor of {x.dtype}" if isinstance(x, torch.Tensor) else type(x).__name__

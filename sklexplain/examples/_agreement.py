@@ -5,7 +5,7 @@ from scipy import sparse, stats
 
 from ..utils import check_choice, check_numbers, check_positive_int, warn
 
-_BLOCK = 2**22  # matrix entries looked at together
+_BLOCK = 2**22  # matrix entries processed together
 
 
 def similarity_rate(importance, y_query, y_train, *, n_top=10, least=False):
@@ -43,8 +43,8 @@ def similarity_rate(importance, y_query, y_train, *, n_top=10, least=False):
 
     Notes
     -----
-    Where examples tie for the last of the M places, they take the places that are left at their
-    mean rate: what a random order of the tied would give on average.
+    Examples that tie for the last of the M places fill the remaining places at their mean rate,
+    which is what a random order of them would give on average.
 
     References
     ----------

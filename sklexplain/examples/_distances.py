@@ -111,7 +111,7 @@ def nearest(queries, corpus, k, metric, exclude=None):
     corpus : ndarray of shape (n, N) of float64
         Representations.
     k : int
-        How many; there must be as many.
+        How many; at most as many as there are.
     metric : str or callable
         See `distances`.
     exclude : ndarray of shape (b,) of int or None, default=None
@@ -165,7 +165,7 @@ def _compare_all(queries, corpus, k, metric, exclude):
     some = np.flatnonzero(exclude >= 0)
     d[some, exclude[some]] = np.inf
     kth = np.partition(d, k - 1, axis=1)[:, k - 1, None]
-    # Distances that tie are rounded apart by matrix products: candidates are looked at again.
+    # Matrix products round equal distances apart, so candidates are computed again, pair by pair.
     rows, columns = np.nonzero(d <= kth * (1 + 1e-8))
     if metric in _BY_PRODUCT:
         values = pair_distances(queries, corpus, rows, columns, metric)
@@ -181,7 +181,7 @@ def first_of_rows(rows, columns, values, n_rows, k):
     Parameters
     ----------
     rows, columns : ndarray of shape (n_entries,) of int
-        Where the values stand; at least k in every row.
+        Positions of the values; at least k in every row.
     values : ndarray of shape (n_entries,)
         The values.
     n_rows, k : int

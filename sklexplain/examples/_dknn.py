@@ -33,7 +33,7 @@ class DKNNImportance(BaseExampleImportance):
         ``forward``.
     n_neighbors : int or None, default=None
         K. None gives every training example an importance, in a dense matrix; an integer gives a
-        sparse matrix with exactly K entries a row.
+        sparse matrix with exactly K entries per row.
     kernel : {"inverse_distance", "rbf", "cosine"} or callable, default="inverse_distance"
         - ``"inverse_distance"``: :math:`1 / (\delta + \varepsilon)`, where :math:`\varepsilon` is a
           millionth of the corpus's median distance: finite on duplicates;

@@ -74,7 +74,7 @@ def expected_gradients_path(n_rows, n_samples, rng):
 
 
 def smooth_grad_path(n_samples, noise_std, rng):
-    """Gradients at the sample plus noise of the given standard deviation an entry."""
+    """Gradients at the sample plus noise, whose standard deviation is given for each entry."""
     noise = torch.from_numpy(rng.normal(size=(n_samples, *noise_std.shape)) * noise_std)
     one = torch.ones(n_samples, dtype=torch.float64)
     rows = torch.zeros(n_samples, dtype=torch.int64)

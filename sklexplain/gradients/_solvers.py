@@ -16,8 +16,8 @@ from ._per_sample import (
     squared_norms,
 )
 
-_ROUNDING = 0.01  # of a curvature, as a share of what is added to it
-_BLOCK_BYTES = 2**27  # of right-hand sides at once
+_ROUNDING = 0.01  # rounding of a curvature, as a share of what is added to it
+_BLOCK_BYTES = 2**27  # size of the right-hand sides that are solved together
 
 
 def _same_dtype(terms, others):
@@ -28,7 +28,7 @@ def _same_dtype(terms, others):
 
 
 def _precise(curvature, shift):
-    """Tell whether a matrix of inner products, A Aᵀ, was rounded by much less than the shift."""
+    """Whether the rounding of a matrix of inner products, A Aᵀ, is far below the shift."""
     return torch.finfo(curvature.dtype).eps * float(curvature.trace()) <= _ROUNDING * shift
 
 
@@ -216,7 +216,7 @@ class JacobianSolver:
 
 
 class IterativeSolver:
-    """Inverse of a matrix that only products are known of, by conjugate gradients.
+    """Inverse of a matrix of which only products are known, by conjugate gradients.
 
     Parameters
     ----------
@@ -281,7 +281,7 @@ def conjugate_gradients(products, b, tol, max_iter):
     n_iter : torch.Tensor of shape (n,)
         Number of products.
     negative_curvature : torch.Tensor of shape (n,)
-        Whether a direction of negative curvature was met; x is then what was there before.
+        Whether a direction of negative curvature was met; x is then the last iterate before it.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Whether what was passed as ``estimator`` is a model, and fitted; and fitting it if it is not."""
+"""Checks of the parameter ``estimator``: is it a model, is it fitted? Fits it if it is not."""
 
 import numpy as np
 from sklearn.base import clone
@@ -18,7 +18,7 @@ from ._resolve import named_steps, unwrap
 
 
 def check_estimator_type(estimator):
-    """Raise a TypeError if something cannot be explained at all.
+    """Raise a TypeError if an object cannot be explained at all.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def _are_fitted(steps):
 
 
 def fitted_estimator(estimator, X, y=None):
-    """Return what is explained: the estimator itself, or a clone fitted on (X, y).
+    """Return the estimator to explain: the given one, or a clone fitted on (X, y).
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ def fitted_estimator(estimator, X, y=None):
     Raises
     ------
     TypeError
-        If it is no model.
+        If it is not a model.
     NotFittedError
         If it is only partly fitted, see `is_fitted`.
     """
@@ -151,7 +151,7 @@ def fitted_estimator(estimator, X, y=None):
     if is_fitted(estimator) is not False:
         return estimator
     fresh = clone(estimator)
-    # A step with copy=False writes into what it is fitted on.
+    # A step with copy=False writes into the data that it is fitted on.
     X = X.copy() if isinstance(X, np.ndarray) or hasattr(X, "iloc") else X
     if isinstance(fresh.estimator if isinstance(fresh, BaseSearchCV) else fresh, NeuralNet):
         # skorch takes DataFrame columns for keyword arguments and does not cast.
@@ -198,7 +198,7 @@ def check_columns(estimator, n_columns, names):
 
 
 def shared_or_cloned(estimator):
-    """Return what a clone of an explainer is given to explain.
+    """Return the estimator for a clone of an explainer.
 
     Parameters
     ----------
@@ -217,7 +217,7 @@ def shared_or_cloned(estimator):
     try:
         fitted = is_fitted(estimator)
     except NotFittedError:
-        # Partly fitted: share it, so that fit can say so.
+        # Partly fitted: it is shared, so that fit can raise the error.
         return FrozenEstimator(estimator)
     return FrozenEstimator(estimator) if fitted else clone(estimator)
 

@@ -12,8 +12,8 @@ _SERIES = (nn.Conv1d, nn.RNNBase)
 def input_layout(recording, shape):
     """Find a sample's axis of channels.
 
-    Only layers that are applied to the samples themselves tell, in their order or transposed: a
-    linear layer behind a `Flatten` says nothing of axes.
+    Only layers that are applied to the samples themselves count, with their axes in order or
+    transposed: a linear layer behind a `Flatten` shows nothing about axes.
 
     Parameters
     ----------

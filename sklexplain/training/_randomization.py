@@ -1,4 +1,4 @@
-"""Networks with one layer's weights drawn anew."""
+"""Copies of networks in which one layer has new random weights."""
 
 import copy
 import zlib
@@ -50,7 +50,7 @@ def randomized_layers(estimator, layers=None, random_state=None):
     >>> [name for name, _ in randomized_layers(net, random_state=0)]
     ['0', '2']
     """
-    # At once, not when the first copy is asked for.
+    # Errors are raised at once, not when the first copy is asked for.
     names = _checked_layers(_network(estimator), layers)
     return _copies(estimator, names, draw_seed(random_state))
 

@@ -365,8 +365,8 @@ def _fresh_classifier(explainer, classifier):
     estimator = unwrap(explainer.estimator_)
     if explainer._representation.head is not None:
         raise ValueError(
-            "the explained Pipeline encodes columns first, but reconstructions are of what the "
-            "encoders hand on; give a classifier that takes those columns."
+            "the explained Pipeline encodes columns first, but reconstructions are of the "
+            "encoders' output; give a classifier that takes those columns."
         )
     if not isinstance(estimator, nn.Module):
         if not hasattr(estimator, "predict"):

@@ -8,7 +8,7 @@ from ..utils import warn
 from ._methods import PERTURBATION_METHODS
 
 _N_ROWS = 200
-# Rows whose changed entries turn out to have a gradient are tried again, at most so often.
+# Rows whose changed entries turn out to have a gradient are tried again, up to this many times.
 _N_ROUNDS = 3
 _N_TESTS = 64
 _N_NAMED = 5

@@ -275,7 +275,7 @@ class GaussNewtonRows:
                 matrix = (tangents.transpose(1, 2) @ bent).double()
                 slope = (slope.unsqueeze(1) @ tangents.double()).squeeze(1)
         values, vectors = torch.linalg.eigh((matrix + matrix.transpose(1, 2)) / 2)
-        # What is negative is rounding, or a loss that is not convex: left out, as is usual.
+        # Negative values come from rounding or a loss that is not convex; they are left out.
         return vectors * values.clamp(min=0).sqrt().unsqueeze(1), slope
 
     def jacobian(self, x):

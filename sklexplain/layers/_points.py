@@ -182,8 +182,8 @@ def find_points(call, x, modules, *, layers=None, at="output", recordings=None):
         Names, with ``[i]`` for an item of a tuple; in this order. None: every convolution, linear,
         recurrent and attention layer that the output depends on, in call order.
     at : {"output", "input"}, default="output"
-        Look at the layers' output or at what they are called with. A layer that is called several
-        times is looked at in its last call.
+        Whether to look at the layers' outputs or at their inputs. If a layer is called several
+        times, its last call counts.
     recordings : list of Recording or None, default=None
         Of two and of three samples, if they were recorded already; nothing is run then.
 

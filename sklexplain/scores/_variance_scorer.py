@@ -37,7 +37,7 @@ class VarianceScorer(LayerScorer):
         Submodule whose output is scored. None: what ``transform``, else ``predict_proba``, else
         ``predict`` returns; a module's ``forward``.
     at : {"output", "input"}, default="output"
-        Look at what the layers return or at what they are called with.
+        Whether to look at the layers' outputs or at their inputs.
     saliency : {"activation_x_gradient", "gradient", "grad_cam"}, \
             default="activation_x_gradient"
         Per output unit and layer.

@@ -240,11 +240,11 @@ def voronoi_parts(keypoints, shape):
     grid = np.stack(np.indices(shape), axis=-1).reshape(-1, len(shape))  # (positions, axes)
     batch = points.reshape(-1, *points.shape[-2:])
     labels = np.empty((len(batch), len(grid)), dtype=np.int64)
-    for i, points in enumerate(batch):
-        absent = np.isnan(points).any(axis=1)
+    for i, keypoint in enumerate(batch):
+        absent = np.isnan(keypoint).any(axis=1)
         if absent.all():
             raise ValueError(f"keypoints: all those of sample {i} are absent.")
-        distance = np.square(grid[:, None] - np.where(absent[:, None], 0.0, points)).sum(axis=2)
+        distance = np.square(grid[:, None] - np.where(absent[:, None], 0.0, keypoint)).sum(axis=2)
         distance[:, absent] = np.inf
         labels[i] = distance.argmin(axis=1)
     return labels.reshape(*points.shape[:-2], *shape)

@@ -28,15 +28,16 @@ class EmbeddingAttributor(BaseExplainer):
 
     .. math:: A^p(x) = \mathcal U \, \mathcal E_i \, \mathcal C_c \, (\hat A^p)_{i,c}(x).
 
-    One backward pass a unit serves every layer; where both aggregators are means, one serves all
-    units. At a layer of few activations before many units (a decoder's code), a pass an activation
-    does; where all that follows the layer is affine, one pass serves as many units as samples.
+    It takes one backward pass for each unit or, where both aggregators are means, one for all
+    units. If the layer has far fewer activations than there are units (a decoder's code), it takes
+    about two passes for each activation; if all that follows the layer is affine, one pass gives as
+    many units as there are samples.
 
     Parameters
     ----------
     estimator : nn.Module, skorch net, scikit-learn estimator or Pipeline
-        What is explained; it needs a torch form. A module or a fitted estimator is explained as it
-        is and never changed; of an unfitted estimator a clone is fitted in ``fit``.
+        The model to explain; it needs a torch form. A module or a fitted estimator is explained as
+        it is and never changed; of an unfitted estimator a clone is fitted in ``fit``.
     layer : str or None, default=None
         Submodule that is looked at, as in ``named_modules()``; ``"rnn[1][0]"`` picks from a tuple.
         None: the last convolutional, linear, recurrent or attention layer with positions beside
@@ -227,7 +228,7 @@ class EmbeddingAttributor(BaseExplainer):
         maps : ndarray of shape (n_samples, *spatial)
             Of the network's dtype. With "none" for an aggregator, the axis of units, then that of
             channels, comes before the positions. With ``set_output``, a DataFrame with one column
-            an entry.
+            for each number.
 
         Raises
         ------
@@ -324,7 +325,24 @@ def chosen_units(n_units, n_all, seed):
 
 
 def checked_weights(weights, n_units):
-    """Weights of the units as a tensor."""
+    """Weights of the units as a tensor.
+
+    Parameters
+    ----------
+    weights : array-like of shape (n_units,) or None
+        The parameter ``unit_weights``.
+    n_units : int
+        Number of all units of the embedding.
+
+    Returns
+    -------
+    weights : torch.Tensor of float64 of shape (n_units,) or None
+
+    Raises
+    ------
+    ValueError
+        If there is not one finite number for each unit.
+    """
     if weights is None:
         return None
     weights = np.asarray(weights, dtype=np.float64)
@@ -338,15 +356,16 @@ def checked_weights(weights, n_units):
 
 def last_layer(representation, inputs, at):
     """Find the last layer with positions beside channels, else the last before the output."""
-    found = representation.points(inputs, None, at)
-    at_input = found if at == "input" else None
-    for points in (found, at_input or representation.points(inputs, None, "input")):
+    all_points = representation.points(inputs, None, at)
+    at_input = all_points if at == "input" else None
+    for points in (all_points, at_input or representation.points(inputs, None, "input")):
         for i in reversed(range(len(points))):
             point = points[i]
             if point.has_channels and np.prod(point.spatial_shape) > 1 and not point.is_output:
                 return points.only(i)
     # The last layer makes the output, if only an activation function follows it.
-    n_before = len(found) - any(p.is_output or p.shape == (1, found.n_units) for p in found[-1:])
+    makes_output = (p.is_output or p.shape == (1, all_points.n_units) for p in all_points[-1:])
+    n_before = len(all_points) - any(makes_output)
     if n_before:
-        return found.only(n_before - 1)
+        return all_points.only(n_before - 1)
     return representation.points(inputs, [""], "input")

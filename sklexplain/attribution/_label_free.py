@@ -33,8 +33,8 @@ class LabelFreeAttributor(BaseExplainer):
     .. math:: b(f, x) = a(g_x, x), \quad g_x(\tilde x) = \langle f(x), f(\tilde x) \rangle
               = \sum_j f_j(x)\, a(f_j, x),
 
-    with f(x) held constant: one scalar function a sample, at the cost of the supervised method,
-    whatever N is. The complete methods (integrated gradients, DeepLIFT, Shapley sampling,
+    with f(x) held constant: a single scalar function for each sample, at the cost of the supervised
+    method, whatever N is. The complete methods (integrated gradients, DeepLIFT, Shapley sampling,
     KernelSHAP; gradient SHAP in expectation) share :math:`\|f(x)\|^2 - \langle f(x), f(\bar x)
     \rangle` out among the features (Proposition 2.3), and a rotation of the latent space changes
     nothing.
@@ -58,10 +58,10 @@ class LabelFreeAttributor(BaseExplainer):
     method_params : dict or None, default=None
         ``n_steps`` (50; integrated_gradients); ``n_samples`` (50 for gradient_shap, 25 for
         smooth_grad, 25 orders for shapley_sampling, 2 n_features + 2048 coalitions for kernel_shap
-        and lime, fewer where that is all there are); ``noise_level`` (0.1; smooth_grad, in ranges
-        of the fitted data, a column's own for tables); ``window`` and ``stride`` (occlusion, an
-        integer or one a sample axis; by default a tenth of each axis, and half of that);
-        ``alpha``, ``kernel_width`` (1.0, 0.25; lime).
+        and lime, or all coalitions if there are fewer); ``noise_level`` (0.1; smooth_grad, in units
+        of the fitted data's range, which is each column's own for tables); ``window`` and
+        ``stride`` (occlusion, an integer or one for each axis of a sample; by default a tenth of
+        each axis, and half of that); ``alpha``, ``kernel_width`` (1.0, 0.25; lime).
     baseline : {"mean", "zeros", "background"}, array-like or callable, default="mean"
         What "absent" means: the fitted data's mean; zeros; a fixed random sample of 100 fitted
         rows, averaged over; an array of a sample's shape or of several samples (averaged over); or
@@ -231,7 +231,7 @@ class LabelFreeAttributor(BaseExplainer):
         Returns
         -------
         attributions : ndarray of X's shape, or (n_samples, n_groups)
-            Of the network's dtype. With ``set_output``, a DataFrame with one column an entry.
+            Of the network's dtype. With ``set_output``, a DataFrame with a column for each number.
 
         Raises
         ------
@@ -248,7 +248,7 @@ class LabelFreeAttributor(BaseExplainer):
         return self._explain(inputs, None)[:, 0]
 
     def unit_attributions(self, X, units=None):
-        """Explain single latent units: a(f_j, x), one map a unit (section 4.3 of the paper).
+        """Explain single latent units: a(f_j, x), one map for each (section 4.3 of the paper).
 
         Parameters
         ----------

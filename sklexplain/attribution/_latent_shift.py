@@ -51,7 +51,7 @@ def latent_shift_curve(
     groups : array-like of int or None, default=None
         Feature that each entry of one sample belongs to, 0 to n_features - 1; the entries of a
         feature are masked together, and ``attributions`` has shape (n, ...) with n_features
-        entries a sample.
+        entries per sample.
     n_random : int, default=10
         Number of random orders, each common to all samples.
     random_state : int, RandomState instance or None, default=None

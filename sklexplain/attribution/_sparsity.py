@@ -1,4 +1,4 @@
-"""How much of a map is in few places."""
+"""How sparse maps are."""
 
 import numpy as np
 

@@ -26,13 +26,13 @@ _AVERAGES = {
 }
 _SUMS = {torch.add, torch.Tensor.add, torch.Tensor.__add__, torch.Tensor.__radd__}
 _SUMS_IN_PLACE = {torch.Tensor.add_, torch.Tensor.__iadd__}
-# One entry makes one entry, whose probability it gets.
+# Each output entry depends on one input entry, which receives all of its probability.
 _ONE_TO_ONE = {
     *(F.batch_norm, torch.sub, torch.Tensor.sub, torch.Tensor.__sub__, torch.Tensor.__rsub__),
     *(torch.mul, torch.Tensor.mul, torch.Tensor.__mul__, torch.Tensor.__rmul__, torch.div),
     *(torch.Tensor.div, torch.Tensor.__truediv__),
 }
-# Derivatives of these would share nothing; silence would be wrong maps.
+# Their derivatives do not follow the rule, so accepting them would give wrong maps.
 _FORBIDDEN = (
     ELEMENTWISE
     | set(MIXING)
@@ -45,7 +45,7 @@ _REFUSED = _FORBIDDEN | _ONE_TO_ONE | _SUMS_IN_PLACE  # what is left of them by 
 
 
 class _Share(torch.autograd.Function):
-    """Any operation; on the way back a rule decides how its inputs share the probability."""
+    """An operation whose backward pass shares the probability among its inputs by a rule."""
 
     @staticmethod
     def forward(ctx, function, rule, *tensors):
@@ -92,7 +92,7 @@ def _by_weights(call, weight):
 
 
 def _by_size(function):
-    """Share by positive entries: of averages and sums."""
+    """Share by the positive entries themselves; for averages and sums."""
 
     def rule(probability, *tensors):
         with torch.enable_grad():

@@ -1,4 +1,4 @@
-"""What fitting an explanation by concepts needs: checks of parameters, scales, warnings."""
+"""Helpers of fitting an explanation by concepts: checks of parameters, scales, warnings."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -27,8 +27,10 @@ def check_concept_params(explainer):
 
     Raises
     ------
-    TypeError, ValueError
-        Naming the parameter and what it must be.
+    TypeError
+        If a parameter is of the wrong type.
+    ValueError
+        If a parameter is out of range or is not one of its choices.
     """
     for name in ("n_concepts", "max_epochs", "patience"):
         check_positive_int(name, getattr(explainer, name))
@@ -74,7 +76,7 @@ def spread(targets):
 
 @dataclass(frozen=True)
 class DataSummary:
-    """What maps of concepts need of the data, so that the data themselves need not be kept.
+    """Summary of the data for maps of concepts, so that the data themselves need not be kept.
 
     Attributes
     ----------
@@ -124,13 +126,13 @@ def train_concepts(params, z, targets, split, *, seed, device, owner):
     z : ndarray of shape (n, *shape)
         Activations.
     targets : ndarray of shape (n, n_targets)
-        What is told from the concepts.
+        Values that are predicted from the concepts.
     split : tuple of (ndarray of int, ndarray of int or None)
         Rows to fit on, and to watch.
     seed : int
-        Of the initial weights and the mini-batches.
+        Determines the initial weights and the mini-batches.
     device : torch.device
-        Where.
+        Where to train.
     owner : str
         The explainer's name, for messages.
 

@@ -8,7 +8,7 @@ from ..utils import check_numbers, check_positive_int
 
 
 def faithfulness(y_true, y_approx):
-    r"""How well an approximation tells a network's output.
+    r"""How well an approximation predicts a network's output.
 
     .. math:: F_{reg} = \frac 1 M \sum_m |\bar y_m - \hat y_m|
 
@@ -115,9 +115,9 @@ def locality(attributions, parts, *, active=None, feature_names=None, average=Tr
     used = _check_active(active, n_concepts)
     index, n_parts = _part_index(parts, n, shape, feature_names)
     mass = np.zeros((n, n_concepts, n_parts))
-    for i, own in enumerate(np.broadcast_to(index, (n, index.shape[-1]))):
-        inside = own >= 0
-        one_hot = np.eye(n_parts)[own[inside]]  # (entries, n_parts)
+    for i, row in enumerate(np.broadcast_to(index, (n, index.shape[-1]))):
+        inside = row >= 0
+        one_hot = np.eye(n_parts)[row[inside]]  # (entries, n_parts)
         mass[i] = maps[i].reshape(n_concepts, -1)[:, inside] @ one_hot
     totals = mass.sum(axis=2, keepdims=True)
     seen = totals[..., 0] > 0  # a sample without any attribution has no distribution
@@ -132,7 +132,7 @@ def locality(attributions, parts, *, active=None, feature_names=None, average=Tr
 
 
 def _check_active(active, n_concepts):
-    """Return which concepts are used, an array of bool."""
+    """Return which concepts are used; raise a ValueError unless it is a bool for each."""
     used = np.ones(n_concepts, dtype=bool) if active is None else np.asarray(active)
     if used.dtype != bool or used.shape != (n_concepts,):
         raise ValueError(
@@ -143,7 +143,31 @@ def _check_active(active, n_concepts):
 
 
 def _part_index(parts, n, shape, feature_names):
-    """Return the number of every entry's part, (1 or n, entries), and how many there are."""
+    """Assign numbers to the parts of samples.
+
+    Parameters
+    ----------
+    parts : array-like or dict
+        See `locality`.
+    n : int
+        Number of samples.
+    shape : tuple of int
+        Of one sample.
+    feature_names : array-like of str or None
+        Column names.
+
+    Returns
+    -------
+    index : ndarray of int of shape (1 or n, n_entries)
+        Part of every entry, -1 for none.
+    n_parts : int
+        Number of parts.
+
+    Raises
+    ------
+    ValueError
+        If labels do not fit the samples.
+    """
     if not isinstance(parts, dict):
         labels = np.asarray(parts)
         if labels.ndim == len(shape) + 1:
@@ -156,7 +180,7 @@ def _part_index(parts, n, shape, feature_names):
                     f"parts of shape {labels.shape} fit neither one sample, of shape {shape}, nor "
                     f"all {n}; add an axis for channels, as in parts[:, None]."
                 ) from None
-            return _numbered(labels.reshape(n, -1))
+            return _renumbered(labels.reshape(n, -1))
         if labels.dtype.kind in "iu" and (labels < 0).any():
             try:
                 labels = np.broadcast_to(labels, shape)
@@ -164,7 +188,7 @@ def _part_index(parts, n, shape, feature_names):
                 raise ValueError(
                     f"parts of shape {labels.shape} do not fit a sample, of shape {shape}."
                 ) from None
-            return _numbered(labels.reshape(1, -1))
+            return _renumbered(labels.reshape(1, -1))
     try:
         index, names = resolve_groups(parts, shape, feature_names)
     except ValueError as error:
@@ -172,12 +196,12 @@ def _part_index(parts, n, shape, feature_names):
     return index.reshape(1, -1), len(names)
 
 
-def _numbered(labels):
-    """Renumber the labels that there are, from 0 on; negative ones become -1."""
-    found = np.unique(labels[labels >= 0])
-    if len(found) == 0:
+def _renumbered(labels):
+    """Renumber the labels that occur from 0 on, negative ones as -1; raise if all are negative."""
+    occurring = np.unique(labels[labels >= 0])
+    if len(occurring) == 0:
         raise ValueError("parts: every label is negative, so there is no part.")
-    return np.where(labels < 0, -1, np.searchsorted(found, labels)), len(found)
+    return np.where(labels < 0, -1, np.searchsorted(occurring, labels)), len(occurring)
 
 
 def voronoi_parts(keypoints, shape):
@@ -186,7 +210,7 @@ def voronoi_parts(keypoints, shape):
     Parameters
     ----------
     keypoints : array-like of shape (n_keypoints, n_axes) or (n, n_keypoints, n_axes)
-        Positions in pixels, an axis each: (row, column) for images. Keypoints with NaN are absent.
+        Positions in pixels, one column per axis: (row, column) for images. NaN: no such keypoint.
     shape : tuple of int
         Size of every axis: (height, width) for images.
 
@@ -216,11 +240,11 @@ def voronoi_parts(keypoints, shape):
     grid = np.stack(np.indices(shape), axis=-1).reshape(-1, len(shape))  # (positions, axes)
     batch = points.reshape(-1, *points.shape[-2:])
     labels = np.empty((len(batch), len(grid)), dtype=np.int64)
-    for i, own in enumerate(batch):
-        absent = np.isnan(own).any(axis=1)
+    for i, keypoint in enumerate(batch):
+        absent = np.isnan(keypoint).any(axis=1)
         if absent.all():
             raise ValueError(f"keypoints: all those of sample {i} are absent.")
-        distance = np.square(grid[:, None] - np.where(absent[:, None], 0.0, own)).sum(axis=2)
+        distance = np.square(grid[:, None] - np.where(absent[:, None], 0.0, keypoint)).sum(axis=2)
         distance[:, absent] = np.inf
         labels[i] = distance.argmin(axis=1)
     return labels.reshape(*points.shape[:-2], *shape)

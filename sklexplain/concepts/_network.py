@@ -23,9 +23,9 @@ class ConceptModule(nn.Module):
     hidden_layer_sizes : sequence of int
         Widths between activations and concepts; the decoder has them in reverse.
     z_scale : float
-        What activations are divided by.
+        The number by which activations are divided.
     y_mean, y_scale : array-like of shape (n_targets,)
-        What is subtracted from predictions, and what they are divided by.
+        The mean and the standard deviation by which targets are standardised.
     """
 
     def __init__(self, shape, n_concepts, hidden_layer_sizes, z_scale, y_mean, y_scale):
@@ -56,13 +56,13 @@ class ConceptModule(nn.Module):
         return (self.decoder(concepts) * self.z_scale).unflatten(1, self.shape)
 
     def standardised(self, targets):
-        """Targets (n, n_targets) as the head tells them: an ndarray of float32."""
+        """Standardised targets (n, n_targets), for the head: an ndarray of float32."""
         mean, scale = (b.cpu().numpy() for b in (self.y_mean, self.y_scale))
         return ((targets - mean) / scale).astype(np.float32)
 
     @torch.no_grad()
     def orient(self):
-        """Choose the signs of concepts, which nothing else does: a larger value adds.
+        """Choose the signs of concepts, which are arbitrary, so that a larger value adds.
 
         Of several targets, the one that a concept moves most counts. Predictions and
         reconstructions stay what they are, bit for bit.

@@ -16,7 +16,7 @@ def unit_relevance(representation, tap, target, scale, inputs, batch_size):
     target : callable
         From the network's output to the targets.
     scale : tensor of shape (n_targets,)
-        What targets are divided by, so that they can be added.
+        The numbers by which targets are divided, so that they can be added.
     inputs : ndarray of shape (n, ...)
         Samples.
     batch_size : int

@@ -1,4 +1,4 @@
-"""Sparse reconstruction autoencoder: a few concepts that a network's output is made of."""
+"""Sparse reconstruction autoencoder: a few concepts that explain a network's output."""
 
 import numpy as np
 import torch
@@ -20,16 +20,16 @@ _ACTIVE = 0.01
 
 
 class SRAEExplainer(BaseExplainer):
-    r"""A few concepts from which a network's output can be told.
+    r"""A few concepts from which a network's output can be predicted.
 
     A small network on the activations Z of one layer of a frozen network: an encoder E to a few
-    concepts, a linear head v that tells the network's output :math:`\hat y` from them, and a
+    concepts, a linear head v that predicts the network's output :math:`\hat y` from them, and a
     decoder D back to the activations (Qi & Li, equation 1):
 
     .. math:: \min \frac 1 M \sum_m (v^\top E(Z_m) - \hat y_m)^2 + \frac \beta {S_z} \sum_k
         \log\Big(1 + \frac q M \sum_m (D(E(Z_m))_k - Z_{mk})^2\Big) + \eta \, P,
 
-    with M samples in a mini-batch and :math:`S_z` units. The log lets go of units that do not
+    with M samples in a mini-batch and :math:`S_z` units. The log gives up units that do not
     matter, and without the second term :math:`\hat y` itself would be a concept. P, the pull-away
     term, is the mean squared cosine between concepts (columns of E times v).
 
@@ -57,7 +57,7 @@ class SRAEExplainer(BaseExplainer):
         concepts themselves are linear, so none can die.
     beta : float, default=10.0
         Weight of the reconstruction; 0 leaves a plain network ("NN" in the paper). On digits, 1
-        told the (standardised) output better, R² .99 instead of .97, and rebuilt units as well.
+        predicted the (standardised) output better (R² .99, not .97) and rebuilt units as well.
     q : float, default=100.0
         How soon a unit is given up; see `penalty`.
     penalty : {"log", "l1", "epsilon_l1", "kl", "none"}, default="log"
@@ -106,14 +106,14 @@ class SRAEExplainer(BaseExplainer):
         v: what a concept's value adds to the prediction, in the target's units. Signs of concepts
         are chosen so that it is positive (of several targets, the largest of standardised ones).
     intercept_ : float or ndarray of shape (n_targets,)
-        What is added to that.
+        The constant that is added to that.
     active_concepts_ : ndarray of bool of shape (n_concepts,)
         Concepts that move the prediction by at least 1 % of its standard deviation over the
         training samples.
     n_active_concepts_ : int
         How many there are.
     relevance_ : ndarray of shape layer_shape_
-        What share every unit of the layer has in the target: mean :math:`|Z_k \partial \hat y /
+        Share of every unit of the layer in the target: mean :math:`|Z_k \partial \hat y /
         \partial Z_k|` over the training samples, divided by the sum.
     net_ : skorch.NeuralNet
         The trained net; ``net_.module_`` has ``encode``, ``predict`` and ``decode``.
@@ -126,7 +126,7 @@ class SRAEExplainer(BaseExplainer):
 
     See Also
     --------
-    sklexplain.metrics.faithfulness : How well the concepts tell the output.
+    sklexplain.metrics.faithfulness : How well the concepts predict the output.
     sklexplain.metrics.locality : Whether a concept looks at few parts of the input.
     sklexplain.plotting.ConceptDisplay : The concepts of one sample.
 
@@ -356,7 +356,7 @@ class SRAEExplainer(BaseExplainer):
     def concept_attributions(
         self, X, method="integrated_gradients", *, method_params=None, baseline="mean"
     ):
-        """Where in a sample its concepts come from: one map a concept.
+        """Where in a sample its concepts come from: one map for each.
 
         Parameters
         ----------
@@ -382,7 +382,7 @@ class SRAEExplainer(BaseExplainer):
         """
         return concept_maps(self, X, method, method_params, baseline)
 
-    # -- judging -------------------------------------------------------------------------------
+    # -- scores --------------------------------------------------------------------------------
 
     def score(self, X, y=None):
         r"""Faithfulness and relevant reconstruction together.

@@ -1,4 +1,4 @@
-"""What of a network's output is approximated by concepts."""
+"""The part of a network's output that concepts approximate."""
 
 import numbers
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Real data that ships with the package, and generators whose ground truth is known."""
+"""Real data that comes with the package, and generators of data with known ground truth."""
 
 from ._ecg5000 import load_ecg5000
 from ._generators import make_motif_series, make_relevant_columns

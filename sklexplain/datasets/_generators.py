@@ -1,4 +1,4 @@
-"""Generated data of which it is known where the structure is."""
+"""Generated data whose relevant parts are known."""
 
 from numbers import Integral, Real
 

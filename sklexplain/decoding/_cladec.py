@@ -43,18 +43,18 @@ class ClaDecExplainer(BaseExplainer):
         before it); the output of an estimator without torch form.
     decoder : None, "linear", nn.Module or callable, default=None
         None: built from the shapes of activations and samples, with transposed convolutions for
-        series and images and two hidden layers for tables; what enters is divided by the
-        activations' root mean square, and what leaves is put into the data's units by their mean
-        and standard deviation (a column's, or a channel's). ``"linear"``: one linear layer. A
-        module is copied and trained from the weights it has; a class, or any callable, is given
-        both shapes if it takes two arguments. Series of one channel, (n, time), are told from
-        tables by the model's layers.
+        series and images and two hidden layers for tables. Its input is divided by the root mean
+        square of the activations, and its output is scaled to the data's mean and standard
+        deviation (of each column or channel). ``"linear"``: one linear layer. A module is copied
+        and trained from its present weights; a class, or any callable, is called with both shapes
+        if it takes two arguments. The model's layers decide whether samples of shape (n, time) are
+        series of one channel or rows of a table.
     alpha : float, default=1.0
         Weight of the reconstruction loss, between 0 and 1. With 1 neither targets nor the model
         are used in training, with 0 samples are not. (The paper's Table III has the weight of the
         classification loss, 1 - alpha, in its first column.)
     class_target : {"model", "y"}, default="model"
-        What the model should say of a reconstruction: what it says of the sample (its own
+        What the model should predict for a reconstruction: the same as for the sample (its own
         probabilities or predictions), or the y given to ``fit``.
     fidelity : {"output", "activation"}, default="output"
         With ``"activation"``, the second term is :math:`\|L(\hat X) - L(X)\|^2`.
@@ -97,7 +97,7 @@ class ClaDecExplainer(BaseExplainer):
     random_state : int, RandomState instance or None, default=None
         Determines initial weights, validation samples and the order of samples.
     verbose : int, default=0
-        1 prints a line an epoch.
+        1 prints a line for every epoch.
 
     Attributes
     ----------
@@ -237,7 +237,7 @@ class ClaDecExplainer(BaseExplainer):
                 setattr(self, f"{prefix}{fact}_", getattr(self._trained.get(name), fact, None))
 
     def _checked_moments(self, layer, inputs):
-        """Mean and deviation of the data in the network's units; what cross-entropy needs."""
+        """Mean and deviation in the network's units; raise if X does not suit cross-entropy."""
         mean, deviation, low, high = layer.moments(inputs, self.batch_size)
         if self._params_at_fit.loss == "cross_entropy" and (low < 0 or high > 1):
             raise ValueError(
@@ -259,7 +259,7 @@ class ClaDecExplainer(BaseExplainer):
             owner=type(self).__name__,
         )
 
-    # -- what is fitted ------------------------------------------------------------------------
+    # -- fitted modules ------------------------------------------------------------------------
 
     @property
     def _layer(self):
@@ -311,9 +311,8 @@ class ClaDecExplainer(BaseExplainer):
         Returns
         -------
         reconstructions : ndarray of X's shape
-            In raw units. What a Pipeline's imputers and encoders hand on is reconstructed as it
-            is: (n_samples, n_columns) of theirs. With ``set_output``, a DataFrame with a column an
-            entry.
+            In raw units. Behind a Pipeline's imputers and encoders, their output is reconstructed:
+            (n_samples, n_columns). With ``set_output``, a DataFrame with a column for each number.
         """
         return self._layer.in_raw_units(self._reconstructions(inputs))
 
@@ -358,7 +357,7 @@ class ClaDecExplainer(BaseExplainer):
             return self._layer.in_raw_units(reconstructions)
 
     def explain(self, X):
-        """Return samples, what the reference and the layer make of them, and the difference.
+        """Return samples, their reconstructions by the reference and the layer, and the difference.
 
         Parameters
         ----------
@@ -419,7 +418,7 @@ class ClaDecExplainer(BaseExplainer):
             reconstructions = (self._reconstructions(inputs, noise=draw) for draw in noise)
             return np.stack([self._layer.in_raw_units(r) for r in reconstructions], axis=1)
 
-    # -- judging -------------------------------------------------------------------------------
+    # -- scores --------------------------------------------------------------------------------
 
     @property
     def task_(self):
@@ -565,11 +564,11 @@ class ClaDecExplainer(BaseExplainer):
             return self._sample.names()
         names = _check_feature_names_in(self, input_features)
         head = self._representation.head
-        return names if head is None else _numbered(names[head.columns])
+        return names if head is None else _distinct(names[head.columns])
 
 
-def _numbered(names):
-    """Give names that occur more than once a number: a_0, a_1, b."""
+def _distinct(names):
+    """Append numbers to names that occur more than once: a_0, a_1, b."""
     counts, seen, numbered = Counter(names), Counter(), []
     for name in names:
         numbered.append(name if counts[name] == 1 else f"{name}_{seen[name]}")

@@ -22,7 +22,7 @@ class OutputComparison:
     Attributes
     ----------
     link : str or None
-        What makes probabilities of a classifier's scores; None for regression.
+        The function that turns a classifier's scores into probabilities; None for regression.
     classes : ndarray or None
         The classifier's classes, if it has any.
     """
@@ -31,7 +31,7 @@ class OutputComparison:
     classes: np.ndarray | None = None
 
     def target_of_outputs(self, scores):
-        """Probabilities, or predictions, that the model's own output stands for."""
+        """Probabilities or predictions from the model's own output, as a target."""
         return scores if self.link is None else log_probabilities(scores, self.link).exp()
 
     def target_of_labels(self, y, n_outputs):
@@ -116,8 +116,8 @@ def find_comparison(representation, rows, task):
         return OutputComparison(None)
     probabilities = None
     if not isinstance(estimator, nn.Module) and hasattr(estimator, "predict_proba"):
-        own = Representation(estimator, rows.shape[1], inputs=rows, device=representation.device)
-        probabilities = torch.from_numpy(own.activations(rows, len(rows)))
+        whole = Representation(estimator, rows.shape[1], inputs=rows, device=representation.device)
+        probabilities = torch.from_numpy(whole.activations(rows, len(rows)))
     scores = torch.from_numpy(representation.activations(rows, len(rows)))
     link = find_link(scores, probabilities)
     if link is None:

@@ -20,7 +20,7 @@ _TRANSPOSED = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d}
 
 
 class Decoding(nn.Module):
-    """A decoder with what comes before it: an encoder, a latent layer, or neither.
+    """A decoder, with an encoder or a latent layer in front of it if there is one.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ class Latent(nn.Module):
 
 
 class UnitActivations(nn.Module):
-    """What a decoder begins with: activations divided by one number.
+    """The first step of a decoder: activations divided by one number.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ class UnitActivations(nn.Module):
 
 
 class DataUnits(nn.Module):
-    """What a decoder ends with: from deviations to the data's units.
+    """The last step of a decoder: from deviations to the data's units.
 
     The first reconstruction is the mean then, however far from 0 the data are, and steps of
     training do not depend on their units; the loss is the same.
@@ -159,7 +159,7 @@ class _MoveAxis(nn.Module):
 
 @dataclass(frozen=True)
 class DecoderPlan:
-    """How a decoder is built: what is saved in its place, beside its weights.
+    """How a decoder is built; saved in its place, together with its weights.
 
     Attributes
     ----------
@@ -255,7 +255,7 @@ def _has_positions(x_shape, kind, channel_axis):
 
 
 def _arguments(decoder, *shapes):
-    """Return the shapes if the user's class or function takes them, else nothing."""
+    """Return the shapes if the user's class or function takes them, else no arguments."""
     parameters = inspect.signature(decoder).parameters.values()
     n_taken = sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
     return shapes if n_taken >= 2 or any(p.kind is p.VAR_POSITIONAL for p in parameters) else ()
@@ -311,8 +311,21 @@ def _convolutional(z_shape, x_shape, channel_axis):
     """Transposed convolutions, 5 wide with stride 2, for series and images.
 
     Activations that have positions, as samples have, keep them, behind a convolution 3 wide; others
-    go through a linear layer first. Every transposed convolution doubles the positions, to just as
-    many as there are.
+    go through a linear layer first. Every transposed convolution doubles the number of positions,
+    or gives one fewer, so that the last one gives exactly as many as a sample has.
+
+    Parameters
+    ----------
+    z_shape : tuple of int
+        Of the activations of one sample.
+    x_shape : tuple of int
+        Of one sample.
+    channel_axis : int or None
+        The axis of ``x_shape`` that holds the channels.
+
+    Returns
+    -------
+    decoder : nn.Sequential
     """
     sizes = [size for i, size in enumerate(x_shape) if i != channel_axis]
     n_channels = 1 if channel_axis is None else x_shape[channel_axis]
@@ -349,7 +362,7 @@ def _convolutional(z_shape, x_shape, channel_axis):
 
 
 def _add_convolutions(decoder, n_in, n_channels, levels):
-    """Append what leads from the coarsest level to the finest."""
+    """Append the transposed convolutions from the coarsest level to the finest."""
     n_dims = len(levels[0])
     if len(levels) == 1:
         decoder.append(_CONV[n_dims](n_in, _WIDTH, 5, padding=2))

@@ -20,7 +20,7 @@ class FreshEncoder(nn.Module):
     layer : nn.Module
         The layer in it.
     record : LayerRecord
-        Says which call of the layer, and what of it, is looked at.
+        Says which call of the layer is looked at, and which part of its output.
     """
 
     def __init__(self, chain, layer, record):
@@ -98,7 +98,7 @@ def draw_encoder(encoder, x):
     Parameters
     ----------
     encoder : FreshEncoder
-        Its weights require a gradient afterwards, as far as they matter.
+        Those of its weights that matter require a gradient afterwards.
     x : torch.Tensor of shape (b, ...)
         A few samples, to see which weights matter.
 
@@ -151,7 +151,7 @@ def _with_trainable_maps(chain):
 
 
 def _drop_foreign_hooks(chain):
-    """Remove hooks that are the user's: they would see what another network computes."""
+    """Remove the user's hooks, which would see what another network computes."""
     for module in chain.modules():
         for hooks in (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks):
             for key, hook in list(hooks.items()):

@@ -24,7 +24,7 @@ from ._comparison import TASKS
 from ._decoders import DecoderPlan
 from ._losses import RECONSTRUCTION_LOSSES, squared_error
 
-# What net_params may not have beside what no array net's may, and where it is set instead.
+# More names that net_params may not have here, and what to set instead.
 _RESERVED = {"module": "decoder", "criterion": "loss"}
 
 
@@ -38,8 +38,10 @@ def check_decoding_params(explainer):
 
     Raises
     ------
-    TypeError, ValueError
-        Naming the parameter and what it must be.
+    TypeError
+        If a parameter is of the wrong type.
+    ValueError
+        If a parameter is out of range or is not one of its choices.
     """
     if not isinstance(explainer.alpha, Real) or not 0 <= explainer.alpha <= 1:
         raise ValueError(f"alpha={explainer.alpha!r} must be a number between 0 and 1.")
@@ -81,7 +83,7 @@ def check_network(representation, alpha):
     Raises
     ------
     TypeError
-        Saying which of both.
+        Saying which of the two.
     """
     if representation.takes_integers:
         raise TypeError(
@@ -201,28 +203,28 @@ class TrainedDecoding:
 
 
 def train(module, plan, objective, arrays, params, *, seed, y, owner, name):
-    """Train a module, and see whether that went well.
+    """Train a module, and check that it converged.
 
     Parameters
     ----------
     module : Decoding
-        What is trained; in eval mode afterwards.
+        The module to train; in eval mode afterwards.
     plan : DecoderPlan
         How it was built.
     objective : Objective
         The loss.
     arrays : dict of str to ndarray
-        "x", "z" and "target", as far as they are there; those not needed are never read.
+        "x", "z" and "target", if they exist; those not needed are never read.
     params : object
         The explainer's parameters.
     seed : int
-        Of the validation split, the order of samples, and whatever is drawn in training.
+        Seed of the validation split, the order of samples, and all draws in training.
     y : array-like or None
         Labels, for splitters that look at them.
     owner : str
         The explainer's name, for messages.
     name : str
-        What is trained, for messages.
+        The name of what is trained, for messages.
 
     Returns
     -------

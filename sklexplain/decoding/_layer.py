@@ -14,8 +14,8 @@ from ._units import InputUnits
 class Layer:
     """The layer that is decoded, and the units of samples, of one fit.
 
-    It is made of what a fitted explainer keeps, and of the network that runs now: it is cheap to
-    make and is not kept itself.
+    It is made from the fitted state of an explainer and the network that is running: it is cheap
+    to make, and not kept.
 
     Parameters
     ----------
@@ -64,11 +64,12 @@ class Layer:
             units = InputUnits.of(representation, inputs)
             if layer is None and isinstance(_last_step(representation.chain), BlackBox):
                 return cls(representation, None, units)
-            found = cls(representation, LayerTap.find(representation, layer, inputs).record, units)
-            if layer is not None or not found._gives_samples(inputs[:8]):
-                return found
+            record = LayerTap.find(representation, layer, inputs).record
+            candidate = cls(representation, record, units)
+            if layer is not None or not candidate._gives_samples(inputs[:8]):
+                return candidate
         # Nothing has been encoded before the last linear layer.
-        tap = LayerTap.find(representation, found.name, inputs)
+        tap = LayerTap.find(representation, candidate.name, inputs)
         return cls(representation, tap.record, units)
 
     def _gives_samples(self, inputs):
@@ -110,7 +111,7 @@ class Layer:
         output : bool, default=False
             Whether to run on to the output.
         encoder : FreshEncoder or None, default=None
-            What makes activations instead of the network.
+            A function that computes activations instead of the network.
 
         Returns
         -------
@@ -120,7 +121,7 @@ class Layer:
         Raises
         ------
         ValueError
-            If they are not finite, which would be no fault of the decoder's.
+            If they are not finite: the decoder would be blamed for it later.
         """
         encode = self.of if encoder is None else encoder
 

@@ -1,4 +1,4 @@
-"""The terms of the decoder's loss, each a number a sample."""
+"""The terms of the decoder's loss, each with one number per sample."""
 
 import numpy as np
 import torch
@@ -97,7 +97,7 @@ def log_probabilities(scores, link):
     scores : torch.Tensor of shape (b, n_outputs)
         A classifier's output.
     link : {"softmax", "sigmoid", "probability", "binary_probability", "log_probability"}
-        What makes probabilities of them.
+        The function that turns them into probabilities.
 
     Returns
     -------
@@ -116,15 +116,15 @@ def log_probabilities(scores, link):
 
 
 def find_link(scores, probabilities=None):
-    """Find out what makes probabilities of a classifier's scores.
+    """Find the function that turns a classifier's scores into probabilities.
 
     Parameters
     ----------
     scores : torch.Tensor of shape (b, n_outputs)
-        What its network returns.
+        Output of its network.
     probabilities : torch.Tensor of shape (b, n_classes) or None, default=None
-        The classifier's own, for the same samples. None: what looks like probabilities, or their
-        logarithms, is taken for them, else scores are logits.
+        The classifier's own, for the same samples. None: scores that look like probabilities, or
+        their logarithms, are taken for these; others are logits.
 
     Returns
     -------
@@ -163,7 +163,7 @@ def explained_share(error, total):
     Parameters
     ----------
     error : float
-        What is left of it.
+        The part that is not explained.
     total : float
         The deviation.
 

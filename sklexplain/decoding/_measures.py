@@ -1,4 +1,4 @@
-"""Whether reconstructions help to do the task, and how close to samples they are."""
+"""How much reconstructions help with the task, and how close to samples they are."""
 
 import copy
 from functools import partial
@@ -53,12 +53,12 @@ def evaluation_accuracy(
     y_test : array-like of shape (n_test,)
         Their labels.
     classifier : estimator or None, default=None
-        What learns; a clone is fitted. None: what is explained, with newly drawn weights: a clone
-        of an estimator, and of a module a skorch net with Adam, for 20 epochs.
+        The classifier; a clone is fitted. None: the explained model with newly drawn weights, which
+        is a clone of an estimator; for a module, a skorch net with Adam, for 20 epochs.
     confidence_level : float, default=0.95
         Of the interval.
     random_state : int, RandomState instance or None, default=None
-        Both classifiers get the same first weights and order of samples from it.
+        Determines the first weights and the order of samples, the same for both classifiers.
 
     Returns
     -------
@@ -133,7 +133,7 @@ def evaluation_accuracy(
 
 
 def interpretability(explainer, X, *, X_train=None, confidence_level=0.95, random_state=None):
-    """Reconstruction loss beside the reference's: how close explanations are to samples.
+    """Reconstruction loss, compared with the reference's: how close explanations are to samples.
 
     What looks like a sample is easy to understand ([1]_, section IV-B); so a low loss is good. The
     difference to the reference's is what the explained layer has not kept.
@@ -145,8 +145,8 @@ def interpretability(explainer, X, *, X_train=None, confidence_level=0.95, rando
     X : array-like or DataFrame of shape (n_samples, ...)
         Samples, best held out.
     X_train : array-like or DataFrame of shape (n_train, ...) or None, default=None
-        What the explainer was fitted on. If given, a second reference is trained on it from other
-        first weights: by how much it differs from the first is the noise floor of such differences.
+        The samples that the explainer was fitted on. If given, a second reference is trained on
+        them from other first weights: its difference from the first is the noise floor.
     confidence_level : float, default=0.95
         Of the interval.
     random_state : int, RandomState instance or None, default=None
@@ -159,6 +159,12 @@ def interpretability(explainer, X, *, X_train=None, confidence_level=0.95, rando
         averaged over samples, in the network's units; ``difference``, the first minus the second,
         and ``interval`` around it (of a mean of differences, sample by sample); ``noise_floor``,
         the absolute difference between two references. None for what was not asked for.
+
+    Raises
+    ------
+    ValueError
+        If ``confidence_level`` is not between 0 and 1, or ``X_train`` is given and the explainer
+        has no reference.
 
     References
     ----------
@@ -182,17 +188,18 @@ def interpretability(explainer, X, *, X_train=None, confidence_level=0.95, rando
     _check_explainer(explainer)
     if not 0 < confidence_level < 1:
         raise ValueError(f"confidence_level={confidence_level} must be between 0 and 1.")
-    own = explainer.reconstruction_loss(X)
-    result = Bunch(explanation=float(own.mean()))
+    losses = explainer.reconstruction_loss(X)
+    result = Bunch(explanation=float(losses.mean()))
     for name in ("reference", "difference", "interval", "noise_floor"):
         result[name] = None
     if explainer.reference_decoder_ is None:
         if X_train is not None:
             raise ValueError("a noise floor needs a reference: fit with reference='autoencoder'.")
         return result
-    theirs = explainer.reconstruction_loss(X, reference=True)
-    difference = own - theirs
-    result.reference, result.difference = float(theirs.mean()), float(difference.mean())
+    reference_losses = explainer.reconstruction_loss(X, reference=True)
+    difference = losses - reference_losses
+    result.reference = float(reference_losses.mean())
+    result.difference = float(difference.mean())
     if len(difference) > 1:
         half = stats.t.ppf(0.5 + confidence_level / 2, len(difference) - 1)
         half *= difference.std(ddof=1) / np.sqrt(len(difference))
@@ -220,6 +227,11 @@ def evaluation_accuracy_scorer(*, cv=2, **params):
     -------
     scorer : callable
         ``scorer(explainer, X, y)`` returns the share of right answers; it can be pickled.
+
+    Raises
+    ------
+    TypeError
+        If `evaluation_accuracy` has no such parameter.
 
     Examples
     --------
@@ -278,7 +290,25 @@ def _check_explainer(explainer):
 
 
 def _labels_of_outputs(explainer, y):
-    """Labels that the outputs of a bare module stand for, in order; None for estimators."""
+    """Labels that the outputs of a bare module stand for.
+
+    Parameters
+    ----------
+    explainer : ClaDecExplainer
+        Fitted.
+    y : ndarray of shape (n,)
+        Labels of the training samples.
+
+    Returns
+    -------
+    labels : ndarray or None
+        In the order of the outputs; None for estimators.
+
+    Raises
+    ------
+    ValueError
+        If there are more labels than outputs.
+    """
     if not isinstance(unwrap(explainer.estimator_), nn.Module):
         return None
     labels, n_outputs = np.unique(y), explainer._representation.n_units
@@ -293,7 +323,7 @@ def _labels_of_outputs(explainer, y):
 
 
 def _reconstructions(explainer, classifier):
-    """Yield what reconstructs samples: the explainer, and its reference if there is one."""
+    """Yield functions that reconstruct samples: by the layer, and by the reference if any."""
     learner = unwrap(explainer.estimator_) if classifier is None else classifier
     # Networks take their own dtype only, which reconstructions have; others learned from X's.
     is_network = isinstance(learner, (nn.Module, NeuralNet))
@@ -312,14 +342,31 @@ def _reconstructions(explainer, classifier):
 
 
 def _fresh_classifier(explainer, classifier):
-    """Return a classifier to be cloned, which knows nothing yet."""
+    """Make a classifier that has learned nothing yet, to be cloned.
+
+    Parameters
+    ----------
+    explainer : ClaDecExplainer
+        Fitted.
+    classifier : classifier or None
+        The user's, which is returned as it is; None: the explained model.
+
+    Returns
+    -------
+    classifier : classifier
+
+    Raises
+    ------
+    ValueError
+        If the explained model cannot learn from reconstructions as a classifier.
+    """
     if classifier is not None:
         return classifier
     estimator = unwrap(explainer.estimator_)
     if explainer._representation.head is not None:
         raise ValueError(
-            "the explained Pipeline encodes columns first, but reconstructions are of what the "
-            "encoders hand on; give a classifier that takes those columns."
+            "the explained Pipeline encodes columns first, but reconstructions are of the "
+            "encoders' output; give a classifier that takes those columns."
         )
     if not isinstance(estimator, nn.Module):
         if not hasattr(estimator, "predict"):
@@ -351,7 +398,30 @@ def _fresh_classifier(explainer, classifier):
 def _predicted_labels(fresh, X, y, X_test, seed, like=None, classes=None):
     """Labels of test samples by a classifier that is fitted from new weights.
 
-    With ``classes`` it learns their positions instead of the labels.
+    Parameters
+    ----------
+    fresh : classifier
+        Cloned, and its networks' weights drawn again, before it is fitted.
+    X, y : ndarray
+        Training samples and their labels.
+    X_test : ndarray
+        Samples to label.
+    seed : int
+        Determines the weights and all that the classifier draws.
+    like : array-like or DataFrame or None, default=None
+        The caller's samples, from which the column names are taken.
+    classes : ndarray or None, default=None
+        If given, the classifier learns positions in it instead of the labels.
+
+    Returns
+    -------
+    labels : ndarray of shape (n_test,)
+        With ``classes``, None where the classifier predicts a position that does not exist.
+
+    Raises
+    ------
+    ValueError
+        If weights of the classifier cannot be drawn again.
     """
     classifier = clone(fresh)
     params = classifier.get_params()

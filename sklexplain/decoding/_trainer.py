@@ -1,4 +1,4 @@
-"""What trains the decoders of one fit."""
+"""Training of the decoders of one fit."""
 
 import numpy as np
 import torch
@@ -84,7 +84,7 @@ class Trainer:
         return reason is None
 
     def reference(self, inputs, y, seed):
-        """Train a reference on reconstruction alone, from the weights a seed stands for.
+        """Train a reference on reconstruction alone, from the initial weights of a seed.
 
         Parameters
         ----------
@@ -126,7 +126,7 @@ class Trainer:
         return self._comparison().target_of_labels(y, self._layer.representation.n_units)
 
     def _untrained(self, z, seed):
-        """Build a decoder with the weights that a seed stands for; see that it gives samples."""
+        """Build a decoder with the initial weights of a seed; check that it returns samples."""
         plan, device = self._plan(root_mean_square(z)), self._layer.representation.device
         with torch.inference_mode(False), seeded(seed, device):
             module = plan.build(device)

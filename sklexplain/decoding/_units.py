@@ -10,7 +10,7 @@ from ..representation import Chain
 
 @dataclass(frozen=True)
 class InputUnits:
-    """Units in which the loss is measured: those that enter the network, behind any scalers.
+    """Units in which the loss is measured: those of the network's input, behind any scalers.
 
     Attributes
     ----------
@@ -21,9 +21,9 @@ class InputUnits:
 
     Notes
     -----
-    One sample and the slopes say all only of steps that are affine, whatever they do beyond the
-    range of the data (clip, for example). A step has to say so (``is_affine``), and is taken at its
-    word only if that holds at two more points.
+    One sample and the slopes describe a step completely only if it is affine within the range of
+    the data (beyond it, it may clip, for example). A step must declare that (``is_affine``), and
+    the declaration is checked at two more points.
     """
 
     center: np.ndarray | None = None
@@ -47,7 +47,7 @@ class InputUnits:
         """
         if inputs.ndim != 2:
             return cls()
-        prefix, found = [], cls()
+        prefix, units = [], cls()
         points = None
         for step in _flat_steps(representation.chain):
             prefix.append(("", step))
@@ -59,12 +59,12 @@ class InputUnits:
             with torch.no_grad():
                 values = Chain(prefix)(points).to(points)
             columns, slopes = mapped[0], torch.as_tensor(mapped[1].copy()).to(points)
-            if not _is_affine(points[:, torch.as_tensor(columns)], values, slopes):
+            if not _agree_with_slopes(points[:, torch.as_tensor(columns)], values, slopes):
                 break
             order = torch.as_tensor(np.argsort(columns), device=points.device)
             kept = points[0], slopes[order], values[0][order]
-            found = cls(*(tensor.cpu().numpy() for tensor in kept))
-        return found
+            units = cls(*(tensor.cpu().numpy() for tensor in kept))
+        return units
 
     @property
     def scaled(self):
@@ -96,8 +96,8 @@ def _points(inputs):
     return np.stack([mean, (mean + inputs.min(axis=0)) / 2, (mean + inputs.max(axis=0)) / 2])
 
 
-def _is_affine(points, values, slopes):
-    """Whether all values are told by the first and the slopes, up to rounding."""
+def _agree_with_slopes(points, values, slopes):
+    """Whether all values follow from the first and the slopes, up to rounding."""
     steps = slopes * (points - points[0])
     error = (values[0] + steps - values).abs()
     return bool((error <= 1e-3 * steps.abs().amax(dim=0) + 1e-5 * values.abs().amax(dim=0)).all())

@@ -5,7 +5,7 @@ from scipy import sparse, stats
 
 from ..utils import check_choice, check_numbers, check_positive_int, warn
 
-_BLOCK = 2**22  # matrix entries looked at together
+_BLOCK = 2**22  # matrix entries processed together
 
 
 def similarity_rate(importance, y_query, y_train, *, n_top=10, least=False):
@@ -43,8 +43,8 @@ def similarity_rate(importance, y_query, y_train, *, n_top=10, least=False):
 
     Notes
     -----
-    Where examples tie for the last of the M places, they take the places that are left at their
-    mean rate: what a random order of the tied would give on average.
+    Examples that tie for the last of the M places fill the remaining places at their mean rate,
+    which is what a random order of them would give on average.
 
     References
     ----------
@@ -82,8 +82,16 @@ def similarity_rate(importance, y_query, y_train, *, n_top=10, least=False):
 def _groups(importance, y_query, y_train, sign):
     """Sort the examples of every row, most important first.
 
-    Returns the values, and how many examples, and how many with the query's label, come before
-    each of them. All that a sparse row does not store makes one group of value 0.
+    All examples that a sparse row does not store make one group of value 0.
+
+    Returns
+    -------
+    values : ndarray of shape (n_queries, n_groups)
+        Importance times ``sign``, in descending order.
+    weights : ndarray of shape (n_queries, n_groups + 1)
+        How many examples come before each of them.
+    matches : ndarray of shape (n_queries, n_groups + 1)
+        How many of these have the query's label.
     """
     same = y_query[:, None] == y_train[None, :]
     if not sparse.issparse(importance):

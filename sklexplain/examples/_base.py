@@ -1,4 +1,4 @@
-"""What all estimators of example importance share."""
+"""The base class of estimators of example importance."""
 
 import numpy as np
 from scipy import sparse
@@ -29,7 +29,7 @@ class BaseExampleImportance(BaseExplainer):
     """
 
     _sparse_output = False
-    # Whether an example without an entry in a sparse matrix has importance 0, or none at all.
+    # Whether an example that a sparse matrix does not store has importance 0, or none at all.
     _absent_is_zero = False
 
     _keeps_results = True
@@ -164,16 +164,16 @@ class BaseExampleImportance(BaseExplainer):
         importance = np.empty((len(inputs), k), dtype=self._dtype)
         positions = np.empty((len(inputs), k), dtype=np.intp)
         for rows, block in self._shown_blocks(inputs, exclude_self):
-            own = np.arange(rows.start, rows.stop) if exclude_self else None
-            importance[rows], positions[rows] = self._top_of_block(block, k, own)
+            excluded = np.arange(rows.start, rows.stop) if exclude_self else None
+            importance[rows], positions[rows] = self._top_of_block(block, k, excluded)
         return importance, positions
 
-    def _top_of_block(self, block, k, own):
+    def _top_of_block(self, block, k, excluded):
         if self._absent_is_zero and sparse.issparse(block):
             block = block if np.diff(block.indptr).min() >= k else block.toarray()
         if not sparse.issparse(block):
-            if own is not None:
-                block[np.arange(len(block)), own] = -np.inf
+            if excluded is not None:
+                block[np.arange(len(block)), excluded] = -np.inf
             columns = largest(block, k)
             return np.take_along_axis(block, columns, axis=1), columns
         stored = np.diff(block.indptr)
@@ -297,13 +297,13 @@ class BaseExampleImportance(BaseExplainer):
             columns = block.indices[entries][np.argsort(-block.data[entries], kind="stable")]
             squares = ((x[i] - corpus[columns]) ** 2).sum(axis=1)
             total += squares[:m].sum()
-            if len(columns) < m:  # the places left go to any of the others
+            if len(columns) < m:  # the remaining places go to any of the others
                 rest = (row_sum - squares.sum()) / (len(corpus) - len(columns))
                 total += (m - len(columns)) * rest
         return total
 
     def get_feature_names_out(self, input_features=None):
-        """Name the columns of `transform`: one a training example.
+        """Name the columns of `transform`: one for each training example.
 
         Parameters
         ----------

@@ -111,7 +111,7 @@ def nearest(queries, corpus, k, metric, exclude=None):
     corpus : ndarray of shape (n, N) of float64
         Representations.
     k : int
-        How many; there must be as many.
+        How many; at most as many as there are.
     metric : str or callable
         See `distances`.
     exclude : ndarray of shape (b,) of int or None, default=None
@@ -126,20 +126,20 @@ def nearest(queries, corpus, k, metric, exclude=None):
     """
     exclude = np.full(len(queries), -1) if exclude is None else exclude
     d, index = np.empty((len(queries), k)), np.empty((len(queries), k), dtype=np.intp)
-    left = np.arange(len(queries))
+    remaining = np.arange(len(queries))
     zeros = metric == "cosine" and not (queries.any(axis=1).all() and corpus.any(axis=1).all())
     if metric in _BY_PRODUCT and len(corpus) > _MIN_SEARCH and not zeros:
-        d, index, sure = _search(queries, corpus, k, metric, exclude)
-        left = np.flatnonzero(~sure)
+        d, index, settled = _search(queries, corpus, k, metric, exclude)
+        remaining = np.flatnonzero(~settled)
     step = max(1, _BLOCK // len(corpus))
-    for i in range(0, len(left), step):
-        rows = left[i : i + step]
+    for i in range(0, len(remaining), step):
+        rows = remaining[i : i + step]
         d[rows], index[rows] = _compare_all(queries[rows], corpus, k, metric, exclude[rows])
     return d, index
 
 
 def _search(queries, corpus, k, metric, exclude):
-    """Find the nearest with scikit-learn, and tell for which queries that settles ties too."""
+    """Find the nearest with scikit-learn, and the queries for which that settles ties too."""
     # Squared distances of unit vectors are twice the cosine's; around the center less cancels.
     unit = metric == "cosine"
     points, base = (_unit(queries), _unit(corpus)) if unit else (queries, corpus)
@@ -147,16 +147,16 @@ def _search(queries, corpus, k, metric, exclude):
     points, base = points - center, base - center
     n_found = min(k + 1 + _SPARE, len(corpus))
     search = NearestNeighbors(n_neighbors=n_found, algorithm="brute").fit(base)
-    found, columns = search.kneighbors(points)
+    coarse, columns = search.kneighbors(points)
     rows, columns = np.repeat(np.arange(len(queries)), n_found), columns.ravel()
     values = pair_distances(queries, corpus, rows, columns, metric)
     values[columns == exclude[rows]] = np.inf
     order = first_of_rows(rows, columns, values, len(queries), k)
     d, index = values[order], columns[order]
-    # What was not found is at least as far as the last that was, up to rounding.
+    # Examples that were not found are at least as far as the last one found, up to rounding.
     squared = 2 * d[:, -1] if unit else d[:, -1] ** 2
     rounding = _ROUNDING * (_squares(points) + _squares(base).max())
-    return d, index, (squared + rounding < found[:, -1] ** 2) | (n_found == len(corpus))
+    return d, index, (squared + rounding < coarse[:, -1] ** 2) | (n_found == len(corpus))
 
 
 def _compare_all(queries, corpus, k, metric, exclude):
@@ -165,7 +165,7 @@ def _compare_all(queries, corpus, k, metric, exclude):
     some = np.flatnonzero(exclude >= 0)
     d[some, exclude[some]] = np.inf
     kth = np.partition(d, k - 1, axis=1)[:, k - 1, None]
-    # Distances that tie are rounded apart by matrix products: candidates are looked at again.
+    # Matrix products round equal distances apart, so candidates are computed again, pair by pair.
     rows, columns = np.nonzero(d <= kth * (1 + 1e-8))
     if metric in _BY_PRODUCT:
         values = pair_distances(queries, corpus, rows, columns, metric)
@@ -181,7 +181,7 @@ def first_of_rows(rows, columns, values, n_rows, k):
     Parameters
     ----------
     rows, columns : ndarray of shape (n_entries,) of int
-        Where the values stand; at least k in every row.
+        Positions of the values; at least k in every row.
     values : ndarray of shape (n_entries,)
         The values.
     n_rows, k : int

@@ -33,7 +33,7 @@ class DKNNImportance(BaseExampleImportance):
         ``forward``.
     n_neighbors : int or None, default=None
         K. None gives every training example an importance, in a dense matrix; an integer gives a
-        sparse matrix with exactly K entries a row.
+        sparse matrix with exactly K entries per row.
     kernel : {"inverse_distance", "rbf", "cosine"} or callable, default="inverse_distance"
         - ``"inverse_distance"``: :math:`1 / (\delta + \varepsilon)`, where :math:`\varepsilon` is a
           millionth of the corpus's median distance: finite on duplicates;
@@ -193,10 +193,10 @@ class DKNNImportance(BaseExampleImportance):
     def _scale_metric(self):
         """Return the metric of the distances given to the kernel."""
         neighbors = self._params_at_fit.neighbors
-        theirs = getattr(neighbors, "metric", None)
-        if theirs == "minkowski":
-            theirs = {1: "manhattan", 2: "euclidean"}.get(getattr(neighbors, "p", 2))
-        return theirs if callable(theirs) or theirs in METRICS else self._params_at_fit.metric
+        metric = getattr(neighbors, "metric", None)
+        if metric == "minkowski":
+            metric = {1: "manhattan", 2: "euclidean"}.get(getattr(neighbors, "p", 2))
+        return metric if callable(metric) or metric in METRICS else self._params_at_fit.metric
 
     def _rounding(self, z):
         """Return the distance below which two representations may be the same, rounded apart."""
@@ -221,9 +221,9 @@ class DKNNImportance(BaseExampleImportance):
             parts = [slice(0, len(z))] if self._sparse_output else self._row_blocks(len(z))
             for part in parts:
                 rows = slice(start + part.start, start + part.stop)
-                own = np.arange(rows.start, rows.stop) if exclude_self else None
+                excluded = np.arange(rows.start, rows.stop) if exclude_self else None
                 if self._sparse_output:
-                    yield rows, self._sparse_block(z[part], own)
+                    yield rows, self._sparse_block(z[part], excluded)
                 else:
                     yield rows, self._dense_block(z[part])
 
@@ -232,14 +232,15 @@ class DKNNImportance(BaseExampleImportance):
             return 1 - distances(z, self.embedding_, "cosine")
         return self._weights(distances(z, self.embedding_, self._params_at_fit.metric))
 
-    def _sparse_block(self, z, own):
+    def _sparse_block(self, z, excluded):
         """Return the importance of the nearest, as a CSR matrix whose zeros are stored."""
         if self.neighbors_ is None:
             k = self._params_at_fit.n_neighbors
-            d, columns = nearest(z, self.embedding_, k, self._params_at_fit.metric, exclude=own)
+            metric = self._params_at_fit.metric
+            d, columns = nearest(z, self.embedding_, k, metric, exclude=excluded)
             d, columns, counts = d.ravel(), columns.ravel(), np.full(len(z), k)
         else:
-            d, columns, counts = self._their_neighbors(z, own)
+            d, columns, counts = self._their_neighbors(z, excluded)
         if self._params_at_fit.kernel == "cosine":
             row = np.repeat(np.arange(len(z)), counts)
             data = 1 - pair_distances(z, self.embedding_, row, columns, "cosine")
@@ -251,12 +252,12 @@ class DKNNImportance(BaseExampleImportance):
         block.sort_indices()
         return block
 
-    def _their_neighbors(self, z, own):
+    def _their_neighbors(self, z, excluded):
         graph = sparse.csr_matrix(self.neighbors_.transform(z))
         row = np.repeat(np.arange(len(z)), np.diff(graph.indptr))
         d, columns = graph.data.astype(np.float64), graph.indices
-        if own is not None:
-            others = columns != own[row]
+        if excluded is not None:
+            others = columns != excluded[row]
             row, d, columns = row[others], d[others], columns[others]
         counts = np.bincount(row, minlength=len(z))
         k = self._params_at_fit.n_neighbors

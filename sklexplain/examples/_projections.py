@@ -48,9 +48,9 @@ def project(
     Warns
     -----
     ConvergenceWarning
-        If the integral misses what it should be by more than 5 % for some pairs.
+        If the integral differs from its exact value by more than 5 % for some pairs.
     SklexplainWarning
-        If a combination is where the baseline is.
+        If a combination has the representation of the baseline.
     """
     k = positions.shape[1]
     engine = AttributionEngine(

@@ -46,7 +46,7 @@ class SimplExImportance(BaseExampleImportance):
         :math:`\lambda`: how much nearby examples are preferred. 0 asks for the closest combination
         only, which is seldom unique; a large value leaves only the nearest example.
     n_keep : int or None, default=None
-        Keep at most so many examples a sample: those with the largest weights, which are then
+        Keep at most so many examples per sample: those with the largest weights, which are then
         computed anew.
     tol : float, default=1e-6
         Largest duality gap, relative to the squared distance from the sample's representation to
@@ -67,7 +67,7 @@ class SimplExImportance(BaseExampleImportance):
         Seed for networks that draw random numbers; nothing else here is random.
     n_jobs : int or None, default=None
         How many blocks of samples are solved at once, by joblib; the network itself runs before,
-        a batch at a time. None: 1, or what `joblib.parallel_config` says; -1: one a core.
+        a batch at a time. None: 1, or as `joblib.parallel_config` says; -1: one per core.
     verbose : int, default=0
         Whether to show progress.
 
@@ -320,7 +320,7 @@ class SimplExImportance(BaseExampleImportance):
         X : array-like, DataFrame or tensor of shape (n_query, ...)
             Samples, in raw units.
         k : int or None, default=None
-            How many examples a sample, those of `top_examples`. None: as many as the sample with
+            Number of examples per sample, those of `top_examples`. None: as many as the sample with
             the most weights has, so that no weight is missing.
         baseline : "mean" or array-like, default="mean"
             What "absent" means: the mean of the corpus, or an array of a sample's shape or of
@@ -395,7 +395,7 @@ class SimplExImportance(BaseExampleImportance):
         )
 
     def _references(self, baseline):
-        """Rows that stand for absence, as they enter the network: (n_baselines, ...)."""
+        """Baseline rows, as they enter the network; raise a ValueError for an unknown name."""
         if callable(baseline) or (isinstance(baseline, str) and baseline != "mean"):
             raise ValueError(f"baseline={baseline!r} is unknown; use 'mean' or an array.")
         return fitted_baseline(

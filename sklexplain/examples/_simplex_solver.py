@@ -1,4 +1,4 @@
-r"""Convex combinations of a corpus that come closest to queries, to a certified duality gap.
+r"""Convex combinations of a corpus that come closest to queries, with a certified duality gap.
 
 For a query z and examples :math:`z_n`, with :math:`b_n = z_n - z`,
 
@@ -105,8 +105,8 @@ class SimplexProblem:
         parts = []
         for i in range(0, len(z), step):
             part = slice(i, i + step)
-            own = None if exclude is None else exclude[part]
-            run = _Run(z[part], _Corpus(self, own), n_slots, tol, max_iter)
+            excluded = None if exclude is None else exclude[part]
+            run = _Run(z[part], _Corpus(self, excluded), n_slots, tol, max_iter)
             result = run.solve()
             if n_keep is not None:
                 result = self._keep(z[part], result, n_keep, tol, max_iter)
@@ -159,9 +159,20 @@ class _Corpus:
         self.exclude = exclude
 
     def price(self, rows, directions):
-        """Gradient for some queries, up to a constant: (r, n).
+        """Gradient for some queries, up to a constant.
 
         With direction v - lambda z: <z_n, v - lambda z> + lambda/2 |z_n|^2.
+
+        Parameters
+        ----------
+        rows : ndarray of int of shape (r,)
+            Which queries.
+        directions : ndarray of shape (r, n_units)
+            One for each query.
+
+        Returns
+        -------
+        gradient : ndarray of shape (r, n_corpus)
         """
         g = directions @ self.problem.points.T
         g += self.problem.bias
@@ -182,8 +193,8 @@ class _Corpus:
         first = self.problem.first[columns]
         if self.exclude is None:
             return first
-        own = self.exclude[rows]
-        return np.where(first == own, columns, first)
+        excluded = self.exclude[rows]
+        return np.where(first == excluded, columns, first)
 
     def take(self, rows, columns):
         """Points of one candidate for each of some queries: (r, N)."""
@@ -270,8 +281,8 @@ class _Run:
         combined = np.matmul(self.weights[rows, None], self.vectors[rows])[:, 0]
         g = self.candidates.price(rows, combined - self.locality * self.z[rows])
         columns = self.columns[rows]
-        own = np.take_along_axis(g, np.maximum(columns, 0), axis=1)
-        level = np.einsum("rm,rm->r", self.weights[rows], np.where(columns >= 0, own, 0.0))
+        slopes = np.take_along_axis(g, np.maximum(columns, 0), axis=1)
+        level = np.einsum("rm,rm->r", self.weights[rows], np.where(columns >= 0, slopes, 0.0))
         best = g.argmin(axis=1)
         gap = level - g[np.arange(len(rows)), best]
         self.gap[rows] = gap

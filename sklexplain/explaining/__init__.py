@@ -1,4 +1,4 @@
-"""The engine that makes maps in features: methods, paths, designs, baselines, groups."""
+"""The engine of attributions: methods, paths, designs, baselines, groups of features."""
 
 from ._baselines import BASELINES, data_mean, fitted_baseline
 from ._deep_lift import ELEMENTWISE, MIXING, RECURRENT

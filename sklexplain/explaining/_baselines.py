@@ -1,4 +1,4 @@
-"""Baselines: what stands for the absence of features."""
+"""Baselines: values that stand for the absence of features."""
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -94,13 +94,13 @@ def given_baseline(baseline, shape):
     """
     baseline = as_array_like(baseline)
     baseline = baseline if hasattr(baseline, "columns") else np.asarray(baseline)
-    given = tuple(baseline.shape)
-    if given == shape:
+    baseline_shape = tuple(baseline.shape)
+    if baseline_shape == shape:
         return np.asarray(baseline)[None]
-    if given[1:] != shape or given[0] == 0:
+    if baseline_shape[1:] != shape or baseline_shape[0] == 0:
         raise ValueError(
-            f"baseline has shape {given}; give one of a sample's shape {shape} or several, "
-            f"(n_baselines, *{shape})."
+            f"baseline has shape {baseline_shape}; give one of a sample's shape {shape} or "
+            f"several, (n_baselines, *{shape})."
         )
     return baseline
 
@@ -122,15 +122,15 @@ def own_baselines(function, batch):
     Raises
     ------
     ValueError
-        If the shape is another.
+        If they have another shape.
     """
-    own = as_array_like(function(batch))
-    if np.shape(own) != batch.shape:
+    baselines = as_array_like(function(batch))
+    if np.shape(baselines) != batch.shape:
         raise ValueError(
-            f"baseline(X) returned shape {np.shape(own)} for X of shape {batch.shape}; it must "
-            "return every sample's own baseline, in X's shape."
+            f"baseline(X) returned shape {np.shape(baselines)} for X of shape {batch.shape}; it "
+            "must return every sample's own baseline, in X's shape."
         )
-    return np.asarray(own)
+    return np.asarray(baselines)
 
 
 def fitted_baseline(baseline, representation, inputs, *, mean, input_shape, seed, estimator=None):

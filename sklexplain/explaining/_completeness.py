@@ -1,4 +1,4 @@
-"""Whether attributions sum to what they should, sample by sample."""
+"""Completeness: whether the attributions of each sample have the sum that they should have."""
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ _ALPHA = 1e-3
 
 
 def completeness_errors(maps, z, z_ref, cotangents, squares=None, n_draws=1):
-    """How much sums of attributions miss what they should be, relative to the largest it could be.
+    """Errors of the sums of attributions, relative to the largest sum that there could be.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def beyond_sampling(n_maps, n_draws):
     Parameters
     ----------
     n_maps : int
-        Number of samples times maps a sample.
+        Number of samples times number of maps per sample.
     n_draws : int
         Number of draws.
 
@@ -107,18 +107,18 @@ def warn_incomplete(errors, advice, *, what, items):
     Parameters
     ----------
     errors : ndarray of shape (n,)
-        Relative error of every sample; 0 where it is excused.
+        Relative error of every sample; 0 if random draws explain it.
     advice : callable
         Called with the positions of the worst samples, worst first; returns what to do.
     what : str
-        What misses its sum.
+        Name of the attributions.
     items : str
-        What the samples are.
+        Name of the samples.
 
     Warns
     -----
     ConvergenceWarning
-        Naming how many, and the worst.
+        Saying for how many, and naming the worst.
     """
     n_wrong = int(np.sum(errors > MAX_ERROR))
     if n_wrong:

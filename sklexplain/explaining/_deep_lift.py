@@ -198,7 +198,7 @@ def deep_lift(encode, x, references, cotangents):
     maps : tensor of shape (n, k, ...)
     """
     n = len(x)
-    # The samples' axis is told by its size: no other axis of the input may be a multiple of it.
+    # The axis of the samples is recognised by its size: no other axis may be a multiple of it.
     n_padded = n
     while any(size % (2 * n_padded) == 0 for size in x.shape[1:]):
         n_padded += 1

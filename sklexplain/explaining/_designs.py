@@ -48,7 +48,7 @@ def _design(coalitions, coefficients):
 
 
 def feature_ablation_design(n_players):
-    """v(all) - v(all but p)."""
+    """Value of all players minus the value without one: v(all) - v(all but p)."""
 
     def block(start, stop):
         index = np.arange(start, stop)
@@ -117,6 +117,24 @@ def kernel_shap_design(n_players, n_samples, rng):
     With A = Z'WZ and B = Z'W over the sampled coalitions z, the solution of
     min_a sum_z w(z) (v(z) - v(0) - z'a)^2 subject to 1'a = v(1) - v(0) is linear in v.
     All coalitions are used, exactly, where there are no more than ``n_samples``.
+
+    Parameters
+    ----------
+    n_players : int
+        Number of features.
+    n_samples : int
+        Number of coalitions.
+    rng : numpy.random.Generator
+        Draws the coalitions where not all are used.
+
+    Returns
+    -------
+    design : Design
+
+    Raises
+    ------
+    ValueError
+        If so few coalitions cannot tell the features apart.
     """
     if n_players == 1:
         return _design(np.array([[False], [True]]), np.array([[-1.0, 1.0]]))
@@ -165,6 +183,23 @@ def lime_design(n_players, n_samples, kernel_width, alpha, rng):
 
     A ridge, not a lasso: a lasso's solution is not linear in the explained function, and then
     the label-free form of the method would not be defined.
+
+    Parameters
+    ----------
+    n_players : int
+        Number of features.
+    n_samples : int
+        Number of coalitions.
+    kernel_width : float
+        The larger, the more weight have coalitions that leave out many features.
+    alpha : float
+        Strength of the ridge penalty.
+    rng : numpy.random.Generator
+        Draws the coalitions.
+
+    Returns
+    -------
+    design : Design
     """
     Z = rng.uniform(size=(n_samples, n_players)) < 0.5
     Z[0] = True
@@ -212,9 +247,9 @@ def masked_attributions(encode, x, references, cotangents, players, design, bloc
         coefficients = torch.from_numpy(np.ascontiguousarray(coefficients.T)).to(x.device)
         for i in range(0, len(x), samples_at_once):
             block = slice(i, i + samples_at_once)
-            own = references if len(references) == 1 else references[block]
+            rows = references if len(references) == 1 else references[block]
             # (b, coalitions, K, ...)
-            rows = torch.where(kept, x[block, None, None], own[:, None])
+            rows = torch.where(kept, x[block, None, None], rows[:, None])
             z = encode(rows.flatten(0, 2)).to(torch.float64)
             z = z.view(*rows.shape[:3], -1).mean(dim=2)
             values = torch.einsum("bsn,bkn->bks", z, cotangents[block].to(z))

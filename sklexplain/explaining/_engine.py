@@ -21,7 +21,7 @@ _HELPS = 0.8
 
 @dataclass
 class _Task:
-    """Whose maps are made: one call of `AttributionEngine.maps`."""
+    """The samples and functions of one call of `AttributionEngine.maps`."""
 
     representation: object
     encode: Callable
@@ -44,8 +44,8 @@ class _Task:
         """Baselines of a batch and their mean representations."""
         if self.own_baseline is None:
             return self.references, self.z_ref
-        own = self.representation.tensor(own_baselines(self.own_baseline, batch))[:, None]
-        return own, self.mean_latents(own)
+        references = self.representation.tensor(own_baselines(self.own_baseline, batch))[:, None]
+        return references, self.mean_latents(references)
 
     def mean_latents(self, references):
         """Mean representation of baselines: (1, N) or (b, N)."""
@@ -70,11 +70,11 @@ class AttributionEngine:
         Fitted samples, as they enter the network: for their shape, and the ranges of SmoothGrad's
         noise.
     features : Features
-        What entries of the inputs belong to.
+        The features that entries of the inputs belong to.
     baseline : ndarray of shape (K, ...) or None
         Baseline rows, averaged over; None: each sample has its own, given to `maps`.
     seed : int
-        Of all draws.
+        Seed of all draws.
 
     Raises
     ------
@@ -139,10 +139,10 @@ class AttributionEngine:
         own_baseline : callable or None, default=None
             From samples to each one's own baseline; for engines without baseline rows.
         what : str or None, default=None
-            What the maps are, for the progress bar and warnings; by default the method's
+            Name of the maps, for the progress bar and warnings; by default the method's
             attributions.
         items : str, default="samples"
-            What is explained, for warnings.
+            Name of what is explained, for warnings.
         parameter : str, default="method_params[{!r}]"
             How the user sets one of the method's parameters.
         verbose : int, default=0

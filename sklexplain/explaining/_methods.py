@@ -1,4 +1,4 @@
-"""The attribution methods: one record each, with all that the rest of the library asks of it."""
+"""The attribution methods: one record for each, with all facts that the library needs."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from ._deep_lift import deep_lift
 
 @dataclass(frozen=True)
 class Setup:
-    """What a method has to know of the data to be built.
+    """Facts about the data from which a method is built.
 
     Attributes
     ----------
@@ -24,11 +24,11 @@ class Setup:
     players : ndarray of int
         Which player (feature) each entry of the network's inputs belongs to.
     n_players : int
-        How many there are, those without an entry included.
+        Number of players, including those to which no entry belongs.
     window_shape : tuple of int or None
         Shape that occlusion windows slide over; None: the players are the windows.
     noise_std : ndarray or None
-        Standard deviation of SmoothGrad's noise, an entry.
+        Standard deviation of SmoothGrad's noise for each entry.
     """
 
     n_references: int
@@ -45,7 +45,7 @@ class Method:
     Attributes
     ----------
     name : str
-        What users call it.
+        Name, as users write it.
     description : str
         One line on what it does.
     build : callable
@@ -115,8 +115,8 @@ def _rescaled(params, setup, rng):
         n_rows, parts = max(1, block_rows // 2), []
         for i in range(0, len(x), n_rows):
             block = slice(i, i + n_rows)
-            own = references if len(references) == 1 else references[block]
-            parts.append(deep_lift(encode, x[block], own, cotangents[block]))
+            rows = references if len(references) == 1 else references[block]
+            parts.append(deep_lift(encode, x[block], rows, cotangents[block]))
         return torch.cat(parts)
 
     return attribute
@@ -176,7 +176,28 @@ def _n_coalitions(params, setup):
 
 
 def _per_axis(name, value, sizes, default_share):
-    """Window or stride along each axis; by default a share of the axis (of the window)."""
+    """Window or stride along each axis of a sample.
+
+    Parameters
+    ----------
+    name : {"window", "stride"}
+        The parameter.
+    value : int, sequence of int or None
+        Its value.
+    sizes : sequence of int
+        Sizes of the axes, or for a stride those of the window.
+    default_share : int
+        None stands for the sizes divided by this.
+
+    Returns
+    -------
+    values : list of int
+
+    Raises
+    ------
+    ValueError
+        If the number of values does not fit the axes, or one is out of range.
+    """
     if value is None:
         return [max(1, size // default_share) for size in sizes]
     values = [value] * len(sizes) if np.ndim(value) == 0 else list(value)
@@ -305,7 +326,7 @@ def checked_params(method, changes):
     method : str
         One of `METHODS`.
     changes : dict or None
-        What differs from the defaults.
+        Values that differ from the defaults.
 
     Returns
     -------
@@ -313,8 +334,10 @@ def checked_params(method, changes):
 
     Raises
     ------
-    ValueError, TypeError
+    ValueError
         If a parameter is unknown or out of range.
+    TypeError
+        If a number of steps or samples is not an integer.
     """
     params = dict(METHODS[method].params)
     for name, value in (changes or {}).items():

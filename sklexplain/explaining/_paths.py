@@ -74,7 +74,7 @@ def expected_gradients_path(n_rows, n_samples, rng):
 
 
 def smooth_grad_path(n_samples, noise_std, rng):
-    """Gradients at the sample plus noise of the given standard deviation an entry."""
+    """Gradients at the sample plus noise, whose standard deviation is given for each entry."""
     noise = torch.from_numpy(rng.normal(size=(n_samples, *noise_std.shape)) * noise_std)
     one = torch.ones(n_samples, dtype=torch.float64)
     rows = torch.zeros(n_samples, dtype=torch.int64)
@@ -113,11 +113,11 @@ def path_gradients(encode, x, references, cotangents, path, block_rows, squares=
     out = x.new_zeros(len(x), cotangents.shape[1], *x.shape[1:])
     for i in range(0, len(x), samples_at_once):
         block = slice(i, i + samples_at_once)
-        own = references if len(references) == 1 else references[block]
+        rows = references if len(references) == 1 else references[block]
         for j in range(0, n_points, points_at_once):
             part = slice(j, j + points_at_once)
             sums = None if squares is None else squares[block]
-            out[block] += _block(encode, x[block], own, cotangents[block], path, part, sums)
+            out[block] += _block(encode, x[block], rows, cotangents[block], path, part, sums)
     return out
 
 

@@ -1,4 +1,4 @@
-"""Latent units, and what entries of a network's inputs are summed to."""
+"""Latent units, and the features to which entries of a network's inputs are summed."""
 
 import numpy as np
 
@@ -19,8 +19,10 @@ def checked_units(units, n_units):
 
     Raises
     ------
-    TypeError, ValueError
-        If they are no list of integers, or one does not exist.
+    TypeError
+        If they are not a list of integers.
+    ValueError
+        If one does not exist.
     """
     if units is None:
         return np.arange(n_units)
@@ -37,14 +39,14 @@ def checked_units(units, n_units):
 
 
 class Features:
-    """What entries of a network's inputs belong to: raw columns, positions of a sample, or groups.
+    """The features that entries of inputs belong to: raw columns, positions or groups.
 
     Parameters
     ----------
     input_shape : tuple of int
         Of one raw sample.
     head : Head or None, default=None
-        Preprocessing, which says what raw column each entry was made of.
+        Preprocessing, which knows the raw column that each entry was made from.
     groups : ndarray of int of shape input_shape or None, default=None
         Group of every raw entry.
 

@@ -8,7 +8,7 @@ from ..utils import warn
 from ._methods import PERTURBATION_METHODS
 
 _N_ROWS = 200
-# Rows whose changed entries turn out to have a gradient are looked at again, so often at most.
+# Rows whose changed entries turn out to have a gradient are tried again, up to this many times.
 _N_ROUNDS = 3
 _N_TESTS = 64
 _N_NAMED = 5
@@ -25,7 +25,7 @@ def warn_of_unreached(representation, inputs, names=None, *, batch_size, encode=
     representation : Representation
         The network, in whose session it runs.
     inputs : ndarray of shape (n, ...)
-        Samples as they enter the network; at most 200 of them are looked at.
+        Samples as they enter the network; at most 200 of them are used.
     names : array-like of str or None, default=None
         Names of the raw columns.
     batch_size : int
@@ -123,7 +123,7 @@ class _Probe:
         return self._differs(self._exchanged(entries))
 
     def _repeats(self):
-        """Whether the same samples give the same output: else nothing can be told."""
+        """Whether the same samples give the same output: else no conclusion is possible."""
         return not self._differs(self.x)
 
     def _culprits(self, entries):

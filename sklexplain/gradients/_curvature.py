@@ -74,9 +74,9 @@ def curvature_products(losses, parameters, batches, vectors, curvature):
                 for row, vector in zip(total, vectors, strict=True):
                     pieces = vector.to(parameters[0].dtype).split(sizes)
                     pieces = [v.view_as(p) for v, p in zip(pieces, parameters, strict=True)]
-                    found = product(pieces)
-                    if found is not None:
-                        row += _flat(found, parameters).to(row.dtype) / len(inputs)
+                    pieces = product(pieces)
+                    if pieces is not None:
+                        row += _flat(pieces, parameters).to(row.dtype) / len(inputs)
             n += len(x)
     return total / n
 
@@ -122,8 +122,8 @@ def _output_derivatives(losses, output, x):
     def product(direction):
         if not slope.requires_grad:
             return torch.zeros_like(direction)
-        (found,) = torch.autograd.grad(slope, leaf, direction, retain_graph=True, allow_unused=True)
-        return torch.zeros_like(direction) if found is None else found
+        (bent,) = torch.autograd.grad(slope, leaf, direction, retain_graph=True, allow_unused=True)
+        return torch.zeros_like(direction) if bent is None else bent
 
     return slope, product
 
@@ -156,10 +156,10 @@ def _one_tensor(output):
 class GaussNewtonRows:
     r"""The Gauss–Newton matrix as :math:`A^\top A`, A having few rows for each sample.
 
-    What the parameters do passes the output z of one part of the network, its waist: the code of
-    an autoencoder whose encoder's parameters are looked at. With D the Jacobian of the network's
-    output in z, :math:`D^\top S D = L L^\top`, and the rows of a sample are the gradients of
-    :math:`\langle L_j, z \rangle`, as many as z has entries.
+    The parameters act only through the output z of one part of the network, its waist: for example
+    through the code of an autoencoder if the parameters are the encoder's. With D the Jacobian of
+    the network's output in z, :math:`D^\top S D = L L^\top`, and the rows of a sample are the
+    gradients of :math:`\langle L_j, z \rangle`, as many as z has entries.
 
     Parameters
     ----------
@@ -239,9 +239,9 @@ class GaussNewtonRows:
             The loss's first derivatives in z; float64. Gradients of the losses are the Jacobian's
             rows times them.
         """
-        found = [self._factors(part, x) for part in self._losses.inputs(x)]
-        roots = torch.stack([r for r, _ in found], dim=1) / self._n_draws**0.5
-        return roots, torch.stack([s for _, s in found], dim=1) / self._n_draws
+        factors = [self._factors(part, x) for part in self._losses.inputs(x)]
+        roots = torch.stack([r for r, _ in factors], dim=1) / self._n_draws**0.5
+        return roots, torch.stack([s for _, s in factors], dim=1) / self._n_draws
 
     def _factors(self, part, x):
         with twice_differentiable(self._losses.module, []):
@@ -261,7 +261,7 @@ class GaussNewtonRows:
                 matrix = (tangents.transpose(1, 2) @ bent).double()
                 slope = (slope.unsqueeze(1) @ tangents.double()).squeeze(1)
         values, vectors = torch.linalg.eigh((matrix + matrix.transpose(1, 2)) / 2)
-        # What is negative is rounding, or a loss that is not convex: left out, as is usual.
+        # Negative values come from rounding or a loss that is not convex; they are left out.
         return vectors * values.clamp(min=0).sqrt().unsqueeze(1), slope
 
     def jacobian(self, x):
@@ -280,7 +280,7 @@ class GaussNewtonRows:
         units = torch.eye(self.size, dtype=x.dtype, device=x.device)
         units = [unit.expand(len(x), -1) for unit in units]
         parts = [self._gradients(part, units) for part in self._losses.inputs(x)]
-        return interleave_terms([terms for found in parts for terms in found])
+        return interleave_terms([terms for part in parts for terms in part])
 
     def rows(self, x, n_samples, probes=None):
         """Rows of a batch.
@@ -302,10 +302,10 @@ class GaussNewtonRows:
         roots = self.factors(x)[0] / n_samples**0.5
         if probes is not None:
             roots = roots @ probes.to(roots).unsqueeze(1)
-        found = []
+        gradients = []
         for part, root in zip(self._losses.inputs(x), roots.unbind(1), strict=True):
-            found += self._gradients(part, root.to(part.dtype).unbind(2))
-        return interleave_terms(found)
+            gradients += self._gradients(part, root.to(part.dtype).unbind(2))
+        return interleave_terms(gradients)
 
     def _gradients(self, part, directions):
         return per_sample_products(

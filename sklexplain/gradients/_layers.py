@@ -116,8 +116,8 @@ def transposed_convolution(layer, args, kwargs, grads, n, _axis=0):
 def _first_positions(layer, patches, padded, size):
     """Leave out the patches at positions that only ``output_padding`` has made."""
     spans = zip(padded, layer.dilation, layer.kernel_size, layer.stride, strict=True)
-    found = [(p - d * (k - 1) - 1) // s + 1 for p, d, k, s in spans]
-    grid = patches.reshape(*patches.shape[:2], *found)
+    lengths = [(p - d * (k - 1) - 1) // s + 1 for p, d, k, s in spans]
+    grid = patches.reshape(*patches.shape[:2], *lengths)
     for axis, length in enumerate(size):
         grid = grid.narrow(axis + 2, 0, length)
     return grid.flatten(2)
@@ -205,8 +205,8 @@ def attention(layer, args, kwargs, grads, n, _axis=0):
     if not layer._qkv_same_embed_dim or layer.bias_k is not None:
         raise NoRule
     names = ("query", "key", "value", "key_padding_mask", "need_weights", "attn_mask")
-    given = dict(zip(names, args, strict=False)) | kwargs
-    inputs = [given[name] for name in names[:3]]
+    arguments = dict(zip(names, args, strict=False)) | kwargs
+    inputs = [arguments[name] for name in names[:3]]
     if inputs[0].dim() != 3 or grads[0] is None:
         raise NoRule
     if layer.batch_first:
@@ -214,7 +214,7 @@ def attention(layer, args, kwargs, grads, n, _axis=0):
         out = grads[0].transpose(0, 1)
     else:
         out = grads[0]
-    heads, b = _projected_gradients(layer, inputs, given, out)
+    heads, b = _projected_gradients(layer, inputs, arguments, out)
     yield (
         layer.out_proj.weight,
         Outer(_by_position(heads, n, 1).unsqueeze(1), _by_position(out, n, 1).unsqueeze(1)),
@@ -231,8 +231,8 @@ def attention(layer, args, kwargs, grads, n, _axis=0):
         yield layer.in_proj_bias, Explicit(b.sum(dim=2).flatten(1))
 
 
-def _projected_gradients(layer, inputs, given, out):
-    """Find the output projection's input, and gradients of what the input ones made."""
+def _projected_gradients(layer, inputs, arguments, out):
+    """Input of the output projection, and gradients of the input projections' results."""
     width = layer.embed_dim
     weights = layer.in_proj_weight.detach().chunk(3)
     biases = (None,) * 3 if layer.in_proj_bias is None else layer.in_proj_bias.detach().chunk(3)
@@ -261,14 +261,14 @@ def _heads(layer, projected, given, same):
         out_proj_weight=same,
         out_proj_bias=None,
         training=False,
-        key_padding_mask=given.get("key_padding_mask"),
+        key_padding_mask=arguments.get("key_padding_mask"),
         need_weights=False,
-        attn_mask=given.get("attn_mask"),
+        attn_mask=arguments.get("attn_mask"),
         use_separate_proj_weight=True,
         q_proj_weight=same,
         k_proj_weight=same,
         v_proj_weight=same,
-        is_causal=given.get("is_causal", False),
+        is_causal=arguments.get("is_causal", False),
     )
     return heads
 

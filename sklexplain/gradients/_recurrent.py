@@ -1,6 +1,6 @@
 """Per-sample gradients in the parameters of recurrent layers.
 
-The layer is run again, one time step after another, so that the gradients of its gates are there:
+The layer is run again, one time step after another, which gives the gradients of its gates:
 at every time step the weights are matrices applied to the step's input and to the state before.
 """
 
@@ -52,14 +52,16 @@ def recurrent(layer, args, kwargs, grads, n, _axis=0):
     # The gradients of outputs that are not used are None.
     used = [(o, g) for o, g in zip(outputs, grads, strict=True) if g is not None]
     gates = [t for _, step_gates, hidden, _ in taps for t in (step_gates, *hidden)]
-    found = torch.autograd.grad(
+    of_gates = torch.autograd.grad(
         [o for o, _ in used], gates, [g for _, g in used], allow_unused=True
     )
-    found = [torch.zeros_like(t) if g is None else g for t, g in zip(gates, found, strict=True)]
+    pairs = zip(gates, of_gates, strict=True)
+    of_gates = [torch.zeros_like(t) if g is None else g for t, g in pairs]
     n_steps = len(x)
     for number, (suffix, _, _, (inputs, before)) in enumerate(taps):
         start = number * (n_steps + 1)
-        of_inputs, of_states = found[start], torch.stack(found[start + 1 : start + 1 + n_steps])
+        of_inputs = of_gates[start]
+        of_states = torch.stack(of_gates[start + 1 : start + 1 + n_steps])
         yield from _terms(layer, f"ih_{suffix}", inputs, of_inputs)
         yield from _terms(layer, f"hh_{suffix}", before, of_states)
 

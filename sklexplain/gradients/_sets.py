@@ -1,4 +1,4 @@
-"""Per-sample gradients in several parameters: a dict of one term a parameter."""
+"""Per-sample gradients in several parameters: a dict with one term for each parameter."""
 
 import math
 
@@ -6,8 +6,8 @@ import torch
 
 from ._terms import Explicit, Outer
 
-_N_BLOCKS, _MIN_BLOCK = 8, 64  # of a symmetric matrix, of which half is computed
-_FEW_SUMS = 4  # of gradients, which need no explicit ones
+_N_BLOCKS, _MIN_BLOCK = 8, 64  # blocks of a symmetric matrix, of which half is computed
+_FEW_SUMS = 4  # at most so many sums are computed without explicit gradients
 _CHUNK = 4096  # rows of the random projection drawn at once; part of what a seed means
 
 

@@ -17,8 +17,8 @@ from ._sets import (
     squared_norms,
 )
 
-_ROUNDING = 0.01  # of a curvature, as a share of what is added to it
-_BLOCK_BYTES = 2**27  # of right-hand sides at once
+_ROUNDING = 0.01  # rounding of a curvature, as a share of what is added to it
+_BLOCK_BYTES = 2**27  # size of the right-hand sides that are solved together
 
 
 def _same_dtype(terms, others):
@@ -29,12 +29,12 @@ def _same_dtype(terms, others):
 
 
 def _precise(curvature, shift):
-    """Tell whether a matrix of inner products, A Aᵀ, was rounded by much less than the shift."""
+    """Whether the rounding of a matrix of inner products, A Aᵀ, is far below the shift."""
     return torch.finfo(curvature.dtype).eps * float(curvature.trace()) <= _ROUNDING * shift
 
 
 def _decomposed(curvature, shift):
-    """Cholesky root of a matrix plus the shift; overwrites it."""
+    """Cholesky root of a matrix plus the shift, overwriting it; raise if it is not positive."""
     curvature.diagonal().add_(shift)
     root, info = torch.linalg.cholesky_ex(curvature)
     if info:
@@ -177,10 +177,10 @@ class JacobianSolver(SavedAsArrays):
 
     def _between_roots(self, gram):
         """Return LᵀGL."""
-        left = self._roots.transpose(1, 2).to(gram.dtype)
-        blocks = (len(left), left.shape[2], len(gram))
-        half = (left @ gram.view(blocks)).view_as(gram)
-        return (left @ half.T.contiguous().view(blocks)).view_as(gram)
+        factors = self._roots.transpose(1, 2).to(gram.dtype)
+        blocks = (len(factors), factors.shape[2], len(gram))
+        half = (factors @ gram.view(blocks)).view_as(gram)
+        return (factors @ half.T.contiguous().view(blocks)).view_as(gram)
 
     def _of_corpus(self, gram, slopes):
         """Coefficients of J's rows in the products of the corpus's gradients, (rows, n)."""
@@ -191,10 +191,10 @@ class JacobianSolver(SavedAsArrays):
         through = through.squeeze(1).T.reshape(n_blocks, size, n)  # G D
         inside = (roots.transpose(1, 2) @ through).view(-1, n)
         solved = torch.cholesky_solve(inside, self._root).view(n_blocks, size, n)
-        found = (roots @ solved).neg_().view(n, slopes.shape[1], n)
+        weights = (roots @ solved).neg_().view(n, slopes.shape[1], n)
         each = torch.arange(n, device=gram.device)
-        found[each, :, each] += slopes
-        return found.view(-1, n) / self._shift
+        weights[each, :, each] += slopes
+        return weights.view(-1, n) / self._shift
 
     def corpus_products(self, terms):
         """Inner products of gradients with the corpus's through the inverse, (n_terms, n)."""

@@ -69,7 +69,7 @@ class Outer(SavedAsArrays):
     Parameters
     ----------
     a : torch.Tensor of shape (n, n_groups, L, n_in)
-        What the matrix was applied to.
+        Input of the matrix.
     b : torch.Tensor of shape (n, n_groups, L, n_out)
         Gradients of the matrix's products.
     """
@@ -169,7 +169,7 @@ class Lookup(SavedAsArrays):
     index : torch.Tensor of int of shape (n, L)
         The rows.
     b : torch.Tensor of shape (n, L, width)
-        Gradients of what was looked up.
+        Gradients with respect to the rows that were looked up.
     n_rows : int
         Length of the table.
     """
@@ -301,7 +301,7 @@ def _paired_gram(first, second, max_bytes):
 
 
 def add_terms(first, second):
-    """Sum of two gradients of the same samples in the same parameter.
+    """Add two gradients of the same samples in the same parameter.
 
     Parameters
     ----------

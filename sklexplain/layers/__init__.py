@@ -11,7 +11,15 @@ from ._maps import (
     samples_from,
     unit_maps,
 )
-from ._points import CHANNELS_FIRST, CHANNELS_LAST, Point, entering, find_points, watching
+from ._points import (
+    CHANNELS_FIRST,
+    CHANNELS_LAST,
+    Point,
+    entering,
+    find_points,
+    fitting_rows,
+    watching,
+)
 from ._recording import ancestors, depends, record
 from ._run import batch_axis, parse_path, pick, run_through, run_to, unknown_layer
 
@@ -32,6 +40,7 @@ __all__ = [
     "depends",
     "entering",
     "find_points",
+    "fitting_rows",
     "layer_maps",
     "parse_path",
     "pick",

@@ -1,12 +1,12 @@
-"""Whether what follows an activation is affine in it, told by the graph of operations.
+"""Whether the output is affine in an activation, as the graph of operations shows.
 
-An operation is known to be affine by its kind alone, never by what it did to some samples: a ReLU
-whose inputs happen to be positive is not.
+Only the kinds of the operations count, never what they did to some samples: a ReLU is not affine,
+even if its inputs happen to be positive.
 """
 
 import torch
 
-# Affine in all that flows through them, whatever the samples.
+# Affine in all of their inputs together.
 _AFFINE = {
     *("Add", "Sub", "Neg", "Sum", "Mean", "Cat", "Stack", "Clone", "Alias", "ToCopy"),
     *("View", "UnsafeView", "ReshapeAlias", "T", "Transpose", "Permute", "Expand", "Repeat"),
@@ -14,7 +14,7 @@ _AFFINE = {
     *("AvgPool2D", "AvgPool3D", "AdaptiveAvgPool2D", "AdaptiveAvgPool3D", "ConstantPadNd"),
     *("UpsampleNearest1D", "UpsampleNearest2D", "UpsampleNearest3D"),
 }
-# Affine in one of these inputs (by position), where the others are fixed.
+# Affine in one of these inputs (by position) as long as the others are fixed.
 _BY_INPUT = {"Addmm": (0, 1), "Mm": (0, 1), "Convolution": (0,), "NativeBatchNorm": (0,)}
 _BY_NUMBER = {"Mul", "Div"}
 _LEAF = "torch::autograd::AccumulateGrad"
@@ -33,7 +33,7 @@ def is_affine(z, tensors):
     Returns
     -------
     affine : bool
-        False also where an operation is not known.
+        False also if there is an operation that this module does not know.
     """
     ends = {torch.autograd.graph.get_gradient_edge(tensor).node for tensor in tensors}
     if z.grad_fn is None:
@@ -42,13 +42,13 @@ def is_affine(z, tensors):
     for node in _nodes(z.grad_fn):
         inputs = [n is not None and reaches[n] for n, _ in node.next_functions]
         reaches[node] = node in ends or any(inputs)
-        if any(inputs) and not _is_known(node, inputs):
+        if any(inputs) and not _is_affine_operation(node, inputs):
             return False
     return reaches[z.grad_fn]
 
 
 def _nodes(root):
-    """Nodes from a root on, every one after those it leads to."""
+    """Nodes that a root leads to, and the root; each comes after those that it leads to."""
     seen, order, stack = set(), [], [(root, False)]
     while stack:
         node, expanded = stack.pop()
@@ -61,7 +61,7 @@ def _nodes(root):
     return order
 
 
-def _is_known(node, inputs):
+def _is_affine_operation(node, inputs):
     """Whether one operation is affine, given which of its inputs depend on the tensors."""
     kind = node.name().rstrip("0123456789").removesuffix("Backward")
     if kind in _AFFINE:
@@ -88,7 +88,7 @@ def _is_number(other):
 
 
 def _is_parameter(node):
-    """Whether a node stands for a leaf, maybe transposed, or for what has no gradient at all."""
+    """Whether a node is a leaf, perhaps transposed, or belongs to a tensor without a gradient."""
     while node is not None and node.name() in ("TBackward0", "TransposeBackward0"):
         node = node.next_functions[0][0]
     return node is None or node.name() == _LEAF

@@ -1,4 +1,4 @@
-"""Aggregation of a multiset of numbers to one, at once or block by block."""
+"""Aggregation of a multiset of numbers to a single one, at once or block by block."""
 
 import torch
 
@@ -62,7 +62,7 @@ def aggregate(values, how, dim, overwrite=False):
 
 
 class RunningMoments:
-    """Mean and central moments of multisets that come block by block, stably.
+    """Mean and central moments of multisets that arrive block by block, numerically stable.
 
     Parameters
     ----------
@@ -106,12 +106,12 @@ class RunningMoments:
         self.n = total
 
     def result(self, how):
-        """Aggregate of everything taken in: "mean", "var" or "skew"."""
+        """Aggregate of all blocks: "mean", "var" or "skew"."""
         if how == "mean":
             return self.mean
         if how == "var":
             return self.m2 / (self.n - 1) if self.n > 1 else torch.zeros_like(self.mean)
-        # A variance that rounding of the mean alone can make is none.
+        # A variance that may be due to the rounding of the mean counts as none.
         rounding = 10 * torch.finfo(self.mean.dtype).eps * self.mean
         varies = self.m2 > self.n * rounding**2
         safe = torch.where(varies, self.m2, torch.ones_like(self.m2))
@@ -119,7 +119,7 @@ class RunningMoments:
 
 
 class RunningAggregate:
-    """An aggregate along axis 0 of values that come block by block.
+    """An aggregate along axis 0 of values that arrive block by block.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ class RunningAggregate:
         self._blocks, self._n = [], 0
 
     def result(self):
-        """Aggregate of everything taken in: (...), or (N, ...) for "none"."""
+        """Aggregate of all blocks: (...), or (N, ...) for "none"."""
         if self.keeps_all:
             return aggregate(torch.cat(self._blocks), self.how, 0)
         self._merge()

@@ -21,9 +21,9 @@ def activation_buffer(run, inputs, batch_size, max_bytes=_MAX_BYTES, *, finite=(
     batch_size : int
         Most samples at once.
     max_bytes : int, default=2**28
-        What is larger is kept in a temporary file, which goes when the array does.
+        Larger results are kept in a temporary file, which is deleted together with the array.
     finite : sequence of str, default=()
-        What the tensors are, in the plural ("the activations at layer 'a'"), if they must be
+        Names of the tensors, in the plural ("the activations at layer 'a'"), if they must be
         finite.
 
     Returns
@@ -34,7 +34,7 @@ def activation_buffer(run, inputs, batch_size, max_bytes=_MAX_BYTES, *, finite=(
     Raises
     ------
     ValueError
-        If a number is not finite that must be; it names the sample.
+        If a number that must be finite is not; the message names the sample.
 
     Examples
     --------
@@ -58,7 +58,9 @@ def activation_buffer(run, inputs, batch_size, max_bytes=_MAX_BYTES, *, finite=(
 
 
 def root_mean_square(z):
-    """Return the rms of all activations, 1 if they are zero; in blocks, as they may be in a file.
+    """Return the root mean square of all activations, 1 if all are zero.
+
+    It is computed in blocks, as the activations may be in a file.
 
     Parameters
     ----------
@@ -86,13 +88,13 @@ def _check_finite(array, what, start):
 
 def _numpy(tensor):
     tensor = tensor.detach().cpu()
-    # What numpy has no type for.
+    # numpy has no bfloat16.
     return tensor.float().numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()
 
 
 def _empty(shape, dtype, max_bytes):
     if np.prod(shape, dtype=np.float64) * dtype.itemsize <= max_bytes:
         return np.empty(shape, dtype)
-    # The mapping holds the file, which has no name any more, as long as the array lives.
+    # The mapping keeps the file, whose name is gone already, for as long as the array lives.
     with tempfile.TemporaryFile(prefix="sklexplain-") as file:
         return np.memmap(file, dtype, "w+", shape=shape)

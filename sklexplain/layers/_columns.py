@@ -1,18 +1,18 @@
 """A Jacobian column by column: for few activations and many output units.
 
-A backward pass gives a row, and is linear in what it is given. Its derivative by that is a column:
-two passes backward are one forward, and need no rule of their own for it.
+A backward pass maps a cotangent v to the row v'J, which is linear in v. Differentiating that map by
+v, which is a second backward pass, therefore gives J times a direction: a column of J. So two
+backward passes do the work of forward-mode differentiation, and work for every operation that can
+be differentiated twice.
 """
 
 import warnings
 
 import torch
 
-__all__ = ["Columns"]
 
-
-class Columns:
-    """Jacobians of an output with respect to activations, by a pass an activation.
+class JacobianColumns:
+    """Jacobians of an output with respect to activations, one pass for each activation.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ class Columns:
     flat : callable
         ``flat(tensor, i)`` brings activation i, or its gradient, to shape (b, d_i), differentiably.
     at_once : int
-        How many columns at once, where all operations have a batched backward pass.
+        How many columns to compute together, where torch can vectorise all backward passes.
     """
 
     def __init__(self, z, activations, flat, at_once):
@@ -38,7 +38,7 @@ class Columns:
         Parameters
         ----------
         units : tensor of int64 of shape (m,)
-            Which output units.
+            The output units.
 
         Returns
         -------
@@ -51,7 +51,7 @@ class Columns:
         """
         with torch.enable_grad():
             z = self.z.index_select(1, units.to(self.z.device))
-            # Any numbers would do; of these, no two sums are alike.
+            # Any cotangent would do. This one, with unequal entries, also serves for `_check`.
             row = torch.linspace(0.5, 1.5, len(units), dtype=z.dtype, device=z.device)
             v = row.repeat(len(z), 1).requires_grad_()
             gradients = torch.autograd.grad(z, self.activations, v, create_graph=True)
@@ -69,23 +69,24 @@ class Columns:
         blocks = eye[:, None].expand(-1, len(gradient), -1).split(self.at_once)
         columns = []
         for block in blocks:
-            found = self._batched(gradient, v, block) if self.at_once > 1 else None
-            if found is None:
-                found = torch.stack([_differentiated(gradient, v, one) for one in block])
-            columns.append(found)
+            several = self._batched(gradient, v, block) if self.at_once > 1 else None
+            if several is None:
+                several = torch.stack([_differentiated(gradient, v, one) for one in block])
+            columns.append(several)
         return torch.cat(columns)
 
     def _batched(self, gradient, v, block):
+        """Several columns by one vectorised pass; None, also later on, where there is none."""
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
-                found = _differentiated(gradient, v, block, is_grads_batched=True)
+                columns = _differentiated(gradient, v, block, is_grads_batched=True)
             except (RuntimeError, NotImplementedError, ValueError):
-                found = None
-        if found is None or any("batching rule" in str(w.message) for w in caught):
+                columns = None
+        if columns is None or any("batching rule" in str(w.message) for w in caught):
             self.at_once = 1
             return None
-        return found
+        return columns
 
 
 def _differentiated(gradient, v, cotangents, **params):
@@ -93,12 +94,17 @@ def _differentiated(gradient, v, cotangents, **params):
 
 
 def _check(jacobian, row, gradient):
-    """Raise a RuntimeError unless a Jacobian (m, b, d) gives the gradient it was taken of.
+    """Raise a RuntimeError unless a Jacobian (m, b, d) agrees with the gradient it came from.
 
-    It does not where a backward pass of a user's own cuts its graph.
+    It does not where a user's own backward pass is cut off from the graph.
+
+    Raises
+    ------
+    RuntimeError
+        If the rows' weighted sum is not the gradient.
     """
-    found = torch.einsum("mbd,m->bd", jacobian, row)
+    expected = torch.einsum("mbd,m->bd", jacobian, row)
     scale = torch.einsum("mbd,m->bd", jacobian.abs(), row.abs()).amax()
     most = torch.finfo(row.dtype).eps ** 0.5 * scale
-    if not (found - gradient).abs().amax() <= most:
+    if not (expected - gradient).abs().amax() <= most:
         raise RuntimeError("The Jacobian does not give the gradient.")

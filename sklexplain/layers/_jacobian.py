@@ -1,12 +1,25 @@
-"""Gradients of output units at layers: one forward pass, and one backward pass a unit for all.
+"""Gradients of output units at layers of a network.
 
-Several units are differentiated at once: by a batched backward pass where all operations have one.
-Elsewhere, and for large samples, a batch that holds every sample several times is run forward once:
-its rows are independent of one another, so that one backward pass gives a unit a copy.
+Reverse-mode differentiation runs the network forward once, and backward once for each output unit.
+`unit_gradients` does better where it can. It has four ways, and takes the first that applies:
 
-Where few activations make many output units, a pass an activation does instead (`_columns`). Where
-all that follows the layers is affine (`_affine`), gradients are those of any sample, and one
-backward pass gives a unit a sample.
+Shared (`_SharedDifferentiator`)
+    If all operations after the layers are affine (`_affine.is_affine`), every sample has the same
+    gradients. A backward pass over b samples then gives the gradients of b units, as each sample
+    stands for another unit.
+By columns (`_ColumnDifferentiator`)
+    If the layers have far fewer activations than the output has units, the Jacobian is computed one
+    activation at a time (`_columns.JacobianColumns`), which gives all units at once.
+Batched (`_BatchedDifferentiator`)
+    If torch can vectorise the backward pass of every operation, one pass is run for several units.
+By copies (`_Differentiator`)
+    Always possible: the batch is repeated and run forward once, and in the backward pass each copy
+    stands for another unit, as samples do not depend on one another. With a single copy, this is a
+    pass per unit.
+
+The first three need ordinary gradients (not differentiable ones), and whether they work is found
+out by trying them once; `Points.batched` remembers the answers. Copies and batched passes do not
+pay for large samples, whose arithmetic outweighs the overhead of a pass.
 """
 
 import functools
@@ -18,23 +31,26 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ._affine import is_affine
-from ._columns import Columns
-from ._points import BLOCK_BYTES, Point, Points, entering, find_points, watching
+from ._columns import JacobianColumns
+from ._points import BLOCK_BYTES, entering, watching
 
-# Bytes of a batch kept for the backward pass beyond which a pass's overhead does not count.
+# If a batch keeps more bytes than this for its backward pass, the overhead of a pass is negligible.
 _LARGE = 4 * 2**20
-_UNITS_A_COPY = 8
-# How many backward passes a column costs, and how many an affine end must save.
-_PASSES_A_COLUMN = 2
+# A copy of a large batch must serve so many units to be worth its forward pass.
+_UNITS_PER_COPY = 8
+# A column costs as much as so many backward passes.
+_PASSES_PER_COLUMN = 2
+# Shared gradients must make the number of passes smaller by this factor.
 _PASSES_SAVED = 2
-
-__all__ = ["Point", "Points", "find_points", "unit_gradients"]
 
 
 def unit_gradients(
     call, points, x, *, units=None, weights=None, rows, create_graph=False, reduce=None
 ):
     """Gradients of output units at layers, block by block over the units.
+
+    Shared gradients and columns are tried only for single units and where no derivative of the
+    gradients is wanted; see the module's docstring.
 
     Parameters
     ----------
@@ -54,12 +70,12 @@ def unit_gradients(
         Whether the gradients are differentiable.
     reduce : callable or None, default=None
         Called as ``reduce(gradients, activations)`` for one point, as soon as its gradients are
-        there; what it returns is yielded in their place.
+        known; what it returns is yielded in their place.
 
     Yields
     ------
     index : tensor of int64 of shape (k,), or None with ``weights``
-        Which units.
+        The units of this block.
     gradients : list of tensor of shape (k, b, C, *spatial)
         Of these units, at each of the points.
     activations : list of tensor of shape (b, C, *spatial)
@@ -74,11 +90,11 @@ def unit_gradients(
     n_rows = 1 if weights is not None else len(index)
     k = _units_at_once(points, x, n_rows, rows)
     args = (call, points, x, k, reduce, create_graph)
-    taken = None
+    differentiator = None
     if index is not None and not create_graph:
-        taken = _try_affine(*args, n_rows) or _try_columns(*args, index, rows)
-    taken = taken or _try_batched(*args) or _Taken(*args)
-    yield from taken.blocks(index, cotangents, k)
+        differentiator = _try_affine(*args, n_rows) or _try_columns(*args, index, rows)
+    differentiator = differentiator or _try_batched(*args) or _Differentiator(*args)
+    yield from differentiator.blocks(index, cotangents, k)
 
 
 def _matrix(weights, n_units):
@@ -98,10 +114,10 @@ def _unit_rows(block, n_units):
 
 
 def _units_at_once(points, x, n_units, rows):
-    """How many units are differentiated at once."""
+    """Return how many units to differentiate together."""
     k = min(n_units, points.block_rows(rows, x.device) // len(x))
-    # Where copies are no cheaper to run forward than one by one, many units must pay for them.
-    if _is_large(points, x) and n_units < _UNITS_A_COPY * k:
+    # Running k large copies forward takes k times as long as one: many units must share that cost.
+    if _is_large(points, x) and n_units < _UNITS_PER_COPY * k:
         return 1
     return max(1, k)
 
@@ -111,51 +127,71 @@ def _is_large(points, x):
 
 
 def _try_batched(call, points, x, k, reduce, create_graph):
-    """Return what takes batched gradients, None where they are not to be had or not worth it."""
+    """Differentiator by batched passes; None where they do not work or are not worthwhile."""
     if k == 1 or create_graph or _is_large(points, x) or not points.batched.get("works", True):
         return None
-    taken = _Batched(call, points, x, 1, reduce, False)
+    differentiator = _BatchedDifferentiator(call, points, x, 1, reduce, False)
     if "works" not in points.batched:
-        points.batched["works"] = taken.works()
-    return taken if points.batched["works"] else None
+        points.batched["works"] = differentiator.works()
+    return differentiator if points.batched["works"] else None
 
 
 def _try_affine(call, points, x, k, reduce, create_graph, n_units):
-    """Return what takes gradients that all samples share, None where they do not."""
+    """Differentiator of gradients that all samples share; None where they do not share them."""
     n_passes = -(-n_units // len(x)) + 1
     if n_units < _PASSES_SAVED * n_passes or not points.batched.get("affine", True):
         return None
-    taken = _Affine(call, points, x, 1, reduce, create_graph)
-    points.batched["affine"] = taken.holds()
-    return taken if points.batched["affine"] else None
+    differentiator = _SharedDifferentiator(call, points, x, 1, reduce, create_graph)
+    points.batched["affine"] = differentiator.holds()
+    return differentiator if points.batched["affine"] else None
 
 
 def _try_columns(call, points, x, k, reduce, create_graph, index, rows):
-    """Return what takes Jacobians by columns, None where they are not to be had or not fewer."""
+    """Differentiator by columns; None where columns do not work or would cost more than rows."""
     n_columns = sum(math.prod(point.shape) for point in points)
     most = BLOCK_BYTES["cpu" if x.device.type == "cpu" else "other"]
     n_units = min(len(index), most // (len(x) * n_columns * 8))
-    if n_units < _PASSES_A_COLUMN * n_columns or not points.batched.get("columns", True):
+    if n_units < _PASSES_PER_COLUMN * n_columns or not points.batched.get("columns", True):
         return None
     at_once = max(1, points.block_rows(rows, x.device) // len(x))
     if not points.batched.get("batched columns", True):
         at_once = 1
     try:
-        taken = _Columns(call, points, x, reduce, at_once)
-        taken.take(index[:n_units])
+        differentiator = _ColumnDifferentiator(call, points, x, reduce, at_once)
+        differentiator.start(index[:n_units])
     except (RuntimeError, NotImplementedError):
-        taken = None
-    points.batched["columns"] = taken is not None
-    if taken is not None and at_once > 1:
-        points.batched["batched columns"] = taken.columns.at_once > 1
-    return taken
+        differentiator = None
+    points.batched["columns"] = differentiator is not None
+    if differentiator is not None and at_once > 1:
+        points.batched["batched columns"] = differentiator.columns.at_once > 1
+    return differentiator
 
 
 def _forward(call, points, x, copies, create_graph):
-    """Output and activations of every sample ``copies`` times, copy by copy."""
+    """Run a batch that holds all samples ``copies`` times, copy by copy.
+
+    Parameters
+    ----------
+    call, points, x, create_graph
+        See `unit_gradients`.
+    copies : int
+        How often each sample is in the batch.
+
+    Returns
+    -------
+    z : tensor of shape (copies * b, N)
+        The output.
+    tensors : list of tensor
+        Activations at the points, as the network has them.
+
+    Raises
+    ------
+    ValueError
+        If a layer is not called before the output is computed.
+    """
     seen = {}
 
-    def look(point):
+    def recorder(point):
         def keep(tensor):
             seen[point] = tensor
 
@@ -163,7 +199,7 @@ def _forward(call, points, x, copies, create_graph):
 
     # The fused kernels of attention have no second derivative.
     attention = sdpa_kernel(SDPBackend.MATH) if create_graph else nullcontext()
-    with torch.enable_grad(), attention, watching([(point, look(point)) for point in points]):
+    with torch.enable_grad(), attention, watching([(point, recorder(point)) for point in points]):
         x = entering(x, points)
         if copies > 1:
             x = x.expand(copies, *x.shape).flatten(0, 1)
@@ -171,24 +207,25 @@ def _forward(call, points, x, copies, create_graph):
         z = z.reshape(len(z), -1)
     missing = [point.name for point in points if point not in seen]
     if missing:
-        raise ValueError(f"layer={missing[0]!r} was not called before the output was there.")
+        raise ValueError(f"layer={missing[0]!r} was not called before the output was computed.")
     return z, [seen[point] for point in points]
 
 
 def _activations(points, tensors, n_samples, copies, create_graph):
-    found = []
+    arranged = []
     for point, tensor in zip(points, tensors, strict=True):
         tensor = point.arrange(tensor if create_graph else tensor.detach())
-        found.append(tensor[:n_samples] if copies > 1 else tensor)
-    return found
+        arranged.append(tensor[:n_samples] if copies > 1 else tensor)
+    return arranged
 
 
-class _Taken:
-    """Takes gradients at points out of backward passes.
+class _Differentiator:
+    """Gradients at points by backward passes over copies of the samples.
 
-    Each is reduced as soon as it is there, in the processor's cache, and then forgotten: only those
-    at sources, which no other point's gradient goes on to, are kept to the end of the pass. Where
-    gradients are wanted themselves or their derivatives are, all are kept.
+    If gradients are reduced and need no derivative, each is reduced during the pass, while it is
+    still in the processor's cache, and then dropped: torch is asked only for the gradients at the
+    points that no other point precedes, and hooks see those at the others. Otherwise torch is asked
+    for all of them.
     """
 
     def __init__(self, call, points, x, copies, reduce, create_graph):
@@ -200,30 +237,30 @@ class _Taken:
         self.copies = copies
         self.reduce = reduce
         self.create_graph = create_graph
-        self.found = [None] * len(points)
+        self.collected = [None] * len(points)
         self.n_units = 0
         self.ends = tensors
         self._prepare(tensors)
 
     def _prepare(self, tensors):
-        self.early = self.reduce is not None and not self.create_graph
-        if self.early:
+        self.reduces_early = self.reduce is not None and not self.create_graph
+        if self.reduces_early:
             self.ends = [tensors[i] for i in _sources(tensors)]
             for i, tensor in enumerate(tensors):
-                tensor.register_hook(functools.partial(self._take, i))
+                tensor.register_hook(functools.partial(self._collect, i))
 
     def blocks(self, index, cotangents, k):
-        """Yield what `unit_gradients` does: of the units of an index, else of cotangents."""
+        """Yield what `unit_gradients` does, for the units of an index, else for cotangents."""
         n_rows = len(cotangents if index is None else index)
         for i in range(0, n_rows, k):
             block = None if index is None else index[i : i + k]
             c = cotangents if index is None else _unit_rows(block, self.points.n_units)
             with torch.set_grad_enabled(self.create_graph):
-                found = self.backward(c.to(self.z), last=i + k >= n_rows)
-            yield block, found, self.activations
+                gradients = self.backward(c.to(self.z), last=i + k >= n_rows)
+            yield block, gradients, self.activations
 
     def backward(self, cotangents, last):
-        """Run one pass; a copy of the samples that is given no unit is given zeros."""
+        """Run one backward pass; copies of the samples beyond the number of units get zeros."""
         c, self.n_units = cotangents, len(cotangents)
         if len(c) < self.copies:
             c = torch.cat([c, c.new_zeros(self.copies - len(c), c.shape[1])])
@@ -234,28 +271,29 @@ class _Taken:
             retain_graph=self.create_graph or not last,
             create_graph=self.create_graph,
         )
-        if not self.early:
+        if not self.reduces_early:
             for i, gradient in enumerate(gradients):
-                self._take(i, gradient)
-        found, self.found = self.found, [None] * len(self.points)
-        return found
+                self._collect(i, gradient)
+        collected, self.collected = self.collected, [None] * len(self.points)
+        return collected
 
-    def _take(self, i, gradient):
+    def _collect(self, i, gradient):
+        """Store the gradient at one point, reduced if asked for."""
         gradient = self.points[i].arrange(gradient)
         gradient = gradient.unflatten(0, (self.copies, self.n_samples))[: self.n_units]
         if self.reduce is not None:
             gradient = self.reduce(gradient, self.activations[i])
-        self.found[i] = gradient
+        self.collected[i] = gradient
 
 
-class _Batched(_Taken):
-    """Takes several units' gradients out of one batched backward pass, of samples run once."""
+class _BatchedDifferentiator(_Differentiator):
+    """Gradients of several units by one vectorised backward pass, without copies of samples."""
 
     def _prepare(self, tensors):
         pass
 
     def works(self):
-        """Whether every operation on the way has a batched backward pass."""
+        """Whether torch can vectorise the backward pass of every operation on the way."""
         cotangents = _unit_rows(torch.zeros(2, dtype=torch.int64), self.z.shape[1])
         with warnings.catch_warnings(record=True) as caught, torch.no_grad():
             warnings.simplefilter("always")
@@ -266,7 +304,7 @@ class _Batched(_Taken):
         return not any("batching rule" in str(warning.message) for warning in caught)
 
     def backward(self, cotangents, last):
-        """Run one pass."""
+        """Run one vectorised backward pass."""
         gradients = torch.autograd.grad(
             self.z,
             self.ends,
@@ -274,29 +312,29 @@ class _Batched(_Taken):
             retain_graph=not last,
             is_grads_batched=True,
         )
-        found = [p.arrange(g, lead=1) for p, g in zip(self.points, gradients, strict=True)]
-        return _reduced(self.reduce, found, self.activations)
+        gradients = [p.arrange(g, lead=1) for p, g in zip(self.points, gradients, strict=True)]
+        return _reduced(self.reduce, gradients, self.activations)
 
 
-class _Affine(_Taken):
-    """Takes gradients that are the same at all samples: every sample is given a unit of its own."""
+class _SharedDifferentiator(_Differentiator):
+    """Gradients that are the same at all samples: each sample stands for another unit."""
 
     def _prepare(self, tensors):
         pass
 
     def holds(self):
-        """Whether gradients are the same, by the operations and at these samples."""
+        """Whether gradients are the same: the operations say so, and these samples agree."""
         if not is_affine(self.z, self.ends):
             return False
         row = torch.linspace(0.5, 1.5, self.z.shape[1]).to(self.z)
-        for gradient in self._take_rows(row.expand(self.n_samples, -1)):
+        for gradient in self._gradients_at_samples(row.expand(self.n_samples, -1)):
             most = 1e3 * torch.finfo(gradient.dtype).eps * gradient.abs().amax()
             if not (gradient - gradient[:1]).abs().amax() <= most:
                 return False
         return True
 
-    def _take_rows(self, cotangents):
-        """Gradients at every sample for a cotangent of its own: (b, C, *spatial) a point."""
+    def _gradients_at_samples(self, cotangents):
+        """Gradients at each point, (b, C, *spatial), where every sample has its own cotangent."""
         c = torch.nn.functional.pad(cotangents, (0, 0, 0, self.n_samples - len(cotangents)))
         gradients = torch.autograd.grad(self.z, self.ends, c, retain_graph=True)
         return [p.arrange(g) for p, g in zip(self.points, gradients, strict=True)]
@@ -304,29 +342,33 @@ class _Affine(_Taken):
     def blocks(self, index, cotangents, k):
         """Yield what `unit_gradients` does."""
         for units in index.split(self.n_samples):
-            gradients = self._take_rows(_unit_rows(units, self.points.n_units).to(self.z))
+            gradients = self._gradients_at_samples(
+                _unit_rows(units, self.points.n_units).to(self.z)
+            )
             for i in range(0, len(units), k):
                 block = units[i : i + k]
                 shared = [g[i : i + len(block), None] for g in gradients]
-                found = [g.expand(-1, self.n_samples, *g.shape[2:]) for g in shared]
+                repeated = [g.expand(-1, self.n_samples, *g.shape[2:]) for g in shared]
                 with torch.no_grad():
-                    found = _reduced(self.reduce, found, self.activations)
-                yield block, found, self.activations
+                    reduced = _reduced(self.reduce, repeated, self.activations)
+                yield block, reduced, self.activations
 
 
-class _Columns:
-    """Takes Jacobians by columns, of many units at once."""
+class _ColumnDifferentiator:
+    """Gradients of many units at once, as Jacobians that are computed by columns."""
 
     def __init__(self, call, points, x, reduce, at_once):
         z, tensors = _forward(call, points, x, 1, True)
         self.points = points
         self.reduce = reduce
         self.activations = _activations(points, tensors, len(x), 1, False)
-        self.columns = Columns(z, tensors, lambda g, i: points[i].arrange(g).flatten(1), at_once)
+        self.columns = JacobianColumns(
+            z, tensors, lambda g, i: points[i].arrange(g).flatten(1), at_once
+        )
         self.first = None
 
-    def take(self, units):
-        """Take the first units' gradients."""
+    def start(self, units):
+        """Compute the gradients of the first units, which shows whether columns work at all."""
         self.first = self._gradients(units)
         self.n_units = len(units)
 
@@ -338,10 +380,10 @@ class _Columns:
     def blocks(self, index, cotangents, k):
         """Yield what `unit_gradients` does."""
         for units in index.split(self.n_units):
-            found, self.first = self.first or self._gradients(units), None
+            gradients, self.first = self.first or self._gradients(units), None
             with torch.no_grad():
-                found = _reduced(self.reduce, found, self.activations)
-            yield units, found, self.activations
+                gradients = _reduced(self.reduce, gradients, self.activations)
+            yield units, gradients, self.activations
 
 
 def _reduced(reduce, gradients, activations):
@@ -351,7 +393,7 @@ def _reduced(reduce, gradients, activations):
 
 
 def _sources(tensors):
-    """Positions of tensors such that every tensor's gradient goes on to one of theirs."""
+    """Positions of the tensors that no other tensor precedes: passes to these meet all others."""
     nodes = [torch.autograd.graph.get_gradient_edge(tensor).node for tensor in tensors]
     reaches, sources = {}, []
     for i, node in enumerate(nodes):
@@ -362,7 +404,7 @@ def _sources(tensors):
 
 
 def _reaches(node, known):
-    """Whether the backward pass goes from a node on to one known to be (or reach) a source."""
+    """Whether a backward pass leads from a node to one known to be, or to reach, a source."""
     stack = [node]
     while stack:
         top = stack[-1]

@@ -1,4 +1,4 @@
-"""A linear map of fixed numbers, as converted estimators have them."""
+"""A linear map with fixed numbers, into which scikit-learn estimators are converted."""
 
 import numpy as np
 import torch

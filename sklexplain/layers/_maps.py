@@ -1,4 +1,4 @@
-"""Maps of where a network's layers build its output: saliency, then aggregation.
+"""Maps of where in its layers a network builds its output: saliency, then aggregation.
 
 For output unit i and layer p the saliency has the shape (C_p, *spatial_p) of the layer's
 activations; it is aggregated over the channels, then over the units.
@@ -11,7 +11,7 @@ import torch
 from ._aggregators import RunningAggregate, aggregate
 from ._jacobian import unit_gradients
 
-# Numbers that stay in the processor's cache between two operations.
+# So many numbers stay in the processor's cache between two operations.
 _CHUNK = 2**20
 
 SALIENCIES = ("gradient", "activation_x_gradient", "grad_cam")
@@ -94,9 +94,9 @@ def channel_maps(gradients, activations, saliency, channel_agg):
     Parameters
     ----------
     gradients : tensor of shape (k, b, C, *spatial)
-        Of k units at the layer.
+        Gradients of k units at the layer.
     activations : tensor of shape (b, C, *spatial)
-        Of the layer.
+        Activations of the layer.
     saliency : {"gradient", "activation_x_gradient", "grad_cam"}
         Grad-CAM sums over the channels, and ``channel_agg`` does nothing.
     channel_agg : str or callable
@@ -106,13 +106,13 @@ def channel_maps(gradients, activations, saliency, channel_agg):
     -------
     maps : tensor of shape (k, b, *spatial), or (k, b, C, *spatial) for "none"
     """
-    # Where all samples have the same gradients, those of one will do.
-    own = gradients[:, :1] if gradients.stride(1) == 0 else gradients
+    # If all samples share their gradients (a view of stride 0), those of one sample will do.
+    distinct = gradients[:, :1] if gradients.stride(1) == 0 else gradients
     if saliency == "grad_cam":
-        weights = own.flatten(3).mean(3).expand(gradients.shape[:3])
+        weights = distinct.flatten(3).mean(3).expand(gradients.shape[:3])
         return torch.einsum("kbc,bc...->kb...", weights, activations).relu()
     if saliency == "gradient":
-        maps = aggregate(own, channel_agg, 2)
+        maps = aggregate(distinct, channel_agg, 2)
         return maps.expand(len(maps), gradients.shape[1], *maps.shape[2:])
     if torch.is_grad_enabled():
         return aggregate(gradients * activations, channel_agg, 2)
@@ -148,9 +148,9 @@ def unit_maps(
     Yields
     ------
     index : tensor of int64 of shape (k,), or None with ``weights``
-        Which units.
+        The units of this block.
     maps : list of tensor of shape (k, b, *spatial)
-        Aggregated over the channels, one a layer; (k, b, C, *spatial) with "none".
+        One for each layer, aggregated over the channels; (k, b, C, *spatial) with "none".
 
     Raises
     ------
@@ -209,7 +209,7 @@ def layer_maps(
     Returns
     -------
     maps : list of tensor of shape (b, *spatial)
-        One a layer; with "none" (b, [units], [C], *spatial).
+        One for each layer; with "none" (b, [units], [C], *spatial).
 
     Raises
     ------
@@ -244,7 +244,7 @@ def layer_maps(
 
 
 def _over_units(blocks, unit_agg):
-    """Aggregate blocks of maps (k, b, *spatial) over the units: (b, *spatial) a layer."""
+    """Aggregate blocks of maps (k, b, *spatial) over the units: (b, *spatial) for each layer."""
     running = RunningAggregate(unit_agg)
     for _, maps in blocks:
         shapes = [m.shape[2:] for m in maps]

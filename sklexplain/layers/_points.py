@@ -1,4 +1,15 @@
-"""Where a network is looked at: layers, and which axes of their activations mean what."""
+"""Points of a network: layers whose activations are watched, and the meaning of their axes.
+
+`find_points` runs the network on two and on three samples, records every call of its modules
+(`record`) and compares the two recordings: the axis of a layer's activations that grows from two to
+three follows the samples, and whatever the output does not depend on is left out or refused. Which
+axis holds channels is taken from the layer's kind (a convolution has channels first, a recurrent
+layer last) or, for a layer that works on any axes, from the last layer before it that is decisive.
+
+`watching` then puts hooks on the layers for as long as a pass is looked at: it hands each
+activation to a function and lets a copy of it flow on, so that gradients at the layer can be asked
+for and a later operation in place changes nothing.
+"""
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -24,7 +35,7 @@ CHANNELS_LAST = (
     *(nn.RNNBase, nn.Linear, LinearMap, nn.LayerNorm, nn.MultiheadAttention, nn.Embedding),
     *(nn.EmbeddingBag, nn.RNNCellBase, nn.Bilinear),
 )
-_TELLING = (*CHANNELS_FIRST, *CHANNELS_LAST)
+_LAYOUT_KNOWN = (*CHANNELS_FIRST, *CHANNELS_LAST)
 _KINDS = (
     nn.modules.conv._ConvNd,
     nn.Linear,
@@ -36,14 +47,14 @@ _KINDS = (
 _TUPLES = (nn.RNNBase, nn.MultiheadAttention)
 
 
-# Larger blocks leave the processor's cache; elsewhere it is memory that bounds them.
+# Larger blocks do not fit the processor's cache; on other devices, the limit is memory.
 BLOCK_BYTES = {"cpu": 12 * 2**20, "other": 4 * 2**30}
 MIN_BLOCK = 3
 
 
 @dataclass(frozen=True)
 class Point:
-    """One layer's activations, and the meaning of their axes.
+    """A layer whose activations are looked at, and the meaning of their axes.
 
     Attributes
     ----------
@@ -85,7 +96,7 @@ class Point:
         return self.channel_axis is not None
 
     def arrange(self, tensor, lead=0):
-        """Activations as they are in the network, after some other axes, to (b, C, *spatial)."""
+        """Bring activations, behind ``lead`` other axes, to the shape (b, C, *spatial)."""
         if self.channel_axis is None:
             return tensor.movedim(lead + self.batch_axis, lead).unsqueeze(lead + 1)
         return tensor.movedim((lead + self.batch_axis, lead + self.channel_axis), (lead, lead + 1))
@@ -93,7 +104,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Points:
-    """Layers looked at, in call order; a sequence of `Point`.
+    """The layers that are looked at, in call order: a sequence of `Point`.
 
     Attributes
     ----------
@@ -101,9 +112,9 @@ class Points:
     n_units : int
         Number of output units, N.
     row_bytes : int
-        What one sample keeps in memory for a backward pass.
+        Memory that a forward pass keeps for each sample until the backward pass.
     batched : dict
-        What has been found out of batched backward passes.
+        Which faster ways of `unit_gradients` work for these points, as far as they were tried.
     """
 
     points: tuple
@@ -126,13 +137,34 @@ class Points:
         return [point.name for point in self.points]
 
     def only(self, *indices):
-        """Keep some of the points."""
+        """Points at some positions."""
         return replace(self, points=tuple(self.points[i] for i in indices), batched={})
 
     def block_rows(self, batch_size, device):
-        """Return the number of rows to take at once, at most ``batch_size``."""
-        most = BLOCK_BYTES["cpu" if device.type == "cpu" else "other"]
-        return min(batch_size, max(MIN_BLOCK, most // self.row_bytes))
+        """Return how many rows to run at once, at most ``batch_size``."""
+        return fitting_rows(batch_size, self.row_bytes, device, at_least=MIN_BLOCK)
+
+
+def fitting_rows(batch_size, row_bytes, device, *, at_least):
+    """Return how many rows fit into the processor's cache, or the memory meant for a block.
+
+    Parameters
+    ----------
+    batch_size : int
+        Most rows allowed.
+    row_bytes : int
+        Memory of one row.
+    device : torch.device
+        Where they are run.
+    at_least : int
+        Fewest rows, unless ``batch_size`` is smaller: fewer would be inefficient.
+
+    Returns
+    -------
+    n_rows : int
+    """
+    most = BLOCK_BYTES["cpu" if device.type == "cpu" else "other"]
+    return min(batch_size, max(at_least, most // row_bytes))
 
 
 def find_points(call, x, modules, *, layers=None, at="output", recordings=None):
@@ -150,10 +182,10 @@ def find_points(call, x, modules, *, layers=None, at="output", recordings=None):
         Names, with ``[i]`` for an item of a tuple; in this order. None: every convolution, linear,
         recurrent and attention layer that the output depends on, in call order.
     at : {"output", "input"}, default="output"
-        Look at the layers' output or at what they are called with. A layer that is called several
-        times is looked at in its last call.
+        Whether to look at the layers' outputs or at their inputs. If a layer is called several
+        times, its last call counts.
     recordings : list of Recording or None, default=None
-        Of two and of three samples, if there are any already; nothing is run then.
+        Of two and of three samples, if they were recorded already; nothing is run then.
 
     Returns
     -------
@@ -162,13 +194,13 @@ def find_points(call, x, modules, *, layers=None, at="output", recordings=None):
     Raises
     ------
     ValueError
-        If a layer does not exist, is not called before the output is there, returns several
+        If a layer does not exist, is not called before the output is computed, returns several
         tensors, has no axis that follows the samples, or if the output does not depend on it.
 
     Warns
     -----
     UserWarning
-        If one of all layers is left out, because none of its axes follows the samples.
+        If ``layers`` is None and a layer is left out, as none of its axes follows the samples.
 
     Notes
     -----
@@ -180,19 +212,19 @@ def find_points(call, x, modules, *, layers=None, at="output", recordings=None):
         candidates = [_requested(layer, modules, at) for layer in layers]
     if recordings is None:
         recordings = [record(call, _rows(x, n), modules.values()) for n in (2, 3)]
-    runs = [_run(recording, candidates, layers is None) for recording in recordings]
+    passes = [_summarised(recording, candidates, layers is None) for recording in recordings]
     if layers is None:
-        candidates = _reached(candidates, runs)
+        candidates = _reached(candidates, passes)
     points = []
     for candidate in candidates:
         try:
-            points.append(_described(candidate, runs))
+            points.append(_described(candidate, passes))
         except ValueError as error:
             if layers is not None:
                 raise
             warn(f"left out: {error}")
-    n_units = runs[1].z.numel() // 3
-    return Points(tuple(points), n_units, max(1, runs[1].bytes - runs[0].bytes))
+    n_units = passes[1].z.numel() // 3
+    return Points(tuple(points), n_units, max(1, passes[1].bytes - passes[0].bytes))
 
 
 def _candidates(modules, at):
@@ -212,10 +244,10 @@ def _candidates(modules, at):
     return candidates
 
 
-def _reached(candidates, runs):
-    """Candidates on the way to the output, in call order, one a layer."""
-    order = runs[1].order
-    reached = [c for c in candidates if all(id(c) in run.used for run in runs)]
+def _reached(candidates, passes):
+    """Candidates on the way to the output, in call order, one for each layer."""
+    order = passes[1].order
+    reached = [c for c in candidates if all(id(c) in one.used for one in passes)]
     unique = {id(c.module): c for c in reversed(reached)}.values()
     return sorted(unique, key=lambda candidate: order[id(candidate)])
 
@@ -241,36 +273,37 @@ def _requested(layer, modules, at):
 
 
 @dataclass
-class _Run:
-    """What one forward pass showed."""
+class _Pass:
+    """What one forward pass shows about the candidates."""
 
     seen: dict  # id of a candidate -> its activations
     order: dict  # id of a candidate -> place of its last call among all calls
-    kinds: dict  # id of a candidate -> modules called, most telling first
+    modules: dict  # id of a candidate -> modules called up to then, the last one first
     z: torch.Tensor
     bytes: int
     used: set  # ids of candidates that the output depends on
 
 
-def _run(recording, candidates, lenient):
-    """Find in a recorded pass what every candidate returned (or was given) last, and when."""
-    seen, order, kinds = {}, {}, {}
+def _summarised(recording, candidates, lenient):
+    """Find in a recorded pass what every candidate returned (or received) last, and when."""
+    seen, order, modules = {}, {}, {}
     known = ancestors(recording.output)
-    telling = [c for c in recording.calls if isinstance(c.module, _TELLING) and c.left is not None]
-    telling.sort(key=lambda call: -call.left)
+    informative = [c for c in recording.calls if isinstance(c.module, _LAYOUT_KNOWN)]
+    informative = [c for c in informative if c.ended is not None]
+    informative.sort(key=lambda call: -call.ended)
     for candidate in candidates:
         calls = recording.of(candidate.module)
-        calls = [c for c in calls if candidate.at == "input" or c.left is not None]
+        calls = [c for c in calls if candidate.at == "input" or c.ended is not None]
         tensor = _tensor_of(candidate, calls[-1], lenient) if calls else None
         if tensor is None:
             continue
         last = calls[-1]
-        place = last.entered if candidate.at == "input" else last.left
+        place = last.began if candidate.at == "input" else last.ended
         seen[id(candidate)], order[id(candidate)] = tensor, place
-        before = [c.module for c in telling if c.left <= place]
-        kinds[id(candidate)] = [candidate.module, *before]
+        before = [c.module for c in informative if c.ended <= place]
+        modules[id(candidate)] = [candidate.module, *before]
     used = {key for key, tensor in seen.items() if depends(known, tensor)}
-    return _Run(seen, order, kinds, recording.output, recording.n_bytes, used)
+    return _Pass(seen, order, modules, recording.output, recording.n_bytes, used)
 
 
 def _tensor_of(candidate, call, lenient):
@@ -306,16 +339,16 @@ def entering(x, points):
     return x
 
 
-def _described(candidate, runs):
-    """Fill in a candidate's axes; raise if it cannot be looked at."""
+def _described(candidate, passes):
+    """Fill in the axes of a candidate; raise a ValueError if it cannot be a point."""
     name = candidate.name
-    seen = [run.seen.get(id(candidate)) for run in runs]
+    seen = [one.seen.get(id(candidate)) for one in passes]
     if any(tensor is None for tensor in seen):
         raise ValueError(
             f"layer={name!r} is not called before the output is there: it comes after the output, "
             "or is never called. Name a layer on the way to the output."
         )
-    if any(id(candidate) not in run.used for run in runs):
+    if any(id(candidate) not in one.used for one in passes):
         state = candidate.items == (0,) and isinstance(candidate.module, nn.RNNBase)
         hint = " The last hidden state is its item [1]." if state else ""
         raise ValueError(
@@ -323,15 +356,15 @@ def _described(candidate, runs):
             f"gradient says nothing; name a layer on the way to the output.{hint}"
         )
     axis = batch_axis(*(tuple(tensor.shape) for tensor in seen), f"layer {name!r}")
-    channel_axis = _channel_axis(candidate, seen[1], axis, runs[1].kinds[id(candidate)])
+    channel_axis = _channel_axis(candidate, seen[1], axis, passes[1].modules[id(candidate)])
     point = replace(candidate, batch_axis=axis, channel_axis=channel_axis)
-    z, flat = runs[1].z, seen[1].movedim(axis, 0).flatten(1)
+    z, flat = passes[1].z, seen[1].movedim(axis, 0).flatten(1)
     is_output = flat.numel() == z.numel() and torch.equal(flat.reshape(z.shape).to(z), z)
     return replace(point, shape=tuple(point.arrange(seen[1]).shape[1:]), is_output=is_output)
 
 
-def _channel_axis(candidate, tensor, batch, kinds):
-    """Axis of channels: what the layer, else the last known layer before it, has it at."""
+def _channel_axis(candidate, tensor, batch, modules):
+    """Axis of channels by the layer's kind, else by that of the last known layer before it."""
     if tensor.dim() <= 2:
         return None
     module, items = candidate.module, candidate.items
@@ -341,7 +374,7 @@ def _channel_axis(candidate, tensor, batch, kinds):
         if isinstance(module, nn.MultiheadAttention):
             return 1 if tensor.dim() == 4 else None  # weights, of every head or their mean
     last = tensor.dim() - 1
-    for known in kinds:
+    for known in modules:
         if isinstance(known, CHANNELS_LAST):
             return last if last != batch else None
         if isinstance(known, CHANNELS_FIRST):
@@ -371,9 +404,10 @@ def watching(watched):
             tensor = pick(where, point.items, point.name)
             _check_floating(tensor, point.name)
             if not tensor.requires_grad:
-                # Set on the tensor itself where it may go elsewhere too, past this layer.
-                own = point.at == "output" or isinstance(tensor, nn.Parameter)
-                tensor = (tensor.detach() if own else tensor).requires_grad_()
+                # An input may also be used elsewhere, past this layer: so the flag is set on the
+                # tensor itself. An output, and a weight that is passed in, must keep their flag.
+                detached = point.at == "output" or isinstance(tensor, nn.Parameter)
+                tensor = (tensor.detach() if detached else tensor).requires_grad_()
             keep(tensor)
             return _replaced(where, point.items, tensor.clone())
 
@@ -382,8 +416,8 @@ def watching(watched):
 
         def before(_module, args, kwargs):
             if not args:
-                found = next(iter(kwargs))
-                return args, {**kwargs, found: see(kwargs[found])}
+                name = next(iter(kwargs))
+                return args, {**kwargs, name: see(kwargs[name])}
             if point.items:
                 return see(args), kwargs
             first = args[0]
@@ -404,7 +438,7 @@ def watching(watched):
 
 
 def _replaced(nested, items, tensor):
-    """Put a tensor in its place in a nested output."""
+    """Nested output with one of its tensors replaced."""
     if not items:
         return tensor
     if isinstance(nested, dict):

@@ -17,18 +17,18 @@ class Call:
         What it was called with.
     output : object
         What it returned; None while it runs, or if the pass ended before.
-    entered, left : int
+    began, ended : int
         Places of its beginning and its end among those of all calls.
     n_bytes : int
-        What had been kept for a backward pass when it ended.
+        Memory kept for a backward pass by the time the call ended.
     """
 
     module: torch.nn.Module
     args: tuple
     kwargs: dict
-    entered: int
+    began: int
     output: object = None
-    left: int | None = None
+    ended: int | None = None
     n_bytes: int = 0
 
 
@@ -41,13 +41,13 @@ class Recording:
     x : torch.Tensor
         The input; with a gradient if it has a floating dtype.
     leaf : torch.Tensor
-        What it is a copy of: a network may write into its input.
+        The tensor that ``x`` is a copy of, as a network may write into its input.
     output : object
         What the pass returned, None if it was cut.
     calls : list of Call
         In the order in which they began.
     n_bytes : int
-        What a backward pass would need.
+        Memory that a backward pass would need.
     """
 
     x: torch.Tensor
@@ -61,21 +61,21 @@ class Recording:
         return [call for call in self.calls if call.module is module]
 
     def until(self, last):
-        """Keep what came before the end of one call, that call included."""
-        calls = [call for call in self.calls if call.entered <= last.left]
+        """Cut the recording at the end of one call, as if the pass had stopped there."""
+        calls = [call for call in self.calls if call.began <= last.ended]
         cut = [
-            call if call.left is not None and call.left <= last.left else _unfinished(call)
+            call if call.ended is not None and call.ended <= last.ended else _unfinished(call)
             for call in calls
         ]
         return Recording(self.x, self.leaf, last.output, cut, last.n_bytes)
 
 
 class _Differentiates(Exception):
-    """The network differentiates inside its forward pass, so it needs what would be dropped."""
+    """The network differentiates inside its forward pass, so its graph must not be dropped."""
 
 
 def _unfinished(call):
-    return Call(call.module, call.args, call.kwargs, call.entered)
+    return Call(call.module, call.args, call.kwargs, call.began)
 
 
 def record(call, x, modules):
@@ -88,13 +88,13 @@ def record(call, x, modules):
     x : torch.Tensor
         Its input.
     modules : iterable of nn.Module
-        Those whose calls are noted; theirs and the network's modes are as they are.
+        Modules whose calls are noted; nobody's mode is changed.
 
     Returns
     -------
     recording : Recording
-        Holds the tensors of the pass but nothing of the graph's own, so that both are gone as soon
-        as the recording is: what would be kept for a backward pass is only counted.
+        Holds the tensors of the pass, but nothing that the graph would save for a backward pass
+        (that is only counted): so all memory is freed together with the recording.
     """
     leaf = x.detach()
     with torch.enable_grad():
@@ -102,7 +102,7 @@ def record(call, x, modules):
     recording, opened, clock = Recording(x, leaf), [], iter(range(2**62))
 
     def before(module, args, kwargs):
-        # What has no gradient is given one, where gradients at a layer are to be seen: codes.
+        # Inputs without a gradient (codes, for example) get one: it shows what depends on them.
         leaves = tuple(map(_with_gradient, args))
         entered = Call(module, leaves, kwargs, next(clock))
         recording.calls.append(entered)
@@ -111,11 +111,11 @@ def record(call, x, modules):
         return tuple(flowing), kwargs
 
     def after(module, _args, _kwargs, output):
-        left = opened.pop()
-        while left.module is not module:  # one that ended by an error which was caught
-            left = opened.pop()
-        left.output, left.left, left.n_bytes = _with_gradient(output), next(clock), n_bytes[0]
-        return _copied(left.output)
+        call = opened.pop()
+        while call.module is not module:  # that call ended by an error, which the network caught
+            call = opened.pop()
+        call.output, call.ended, call.n_bytes = _with_gradient(output), next(clock), n_bytes[0]
+        return _copied(call.output)
 
     n_bytes = [0]
 
@@ -147,14 +147,14 @@ def record(call, x, modules):
 
 
 def _with_gradient(value):
-    """Return a tensor that has a gradient for a leaf that has none; not the very tensor."""
+    """Return the value or, for a floating tensor without a gradient, another that has one."""
     if not isinstance(value, torch.Tensor) or not value.is_floating_point():
         return value
     return value if value.requires_grad else value.detach().requires_grad_()
 
 
 def _copied(output):
-    """Return what goes on in place of an output, which is not to change in place afterwards."""
+    """Copy of an output, so that later operations in place leave the original as it is."""
     if isinstance(output, torch.Tensor):
         return output.clone()
     if type(output) in (tuple, list):
@@ -163,12 +163,12 @@ def _copied(output):
 
 
 def ancestors(z):
-    """Everything that a tensor was computed of, as pairs of a graph node and an output's number.
+    """Everything that a tensor was computed from: pairs of a graph node and an output's number.
 
     Parameters
     ----------
     z : torch.Tensor
-        With a gradient, or none.
+        With or without a gradient.
 
     Returns
     -------

@@ -1,16 +1,17 @@
 """Run a network up to a named layer."""
 
-import difflib
 import re
 from contextlib import contextmanager
 
 import torch
 
+from ..utils import did_you_mean
+
 _PATH = re.compile(r"^(?P<name>[^\[\]]*)(?P<items>(\[-?\d+\])*)$")
 
 
 class _LayerReached(Exception):
-    """Ends a forward pass once the wanted activations are there."""
+    """Ends a forward pass once the wanted activations are computed."""
 
 
 def parse_path(path):
@@ -49,8 +50,7 @@ def parse_path(path):
 def unknown_layer(name, known, parameter="layer"):
     """Build the error for a layer name that does not exist, with the nearest ones that do."""
     known = [k for k in known if k]
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    hint = did_you_mean(name, known, n=3)
     listed = ", ".join(map(repr, known[:20])) + (", …" if len(known) > 20 else "")
     return ValueError(
         f"{parameter}={name!r} is not a submodule of the network.{hint} Layers: {listed}."
@@ -76,7 +76,7 @@ def pick(output, items, where):
     Raises
     ------
     ValueError
-        If a position does not exist or what is left is no single tensor.
+        If a position does not exist, or leads to something other than a single tensor.
     """
     for item in items:
         is_nested = isinstance(output, (tuple, list, dict))
@@ -98,9 +98,9 @@ def batch_axis(two, three, what):
     Parameters
     ----------
     two, three : tuple of int
-        Shapes of what came out for two and for three samples.
+        Shapes of the output for two and for three samples.
     what : str
-        What it came out of, for the error message.
+        What has this output, for the error message.
 
     Returns
     -------
@@ -122,28 +122,28 @@ def batch_axis(two, three, what):
 
 
 def run_to(call, module, x, n_calls=1, at="output"):
-    """Output or input of a submodule during ``call(x)``, going no further than needed.
+    """Output or input of a submodule during ``call(x)``, which is run no further than needed.
 
     Parameters
     ----------
     call : callable
         Runs the network on ``x``.
     module : torch.nn.Module
-        The submodule looked at. It may be called several times; its last call counts.
+        The submodule. It may be called several times; its last call counts.
     x : torch.Tensor
         The network's input.
     n_calls : int or None, default=1
         Number of times ``module`` is called in one pass; the pass ends there. None runs to the
         end and counts.
     at : {"output", "input"}, default="output"
-        Look at what the submodule returns, or at the first thing it is called with.
+        Whether to look at what the submodule returns, or at its first argument.
 
     Returns
     -------
     output : object
-        What the submodule returned (was given) in that call, None if it was not called.
+        What the submodule returned (or received) in that call, None if it was not called.
     count : int
-        Number of calls seen.
+        Number of calls.
     """
     seen = []
 
@@ -191,7 +191,7 @@ def run_through(call, module, x, items=(), where="", at="output"):
 
 @contextmanager
 def _watching(module, at, see):
-    """Hand what a module returns, or is first given, to a function in every call."""
+    """Hand what a module returns, or its first argument, to a function in every call."""
 
     def after(_module, _args, output):
         see(output)

@@ -9,7 +9,6 @@ from ._modules import (
     LSTMAutoencoder,
     MLPAutoencoder,
     build_autoencoder,
-    shape_text,
 )
 
 __all__ = [
@@ -21,5 +20,4 @@ __all__ = [
     "LSTMAutoencoder",
     "MLPAutoencoder",
     "ScoreConstraint",
-    "shape_text",
 ]

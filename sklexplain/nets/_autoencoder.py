@@ -350,7 +350,7 @@ class Autoencoder(NetEstimator):
         )
 
     def _encode_target(self, X, y):
-        """Return class indices and set `classes_`, if there is a class head."""
+        """Return class indices and set `classes_` if there is a class head; raise without y."""
         vars(self).pop("classes_", None)
         if self.lambda_class == 0:
             return None

@@ -1,4 +1,4 @@
-"""What estimators that train a network share."""
+"""The base class of estimators that train a network."""
 
 import warnings
 
@@ -106,7 +106,7 @@ class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         Parameters
         ----------
         state_dict : dict
-            What ``net_.module_.state_dict()`` gave.
+            The result of ``net_.module_.state_dict()``.
 
         Returns
         -------
@@ -118,7 +118,7 @@ class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         AttributeError
             If there is no network yet: call `initialize` before.
         ValueError
-            If names or shapes of the weights are other ones than the network's.
+            If names or shapes of the weights differ from the network's.
 
         Examples
         --------
@@ -163,7 +163,7 @@ class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         return self._apply("encode", self._validate(X))
 
     def inverse_transform(self, Z):
-        """Return the samples that codes stand for.
+        """Decode samples from codes.
 
         Parameters
         ----------
@@ -231,7 +231,7 @@ class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         if X.dtype == np.float32:
             return X
         with warnings.catch_warnings():
-            # What float32 cannot tell apart was said in fit; here there may be but one sample.
+            # fit has warned of values that float32 cannot tell apart; X may be a single sample.
             warnings.simplefilter("ignore")
             return cast_checked(X, np.float32, getattr(self, "feature_names_in_", None))
 

@@ -1,11 +1,10 @@
-"""The torch modules of autoencoders: an encoder, a decoder, and what holds them together.
+"""The torch modules of autoencoders: encoders, decoders, and the module that combines them.
 
 The encoders and decoders are plain `torch.nn.Sequential` wherever that is possible, with one module
 per activation: explanation methods that rewrite or hook modules then need to know nothing about
 them, and every step has a name (``"encoder.conv0"``, ``"encoder.code"``).
 """
 
-import difflib
 import inspect
 from collections import OrderedDict
 from itertools import pairwise
@@ -13,7 +12,7 @@ from math import prod
 
 from torch import nn
 
-from ..utils import check_choice
+from ..utils import check_choice, did_you_mean, n_shape
 
 ACTIVATIONS = {
     "relu": nn.ReLU,
@@ -309,8 +308,7 @@ def find_module_class(module):
     """
     if isinstance(module, str):
         if module not in MODULES:
-            near = difflib.get_close_matches(module.lower(), MODULES, n=1, cutoff=0.4)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(module.lower(), MODULES)
             raise ValueError(
                 f"module={module!r} is unknown.{hint} Known are {', '.join(map(repr, MODULES))}, "
                 "or pass a class with an encoder and a decoder."
@@ -365,14 +363,16 @@ def build_autoencoder(
     ------
     TypeError
         If the class does not take one of `params`, or makes no encoder or no decoder.
+    ValueError
+        If ``activation`` is among `params` and the class has no such parameter.
     """
     name = module_class.__name__
     accepted = inspect.signature(module_class).parameters
     takes_all = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
     for param in params:
         if param not in accepted and not takes_all:
-            near = difflib.get_close_matches(param, accepted, n=1)
-            hint = f" Did you mean 'module__{near[0]}'?" if near else ""
+            known = [f"module__{parameter}" for parameter in accepted]
+            hint = did_you_mean(f"module__{param}", known)
             if param == "activation":
                 raise ValueError(
                     f"activation={params[param]!r} cannot be set: {name} has no parameter "
@@ -411,17 +411,32 @@ def _linear_stack(sizes, activation, last):
 
 
 def _series_shape(module, input_shape, layout):
-    """Return the shape of one series with both axes, the channel axis of length 1 if not there."""
+    """Complete the shape of one series.
+
+    Parameters
+    ----------
+    module : str
+        Name of the autoencoder, for the error message.
+    input_shape : tuple of int
+        Of one sample.
+    layout : str
+        The shape that the autoencoder takes, for the error message.
+
+    Returns
+    -------
+    shape : tuple of int
+        With an axis of channels, of length 1 if `input_shape` has none.
+
+    Raises
+    ------
+    ValueError
+        If samples have more than two axes.
+    """
     if len(input_shape) == 2:
         return tuple(input_shape)
     if len(input_shape) == 1:
         return (1, *input_shape) if module == "conv1d" else (*input_shape, 1)
     raise ValueError(
         f"module={module!r} takes series of shape (n, time) or {layout}, but X has shape "
-        f"{shape_text(input_shape)}: for other shapes use module='mlp' or a class of your own."
+        f"{n_shape(input_shape)}: for other shapes use module='mlp' or a class of your own."
     )
-
-
-def shape_text(sample_shape):
-    """Write the shape of a batch of samples."""
-    return f"({', '.join(['n', *map(str, sample_shape)])})"

@@ -5,11 +5,12 @@ from skorch.callbacks import EarlyStopping
 
 from ..scores import ScoreConstraint
 from ..training import PretextNet, check_net_params
-from ._modules import build_autoencoder, shape_text
+from ..utils import n_shape
+from ._modules import build_autoencoder
 
 LOSSES = {"squared_error": torch.nn.MSELoss, "absolute_error": torch.nn.L1Loss}
 
-# What net_params may not have, because something here depends on it, and where it is set instead.
+# Names that net_params may not have, as something here depends on them, and what to set instead.
 _RESERVED = {
     "module": "module",
     "train_split": "validation_split",
@@ -69,7 +70,7 @@ def make_net(estimator, module_class, seed):
         callbacks = [("score_constraint", constraint), *callbacks]
     if estimator.validation_split is not None:
         stopping = EarlyStopping(patience=int(estimator.patience), load_best=True)
-        # Last, because those after it would not be told of the epoch that it stops at.
+        # Last: callbacks after it would not be called for the epoch in which it stops.
         callbacks = [*callbacks, ("early_stopping", stopping)]
     params = {
         "criterion": LOSSES[estimator.loss],
@@ -119,19 +120,19 @@ def check_module_shapes(module, x, n_components):
     Raises
     ------
     ValueError
-        If a shape is another one.
+        If a shape is different.
     """
     with torch.no_grad():
         code = module.encode(x)
         if code.shape != (len(x), n_components):
             raise ValueError(
-                f"The encoder made codes of shape {shape_text(code.shape[1:])} from X of shape "
-                f"{shape_text(x.shape[1:])}: with n_components={n_components} the codes must be "
-                f"{shape_text((n_components,))}."
+                f"The encoder made codes of shape {n_shape(code.shape[1:])} from X of shape "
+                f"{n_shape(x.shape[1:])}: with n_components={n_components} the codes must be "
+                f"{n_shape((n_components,))}."
             )
         output = module.decode(code)
     if output.shape != x.shape:
         raise ValueError(
-            f"The decoder made reconstructions of shape {shape_text(output.shape[1:])} of X of "
-            f"shape {shape_text(x.shape[1:])}: both must be the same."
+            f"The decoder made reconstructions of shape {n_shape(output.shape[1:])} of X of "
+            f"shape {n_shape(x.shape[1:])}: both must be the same."
         )

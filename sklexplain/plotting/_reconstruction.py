@@ -118,6 +118,11 @@ class ReconstructionDisplay:
         Returns
         -------
         display : ReconstructionDisplay
+
+        Raises
+        ------
+        TypeError
+            If ``index`` holds booleans.
         """
         X = np.asarray(X) if isinstance(X, (list, tuple)) else X
         seen = sample_of(estimator).seen_as(kind, channel_axis)

@@ -96,6 +96,11 @@ def _most_telling(report, explainer, X):
 
     Of classes the one with the highest score; of other outputs the one that is furthest from its
     mean, in standard deviations.
+
+    Returns
+    -------
+    targets : ndarray of int of shape (n_samples,)
+        Positions among the explainer's targets.
     """
     values = explainer.target_values(X).reshape(len(X), -1)
     if not _compute.is_classifying(report.estimator_):

@@ -16,8 +16,9 @@ from torch import nn
 
 from ..layers import LinearMap
 
-# A module that keeps columns apart has a `column_map`, which is used only if it also says that it
-# ``is_affine``: then one value and the derivative tell every other, up to a clip or to rounding.
+# A module that keeps columns apart has a `column_map`, which is used only if the module declares to
+# be affine (``is_affine``): then one value and the derivative determine all others, up to a clip or
+# to rounding.
 
 
 class Affine(nn.Module):
@@ -40,7 +41,7 @@ class Affine(nn.Module):
         return np.arange(n_columns), np.broadcast_to(self.scale.numpy(), n_columns)
 
 
-class Columns(nn.Module):
+class ColumnSelection(nn.Module):
     """A selection of columns, in the order given."""
 
     is_affine = True
@@ -179,7 +180,7 @@ def _cast_dtype(func):
 
 
 def _selector(est):
-    return Columns(est.get_support(indices=True))
+    return ColumnSelection(est.get_support(indices=True))
 
 
 def _linear_regressor(est):

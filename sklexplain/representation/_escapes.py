@@ -1,4 +1,4 @@
-"""What a view of a network still reaches of the original: found by a walk, not by running it."""
+"""Parts of the original that a view of a network still reaches, found without running it."""
 
 import collections
 import functools
@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from torch import nn
 
-# Their objects lead everywhere (loggers, optimizers, trainers) and forward never goes there.
+# Objects of these packages (loggers, optimizers, trainers) lead everywhere, but forward does not
+# use them.
 _NOT_WALKED = frozenset(
     ("torch", "torchvision", "numpy", "logging", "threading", "asyncio", "multiprocessing")
     + ("lightning", "pytorch_lightning", "lightning_fabric", "concurrent", "_thread", "builtins")
 )
-# Their classes and functions hold no user's modules.
+# Classes and functions of these packages hold no modules of the user.
 _FOREIGN = (
     _NOT_WALKED
     | sys.stdlib_module_names
@@ -25,16 +26,16 @@ _FOREIGN = (
 )
 _SKIPPED_NAMES = frozenset(("_trainer", "_fabric"))  # Lightning's: lead back, never in forward
 
-# They run the original through what they have registered elsewhere.
+# These run the original through objects that they have registered elsewhere.
 _NOT_VIEWABLE = frozenset(
     ("DistributedDataParallel", "FullyShardedDataParallel", "FSDPModule", "DeepSpeedEngine")
 )
 _LEAVES = (bool, int, float, complex, str, bytes, type(None), torch.Tensor, type)
-_MOST = 200_000  # objects looked at
+_MOST = 200_000  # objects visited before giving up
 
 
 def escapes(view):
-    """Find what a view reaches beside its own modules.
+    """Find everything that a view reaches beyond its own modules.
 
     Parameters
     ----------
@@ -78,7 +79,7 @@ class _Walk:
             self.look(value, path)
 
     def look(self, value, path):
-        """Push what a value holds; for a module that is not the view's, say so."""
+        """Push everything that a value holds; report a module that is not the view's."""
         kind = type(value)
         if issubclass(kind, nn.Module):
             self.module(value, path)
@@ -113,7 +114,7 @@ class _Walk:
             self.push(_slot(member, value), f"{path}.{name}")
 
     def of_class(self, kind, path):
-        """Push what a class holds, the first time it is met; return its slots."""
+        """Push what a class holds, the first time it is met, and return its slots."""
         slots = []
         for base in kind.__mro__:
             ours = _root(base) not in _FOREIGN

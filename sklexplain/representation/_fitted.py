@@ -1,4 +1,4 @@
-"""Whether what was passed as ``estimator`` is a model, and fitted; and fitting it if it is not."""
+"""Checks of the parameter ``estimator``: is it a model, is it fitted? Fits it if it is not."""
 
 import numpy as np
 from sklearn.base import clone
@@ -19,7 +19,7 @@ from ._resolve import named_steps, unwrap
 
 
 def check_estimator_type(estimator):
-    """Raise a TypeError if something cannot be explained at all.
+    """Raise a TypeError if an object cannot be explained at all.
 
     Parameters
     ----------
@@ -42,7 +42,8 @@ def check_estimator_type(estimator):
     if not hasattr(estimator, "fit") or not hasattr(estimator, "get_params"):
         raise TypeError(f"estimator={estimator!r} is no model ({type(estimator).__name__}); {fix}")
     if isinstance(estimator, FrozenEstimator):
-        return check_estimator_type(estimator.estimator)
+        check_estimator_type(estimator.estimator)
+        return
     if not any(hasattr(type(estimator), name) or hasattr(estimator, name) for name in OFFERS):
         raise TypeError(
             f"{type(estimator).__name__} offers neither transform, predict_proba nor predict, "
@@ -124,7 +125,7 @@ def _are_fitted(steps):
 
 
 def fitted_estimator(estimator, X, y=None):
-    """Return what is explained: the estimator itself, or a clone fitted on (X, y).
+    """Return the estimator to explain: the given one, or a clone fitted on (X, y).
 
     Parameters
     ----------
@@ -143,7 +144,7 @@ def fitted_estimator(estimator, X, y=None):
     Raises
     ------
     TypeError
-        If it is no model.
+        If it is not a model.
     NotFittedError
         If it is only partly fitted, see `is_fitted`.
     """
@@ -151,7 +152,7 @@ def fitted_estimator(estimator, X, y=None):
     if is_fitted(estimator) is not False:
         return estimator
     fresh = clone(estimator)
-    # A step with copy=False writes into what it is fitted on.
+    # A step with copy=False writes into the data that it is fitted on.
     X = X.copy() if isinstance(X, np.ndarray) or hasattr(X, "iloc") else X
     if isinstance(fresh.estimator if isinstance(fresh, BaseSearchCV) else fresh, NeuralNet):
         # skorch takes DataFrame columns for keyword arguments and does not cast.
@@ -203,7 +204,7 @@ def check_columns(estimator, shape, names):
 
 
 def shared_or_cloned(estimator):
-    """Return what a clone of an explainer is given to explain.
+    """Return the estimator for a clone of an explainer.
 
     Parameters
     ----------
@@ -222,7 +223,7 @@ def shared_or_cloned(estimator):
     try:
         fitted = is_fitted(estimator)
     except NotFittedError:
-        # Partly fitted: share it, so that fit can say so.
+        # Partly fitted: it is shared, so that fit can raise the error.
         return FrozenEstimator(estimator)
     return FrozenEstimator(estimator) if fitted else clone(estimator)
 

@@ -13,7 +13,7 @@ from sklearn.utils import _safe_indexing
 
 
 class Head:
-    """Numbers out of raw columns, each output column made of one raw column.
+    """Preprocessing whose output columns are each made from one raw column.
 
     Attributes
     ----------
@@ -196,7 +196,7 @@ def transformer_head(transformer):
 
 
 def numpy_dtype(dtype, other=torch.float32):
-    """Return a dtype if it is a real one that numpy has too, else another."""
+    """Return a floating dtype if numpy has it too, else ``other``."""
     if dtype is None:
         return torch.get_default_dtype()
     return dtype if dtype in (torch.float16, torch.float32, torch.float64) else other

@@ -1,4 +1,4 @@
-"""What the axes of a sample mean, told from how the network's own layers take it."""
+"""The meaning of a sample's axes, inferred from the layers that take the sample."""
 
 from itertools import permutations
 
@@ -19,8 +19,8 @@ _CLEARLY = 0.25
 def input_layout(recording, shape):
     """Find a sample's axis of channels.
 
-    Only layers that are applied to the samples themselves tell, in their order or transposed: a
-    linear layer behind a `Flatten` says nothing of axes.
+    Only layers that are applied to the samples themselves count, with their axes in order or
+    transposed: a linear layer behind a `Flatten` shows nothing about axes.
 
     Parameters
     ----------

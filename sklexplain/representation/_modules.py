@@ -15,6 +15,10 @@ OFFERS = ("transform", "predict_proba", "predict")  # in order of preference
 def offered_method(estimator):
     """Name of the first method of `OFFERS` that an estimator has.
 
+    Returns
+    -------
+    name : str
+
     Raises
     ------
     TypeError
@@ -90,7 +94,7 @@ class Chain(nn.Module):
 
     def __init__(self, steps):
         super().__init__()
-        # Names may be anything, also what a module's attributes are called.
+        # Steps may have any name, also that of an attribute of a module.
         self.names = [name for name, _ in steps]
         self.steps = nn.ModuleList(module for _, module in steps)
 
@@ -204,7 +208,7 @@ def stages(module):
 
 
 def first_step(module):
-    """Step that is given the inputs as they are."""
+    """First step, which takes the inputs as they are."""
     while isinstance(module, Chain):
         module = module.steps[0]
     return module
@@ -237,7 +241,7 @@ def _walk(module, name, stage):
 
     if isinstance(module, Stage):
         for path, layer in module.module.named_modules():
-            # A method of the network is called past its hooks: the step itself is looked at.
+            # Calling a method of the network bypasses its hooks: so the step itself is watched.
             is_step = path == "" and module.method != "forward"
             yield below(path), (module if is_step else layer, module)
     elif isinstance(module, Scaled):

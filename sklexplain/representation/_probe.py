@@ -1,4 +1,19 @@
-"""What a few passes over three samples tell of a network, learnt once and kept."""
+"""Facts about a network that six passes over three samples establish, once and for all.
+
+Explainers rely on things that a network does not declare: that a sample's output depends on no
+other sample, which axis of the output follows the samples, whether gradients pass, whether it draws
+random numbers. `Prober` finds them out by running the network while the `Representation` is made:
+
+* twice with gradients and every call of a module recorded, on three samples and on two of them.
+  What differs between the two is the axis of the samples and the memory that one of them takes;
+  the graph shows whether the output depends on the input and through which steps.
+* once more without gradients on the same three: a different result means that the network draws.
+* each of the three alone: a different result means that samples influence one another (BatchNorm
+  without running statistics, a mean over the batch), and is refused.
+
+The facts are frozen in a `Probe`, which is saved with a fitted explainer; nothing is tried again
+when the explainer is loaded.
+"""
 
 import re
 from dataclasses import dataclass, replace
@@ -13,7 +28,7 @@ from ..layers import ancestors, batch_axis, depends, record
 from ..utils import n_shape, warn
 from ._layout import input_layout
 
-# What torch says where a shape is at fault.
+# Words of torch's errors about shapes.
 _SHAPES = re.compile(
     r"mat1 and mat2|size of tensor|sizes of tensors|size mismatch|expected .* channels|"
     r"[Ee]xpected \d+D|[Ee]xpected .*dimension|expected input|input\.size|input must have|"
@@ -40,15 +55,15 @@ class Probe:
     takes_integers : bool
         Whether the network takes integers only.
     in_place : bool
-        Whether it writes into its input.
+        Whether the network writes into its input.
     bytes_per_row : int
-        What one sample keeps for a backward pass.
+        Memory that one sample takes until the backward pass.
     no_torch_form : str or None
-        The step that no gradient passes, None if they all let it.
+        The step through which no gradient passes, None if there is no such step.
     draws : bool
-        Whether it draws from torch's global generator.
+        Whether the network draws from torch's global generator.
     random : bool
-        Whether two runs differ.
+        Whether two runs on the same samples differ.
     channel_axis : int or None
         Axis of a sample's array that holds channels, as the first layers take it.
     is_series : bool
@@ -70,7 +85,7 @@ class Probe:
 
 
 def is_misfit(error):
-    """Tell whether an error of a network is one of shapes, by its type and words."""
+    """Whether a network's error is about shapes, judging by its type and words."""
     known = isinstance(error, (RuntimeError, ValueError, IndexError))
     return (
         known and not isinstance(error, torch.OutOfMemoryError) and bool(_SHAPES.search(str(error)))
@@ -78,7 +93,7 @@ def is_misfit(error):
 
 
 def misfit(inputs, error):
-    """Make the error for X of another shape than the network takes."""
+    """Build the error for X whose shape the network does not take."""
     return ValueError(
         f"the network could not run on X of shape {n_shape(inputs.shape[1:])}: {error}. "
         "X must have the shape the network takes; axes are never swapped."
@@ -86,7 +101,7 @@ def misfit(inputs, error):
 
 
 def add_note(error, inputs_shape, what="the network"):
-    """Note on an error of the user's code what was being run, once."""
+    """Add to an error of the user's code what was being run, unless it says so already."""
     if not any(note.startswith("raised while running") for note in getattr(error, "__notes__", ())):
         error.add_note(
             f"raised while running {what} on {inputs_shape[0]} samples of shape "
@@ -107,22 +122,23 @@ class _Draws(TorchDispatchMode):
 
 
 class Prober:
-    """Runs a representation on at most three samples, six times, and learns all there is to know.
+    """Runs a representation six times on at most three samples, and records the facts.
 
-    1. three samples, with gradients, every module watched: shapes, calls, axes, what is reached,
-       what a backward pass keeps; 2. two of them likewise: the axis and the bytes of a sample;
-    3. the three again without gradients: is it the same, is anything drawn; 4. to 6. each alone:
-       does a sample's result depend on the others?
+    1. Three samples, with gradients and all modules recorded: shapes, calls, axes, what the output
+       depends on, the memory for a backward pass.
+    2. Two of them likewise: the axis of the samples, and the memory of one.
+    3. The three again, without gradients: is the output the same, is anything drawn at random?
+    4. to 6. Each of the three alone: does its output depend on the others?
 
-    A network that fails on numbers is tried on integers; of a black box only the first two are
-    run.
+    A network that fails on floating numbers is tried on integers. Of a black box, only the first
+    two are run.
 
     Parameters
     ----------
     representation : Representation
         Under construction; its ``probe`` is replaced as facts become known.
     inputs : ndarray of shape (n, ...)
-        Samples at the entry of the torch path; the first three are run.
+        Samples as they enter the torch path; the first three are run.
 
     Attributes
     ----------
@@ -139,7 +155,7 @@ class Prober:
         self.recordings, self.chain, self._state = [], None, None
 
     def run(self):
-        """Learn everything; the representation's ``probe`` is complete afterwards."""
+        """Make all passes; the representation's ``probe`` is complete afterwards."""
         representation = self._representation
         self._state = torch.get_rng_state()
         with representation.session(), torch.no_grad():
@@ -193,16 +209,16 @@ class Prober:
 
     def _recorded_as_integers(self, error):
         self._learn(takes_integers=True)
-        given = self._rows.dtype.kind in "iu"
+        are_integers = self._rows.dtype.kind in "iu"
         try:
             recording = self._recorded(self._rows)
         except Exception as second:
             self._learn(takes_integers=False)
-            if given and is_misfit(second):
+            if are_integers and is_misfit(second):
                 raise misfit(self._rows, f"{error}; as integers: {second}") from error
             self._explain(error)
             raise error from None
-        if not given:
+        if not are_integers:
             raise TypeError(
                 f"the network takes integers (token numbers, for example) but X has dtype "
                 f"{self._rows.dtype}; pass X.astype('int64')."
@@ -210,13 +226,13 @@ class Prober:
         return recording
 
     def _explain(self, error):
-        """Raise a misfit if shapes are at fault, else note what was being run."""
+        """Raise a clearer error if shapes are at fault, else add what was being run."""
         if is_misfit(error):
             raise misfit(self._rows, error) from error
         add_note(error, self._rows.shape)
 
     def _recorded(self, rows):
-        """Record a pass as far as the representation."""
+        """Record a pass as far as the representation; raise if its layer is never called."""
         representation = self._representation
         recording = record(
             representation.run_to_stage, representation.tensor(rows), representation.chain.modules()
@@ -227,7 +243,7 @@ class Prober:
         if not calls and representation.probe.method not in (None, "forward"):
             self._learn(method="forward")  # a decoder's layer is past the encoder
             return self._recorded(rows)
-        calls = [call for call in calls if call.left is not None]
+        calls = [call for call in calls if call.ended is not None]
         if not calls:
             raise ValueError(
                 f"{representation.parameter}={representation.layer!r} is never called when the "
@@ -241,7 +257,7 @@ class Prober:
         if representation.takes_integers:
             return None
         for box in representation.boxes:
-            if any(call.left is not None for call in recording.of(box)):
+            if any(call.ended is not None for call in recording.of(box)):
                 return box.reason
         if depends(ancestors(output), recording.leaf):
             return None
@@ -253,10 +269,10 @@ class Prober:
         axis, is_series = input_layout(recording, self._rows.shape[1:])
         return {"channel_axis": axis, "is_series": is_series}
 
-    # -- the passes without --------------------------------------------------------------------
+    # -- the passes without gradients ----------------------------------------------------------
 
     def _check_function(self, z):
-        """Warn if f draws at random, raise if it couples samples."""
+        """Warn if the network draws at random, raise if samples influence one another."""
         representation, rows = self._representation, self._rows
         tolerance = _tolerance(z, representation)
         state = torch.get_rng_state()
@@ -306,7 +322,7 @@ class Prober:
 
 
 def _tolerance(z, representation):
-    """Largest difference that rounding makes, in a network of so many layers."""
+    """Largest difference that rounding can make in a network with so many layers."""
     dtype = z.dtype if z.is_floating_point() else torch.float32
     least = torch.finfo(torch.float32).eps if representation.lowest_is_single else 0.0
     eps = max(torch.finfo(dtype).eps, least)

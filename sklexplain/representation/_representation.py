@@ -1,4 +1,4 @@
-"""A representation: what an estimator makes of its input, as one function of tensors."""
+"""A representation: an estimator, or a part of it, as one function of tensors."""
 
 import copy
 import threading
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..layers import find_points, parse_path, pick, run_to, unknown_layer
+from ..layers import find_points, fitting_rows, parse_path, pick, run_to, unknown_layer
 from ..utils import check_columns_numeric, seeded
 from ._convert import Identity
 from ._heads import as_tensor, named, numpy_dtype
@@ -22,7 +22,6 @@ from ._views import Pool, escapes, exact_attention, fingerprint, view_of
 
 # Measured on small convolutional, recurrent and dense encoders: larger blocks leave the cache,
 # smaller ones pay the overhead of a call.
-_CACHE_BYTES = 12 * 2**20
 _MIN_BLOCK = 128
 
 
@@ -32,7 +31,7 @@ class NotFiniteError(ValueError):
 
 @dataclass
 class _Running:
-    """What one call runs: the modules of a view, or the networks themselves under their lock."""
+    """The modules that one call runs: a view's, or the networks' own under their lock."""
 
     chain: nn.Module
     table: dict
@@ -40,7 +39,7 @@ class _Running:
 
 
 class Representation:
-    """What an estimator, or one of its layers, makes of samples: x in R^d to z in R^N.
+    """The function that an estimator or one of its layers computes: x in R^d to z in R^N.
 
     Complete once it is constructed; nothing about it changes later. What is run is never the
     estimator's network but a view of it (see `session`), so the estimator stays as it is, whoever
@@ -70,14 +69,14 @@ class Representation:
     seed : int, default=0
         Seed of the torch generator for networks that draw random numbers even in eval mode.
     parameter : str, default="layer"
-        What error messages call ``layer``.
+        Name of ``layer`` in error messages.
     several : bool, default=False
-        Whether the network may return several tensors; the first stands for them.
+        Whether the network may return several tensors, of which the first is used.
 
     Attributes
     ----------
     probe : Probe
-        What a few passes have told.
+        Facts about the network, found by running it.
     head : Head or None
         Preprocessing run as it is, before the torch path.
     input_dtype, output_dtype : torch.dtype
@@ -87,7 +86,7 @@ class Representation:
     viewed : bool
         Whether views are run. False: the network itself, in eval mode and under a lock.
     obstacles : list of str
-        Why it is not viewed, where it is not.
+        Why views cannot be run; empty if they can.
 
     Raises
     ------
@@ -183,7 +182,7 @@ class Representation:
         self._path = (name, items)
 
     def _set_dtypes(self):
-        # Of numpy's dtypes: what it has not, a network gets from and gives as float32.
+        # Networks in a dtype that numpy lacks receive, and give, float32.
         dtypes = [numpy_dtype(stage.dtype) for stage in stages(self._chain)]
         self._entry = first_step(self._chain)
         self._float_dtype = dtypes[0] if self.enters_network else torch.float64
@@ -209,7 +208,7 @@ class Representation:
         self._needs_switch = any(isinstance(m, (nn.MultiheadAttention, nn.RNNBase)) for m in parts)
 
     def forget_recordings(self):
-        """Let go of the passes that it was probed with, once nobody needs to look at them."""
+        """Drop the recordings of the probing passes, once nobody needs them."""
         self.recordings = self._recorded_chain = None
 
     def _recordings_now(self):
@@ -268,7 +267,8 @@ class Representation:
         """
         if not self.differentiable or self.device.type != "cpu":
             return batch_size
-        return min(batch_size, max(_MIN_BLOCK, _CACHE_BYTES // self.probe.bytes_per_row))
+        row_bytes = self.probe.bytes_per_row
+        return fitting_rows(batch_size, row_bytes, self.device, at_least=_MIN_BLOCK)
 
     def fingerprint(self):
         """Checksum of all weights of the estimator's networks, as they are now."""
@@ -390,11 +390,11 @@ class Representation:
         points : Points
         """
         running = self._in_session()
-        found = running.bound.get(id(points))
-        if found is None or found[0] is not points:
+        entry = running.bound.get(id(points))  # the points themselves, too, as ids are used again
+        if entry is None or entry[0] is not points:
             parts = [replace(p, module=self.module(parse_path(p.name)[0])) for p in points]
-            found = running.bound[id(points)] = points, replace(points, points=tuple(parts))
-        return found[1]
+            entry = running.bound[id(points)] = points, replace(points, points=tuple(parts))
+        return entry[1]
 
     # -- running -------------------------------------------------------------------------------
 
@@ -437,7 +437,7 @@ class Representation:
         return as_tensor(np.asarray(inputs)).to(self.device, self.input_dtype)
 
     def _forward(self, x):
-        """Run as far as needed; what came is returned as it is."""
+        """Run as far as needed; return the layer's output as it is."""
         if self.probe.in_place:
             x = x.clone()
         chain = self.chain
@@ -473,7 +473,24 @@ class Representation:
         return run_to(self.chain, stage, x)[0]
 
     def picked(self, output):
-        """Take the one tensor that is the representation, in a dtype that numpy has."""
+        """Take the one tensor that is the representation, in a dtype that numpy has.
+
+        Parameters
+        ----------
+        output : object
+            What the network or the layer returned.
+
+        Returns
+        -------
+        output : torch.Tensor
+
+        Raises
+        ------
+        ValueError
+            If it is not one tensor.
+        TypeError
+            If it holds complex numbers.
+        """
         while self._several and isinstance(output, (tuple, list)) and output:
             output = output[0]
         if not isinstance(output, torch.Tensor) and not self._link:
@@ -598,7 +615,7 @@ def not_finite_text(where):
 
 
 def _as_numbers(X):
-    """X without column names, as numbers."""
+    """X as numbers, without column names; raise a ValueError if it holds anything else."""
     if not hasattr(X, "columns") and X.dtype.kind in "biuf":
         return X
     check_columns_numeric(X)

@@ -1,4 +1,4 @@
-"""From a fitted estimator to a head and a torch module."""
+"""Splits a fitted estimator into a head and a torch module."""
 
 from dataclasses import dataclass
 
@@ -33,7 +33,7 @@ def decompose(estimator, n_columns, layer=None):
     Parameters
     ----------
     estimator : nn.Module or fitted estimator
-        What is explained.
+        The estimator to explain.
     n_columns : int
         Number of columns of the input, used for heads and selections.
     layer : str or None, default=None
@@ -71,9 +71,9 @@ def decompose(estimator, n_columns, layer=None):
 
 
 def black_box(estimator, reason):
-    """Wrap a fitted estimator without torch form; the reason names what has none."""
+    """Wrap a fitted estimator without torch form; the reason names the step that has none."""
     estimator = unwrap(estimator)
-    # skorch does not cast what it is given.
+    # skorch does not cast its inputs.
     dtype = Stage(estimator.module_).dtype if isinstance(estimator, NeuralNet) else None
     return BlackBox(estimator, reason, dtype)
 
@@ -105,7 +105,7 @@ def _decompose_steps(steps, n_columns, layer):
     for name, step in steps:
         parts = _decompose_or_wrap(step, n_columns, layer)
         if parts.head is not None and modules:
-            # What came before must become part of the head: possible if it keeps columns apart.
+            # The steps before it must join the head, which needs columns to be kept apart.
             before = Chain(modules)
             if before.column_map(n_columns) is None:
                 parts = Parts(None, black_box(step, f"{name!r} after steps that mix columns"))

@@ -1,4 +1,4 @@
-"""Running networks that cannot be viewed, and putting everything back; where networks run."""
+"""Running networks that cannot be viewed, and restoring them; checks of devices."""
 
 from contextlib import contextmanager
 
@@ -9,7 +9,7 @@ from ..utils import GENERATOR_LOCK
 
 @contextmanager
 def frozen(modules):
-    """Run networks in eval mode without parameter gradients, and put everything back after.
+    """Run networks in eval mode without parameter gradients, and restore everything afterwards.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def frozen(modules):
 
 @contextmanager
 def _as_found(parts):
-    """Put modes, gradient flags and buffers back."""
+    """Restore modes, gradient flags and buffers at the end."""
     modes = [(m, m.training) for m in parts]
     parameters = [p for m in parts for p in m.parameters(recurse=False) if p.requires_grad]
     # By name: a forward pass may put another tensor in a buffer's place.
@@ -56,12 +56,12 @@ def _as_found(parts):
 def checked_device(device):
     """Device of a name; raise a ValueError if it cannot be used here."""
     try:
-        found = torch.empty(0, device=device).device
+        checked = torch.empty(0, device=device).device
     except (RuntimeError, TypeError, AssertionError) as error:
         raise ValueError(
             f"device={device!r} cannot be used here: {error}. Use None (where the model is), 'cpu' "
             "or a device that torch finds."
         ) from error
-    if found.type == "meta":
+    if checked.type == "meta":
         raise ValueError("device='meta' holds no numbers; use None (where the model is) or 'cpu'.")
-    return found
+    return checked

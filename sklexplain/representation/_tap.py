@@ -25,7 +25,7 @@ _LINEAR = (nn.Linear, LinearMap)
 
 @dataclass(frozen=True)
 class LayerRecord:
-    """Where a layer's activations are found, and what they are like: plain data, to be kept.
+    """Where a layer's activations are found, and their form: plain data, which can be saved.
 
     Attributes
     ----------
@@ -80,7 +80,7 @@ class LayerTap:
 
     @classmethod
     def find(cls, representation, layer, inputs):
-        """Find a layer, and see what its activations are like.
+        """Find a layer, and the form of its activations.
 
         Parameters
         ----------
@@ -158,7 +158,7 @@ class LayerTap:
         return self._representation.module(self.record.module_name)
 
     def _reached(self, x):
-        """Run no further than the layer; its output (or input), and how often it was called."""
+        """Run up to the layer; return its output (or input) and the number of its calls."""
         chain, record = self._representation.chain, self.record
         return run_to(chain, self._module(), x, record.n_calls, record.at)
 
@@ -215,7 +215,7 @@ class LayerTap:
 
 
 def _named(chain, layer):
-    """Where a layer is that was asked for."""
+    """Locate a layer by its name; raise an error if there is no such layer."""
     if not isinstance(layer, str):
         raise TypeError(f"layer={layer!r} must be a string or None.")
     name, items = parse_path(layer)
@@ -226,7 +226,7 @@ def _named(chain, layer):
 
 
 def _last_linear(chain, x):
-    """Where the linear layer is that is called last."""
+    """Locate the linear layer that is called last; raise a ValueError if there is none."""
     names = {module: name for name, (module, _) in layer_table(chain).items()}
     called, handles = [], []
     for module in names:

@@ -1,4 +1,13 @@
-"""Twins of modules: the same weights, and everything else of their own.
+"""Twins of modules: objects that share a module's weights and own everything else.
+
+`Maker.rebuild` walks from the root modules through all that they hold, and makes a twin of each
+object by its type (`_MAKERS`): modules, tensors, containers, bound methods, partial functions, weak
+references and generators. Objects that lead to no module are kept as they are. A table from
+originals to twins (`Maker.memo`) keeps shared parts shared and ends cycles. Weights are not copied:
+their twins have the same storage, require no gradient, and follow whatever the user does to them.
+
+`Watch` remembers which objects the containers of the originals held, so that a view can tell
+quickly whether it still matches.
 
 Names of torch that are not documented, each with a test in ``test_views.py``; where one is missing
 the code does without: ``Module._compiled_call_impl``, ``OptimizedModule._orig_mod``,
@@ -26,16 +35,16 @@ _ENCODERS = (nn.TransformerEncoderLayer, nn.TransformerEncoder)
 
 
 class Watch:
-    """What is in some containers, compared object by object in a few passes at C's speed."""
+    """The contents of some containers, compared object by object at the speed of C."""
 
     def __init__(self, containers, attributes):
         self._arguments = (containers, attributes)
         self._empty = [container for container in containers if not container]
         self._full = [container for container in containers if container]
         self._saved = [_frozen_copy(container) for container in self._full]
-        # Live: iterating over them later gives what is there then.
+        # These are live: iterating over them later gives the contents at that time.
         self._live = [c.values() if isinstance(c, dict) else c for c in self._full]
-        # Names of attributes are left out: they are many, and not exchanged.
+        # Names of attributes are left out: there are many, and they do not change.
         self._live += [
             c.keys() for c in self._full if isinstance(c, dict) and id(c) not in attributes
         ]
@@ -43,7 +52,7 @@ class Watch:
         self._contents = [*itertools.chain.from_iterable(self._live)]
 
     def same(self):
-        """Whether every container holds the very objects it held."""
+        """Whether every container still holds the very same objects."""
         try:
             now = itertools.chain.from_iterable(self._live)
             return (
@@ -55,7 +64,7 @@ class Watch:
             return False
 
     def changed(self):
-        """Pairs of a container that holds something else now, and of what it held."""
+        """Pairs of a container that has changed and its former contents."""
         yield from ((container, ()) for container in self._empty if container)
         for container, saved in zip(self._full, self._saved, strict=True):
             now = _frozen_copy(container)
@@ -67,7 +76,7 @@ class Watch:
                 yield container, saved
 
     def again(self):
-        """Watch for changes from what is there now."""
+        """Watch the same containers from their present contents on."""
         return Watch(*self._arguments)
 
 
@@ -84,7 +93,7 @@ def refill(container, contents):
 
 
 class Maker:
-    """One making of a view: what has been made of what."""
+    """Makes the twins of one view, and remembers which twin belongs to which original."""
 
     def __init__(self, roots):
         self.memo = {}  # id of an original: its twin
@@ -113,7 +122,7 @@ class Maker:
         return twin
 
     def rebuild(self, value):
-        """Twin of whatever a module holds, the value itself where there is nothing to rebuild."""
+        """Twin of anything that a module holds; the value itself if it leads to no module."""
         kind = type(value)
         if kind in _ATOMS:
             return value
@@ -137,7 +146,7 @@ class Maker:
         if isinstance(original, torch.jit.ScriptModule):
             return self.remember(original, original)  # `escapes` names it
         try:
-            twin = object.__new__(kind)  # past the class's own: GraphModule's makes a new class
+            twin = object.__new__(kind)  # not kind.__new__: GraphModule's makes a new class
         except TypeError as error:
             self.problems.append(f"{kind.__name__}: {error}")
             return self.remember(original, original)
@@ -283,7 +292,7 @@ class Maker:
         return twin
 
     def finish(self):
-        """Switch to eval mode what has a way of its own to do so, and the fast path off."""
+        """Put all twins in eval mode, by their own method if they have one; no fast path."""
         done = set()
         for module in self.custom:  # outer ones first, and they switch what is in them
             twin = self.memo.get(id(module))
@@ -317,17 +326,17 @@ _MAKERS = (
 
 
 def _is_custom(kind):
-    """Whether a module is more in eval mode than a flag: adapters are merged, layers folded."""
+    """Whether eval mode is more than a flag for a class: adapters are merged, layers folded."""
     return kind.train is not nn.Module.train or kind.eval is not nn.Module.eval
 
 
 def vars_of(module):
-    """Attributes of a module, whatever its class does when asked for them."""
+    """Attributes of a module, bypassing whatever its class does on attribute access."""
     return object.__getattribute__(module, "__dict__")
 
 
 def _nothing(*_):
-    """Keep attention off the fast path, which is not taken past hooks."""
+    """Do nothing: a hook, which keeps attention off its fast path."""
 
 
 def follow_generator(original, twin):

@@ -1,8 +1,18 @@
-"""Views of networks: modules of their own around the same weights, run in place of the user's.
+"""Views of networks: their own module objects around shared weights, run in the user's stead.
 
-A view shares the storage of the parameters and has its own module objects, modes, flags, hooks,
-buffers, containers and generators, so that running it, or leaving it half run, changes nothing of
-the original. What a view still reaches of the original is found by `escapes`.
+An explainer must run a network in eval mode, with hooks, and without gradients of the weights. Were
+that done to the user's network, another thread that trains it would see it, and so would everybody
+after an interrupt. A view is therefore a second set of module objects that shares the storage of
+the parameters and owns everything else: modes, flags, hooks, buffers, containers and generators.
+Running a view, or stopping half-way, leaves the original as it was.
+
+* `view_of` makes a view; `Maker` in ``_twins.py`` rebuilds the modules.
+* `escapes` in ``_escapes.py`` walks over a view and reports whatever in it still leads to the
+  original. If anything does, the network cannot be viewed and is run itself, under a lock.
+* `Pool` lends each running call a view of its own. Before a view is lent again it is brought up
+  to date: the values of weights are shared anyway, buffers are copied, and if the user has
+  exchanged modules, hooks or attributes (which `Watch` notices) a new view is made.
+* `exact_attention` turns off what cannot be set for one view only: switches of the whole process.
 """
 
 import copy
@@ -21,14 +31,14 @@ __all__ = ["Pool", "View", "escapes", "exact_attention", "fingerprint", "view_of
 
 
 class View:
-    """Twins of some networks, made by `view_of`.
+    """Copies of some networks that share their weights; made by `view_of`.
 
     Attributes
     ----------
     modules : list of nn.Module
         The twins of the networks, in their order.
     problems : list of str
-        What could not be rebuilt.
+        Parts that could not be rebuilt.
     """
 
     def __init__(self, roots, maker):
@@ -62,6 +72,11 @@ class View:
         -------
         twin : nn.Module
             Of a compiled module, the twin of the module that was compiled.
+
+        Raises
+        ------
+        KeyError
+            If the view was not made of this module.
         """
         if not isinstance(module, nn.Module) or id(module) not in self._twins:
             raise KeyError(f"the view was not made of this {type(module).__name__}")
@@ -72,12 +87,12 @@ class View:
         return list(self._parts)
 
     def tidy(self):
-        """Take away what running has left on the view's own modules.
+        """Remove what running has left on the view's own modules.
 
         Returns
         -------
         tidy : bool
-            False if hooks have been left, or taken away: then the view is of no more use.
+            False if hooks were left behind or removed: then the view must not be used again.
         """
         for member, _, _, twin, ours in self._filled:
             member.__set__(twin, ours)
@@ -96,14 +111,14 @@ class View:
         Returns
         -------
         fits : bool
-            False if a new view must be made: modules, hooks or attributes were replaced, or
-            weights were put elsewhere. True: values of buffers and of plain tensors are those of
-            the original now; values of weights always are.
+            False if a new view must be made, as modules, hooks or attributes were replaced or
+            weights were moved. If True, buffers and plain tensors have the values of the original;
+            weights always have.
         """
         return self.tidy() and self._update()
 
     def _update(self):
-        # What has its own way into eval mode would have to go that way again.
+        # Modules with their own train() or eval() would have to be switched again.
         if self._owned:
             return False
         if not self._theirs.same() and not self._follow():
@@ -122,7 +137,7 @@ class View:
         return self._copy()
 
     def _follow(self):
-        """Accept other modes and other tensors of the same form; say whether that was all."""
+        """Accept other modes, and tensors of the same form; return whether nothing else changed."""
         for container, saved in self._theirs.changed():
             if not isinstance(saved, dict) or container.keys() != saved.keys():
                 return False
@@ -150,7 +165,7 @@ class View:
             return False
         with torch.inference_mode(False), torch.no_grad():
             for twin in twins:
-                if twin.requires_grad:  # written with something that has a gradient
+                if twin.requires_grad:  # something with a gradient was written into it
                     twin.detach_()
             _copy_all(twins, originals)
         return True
@@ -218,7 +233,7 @@ class Pool:
         self._free = []
 
     def take(self):
-        """Hand out a view that nobody else has, brought up to date."""
+        """Lend a view that no other call has, brought up to date."""
         while True:
             try:
                 view = self._free.pop()  # threads need no lock for it
@@ -228,8 +243,8 @@ class Pool:
                 return view
 
     def give(self, view):
-        """Take a view back; a call that failed keeps it, and it is gone."""
-        if view.tidy() and not view._owned:  # that one could not be brought up to date
+        """Take a view back. A call that fails does not return its view, which is then dropped."""
+        if view.tidy() and not view._owned:  # an owned view cannot be brought up to date
             self._free.append(view)
 
     def __getstate__(self):
@@ -314,35 +329,35 @@ def _bytes(tensor):
 
 
 class _Switch:
-    """A flag of the process that is off while anybody needs it off.
+    """A flag of the process that is off as long as any user needs it off.
 
-    Who needs it is kept as a set, not a count: both steps can be repeated, so one that was cut
-    short by an interrupt is made good by doing it again.
+    Users are kept in a set, not counted: so both steps can be repeated, and one that an interrupt
+    cut short is simply done again.
     """
 
     def __init__(self, get, put):
         self.get, self.put = get, put
-        self.found = None  # what it was before the first came
+        self.before = None  # the value before the first user
         self.users = set()
         # Reentrant: a context that was dropped may be closed by the collector, in here.
         self.lock = threading.RLock()
 
     def off(self, user):
         with self.lock:
-            self.users.add(user)  # first, so that from now on `back` puts back what was found
-            if self.found is None:
-                self.found = self.get()
-            if self.found:
+            self.users.add(user)  # first, so that from now on `back` restores the value
+            if self.before is None:
+                self.before = self.get()
+            if self.before:
                 self.put(False)
 
     def back(self, user):
         with self.lock:
             self.users.discard(user)
-            found = self.found
-            if not self.users and found is not None:
-                if found:
+            before = self.before
+            if not self.users and before is not None:
+                if before:
                     self.put(True)
-                self.found = None
+                self.before = None
 
 
 def _fast_path(value):
@@ -359,7 +374,7 @@ _CUDNN = _Switch(lambda: torch.backends.cudnn.enabled, _cudnn)
 
 @contextmanager
 def exact_attention(modules, device):
-    """Have networks compute alike with gradients and without; does nothing for most of them.
+    """Let networks compute the same with gradients and without; most need nothing for it.
 
     Attention's fast path is taken without gradients only, and hooks on a `MultiheadAttention` do
     not prevent it; cuDNN refuses a backward pass of recurrent layers in eval mode. Both can only
@@ -378,7 +393,7 @@ def exact_attention(modules, device):
     """
     switches = _switches(modules, torch.device(device))
     user = object()
-    # Twice: should an interrupt arrive while things are put back, they are put back again. If it
+    # Twice: if an interrupt arrives while switches are restored, they are restored again. If it
     # arrives between the caller and here, this generator is closed when the error is dropped.
     try:
         try:
@@ -394,11 +409,11 @@ def exact_attention(modules, device):
 
 
 def _switches(modules, device):
-    found = []
+    switches = []
     parts = [part for module in modules for part in module.modules()]
-    # Those inside an encoder layer, too: past the layer's fast path they have their own.
+    # Also those inside an encoder layer: beside the layer's fast path they have one of their own.
     if any(isinstance(m, nn.MultiheadAttention) and m.batch_first for m in parts):
-        found.append(_ATTENTION)
+        switches.append(_ATTENTION)
     if device.type == "cuda" and any(isinstance(m, nn.RNNBase) for m in parts):
-        found.append(_CUDNN)
-    return found
+        switches.append(_CUDNN)
+    return switches

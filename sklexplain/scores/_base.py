@@ -13,7 +13,7 @@ from ._sampling import draw_units, standard_error, t_quantile
 
 
 class LayerScorer(BaseExplainer):
-    """Base class of scores of a representation, one a layer that leads to it.
+    """Base class of scores of a representation, one for each layer that leads to it.
 
     A subclass implements `_batch_scores` and, where it needs more than the points and units,
     `_fit_scorer`.
@@ -22,7 +22,7 @@ class LayerScorer(BaseExplainer):
     # -- fit -----------------------------------------------------------------------------------
 
     def _explained(self):
-        # The layers are where that is looked at.
+        # The parameter ``layers`` says where it is looked at.
         return {"layer": self._params_at_fit.output}
 
     def _check_params(self):
@@ -63,7 +63,7 @@ class LayerScorer(BaseExplainer):
         return inputs[:1].copy() if self._drawn is None else kept_rows(inputs, self.seed_)
 
     def _fit_scorer(self, inputs):
-        """Learn what else a score needs."""
+        """Prepare whatever else a subclass needs."""
 
     def _find_points(self, inputs):
         representation = self._representation
@@ -137,7 +137,7 @@ class LayerScorer(BaseExplainer):
             return float(self._overall(self._scores(inputs).mean(axis=1))[0])
 
     def confidence_interval(self, X, level=0.95):
-        """Where the score of all output units lies, told from the random ones that were used.
+        """Confidence interval of the score of all units, from the random ones that were used.
 
         Parameters
         ----------
@@ -201,7 +201,16 @@ class LayerScorer(BaseExplainer):
     def _scores(self, inputs, halves=False):
         """Scores from all units that are used and, if asked for, from each half of them.
 
-        Returns (1 or 1 + n_halves, n, n_layers), float64.
+        Parameters
+        ----------
+        inputs : ndarray of shape (n, ...)
+            Samples.
+        halves : bool, default=False
+            Whether to score from each half of the units, too.
+
+        Returns
+        -------
+        scores : ndarray of float64 of shape (1, n, n_layers), or (1 + n_halves, n, n_layers)
         """
         representation = self._representation
         rows = self._rows()
@@ -217,7 +226,7 @@ class LayerScorer(BaseExplainer):
     def _rows(self):
         """Return the number of samples in a batch."""
         rows = self._points.block_rows(self.batch_size, self._representation.device)
-        # The maps of all units that were drawn are there at once.
+        # The maps of all drawn units are in memory together.
         return rows if self._drawn is None else max(1, rows // len(self._drawn.units))
 
     def _subsets(self, halves):
@@ -241,7 +250,7 @@ class LayerScorer(BaseExplainer):
             yield [m.flatten(2) for m in maps]
 
     def _sampled_maps(self, x):
-        """Compute maps of all units that were drawn, (n_units, b, n_positions), a layer each."""
+        """Compute maps of all drawn units for each layer: (n_units, b, n_positions)."""
         return [torch.cat(blocks) for blocks in zip(*self._unit_blocks(x), strict=True)]
 
     def get_feature_names_out(self, input_features=None):
@@ -264,3 +273,8 @@ def check_reducing(name, value):
     """Raise unless a parameter is a callable or an aggregator that drops its axis."""
     if not callable(value):
         check_choice(name, value, [a for a in AGGREGATORS if a != "none"])
+
+
+def layers_last(tensors):
+    """Stack one tensor for each layer to an array of float64 whose last axis is the layers'."""
+    return torch.stack(tensors, dim=-1).cpu().numpy().astype(np.float64)

@@ -1,4 +1,4 @@
-"""Drift: how unusual maps are beside those of the fitted data."""
+"""Drift: how unusual maps are, compared with those of the fitted data."""
 
 import numpy as np
 from sklearn.covariance import LedoitWolf
@@ -23,7 +23,7 @@ class DriftReference:
 
     def __init__(self, first, second):
         self.mean = first.mean(axis=0)
-        # What does not vary is no reason to call a sample unusual by rounding.
+        # A feature that does not vary must not make a sample look unusual by rounding alone.
         floor = np.maximum(_ROUNDING * np.abs(self.mean), 1e-12)
         self.scale = np.maximum(first.std(axis=0), floor)
         self.covariance = LedoitWolf(assume_centered=True).fit(self._standardised(first))
@@ -38,7 +38,7 @@ class DriftReference:
         return np.sqrt(np.maximum(squared, 0))
 
     def p_values(self, distances):
-        """Share of the usual distances, and this one, that are as large."""
+        """Share of the usual distances, this one included, that are at least as large."""
         n = len(self.usual)
         n_larger = n - np.searchsorted(self.usual, distances, side="left")
         return (1 + n_larger) / (n + 1)
@@ -46,6 +46,17 @@ class DriftReference:
 
 def split_in_halves(n_samples, rng):
     """Draw the positions of the two halves.
+
+    Parameters
+    ----------
+    n_samples : int
+        Number of samples to divide.
+    rng : numpy.random.Generator
+        Draws the order.
+
+    Returns
+    -------
+    halves : list of two ndarrays of int
 
     Raises
     ------

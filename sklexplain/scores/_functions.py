@@ -1,6 +1,6 @@
 """The scores as functions of maps; positions are the last axis.
 
-Maps of a layer p are those of `sklexplain.representation`: A_p(x), aggregated over channels and
+Maps of a layer p are those of `sklexplain.layers`: A_p(x), aggregated over channels and
 output units, or one for every output unit, aggregated over channels only.
 """
 
@@ -24,12 +24,12 @@ def min_max_scaled(maps):
         At least float32; differentiable, with finite gradients also where a map is constant.
     """
     if maps.dtype.itemsize < 4:
-        maps = maps.float()  # half precision holds no differences to speak of
+        maps = maps.float()  # half precision is too coarse for differences
     low, high = maps.amin(dim=-1, keepdim=True), maps.amax(dim=-1, keepdim=True)
     span = high - low
     rounding = _ROUNDING * torch.finfo(maps.dtype).eps * torch.maximum(low.abs(), high.abs())
     varies = span > rounding
-    # Divided by one where it is constant: no 0 / 0, in the gradient neither.
+    # Constant maps are divided by one, which avoids 0 / 0 also in the gradient.
     scaled = (maps - low) / torch.where(varies, span, torch.ones_like(span))
     return torch.where(varies, scaled, torch.zeros_like(scaled))
 

@@ -1,11 +1,11 @@
-"""The noise score: whether a representation looks at samples otherwise than at noise."""
+"""The noise score: whether a representation looks at samples differently than at noise."""
 
 import numpy as np
 import torch
 
 from ..layers import aggregate, layer_maps, samples_from
 from ..utils import check_choice, check_positive_int, kept_rows, warn
-from ._base import LayerScorer, check_reducing
+from ._base import LayerScorer, check_reducing, layers_last
 from ._drift import DriftReference, split_in_halves
 from ._functions import excess_over_benchmark, min_max_scaled, noise_scores
 from ._noise import NOISES, noise_inputs
@@ -44,7 +44,7 @@ class NoiseScorer(LayerScorer):
         Submodule whose output is scored. None: what ``transform``, else ``predict_proba``, else
         ``predict`` returns; a module's ``forward``.
     at : {"output", "input"}, default="output"
-        Look at what the layers return or at what they are called with.
+        Whether to look at the layers' outputs or at their inputs.
     saliency : {"activation_x_gradient", "gradient", "grad_cam"}, \
             default="activation_x_gradient"
         Per output unit and layer.
@@ -182,7 +182,7 @@ class NoiseScorer(LayerScorer):
             (maps[:, : self._params_at_fit.n_noise], maps[:, self._params_at_fit.n_noise :])
             for maps in self._noise_maps
         ]
-        self._benchmarks = _as_array([noise_scores(x, y).mean(dim=-1) for x, y in pairs])
+        self._benchmarks = layers_last([noise_scores(x, y).mean(dim=-1) for x, y in pairs])
         self.benchmark_ = self._benchmarks[0]
         self._noise_maps = [first.cpu().numpy() for first, _ in pairs]
         self._warn_if_sparse(inputs)
@@ -196,7 +196,7 @@ class NoiseScorer(LayerScorer):
             maps = self._sampled_maps(representation.tensor(inputs[:_SPARSITY_SAMPLES]))
         for name, point, m in zip(self.layers_, self._points, maps, strict=True):
             n_units = (m != 0).double().mean().item() * len(m)  # at a position
-            if n_units < 1 and not self._is_known(point):
+            if n_units < 1 and not self._is_known_map(point):
                 warn(
                     f"on average {n_units:.2g} of the n_units={len(m)} output units drawn depend "
                     f"on a position of layer {name!r}, so its noise score and the standard error "
@@ -213,7 +213,7 @@ class NoiseScorer(LayerScorer):
         for m, noise in zip(maps, self._noise_maps, strict=True):
             noise = torch.from_numpy(noise[: len(m)]).to(m.device)
             scores.append(noise_scores(m, noise))
-        return _as_array(scores)
+        return layers_last(scores)
 
     def _map_batches(self, inputs, halves=False):
         """Compute maps of all samples, batch by batch."""
@@ -226,7 +226,7 @@ class NoiseScorer(LayerScorer):
                 yield maps
 
     def _batch_maps(self, x, subsets):
-        """Compute maps from every subset of units: (n_subsets, b, n_positions), a layer each."""
+        """Compute maps for every layer, from every subset of units: (n_subsets, b, n_positions)."""
         if subsets is None:
             maps = layer_maps(
                 self._representation,
@@ -240,7 +240,7 @@ class NoiseScorer(LayerScorer):
             return [m.flatten(1)[None] for m in maps]
         layers = []
         for point, maps in zip(self._points, self._sampled_maps(x), strict=True):
-            if self._is_known(point):
+            if self._is_known_map(point):
                 layers.append(self._output_map(x).expand(len(subsets), -1, -1))
                 continue
             layers.append(
@@ -248,16 +248,25 @@ class NoiseScorer(LayerScorer):
             )
         return layers
 
-    def _is_known(self, point):
+    def _is_known_map(self, point):
         """Tell whether a layer is the output itself, where the map of all units is known."""
         aggregators = (self._params_at_fit.channel_agg, self._params_at_fit.unit_agg)
         return point.is_output and not point.has_channels and not any(map(callable, aggregators))
 
     def _output_map(self, x):
-        """Compute the map of all units at the output itself, up to a factor: (b, N).
+        """Compute the map of all units at the output itself, up to a factor.
 
         There unit i has its saliency z_i (or 1) at its own position and 0 elsewhere: no gradient is
         needed, and a part of the units would leave the other positions at 0.
+
+        Parameters
+        ----------
+        x : tensor of shape (b, ...)
+            Samples.
+
+        Returns
+        -------
+        map : tensor of shape (b, N)
         """
         z = self._representation(x)
         z = z if self._params_at_fit.saliency == "activation_x_gradient" else torch.ones_like(z)
@@ -280,14 +289,14 @@ class NoiseScorer(LayerScorer):
             (section 4.4 of the paper). It is positive where samples are looked at more as noise
             is, so it needs samples inside the range of the noise; outside it, samples become
             unlike noise again and it turns negative. ``"distance"``: two-sided, with no such range:
-            the Mahalanobis distance, from the fitted data, of three numbers a layer: the noise
+            the Mahalanobis distance, from the fitted data, of three numbers per layer: the noise
             score, the mean absolute difference of the map from the fitted data's mean map, and the
             logarithm of the map's range before it is scaled.
 
         Returns
         -------
         drift : ndarray of shape (n_samples,)
-            0 is none.
+            0 means no drift.
 
         Raises
         ------
@@ -331,14 +340,14 @@ class NoiseScorer(LayerScorer):
 
         Notes
         -----
-        Data that the network was trained on need not be like new data to it: fit on held-out data.
+        A network may treat the data it was trained on unlike new data: fit on held-out data.
         """
         with self._door(X) as inputs:
             reference = self._reference()
             return reference.p_values(reference.distances(self._drift_features(inputs)))
 
     def _reference(self):
-        """Return what drift is measured against; it is computed when first asked for."""
+        """Return the reference of drift, which is computed when it is first needed."""
         if "drift" not in self._later:
             rng = np.random.default_rng([self.seed_, 2])
             first, second = split_in_halves(len(self._fit_inputs), rng)
@@ -348,7 +357,7 @@ class NoiseScorer(LayerScorer):
         return self._later["drift"]
 
     def _mean_of_maps(self, inputs):
-        """Mean scaled map, and mean range before scaling, of samples: a pair a layer."""
+        """Mean scaled map of samples and its mean range before scaling, for each layer."""
         sums = [[0.0, 0.0] for _ in self._points]
         for maps in self._map_batches(inputs):
             for total, m, scaled in zip(sums, maps, _scaled(maps), strict=True):
@@ -384,8 +393,3 @@ def _ranges(maps):
     """Largest minus smallest value of every map."""
     maps = maps.double()
     return maps.amax(dim=-1) - maps.amin(dim=-1)
-
-
-def _as_array(layers):
-    """Tensors a layer to one array, layers last."""
-    return torch.stack(layers, dim=-1).cpu().numpy().astype(np.float64)

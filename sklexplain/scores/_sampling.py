@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-# Pairs of halves: with 32, intervals came out no narrower and covered no more.
+# Pairs of halves: with 32, intervals were not narrower and did not cover more often.
 _N_PAIRS = 16
 _MIN_UNITS = 4  # a variance needs two units in a half
 
@@ -85,7 +85,7 @@ def standard_error(value, of_halves, sample):
     if not sample.halves:
         return np.full_like(value, np.nan)
     sizes = np.array([len(half) for half in sample.halves])
-    # 1 / m - 1 / n is what a half of m units has more of; 1 / n is what all of them have.
+    # The error of a half of m units is larger by 1 / m - 1 / n; that of all n units has 1 / n.
     weights = (sizes / (n - sizes)).reshape(-1, *[1] * value.ndim)
     squares = weights * (np.asarray(of_halves) - value) ** 2
     return np.sqrt(squares.mean(axis=0) * (1 - n / sample.n_total))

@@ -161,6 +161,11 @@ class ScoreConstraint(Callback):
         Returns
         -------
         self : ScoreConstraint
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of range.
         """
         for name in _SCORES.values():
             weight = getattr(self, name)
@@ -179,17 +184,17 @@ class ScoreConstraint(Callback):
         return self
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
-        """Look at the range of the data, for the noise."""
+        """Determine the range of the data, for the noise."""
         if not self._is_on():
             return
-        # The module may be a new one; and what is wrong with it is said once more.
+        # The module may be a new one, so its layer is sought, and warned of, again.
         self._point = None
         self._range = None
         if self.noise == "data" and isinstance(X, (np.ndarray, torch.Tensor)):
             self._range = _percentiles(X)
 
     def on_train_end(self, net, **kwargs):
-        """Let go of the module."""
+        """Drop the reference to the module."""
         self._point = None
 
     def on_batch_begin(self, net, batch=None, training=False, **kwargs):
@@ -228,7 +233,7 @@ class ScoreConstraint(Callback):
         return bool(self.lambda_noise or self.lambda_variance)
 
     def _inputs(self, net, batch):
-        """Return the inputs of a mini-batch as one tensor on the net's device."""
+        """Return the inputs as one tensor on the net's device; raise a TypeError otherwise."""
         x = to_tensor(unpack_data(batch)[0], device=net.device)
         if not isinstance(x, torch.Tensor) or not x.is_floating_point():
             kind = f"a tensor of {x.dtype}" if isinstance(x, torch.Tensor) else type(x).__name__
@@ -269,7 +274,7 @@ class ScoreConstraint(Callback):
         return {name: score.item() for name, score in scores.items()}
 
     def _find_point(self, call, module, x):
-        """Find the layer."""
+        """Find the layer to score; raise a ValueError if there is none or it has one position."""
         modules = dict(module.named_modules())
         if self.score_layer is not None:
             if isinstance(self.score_layer, str):
@@ -313,7 +318,7 @@ def _percentiles(X):
 
 
 def _embedding(net, output):
-    """Return a function from inputs to the embedding."""
+    """Return a function from inputs to the embedding; raise a ValueError for unknown layers."""
     module = net.module_
     if output is None:
         encoder = getattr(module, "encoder", None)

@@ -5,7 +5,7 @@ from torch import nn
 
 from ._functions import _ROUNDING
 
-# Exact types: a subclass may do anything.
+# Exact types, as a subclass may do anything.
 ELEMENTWISE = (
     *(nn.Identity, nn.Flatten, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d),
     *(nn.AlphaDropout, nn.FeatureAlphaDropout, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d),
@@ -132,8 +132,20 @@ class FactoredVariance(torch.autograd.Function):
 def _scaled_variance(maps):
     """Sum of squared deviations of scaled maps from their mean over units, and half its gradient.
 
-    `maps` (b, n_units, n_positions) is overwritten. With s = (m - low) / (high - low), the
-    derivative of s in low is (s - 1) / (high - low) and in high -s / (high - low).
+    With s = (m - low) / (high - low), the derivative of s in low is (s - 1) / (high - low) and in
+    high -s / (high - low).
+
+    Parameters
+    ----------
+    maps : tensor of shape (b, n_units, n_positions)
+        Overwritten.
+
+    Returns
+    -------
+    value : tensor of shape ()
+        The sum.
+    gradients : tensor of shape (b, n_units, n_positions)
+        Half its gradient; the same memory as ``maps``.
     """
     low, at_low = maps.min(dim=-1, keepdim=True)
     high, at_high = maps.max(dim=-1, keepdim=True)

@@ -1,4 +1,4 @@
-"""The noise and the variance score of a network as functions that can be trained on."""
+"""The noise and the variance score of a network as differentiable functions, for training."""
 
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class Step:
 
 @dataclass
 class Pass:
-    """What one forward pass made of a batch.
+    """Results of one forward pass of a batch.
 
     Attributes
     ----------
@@ -356,7 +356,9 @@ def linear_factors(record):
         return None
     if _is_last(step, record) and is_plain(step, (nn.Linear,)):
         gradients = step.module.weight[:, None]
-    elif _between(record.embedding, activations, cut=entries):  # there is a way past the entries
+    elif _between(
+        record.embedding, activations, cut=entries
+    ):  # the output depends on the layer by another path too
         return None
     else:
         gradients = unit_gradients(record.embedding, entries)

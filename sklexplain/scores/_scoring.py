@@ -25,7 +25,7 @@ def noise_scorer(**params):
 
     Notes
     -----
-    It compares like with like: networks with layers of the same sizes, trained otherwise. Layers
+    Compare only networks with layers of the same sizes that were trained differently. Layers
     with few positions, short codes above all, score high whatever was learned. Among autoencoders
     of different sizes it chose no better than chance, and R² of the reconstruction chose best.
 

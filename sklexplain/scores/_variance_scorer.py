@@ -2,10 +2,9 @@
 
 from numbers import Real
 
-import numpy as np
 import torch
 
-from ._base import LayerScorer, check_reducing
+from ._base import LayerScorer, check_reducing, layers_last
 from ._functions import UnitVariance, subset_variances
 
 
@@ -38,7 +37,7 @@ class VarianceScorer(LayerScorer):
         Submodule whose output is scored. None: what ``transform``, else ``predict_proba``, else
         ``predict`` returns; a module's ``forward``.
     at : {"output", "input"}, default="output"
-        Look at what the layers return or at what they are called with.
+        Whether to look at the layers' outputs or at their inputs.
     saliency : {"activation_x_gradient", "gradient", "grad_cam"}, \
             default="activation_x_gradient"
         Per output unit and layer.
@@ -155,8 +154,8 @@ class VarianceScorer(LayerScorer):
             for maps in self._unit_blocks(x):
                 for layer, m in zip(layers, maps, strict=True):
                     layer.add(m)
-            return _as_array([layer.scores()[None] for layer in layers])
-        return _as_array([self._sampled(maps, subsets) for maps in self._sampled_maps(x)])
+            return layers_last([layer.scores()[None] for layer in layers])
+        return layers_last([self._sampled(maps, subsets) for maps in self._sampled_maps(x)])
 
     def _sampled(self, maps, subsets):
         """Estimate the variance over all N units from each subset of n of them: (n_subsets, b)."""
@@ -166,8 +165,3 @@ class VarianceScorer(LayerScorer):
         n, total = member.sum(dim=1)[:, None], self.n_units_
         population = subset_variances(maps, member, self._params_at_fit.threshold)
         return (population * (n / (n - 1) * (total - 1) / total)).clamp(max=0.25)
-
-
-def _as_array(layers):
-    """Tensors a layer to one array, layers last."""
-    return torch.stack(layers, dim=-1).cpu().numpy().astype(np.float64)

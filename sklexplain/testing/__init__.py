@@ -1,4 +1,4 @@
-"""Checks for explainers of one's own."""
+"""Checks for your own explainers."""
 
 from .estimator_checks import TOPICS, nd_checks, parametrize_nd_checks
 

@@ -1,4 +1,4 @@
-"""What the checks share: fitting, comparing, and looking at networks."""
+"""Helpers of the checks: fitting, comparing, and looking at networks."""
 
 import numbers
 from contextlib import contextmanager
@@ -62,7 +62,7 @@ def assert_raises(errors, words, call, what):
 
 
 def results(fitted, X, y=None):
-    """Everything the fitted estimator tells, by name, as arrays.
+    """Everything that a fitted estimator returns or has, by name, as arrays.
 
     Parameters
     ----------

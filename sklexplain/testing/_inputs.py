@@ -1,4 +1,4 @@
-"""Checks of what goes in: parameters, X of every kind, and what is refused."""
+"""Checks of inputs: parameters, X of every kind, and what must be refused."""
 
 from inspect import signature
 
@@ -34,7 +34,7 @@ def check_shapes_recorded(estimator, X, y):
     """Check that fit records n_features_in_ and the shape of a sample."""
     fitted = fit(estimator, X, y)
     if fitted.n_features_in_ != X.shape[1] or fitted.input_shape_ != X.shape[1:]:
-        raise AssertionError("n_features_in_ or input_shape_ does not tell X's shape")
+        raise AssertionError("n_features_in_ or input_shape_ does not give X's shape")
 
 
 def check_not_fitted(estimator, X, y):

@@ -103,9 +103,14 @@ def check_model_unchanged_during_call(estimator, X, y):
 
 
 def check_training_in_a_thread(estimator, X, y):
-    """Check that a thread can train the network meanwhile: 200 steps as they would be alone.
+    """Check that another thread can train the network meanwhile, as if it were alone.
 
     The explanation may fail, as weights change under it; training may not.
+
+    Raises
+    ------
+    AssertionError
+        If one of its 200 steps gives a different result.
     """
     own, network = with_own_network(estimator)
     if own is None:
@@ -131,7 +136,7 @@ def check_training_in_a_thread(estimator, X, y):
 
 
 class _Trainer(threading.Thread):
-    """Trains a network for 200 steps and notes what is not as it should be."""
+    """Trains a network for 200 steps and notes any deviation."""
 
     def __init__(self, network, X):
         super().__init__(daemon=True)
@@ -172,6 +177,11 @@ def check_changed_weights(estimator, X, y):
 
     An explainer that keeps results of the network warns (``_keeps_results``); the others explain
     the network as it is now. Loading equal values is no change.
+
+    Raises
+    ------
+    AssertionError
+        If a change goes unnoticed, or a warning comes without a change.
     """
     own, network = with_own_network(estimator)
     if own is None:
@@ -247,6 +257,13 @@ def check_interrupts(estimator, X, y):
 
     Modes of the calling thread (gradients, inference) cannot be put back at every moment: one in
     40 may be lost.
+
+    Raises
+    ------
+    SkipTest
+        Where there are no timed signals.
+    AssertionError
+        If an interrupt leaves a trace.
     """
     if threading.current_thread() is not threading.main_thread():
         raise SkipTest("signals are for the main thread only")

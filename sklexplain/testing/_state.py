@@ -1,4 +1,4 @@
-"""Checks of what an estimator keeps: nothing of the caller's, nothing of an earlier fit."""
+"""Checks of an estimator's state: nothing that belongs to the caller or to an earlier fit."""
 
 import copy
 import importlib.util
@@ -94,8 +94,13 @@ def _reversed(y):
 def check_failed_refit(estimator, X, y):
     """Check that a failed fit leaves an estimator as it was, and one of another shape replaces all.
 
-    A network takes one shape only, so that fitting on another one fails; an estimator that is
-    fitted along, or trains itself, takes what it is given.
+    A network takes one shape only, so fitting on another one fails. An estimator that is fitted
+    together with the explainer, or an explainer that trains itself, takes any shape.
+
+    Raises
+    ------
+    AssertionError
+        If it keeps a trace of the failed fit.
     """
     fitted = fit(estimator, X, y)
     expected, state = results(fitted, X, y), _shallow(fitted)
@@ -167,7 +172,7 @@ def check_names_reset(estimator, X, y):
     frame = pd.DataFrame(X, columns=[f"name{i}" for i in range(X.shape[1])])
     fitted = fit(estimator, frame, y)
     if list(fitted.feature_names_in_) != list(frame.columns):
-        raise AssertionError("feature_names_in_ does not tell the columns of a DataFrame")
+        raise AssertionError("feature_names_in_ does not name the columns of a DataFrame")
     refit(fitted, X, y)
     if hasattr(fitted, "feature_names_in_"):
         raise AssertionError("feature_names_in_ is left from an earlier fit")
@@ -177,7 +182,7 @@ def check_names_reset(estimator, X, y):
 
 
 def check_methods_change_nothing(estimator, X, y):
-    """Check that public methods leave the estimator alone and say the same twice."""
+    """Check that public methods leave the estimator alone and give the same result twice."""
     fitted = fit(estimator, X, y)
     for name in methods_of_X(fitted):
         method = getattr(fitted, name)
@@ -215,7 +220,7 @@ def _assert_equal(first, second, what):
 
 
 class _Unusable:
-    """Value of no parameter; whoever looks at it fails."""
+    """Not a value of any parameter: using it fails."""
 
     def _refuse(self, *args):
         raise AssertionError("a parameter is read after fit")
@@ -272,9 +277,14 @@ def check_fitted_estimator_keeps_parameters(estimator, X, y):
 
 
 def check_pickle_size(estimator, X, y):
-    """Check that a file holds the model and what is told of the samples, but not the samples.
+    """Check that a saved file holds the model and the results, but not the samples.
 
     Up to 1,000 of them may be kept; fitted attributes that are public may grow with X.
+
+    Raises
+    ------
+    AssertionError
+        If a file grows with the number of samples.
     """
     sizes = []
     for n in (1_000, 1_600):
@@ -301,6 +311,11 @@ def check_skops(estimator, X, y):
     """Check that an explainer of a scikit-learn model or of an Autoencoder can be saved by skops.
 
     Torch modules of the user's own cannot be saved this way.
+
+    Raises
+    ------
+    SkipTest
+        If skops is not installed.
     """
     if isinstance(getattr(estimator, "estimator", None), nn.Module):
         return

@@ -1,7 +1,7 @@
-"""A skorch net that trains on arrays, which are cut into batches as a whole.
+"""A skorch net that trains on arrays, of which it slices whole batches.
 
-That is how explanations are trained: on activations that have been computed once, with a loss that
-is a function of a module and a batch.
+Explanations are trained this way: on activations that were computed once, with a loss that is a
+function of a module and a batch.
 """
 
 import torch
@@ -13,7 +13,7 @@ from ._saved_net import SavedNet
 
 _VALID_ROWS = 1024
 
-# What net_params may not have, because something here depends on it; the estimator adds its own.
+# Names that net_params may not have, as something here depends on them; estimators add their own.
 _RESERVED = {
     "train_split": "validation_split",
     "device": "device",
@@ -23,21 +23,21 @@ _RESERVED = {
 
 
 class ArrayBatches:
-    """Mini-batches of several arrays, each with its target: one by one would take longer.
+    """Mini-batches of several arrays, each with its target; faster than stacking single samples.
 
     Parameters
     ----------
     arrays : dict of str to ndarray
         All with the same number of rows.
     rows : ndarray of int
-        Which rows.
+        The rows to use.
     batch_size : int
         Samples in a batch; -1 for all. A last batch of a single sample joins the one before it:
         BatchNorm cannot train on one.
     shuffle : bool, default=False
-        Another order in every pass.
+        Whether to draw another order for every pass.
     generator : torch.Generator or None, default=None
-        What draws it; None for torch's global generator.
+        Draws the order; None for torch's global generator.
     """
 
     def __init__(self, arrays, rows, batch_size, *, shuffle=False, generator=None):
@@ -46,7 +46,7 @@ class ArrayBatches:
         self.batch_size = len(rows) if batch_size == -1 else batch_size
         self.shuffle = shuffle
         self.generator = generator
-        # skorch's callbacks want pairs: what is to be met, as far as there is such a thing.
+        # skorch's callbacks expect pairs: the second part is whatever comes closest to a target.
         self._target = next(n for n in ("y", "target", "x", "z") if n in arrays)
 
     def __len__(self):
@@ -63,7 +63,7 @@ class ArrayBatches:
             yield batch, batch[self._target]
 
     def _starts(self):
-        """Where batches start, and where the last one ends."""
+        """Positions at which batches start, and the end of the last one."""
         n = len(self.rows)
         starts = list(range(0, n, self.batch_size))
         if len(starts) > 1 and n - starts[-1] == 1:
@@ -75,19 +75,19 @@ class ArrayNet(SavedNet):
     """A skorch net whose loss is a function of the module and a batch."""
 
     def fit_arrays(self, arrays, objective, train, valid, generator=None):
-        """Train, from the weights there are, on some rows of arrays; watch the loss on others.
+        """Train from the present weights on some rows of arrays; monitor the loss on others.
 
         Parameters
         ----------
         arrays : dict of str to ndarray
-            What `objective` needs.
+            The arrays that `objective` needs.
         objective : callable
             From the module, a batch (a dict of tensors) and the number of the epoch, from 1 on, to
-            the outputs, the loss, and what is to be differentiated of it in that epoch.
+            the outputs, the loss, and the part of the loss that is differentiated in that epoch.
         train, valid : ndarray of int, ndarray of int or None
             The rows; None for no validation.
         generator : torch.Generator or None, default=None
-            Of the order of the samples; None for torch's global generator.
+            Draws the order of the samples; None for torch's global generator.
 
         Returns
         -------
@@ -149,15 +149,15 @@ def make_array_net(params, module, device, reserved, owner, *, stopping=EarlySto
         Has the explainer's parameters ``net_params``, ``validation_split``, ``patience``, ``lr``,
         ``max_epochs`` and ``verbose``.
     module : nn.Module or type
-        What is trained, or the class that makes it of the ``module__...`` in `defaults`.
+        The module to train, or a class that is called with the ``module__...`` in `defaults`.
     device : torch.device
-        Where.
+        Where to train.
     reserved : dict of str to (str or None)
-        What else ``net_params`` may not have, and the explainer's parameter to set instead.
+        More names that ``net_params`` may not have, and the explainer's parameter for each.
     owner : str
         The explainer's name.
     stopping : callable, default=EarlyStopping
-        What makes the callback that stops training early.
+        Makes the callback that stops training early.
     **defaults : object
         Parameters of the net that ``net_params`` may replace.
 
@@ -180,17 +180,17 @@ def make_array_net(params, module, device, reserved, owner, *, stopping=EarlySto
     callbacks = list(extra.pop("callbacks", None) or [])
     if params.validation_split is not None:
         stop = stopping(patience=int(params.patience), load_best=True)
-        # Last, because those after it would not be told of the epoch that it stops at.
+        # Last: callbacks after it would not be called for the epoch in which it stops.
         callbacks = [*callbacks, ("early_stopping", stop)]
-    own = {"optimizer": torch.optim.Adam, "lr": params.lr, "verbose": params.verbose}
+    settings = {"optimizer": torch.optim.Adam, "lr": params.lr, "verbose": params.verbose}
     return ArrayNet(
         module,
-        criterion=nn.MSELoss,  # skorch wants one
+        criterion=nn.MSELoss,  # skorch requires one
         callbacks=callbacks,
         train_split=None,
         max_epochs=int(params.max_epochs),
         device=str(device),
-        **(own | defaults | extra),
+        **(settings | defaults | extra),
     )
 
 

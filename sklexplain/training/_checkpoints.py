@@ -178,7 +178,7 @@ def load_weights(path):
     Parameters
     ----------
     path : path-like
-        A safetensors file, if it is called so, or one that `torch.save` wrote.
+        A file with the suffix ``.safetensors``, or one that `torch.save` wrote.
 
     Returns
     -------

@@ -1,11 +1,11 @@
-"""Eval mode for a while."""
+"""Eval mode inside a with block."""
 
 from contextlib import contextmanager
 
 
 @contextmanager
 def evaluating(module):
-    """Put a module in eval mode inside a with block, each submodule back as it was afterwards.
+    """Put a module in eval mode inside a with block; restore each submodule's mode afterwards.
 
     Parameters
     ----------

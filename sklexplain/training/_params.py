@@ -1,4 +1,4 @@
-"""What may be set of a skorch net."""
+"""Which parameters of a skorch net a user may set."""
 
 import inspect
 
@@ -9,7 +9,7 @@ from ..utils import check_choice
 
 
 def check_net_params(extra, owner, reserved):
-    """Check the parameters of the net that its owner does not have.
+    """Check the parameters of a net that its estimator passes on.
 
     Parameters
     ----------
@@ -18,17 +18,17 @@ def check_net_params(extra, owner, reserved):
     owner : str
         The estimator's name.
     reserved : dict of str to (str or None)
-        What may not be there, and the estimator's parameter to set instead.
+        Names that are not allowed, and the estimator's parameter to set instead.
 
     Returns
     -------
     extra : dict
-        A copy, in which integers are Python's: torch takes no others as the size of a batch.
+        A copy in which integers are Python's: torch takes no others as the size of a batch.
 
     Raises
     ------
     TypeError
-        If it is no dict.
+        If it is not a dict.
     ValueError
         If a parameter of the net is unknown, or is set elsewhere.
     """

@@ -8,7 +8,7 @@ from ._saved_net import SavedNet
 
 
 class PretextNet(SavedNet):
-    """A skorch net that learns to give back inputs which it sees corrupted.
+    """A skorch net that learns to reconstruct inputs from corrupted ones.
 
     The loss is the criterion between the reconstruction of the corrupted input and the clean input,
     plus `lambda_class` times the cross-entropy of the class head, if there is one.
@@ -47,7 +47,7 @@ class PretextNet(SavedNet):
         self.lambda_class = lambda_class
 
     def fit_split(self, X, y, train, valid, seed):
-        """Train, from the weights there are, on some rows of (X, y); watch the loss on others.
+        """Train from the present weights on some rows of (X, y); monitor the loss on others.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Networks with one layer's weights drawn anew."""
+"""Copies of networks in which one layer has new random weights."""
 
 import copy
 import zlib
@@ -12,7 +12,7 @@ from ..utils import draw_seed, seeded
 
 
 def randomized_layers(estimator, layers=None, random_state=None):
-    """Yield copies of a model with the weights of exactly one layer drawn anew.
+    """Copy a model once for every layer, with the weights of just that layer drawn anew.
 
     What each layer has learned shows by what is lost without it: "independent" randomisation, as in
     section 4.2 of Bertolini, Clevert & Montanari, "Explaining, Evaluating and Enhancing Neural
@@ -29,13 +29,12 @@ def randomized_layers(estimator, layers=None, random_state=None):
     random_state : int, RandomState instance or None, default=None
         Determines the weights. A layer's do not depend on which other layers are asked for.
 
-    Yields
-    ------
-    name : str
-        Of the layer.
-    randomized : object
-        A copy of ``estimator``, on the same device, in which the layer's own parameters are what
-        its ``reset_parameters`` draws; its running statistics, if it has any, start anew.
+    Returns
+    -------
+    copies : iterator of (str, object)
+        For every layer its name and a copy of ``estimator``, on the same device, in which the
+        layer's own parameters are what its ``reset_parameters`` draws; its running statistics, if
+        it has any, start anew. Each copy is made when it is asked for.
 
     Raises
     ------
@@ -51,7 +50,7 @@ def randomized_layers(estimator, layers=None, random_state=None):
     >>> [name for name, _ in randomized_layers(net, random_state=0)]
     ['0', '2']
     """
-    # At once, not when the first copy is asked for.
+    # Errors are raised at once, not when the first copy is asked for.
     names = _checked_layers(_network(estimator), layers)
     return _copies(estimator, names, draw_seed(random_state))
 

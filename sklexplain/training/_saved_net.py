@@ -1,4 +1,4 @@
-"""A skorch net that can be saved as plain arrays, and that hands on an interruption."""
+"""A skorch net that is saved as plain arrays, and that passes on an interruption."""
 
 import numpy as np
 import torch
@@ -15,12 +15,12 @@ def arrays_of(module):
     Parameters
     ----------
     module : nn.Module
-        What is to be saved.
+        The module to save.
 
     Returns
     -------
     arrays : dict of str to ndarray
-        What `load_arrays` takes; on the CPU, they share memory with the module.
+        For `load_arrays`; on the CPU, they share memory with the module.
     """
     return {name: _array(value) for name, value in module.state_dict().items()}
 
@@ -39,7 +39,7 @@ def load_arrays(module, arrays):
     Parameters
     ----------
     module : nn.Module
-        Of the same build.
+        Of the same architecture.
     arrays : dict of str to ndarray
         By name; they are copied.
 
@@ -63,19 +63,19 @@ class SavedNet(NeuralNet):
     """
 
     def _train(self, X, y, **during):
-        """Train from the weights there are, with what is needed in the meantime.
+        """Train from the present weights.
 
         Parameters
         ----------
         X, y : objects
             See ``partial_fit``.
         **during : objects
-            Kept in ``_during_fit`` until training ends.
+            What the other methods need in the meantime; kept in ``_during_fit`` until the end.
 
         Raises
         ------
         KeyboardInterrupt
-            If training was interrupted, which skorch keeps to itself.
+            If training was interrupted, which skorch would not pass on.
         """
         self._during_fit = during
         try:
@@ -97,6 +97,11 @@ class SavedNet(NeuralNet):
         -------
         self : SavedNet
             The net.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            The one that ended training; the net's ``fit`` takes care of it.
         """
         try:
             return super().fit_loop(*args, **kwargs)

@@ -16,8 +16,10 @@ def check_validation_split(validation_split):
 
     Raises
     ------
-    TypeError, ValueError
-        If it is no share between 0 and 1, no splitter and not None.
+    TypeError
+        If it is neither a number, nor a splitter, nor None.
+    ValueError
+        If it is a number that is not between 0 and 1.
     """
     if validation_split is None:
         return
@@ -30,7 +32,7 @@ def check_validation_split(validation_split):
 
 
 def split_validation(validation_split, X, y, groups, seed):
-    """Split rows into those to train on and those to watch.
+    """Split rows into those to train on and those to validate on.
 
     Parameters
     ----------

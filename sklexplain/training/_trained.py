@@ -1,4 +1,4 @@
-"""What there is to check of a skorch net after training."""
+"""Checks of a skorch net after training."""
 
 import torch
 
@@ -27,7 +27,7 @@ def check_finite_weights(net, advice):
 
 
 def still_improves(net):
-    """Tell whether the last epoch came before early stopping, where there is any, could stop.
+    """Whether training ended at its last epoch, before early stopping (if any) could end it.
 
     Parameters
     ----------

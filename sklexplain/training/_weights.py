@@ -1,4 +1,4 @@
-"""Weights drawn anew."""
+"""New random weights for a network."""
 
 import torch
 from torch import nn
@@ -14,9 +14,10 @@ def draw_weights(module):
     Parameters
     ----------
     module : nn.Module
-        What cannot be drawn becomes NaN in it.
+        Its weights are replaced; those that no ``reset_parameters`` draws become NaN.
     """
-    # In eval mode: what a parametrization keeps between passes must not see what is not drawn yet.
+    # In eval mode: a parametrization that keeps something between passes (spectral norm, for
+    # example) must not update it from weights that are not drawn yet.
     with torch.no_grad(), evaluating(module):
         parametrized = {part: _drawn_plain(part) for part in module.modules()}
         for parameter in module.parameters():
@@ -24,7 +25,7 @@ def draw_weights(module):
             parameter.grad = None
             if parameter.is_floating_point():
                 parameter.fill_(torch.nan)
-        # Parts first: what holds them may adapt them.
+        # Inner modules first, as those around them may adapt their weights.
         for part in reversed(list(module.modules())):
             for name in ("reset_parameters", "_reset_parameters"):
                 if callable(getattr(part, name, None)):
@@ -36,11 +37,28 @@ def draw_weights(module):
 
 
 def _drawn_plain(part):
-    """Newly drawn weights of a parametrized layer (weight_norm, for example), by name."""
+    """Newly drawn weights of a parametrized layer (weight_norm, for example), by name.
+
+    A parametrized layer has no plain parameter ``weight`` any more: its class was replaced by a
+    subclass whose ``weight`` is computed from other parameters, so ``reset_parameters`` would draw
+    into a temporary tensor. The plain weights are therefore drawn by a stand-in: an object of the
+    original class that has the layer's attributes and ordinary parameters of the same shapes.
+    Assigning the result to the layer (`draw_weights`) then lets each parametrization find the
+    parameters that give these weights, by its ``right_inverse``.
+
+    Parameters
+    ----------
+    part : nn.Module
+        Any module; it is not changed.
+
+    Returns
+    -------
+    weights : dict of str to torch.Tensor
+        Empty for a module that is not parametrized.
+    """
     if not is_parametrized(part) or not hasattr(part, "reset_parameters"):
         return {}
-    # Parametrizations are of the class, which the user's layer shares: a stand-in of the class
-    # below it has plain weights.
+    # torch puts one class in front of the original one, which is therefore the first base.
     plain_class = type(part).__bases__[0]
     plain = plain_class.__new__(plain_class)
     vars(plain).update(vars(part))
@@ -52,7 +70,7 @@ def _drawn_plain(part):
 
 
 def _take_over_weight_norm(part):
-    """Make direction and length of the weight that was drawn, where the old weight_norm is used."""
+    """Set direction and length to those of the drawn weight, for the hook-based weight_norm."""
     for hook in part._forward_pre_hooks.values():
         if isinstance(hook, WeightNorm) and hasattr(part, "reset_parameters"):
             weight = getattr(part, hook.name).detach()

@@ -1,4 +1,4 @@
-"""Helpers shared by the rooms, and checks for explainers of one's own."""
+"""Helpers for all parts of the library: validation, warnings, seeds."""
 
 from ._checks import check_encode, check_numbers, encoded
 from ._messages import did_you_mean, n_shape, numpy_dtype_of, warn

@@ -1,4 +1,4 @@
-"""Validation shared by the metrics."""
+"""Validation for the metrics."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ def check_numbers(name, values, *, min_ndim=1):
     name : str
         The parameter.
     values : array-like
-        What was given.
+        The values to check.
     min_ndim : int, default=1
         Fewest axes.
 
@@ -24,7 +24,7 @@ def check_numbers(name, values, *, min_ndim=1):
     ValueError
         If there are no values, too few axes, or NaN or infinite values.
     TypeError
-        If they are no numbers.
+        If they are not numbers.
     """
     values = np.asarray(values)
     if values.dtype.kind not in "biuf":
@@ -48,7 +48,7 @@ def check_encode(encode):
     Parameters
     ----------
     encode : object
-        What was given.
+        The value of the parameter.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def encoded(encode, X):
     Returns
     -------
     z : ndarray of shape (n, n_units)
-        In the floating dtype they came in (which tells how far to trust them), else float64.
+        In their own floating dtype, which shows how precise they are, else float64.
 
     Raises
     ------

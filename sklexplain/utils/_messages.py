@@ -1,4 +1,4 @@
-"""What is said to the user: warnings at the right line, nearest names, dtypes."""
+"""Messages to the user: warnings at the user's line, suggestions of names, shapes."""
 
 import difflib
 import sys
@@ -8,24 +8,24 @@ import numpy as np
 
 from ..exceptions import SklexplainWarning
 
-# Packages between the user's line and the place where something is noticed.
+# Packages that may be on the call stack between the user's line and a warning.
 _BETWEEN = ("sklexplain", "sklearn", "skorch", "joblib", "torch", "contextlib")
 
 
 def warn(message, category=SklexplainWarning):
-    """Warn at the user's line: the nearest frame outside this library and those below it.
+    """Warn at the user's line: the nearest frame outside this library and those it is called by.
 
     Parameters
     ----------
     message : str
-        What to say.
+        The text.
     category : type, default=SklexplainWarning
         A class of `sklexplain.exceptions`.
     """
     frame, level = sys._getframe(1), 2
     while frame is not None and _is_between(frame):
         frame, level = frame.f_back, level + 1
-    # In a worker process there may be no frame of the user's: the outermost one then.
+    # In a worker process there may be no such frame: then the outermost one is used.
     warnings.warn(message, category, stacklevel=level if frame is not None else level - 1)
 
 
@@ -35,23 +35,23 @@ def _is_between(frame):
 
 
 def did_you_mean(name, known, *, n=1, cutoff=0.4):
-    """Sentence with the nearest known names, to be put after an error message.
+    """Suggest the nearest known names, in a sentence to put after an error message.
 
     Parameters
     ----------
     name : str
-        What was given.
+        The unknown name.
     known : iterable of str
-        What there is.
+        The names that exist.
     n : int, default=1
-        Most names.
+        Largest number of suggestions.
     cutoff : float, default=0.4
-        How near, from 0 (anything) to 1.
+        Least similarity, from 0 (anything) to 1 (equal).
 
     Returns
     -------
     sentence : str
-        With a space in front; empty if nothing is near.
+        With a space in front; empty if no name is similar.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What is kept is ours: copies of arrays that are somebody else's."""
+"""Copies of arrays that belong to the caller, so that a fitted object owns what it keeps."""
 
 import numpy as np
 import torch
@@ -7,16 +7,16 @@ _DEPTH = 8
 
 
 def own_arrays(owner, foreign, skip=()):
-    """Replace arrays in an object that share memory with somebody else's by copies.
+    """Replace by copies all arrays in an object that share memory with the caller's.
 
     Looks into attributes, containers and objects of this library's classes, not into models.
 
     Parameters
     ----------
     owner : object
-        Whose attributes are looked at.
+        The object whose attributes are checked.
     foreign : list of object
-        What was given by the caller; arrays, tensors and DataFrames among it count.
+        Values that the caller passed; arrays, tensors and DataFrames in them are considered.
     skip : container of str, default=()
         Attributes that are left alone, as constructor parameters are.
     """
@@ -44,14 +44,14 @@ def _arrays(value):
 
 
 class _Owning:
-    """One walk over an object."""
+    """One walk over an object and everything in it."""
 
     def __init__(self, theirs):
         self._theirs = theirs
         self._seen = set()
 
     def attributes(self, owner, skip=(), depth=0):
-        """Look at the attributes of an object, and replace what is not its own."""
+        """Replace the caller's arrays among the attributes of an object."""
         for name, value in list(vars(owner).items()):
             # Models are shared on purpose; views of them hold their weights.
             if name in skip or name in ("estimator_", "_representation_of_fit", "_values_at_fit"):
@@ -61,7 +61,7 @@ class _Owning:
                 object.__setattr__(owner, name, owned)
 
     def _owned(self, value, depth):
-        """Return the value, or a copy where it is somebody else's."""
+        """Return the value, or a copy if it belongs to the caller."""
         if isinstance(value, np.ndarray):
             return self._copied(value, value)
         if isinstance(value, torch.Tensor):
@@ -87,7 +87,7 @@ class _Owning:
         return value
 
     def _copied(self, value, array):
-        # Bounds only: whether two arrays share single numbers can take exponential time to tell.
+        # This compares bounds only: an exact answer can take exponential time.
         if any(np.may_share_memory(array, other) for other in self._theirs):
             return value.clone() if isinstance(value, torch.Tensor) else value.copy()
         return value

@@ -1,4 +1,4 @@
-"""Seeds."""
+"""Seeds and random generators."""
 
 import threading
 from contextlib import contextmanager
@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from sklearn.utils import check_random_state
 
-# The global generators belong to all threads: whoever seeds them holds this until they are as they
-# were, else two threads would draw from each other's seeds, or leave them seeded.
+# All threads share the global generators. Whoever seeds them holds this lock until they are
+# restored; otherwise two threads could draw from each other's seeds, or leave them seeded.
 GENERATOR_LOCK = threading.RLock()
 
 
@@ -31,7 +31,7 @@ def draw_seed(random_state):
 
 
 def kept_rows(inputs, seed, most=1000):
-    """Copy the samples that are kept for what is computed later: all, or a random subset.
+    """Copy samples that are needed after fit: all of them, or a random subset.
 
     Parameters
     ----------
@@ -55,9 +55,9 @@ def kept_rows(inputs, seed, most=1000):
 
 @contextmanager
 def seeded(seed, device="cpu"):
-    """Seed torch's generators inside a with block; they are as before afterwards.
+    """Seed torch's generators inside a with block, and restore them afterwards.
 
-    Other threads wait until then to seed them.
+    Other threads that want to seed them wait until then.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def seeded(seed, device="cpu"):
         The seed.
 
     device : str or torch.device, default="cpu"
-        The device on which things are drawn, besides the CPU.
+        A device whose generator is seeded, too, besides the CPU's.
 
     Yields
     ------

@@ -1,4 +1,4 @@
-"""How parts of a score are joined."""
+"""How parts of a score are combined."""
 
 
 def harmonic_mean(a, b):

@@ -1,6 +1,5 @@
 """Validation of X with any number of axes, shared by explainers and nets."""
 
-import difflib
 import numbers
 
 import numpy as np
@@ -97,7 +96,7 @@ def _check_axes(estimator, X):
 
 
 def check_columns_numeric(X):
-    """Name the first column that holds no numbers."""
+    """Raise a ValueError that names the first column without numbers, if there is one."""
     if hasattr(X, "columns") and hasattr(X, "shape"):
         columns = ((repr(str(name)), np.asarray(X[name])) for name in X.columns)
     elif isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "OUS":
@@ -165,7 +164,7 @@ def cast_checked(X, dtype, names=None):
     X : ndarray of shape (n, ...)
         Numbers.
     dtype : dtype
-        What the network takes.
+        The dtype that the network takes.
     names : array-like of str or None, default=None
         Column names, for messages.
 
@@ -222,32 +221,31 @@ def check_choice(name, value, choices):
     name : str
         The parameter.
     value : object
-        What was given.
+        The value of the parameter.
     choices : iterable of str
-        What may be given.
+        The allowed values.
 
     Raises
     ------
     ValueError
-        If ``value`` is none of them.
+        If ``value`` is not one of them.
     """
     choices = list(choices)
     if value in choices:
         return
-    near = difflib.get_close_matches(str(value), choices, n=1, cutoff=0.4)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    hint = did_you_mean(value, choices)
     raise ValueError(f"{name}={value!r} is unknown.{hint} Choose from {choices}.")
 
 
 def check_positive_int(name, value, *, minimum=1):
-    """Raise if a parameter is no integer of at least ``minimum``.
+    """Raise unless a parameter is an integer of at least ``minimum``.
 
     Parameters
     ----------
     name : str
         The parameter.
     value : object
-        What was given.
+        The value of the parameter.
     minimum : int, default=1
         The smallest allowed value.
 
@@ -258,7 +256,7 @@ def check_positive_int(name, value, *, minimum=1):
     Raises
     ------
     TypeError
-        If it is no integer.
+        If it is not an integer.
     ValueError
         If it is too small.
     """

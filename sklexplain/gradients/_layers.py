@@ -242,12 +242,12 @@ def _projected_gradients(layer, inputs, arguments, out):
         for x, w, b in zip(inputs, weights, biases, strict=True)
     ]
     with torch.enable_grad():
-        heads = _heads(layer, projected, given, same)
+        heads = _heads(layer, projected, arguments, same)
     b = torch.autograd.grad(heads, projected, out @ layer.out_proj.weight.detach())
     return heads.detach(), b
 
 
-def _heads(layer, projected, given, same):
+def _heads(layer, projected, arguments, same):
     heads, _ = functional.multi_head_attention_forward(
         *projected,
         embed_dim_to_check=layer.embed_dim,

@@ -98,18 +98,18 @@ class GradientPlan:
         parts, named = dict(module.named_modules()), dict(module.named_parameters())
         for name in self.parameters:
             if name not in named:
-                raise _other_network(module, f"parameter {name!r}")
+                raise ValueError(_other_network(module, f"parameter {name!r}"))
         layers = {}
         for name, rule in self.layers.items():
             found = rule_of(parts[name]) if name in parts else None
             if found is None or found.__name__ != rule:
-                raise _other_network(module, f"layer {name!r} of the same kind")
+                raise ValueError(_other_network(module, f"layer {name!r} of the same kind"))
             layers[parts[name]] = (found, self.axes[name])
         return BoundPlan(self, {name: named[name] for name in self.parameters}, layers)
 
 
 def _other_network(module, missing):
-    return ValueError(
+    return (
         f"{type(module).__name__} no longer has the {missing}: parts of it have been replaced "
         "since the explainer was fitted; fit it again."
     )

@@ -78,6 +78,10 @@ def _order(tensor, x):
     """Say which axis of x every axis of a tensor is; None if it holds something else.
 
     Where sizes do not tell, as of square samples, numbers do: the order in which x is closest.
+
+    Returns
+    -------
+    order : tuple of int or None
     """
     sizes, size = tuple(x.shape), tuple(tensor.shape)
     orders = [o for o in permutations(range(x.dim())) if tuple(sizes[i] for i in o) == size]

@@ -287,10 +287,11 @@ class Prober:
             torch.set_rng_state(self._state)
         if random:
             warn(
-                "the network draws random numbers or changes its own state when it is run: two runs "
-                f"on the same samples differ by {_difference(again, z):.2g}, so what is explained "
-                "is one draw and no function of the sample. Have the network draw nothing in eval mode (dropout that "
-                f"stays on), or name a layer before the draw ({representation.parameter}='...', "
+                "the network draws random numbers or changes its own state when it is run: two "
+                f"runs on the same samples differ by {_difference(again, z):.2g}, so what is "
+                "explained is one draw and no function of the sample. Have the network draw "
+                "nothing in eval mode (dropout that stays on), or name a layer before the draw "
+                f"({representation.parameter}='...', "
                 "the mean of a variational autoencoder, for example).",
                 RandomModelWarning,
             )

@@ -8,7 +8,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
 from ..exceptions import DataConversionWarning
-from ._messages import n_shape, warn
+from ._messages import did_you_mean, n_shape, warn
 
 
 def as_array_like(X):
@@ -82,6 +82,11 @@ def _check_axes(estimator, X):
     """Raise a ValueError if samples have other axes than in ``fit``.
 
     Tables of another width are left to scikit-learn.
+
+    Raises
+    ------
+    ValueError
+        Naming both shapes.
     """
     try:
         shape = np.shape(X)[1:]

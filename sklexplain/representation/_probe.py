@@ -16,6 +16,7 @@ when the explainer is loaded.
 """
 
 import re
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,6 +28,7 @@ from ..exceptions import RandomModelWarning
 from ..layers import ancestors, batch_axis, depends, record
 from ..utils import n_shape, warn
 from ._layout import input_layout
+from ._session import own_weights
 
 # Words of torch's errors about shapes.
 _SHAPES = re.compile(
@@ -60,6 +62,9 @@ class Probe:
         Memory that one sample takes until the backward pass.
     no_torch_form : str or None
         The step through which no gradient passes, None if there is no such step.
+    writes_weights : bool
+        Whether a pass changes its weights (a norm that is clipped in ``forward``, for example); it
+        is run on copies of them then.
     draws : bool
         Whether the network draws from torch's global generator.
     random : bool
@@ -78,6 +83,7 @@ class Probe:
     in_place: bool = True
     bytes_per_row: int = 1
     no_torch_form: str | None = None
+    writes_weights: bool = False
     draws: bool = False
     random: bool = False
     channel_axis: int | None = None
@@ -159,29 +165,37 @@ class Prober:
         representation = self._representation
         self._state = torch.get_rng_state()
         with representation.session(), torch.no_grad():
-            three = self._recorded_first()
-            two = self._recorded(self._rows[:2])
-            self.recordings, self.chain = [two, three], representation.chain
+            # On copies of the weights, lest a network that writes into its own writes into these.
+            viewed = representation.viewed
+            with own_weights(representation.chain) if viewed else nullcontext() as changed:
+                three = self._recorded_first()
+                if viewed and changed():
+                    self._learn(writes_weights=True)
+                self._learn_the_rest(three)
+
+    def _learn_the_rest(self, three):
+        """Learn everything but what the first pass had to show."""
+        representation = self._representation
+        two = self._recorded(self._rows[:2])
+        self.recordings, self.chain = [two, three], representation.chain
+        with torch.enable_grad():
+            outputs = [representation.picked(r.output) for r in self.recordings]
+        what = "the network" if representation.layer is None else f"layer {representation.layer!r}"
+        axis = batch_axis(*(tuple(output.shape) for output in outputs), what)
+        self._learn(
+            n_units=outputs[0].numel() // 2,
+            batch_axis=axis,
+            bytes_per_row=max(1, three.n_bytes - two.n_bytes),
+            in_place=three.x._version > 0,
+            no_torch_form=self._no_torch_form(three, outputs[1]),
+            **self._layout(three),
+        )
+        for recording, output in zip(self.recordings, outputs, strict=True):
             with torch.enable_grad():
-                outputs = [representation.picked(r.output) for r in self.recordings]
-            what = (
-                "the network" if representation.layer is None else f"layer {representation.layer!r}"
-            )
-            axis = batch_axis(*(tuple(output.shape) for output in outputs), what)
-            self._learn(
-                n_units=outputs[0].numel() // 2,
-                batch_axis=axis,
-                bytes_per_row=max(1, three.n_bytes - two.n_bytes),
-                in_place=three.x._version > 0,
-                no_torch_form=self._no_torch_form(three, outputs[1]),
-                **self._layout(three),
-            )
-            for recording, output in zip(self.recordings, outputs, strict=True):
-                with torch.enable_grad():
-                    recording.output = output.movedim(axis, 0).reshape(output.shape[axis], -1)
-            representation.check_finite(self._flat(outputs[1])[: self._n_samples])
-            if not representation.is_black_box:
-                self._check_function(self._flat(outputs[1]))
+                recording.output = output.movedim(axis, 0).reshape(output.shape[axis], -1)
+        representation.check_finite(self._flat(outputs[1])[: self._n_samples])
+        if not representation.is_black_box:
+            self._check_function(self._flat(outputs[1]))
 
     def _learn(self, **facts):
         self._representation.probe = replace(self._representation.probe, **facts)

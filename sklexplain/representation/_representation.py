@@ -17,7 +17,7 @@ from ._heads import as_tensor, named, numpy_dtype
 from ._modules import BlackBox, Stage, first_step, layer_table, stages, without_link
 from ._probe import Probe, Prober, add_note, misfit
 from ._resolve import NoTorchForm, Parts, black_box, decompose, torch_modules, unwrap
-from ._session import checked_device, frozen
+from ._session import checked_device, frozen, own_weights
 from ._views import Pool, escapes, exact_attention, fingerprint, view_of
 
 # Measured on small convolutional, recurrent and dense encoders: larger blocks leave the cache,
@@ -305,8 +305,10 @@ class Representation:
             self.apply_facts(running)
             # Weakly: an interrupt while this ends must not leave a session open.
             self._local.running = weakref.ref(running)
+            writes = self.viewed and self.probe is not None and self.probe.writes_weights
             try:
-                yield
+                with own_weights(running.chain) if writes else nullcontext():
+                    yield
             finally:
                 self._local.running = None
             if view is not None:

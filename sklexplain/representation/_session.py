@@ -53,6 +53,39 @@ def _as_found(parts):
                     buffer.copy_(value)
 
 
+@contextmanager
+def own_weights(module):
+    """Run a network that shares its weights on copies of them, for one that may write into them.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The network; its parameters point to where they did afterwards.
+
+    Yields
+    ------
+    changed : callable
+        Says, without arguments, whether a copy differs from what it is a copy of.
+    """
+    shared = [(parameter, parameter.data) for parameter in module.parameters()]
+
+    def changed():
+        return not all(_alike(parameter.data, data) for parameter, data in shared)
+
+    try:
+        for parameter, data in shared:
+            parameter.data = data.clone()
+        yield changed
+    finally:
+        for parameter, data in shared:
+            parameter.data = data
+
+
+def _alike(a, b):
+    """Tell whether two tensors hold the same values; NaN is like NaN."""
+    return torch.equal(a, b) or bool(((a == b) | ((a != a) & (b != b))).all())
+
+
 def checked_device(device):
     """Device of a name; raise a ValueError if it cannot be used here."""
     try:

@@ -272,7 +272,7 @@ def choose_parameters(module, parameters):
     chosen = set()
     for name in wanted:
         if name not in named and name not in parts:
-            raise _unknown(name, [*named, *parts], type(module).__name__)
+            raise ValueError(_unknown_text(name, [*named, *parts], type(module).__name__))
         own = [named[name]] if name in named else parts[name].parameters()
         chosen.update(map(id, own))
     names = [name for name, parameter in named.items() if id(parameter) in chosen]
@@ -281,10 +281,10 @@ def choose_parameters(module, parameters):
     return names
 
 
-def _unknown(name, known, owner):
+def _unknown_text(name, known, owner):
     hint = did_you_mean(name, known, n=3)
     children = ", ".join(repr(k) for k in known if k and "." not in k)
-    return ValueError(
+    return (
         f"parameters: {name!r} is neither a parameter nor a submodule of {owner}.{hint} Name some "
         f"in a list, as in named_parameters() ({children}, …), or pass parameters='all'."
     )

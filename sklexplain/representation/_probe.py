@@ -167,11 +167,15 @@ class Prober:
         with representation.session(), torch.no_grad():
             # On copies of the weights, lest a network that writes into its own writes into these.
             viewed = representation.viewed
-            with own_weights(representation.chain) if viewed else nullcontext() as changed:
-                three = self._recorded_first()
-                if viewed and changed():
-                    self._learn(writes_weights=True)
-                self._learn_the_rest(three)
+            try:
+                with own_weights(representation.chain) if viewed else nullcontext() as changed:
+                    three = self._recorded_first()
+                    if viewed and changed():
+                        self._learn(writes_weights=True)
+                    self._learn_the_rest(three)
+            finally:
+                if representation.probe.draws:
+                    torch.set_rng_state(self._state)
 
     def _learn_the_rest(self, three):
         """Learn everything but what the first pass had to show."""
@@ -297,8 +301,6 @@ class Prober:
         again = self._flat(again)
         random = not _close(again, z, tolerance)
         self._learn(draws=moved, random=random)
-        if moved:
-            torch.set_rng_state(self._state)
         if random:
             warn(
                 "the network draws random numbers or changes its own state when it is run: two "

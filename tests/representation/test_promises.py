@@ -205,8 +205,10 @@ def test_networks_that_cannot_be_viewed_are_run_and_put_back():
 
 def test_estimators_with_networks_inside_are_put_back():
     def classifier():
-        return NeuralNetClassifier(nn.Linear(5, 2), max_epochs=1, verbose=0, train_split=None)
+        module = nn.Sequential(nn.Linear(5, 2), nn.Softmax(dim=1)).double()
+        return NeuralNetClassifier(module, max_epochs=1, verbose=0, train_split=None)
 
+    X = make_X("mlp", 12, dtype=np.float64)
     y = (X[:, 0] > 0).astype(np.int64)
     voting = VotingClassifier([("a", classifier()), ("b", classifier())], voting="soft").fit(X, y)
     modules = [net.module_ for net in voting.estimators_]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..layers import find_points, fitting_rows, parse_path, pick, run_to, unknown_layer
+from ..layers import find_points, fitting_rows, parse_path, pick, record, run_to, unknown_layer
 from ..utils import check_columns_numeric, seeded
 from ._convert import Identity
 from ._heads import as_tensor, named, numpy_dtype
@@ -211,9 +211,34 @@ class Representation:
         """Drop the recordings of the probing passes, once nobody needs them."""
         self.recordings = self._recorded_chain = None
 
-    def _recordings_now(self):
-        """Return the passes that were recorded with this session's own modules, if any."""
-        return self.recordings if self.chain is self._recorded_chain else None
+    def recordings_of(self, inputs):
+        """Return recorded passes of two and of three samples, with this session's own modules.
+
+        Parameters
+        ----------
+        inputs : ndarray of shape (n, *shape)
+            What `inputs` returned; run only where nothing was recorded in this session.
+
+        Returns
+        -------
+        recordings : list of Recording
+        """
+        if self.recordings is not None and self.chain is self._recorded_chain:
+            return self.recordings
+        rows = [self.tensor(inputs[np.arange(n) % len(inputs)]) for n in (2, 3)]
+        recordings = [record(self.run_to_stage, x, self.chain.modules()) for x in rows]
+        if self._path is not None:
+            recordings = [r.until(r.of(self.layer_module)[-1]) for r in recordings]
+        for recording in recordings:
+            with torch.enable_grad():
+                output = self.picked(recording.output).movedim(self.probe.batch_axis, 0)
+                recording.output = output.reshape(len(output), -1)
+        return recordings
+
+    @property
+    def layers(self):
+        """The session's modules by name, as in `layer_table`."""
+        return {name: module for name, (module, _) in self._in_session().table.items()}
 
     # -- what it is ----------------------------------------------------------------------------
 
@@ -272,7 +297,8 @@ class Representation:
 
     def fingerprint(self):
         """Checksum of all weights of the estimator's networks, as they are now."""
-        return fingerprint(list(torch_modules(self.estimator)))
+        # Asked for anew: a skorch net that is fitted again has another module.
+        return fingerprint(list(torch_modules(self.estimator))) if self._networks else 0
 
     # -- sessions ------------------------------------------------------------------------------
 
@@ -601,10 +627,9 @@ class Representation:
             Without modules; see `bound`.
         """
         with self.session():
-            modules = {name: module for name, (module, _) in self._in_session().table.items()}
             x = self.tensor(inputs[:3])
-            recordings = self._recordings_now()
-            points = find_points(self, x, modules, layers=layers, at=at, recordings=recordings)
+            recordings = self.recordings_of(inputs)
+            points = find_points(self, x, self.layers, layers=layers, at=at, recordings=recordings)
         return replace(points, points=tuple(replace(p, module=None) for p in points))
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection._search import BaseSearchCV
@@ -13,6 +14,9 @@ from torch import nn
 from ._convert import Identity, convert
 from ._heads import BranchesHead, ChainHead, Head, ModuleHead, is_head, transformer_head
 from ._modules import BlackBox, Branches, Chain, Scaled, Stage, offered_method
+
+
+_MOST = 1000  # items of a list that are looked into for networks; longer ones hold numbers
 
 
 @dataclass
@@ -207,6 +211,29 @@ def torch_modules(estimator):
         for net in (estimator, getattr(estimator, "net_", None)):
             if isinstance(net, NeuralNet):
                 yield net.module_
+                return
+        yield from _modules_inside(estimator, set())
+
+
+def _modules_inside(value, seen):
+    """Yield the networks of trained nets in the attributes of an estimator: of an ensemble's."""
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    if isinstance(value, NeuralNet):
+        if value.initialized_:
+            yield value.module_
+    elif isinstance(value, nn.Module):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for item in value[:_MOST]:
+            yield from _modules_inside(item, seen)
+    elif isinstance(value, dict):
+        for item in list(value.values())[:_MOST]:
+            yield from _modules_inside(item, seen)
+    elif isinstance(value, BaseEstimator):
+        for item in vars(value).values():
+            yield from _modules_inside(item, seen)
 
 
 def no_gradient_reason(representation):

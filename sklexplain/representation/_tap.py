@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -18,7 +17,7 @@ from ..layers import (
     unknown_layer,
     watching,
 )
-from ._modules import BlackBox, layer_table
+from ._modules import BlackBox
 
 _LINEAR = (nn.Linear, LinearMap)
 
@@ -108,27 +107,25 @@ class LayerTap:
                 f"{representation.chain.reason} has no torch form, so it has no layers to look at; "
                 "pass a network, or a Pipeline that ends in one."
             )
-        rows = [inputs[np.arange(n) % len(inputs)] for n in (2, 3)]
         with representation.session(), torch.no_grad():
-            x, more = (representation.tensor(r).clone() for r in rows)
+            recordings = representation.recordings_of(inputs)
+            layers = representation.layers
             if layer is None:
-                place = {"at": "input", **_last_linear(representation.chain, x.clone())}
+                place = {"at": "input", **_last_linear(layers, recordings[0])}
             else:
-                place = {"at": "output", **_named(representation.chain, layer)}
-            place |= {"n_calls": None, "batch_axis": 0, "shape": (), "dtype": ""}
-            tap = cls(representation, LayerRecord(**place))
-            place["n_calls"] = tap._reached(x.clone())[1]
-            if place["n_calls"] == 0:
+                place = {"at": "output", **_named(layers, layer)}
+            module = representation.module(place["module_name"])
+            calls = [_calls(recording, module, place["at"]) for recording in recordings]
+            if not calls[0]:
                 raise ValueError(
                     f"layer={layer!r} is never called when the network runs on this input, so it "
                     "has no activations; name a layer that is."
                 )
-            tap = cls(representation, LayerRecord(**place))
-            outputs = [tap._raw(x), tap._raw(more)]
-        shapes = [tuple(output.shape) for output in outputs]
-        place["batch_axis"] = batch_axis(*shapes, f"layer {tap.name!r}")
-        shape = outputs[0].movedim(place["batch_axis"], 0).shape
-        place |= {"shape": tuple(shape[1:]), "dtype": str(outputs[0].dtype).removeprefix("torch.")}
+            z = [pick(c[-1], place["items"], place["name"]) for c in calls]
+        axis = batch_axis(*(tuple(part.shape) for part in z), f"layer {place['name']!r}")
+        place |= {"n_calls": len(calls[0]), "batch_axis": axis}
+        place |= {"shape": tuple(z[0].movedim(axis, 0).shape[1:])}
+        place |= {"dtype": str(z[0].dtype).removeprefix("torch.")}
         return cls(representation, LayerRecord(**place))
 
     @property
@@ -214,36 +211,40 @@ class LayerTap:
             yield self._arranged(z.detach()), self._arranged(gradient)
 
 
-def _named(chain, layer):
+def _named(layers, layer):
     """Locate a layer by its name; raise an error if there is no such layer."""
     if not isinstance(layer, str):
         raise TypeError(f"layer={layer!r} must be a string or None.")
     name, items = parse_path(layer)
-    table = layer_table(chain)
-    if name not in table:
-        raise unknown_layer(name, table)
+    if name not in layers:
+        raise unknown_layer(name, layers)
     return {"name": layer, "module_name": name, "items": items}
 
 
-def _last_linear(chain, x):
+def _calls(recording, module, at):
+    """Return what a module returned, or was first given, in each of its calls."""
+    if at == "output":
+        return [call.output for call in recording.of(module) if call.ended is not None]
+    return [
+        call.args[0] if call.args else next(iter(call.kwargs.values()), None)
+        for call in recording.of(module)
+    ]
+
+
+def _last_linear(layers, recording):
     """Locate the linear layer that is called last; raise a ValueError if there is none."""
-    names = {module: name for name, (module, _) in layer_table(chain).items()}
-    called, handles = [], []
-    for module in names:
-        if isinstance(module, _LINEAR):
-            hook = module.register_forward_hook(lambda module, _args, _out: called.append(module))
-            handles.append(hook)
-    try:
-        chain(x)
-    finally:
-        for handle in handles:
-            handle.remove()
+    names = {module: name for name, module in layers.items()}
+    called = [
+        call
+        for call in recording.calls
+        if isinstance(call.module, _LINEAR) and call.module in names and call.ended is not None
+    ]
     if not called:
-        listed = ", ".join(repr(name) for name in list(layer_table(chain))[:20] if name)
+        listed = ", ".join(repr(name) for name in list(layers)[:20] if name)
         raise ValueError(
             "layer=None looks at the last linear layer's input, but this network has no linear "
             "layer; "
             + (f"name a layer: {listed}." if listed else "and no submodule to look at instead.")
         )
-    name = names[called[-1]]
+    name = names[max(called, key=lambda call: call.ended).module]
     return {"name": name, "module_name": name, "items": ()}

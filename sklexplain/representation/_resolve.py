@@ -15,7 +15,6 @@ from ._convert import Identity, convert
 from ._heads import BranchesHead, ChainHead, Head, ModuleHead, is_head, transformer_head
 from ._modules import BlackBox, Branches, Chain, Scaled, Stage, offered_method
 
-
 _MOST = 1000  # items of a list that are looked into for networks; longer ones hold numbers
 
 

@@ -1,24 +1,22 @@
 """A representation: an estimator, or a part of it, as one function of tensors."""
 
 import copy
-import threading
-import weakref
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import nn
 
 from ..layers import find_points, fitting_rows, parse_path, pick, record, run_to, unknown_layer
-from ..utils import check_columns_numeric, seeded
+from ..utils import check_columns_numeric
 from ._convert import Identity
 from ._heads import as_tensor, named, numpy_dtype
 from ._modules import BlackBox, Stage, first_step, layer_table, stages, without_link
 from ._probe import Probe, Prober, add_note, misfit
 from ._resolve import NoTorchForm, Parts, black_box, decompose, torch_modules, unwrap
-from ._session import checked_device, frozen, own_weights
-from ._views import Pool, escapes, exact_attention, fingerprint, view_of
+from ._runner import Runner
+from ._session import checked_device
+from ._views import fingerprint
 
 # Measured on small convolutional, recurrent and dense encoders: larger blocks leave the cache,
 # smaller ones pay the overhead of a call.
@@ -27,15 +25,6 @@ _MIN_BLOCK = 128
 
 class NotFiniteError(ValueError):
     """The network returned NaN or infinity, in some row of a batch."""
-
-
-@dataclass
-class _Running:
-    """The modules that one call runs: a view's, or the networks' own under their lock."""
-
-    chain: nn.Module
-    table: dict
-    bound: dict = field(default_factory=dict)
 
 
 class Representation:
@@ -118,7 +107,6 @@ class Representation:
         self.parameter = parameter
         self.seed = seed
         self._several, self._link = several, link
-        self._local = threading.local()
         try:
             parts = decompose(self.estimator, n_columns, layer if link else "")
             parts = parts if link else Parts(parts.head, without_link(parts.module))
@@ -129,7 +117,7 @@ class Representation:
         self._networks = list(torch_modules(self.estimator))
         self._find_layer()
         self._set_dtypes()
-        self._prepare_views()
+        self._runner = Runner(self._chain, self._networks, self.device)
         self.probe, self.recordings, self._recorded_chain = probe, None, None
         if probe is None:
             self.probe = Probe(method=None if self._stage is None else self._stage.method)
@@ -192,21 +180,6 @@ class Representation:
             for t in (*self._chain.parameters(), *self._chain.buffers())
         )
 
-    def _prepare_views(self):
-        """Find out whether views can stand for the networks."""
-        boxed = [m for net in self._networks for m in net.modules()]
-        ours = set(self._chain.modules())
-        self.obstacles = []
-        if self.boxes and any(module not in ours for module in boxed):
-            self.obstacles = [f"{self.boxes[0].reason} runs a network of its own"]
-        elif stages(self._chain):
-            view = view_of([self._chain])
-            self.obstacles = escapes(view)
-        self.viewed = not self.obstacles
-        self._pool = Pool([self._chain])
-        parts = [*self._chain.modules(), *boxed]
-        self._needs_switch = any(isinstance(m, (nn.MultiheadAttention, nn.RNNBase)) for m in parts)
-
     def forget_recordings(self):
         """Drop the recordings of the probing passes, once nobody needs them."""
         self.recordings = self._recorded_chain = None
@@ -238,9 +211,19 @@ class Representation:
     @property
     def layers(self):
         """The session's modules by name, as in `layer_table`."""
-        return {name: module for name, (module, _) in self._in_session().table.items()}
+        return {name: module for name, (module, _) in self._runner.in_session().table.items()}
 
     # -- what it is ----------------------------------------------------------------------------
+
+    @property
+    def viewed(self):
+        """Whether views of the networks are run."""
+        return not self.obstacles
+
+    @property
+    def obstacles(self):
+        """Reasons why the networks themselves are run, where they are."""
+        return self._runner.obstacles
 
     @property
     def is_black_box(self):
@@ -319,76 +302,25 @@ class Representation:
         -----
         Modules of a session are not those of another: keep names, and ask `module` for them.
         """
-        if self._running() is not None:
-            yield
-            return
-        with self._modes():
-            view = self._pool.take() if self.viewed else None
-            if view is None:
-                running = _Running(self._chain, layer_table(self._chain))
-            else:
-                running = self._running_view(view)
-            self.apply_facts(running)
-            # Weakly: an interrupt while this ends must not leave a session open.
-            self._local.running = weakref.ref(running)
-            writes = self.viewed and self.probe is not None and self.probe.writes_weights
-            try:
-                with own_weights(running.chain) if writes else nullcontext():
-                    yield
-            finally:
-                self._local.running = None
-            if view is not None:
-                self._pool.give(view)
-
-    def _running_view(self, view):
-        """Modules of a view by their names in the original, made once a view."""
-        running = vars(view).get("running")
-        if running is None:
-            table = {
-                name: (view.of(module), None if stage is None else view.of(stage))
-                for name, (module, stage) in layer_table(self._chain).items()
-            }
-            running = vars(view)["running"] = _Running(view.modules[0], table)
-        return running
-
-    @contextmanager
-    def _modes(self):
-        draws = self.probe is not None and self.probe.draws
-        with (
-            nullcontext() if self.viewed else frozen([*self._networks, self._chain]),
-            exact_attention([self._chain, *self._networks], self.device)
-            if self._needs_switch
-            else nullcontext(),
-            torch.inference_mode(False),
-            torch.autocast(self.device.type, enabled=False),
-            seeded(self.seed, self.device) if draws else nullcontext(),
-        ):
+        with self._runner.session(self.probe, self.seed) as begun:
+            if begun:
+                self.apply_facts()
             yield
 
-    def apply_facts(self, running=None):
+    def apply_facts(self):
         """Have the session's networks run as `probe` says: on integers, by which method."""
         if self.probe is None or (self.probe.method is None and not self.takes_integers):
             return
-        running = self._in_session() if running is None else running
+        running = self._runner.in_session()
         for stage in stages(running.chain):
             stage.takes_integers = self.takes_integers
         if self.probe.method is not None:
             running.table[self._path[0]][1].method = self.probe.method
 
-    def _running(self):
-        reference = getattr(self._local, "running", None)
-        return None if reference is None else reference()
-
-    def _in_session(self):
-        running = self._running()
-        if running is None:
-            raise RuntimeError("a network is run inside of representation.session() only.")
-        return running
-
     @property
     def chain(self):
         """The torch path: that of the session, and outside of one that of the estimator itself."""
-        running = self._running()
+        running = self._runner.running
         return self._chain if running is None else running.chain
 
     def module(self, name):
@@ -403,7 +335,7 @@ class Representation:
         -------
         module : nn.Module
         """
-        return self._in_session().table[name][0]
+        return self._runner.in_session().table[name][0]
 
     def bound(self, points):
         """Return points with the session's modules.
@@ -417,7 +349,7 @@ class Representation:
         -------
         points : Points
         """
-        running = self._in_session()
+        running = self._runner.in_session()
         entry = running.bound.get(id(points))  # the points themselves, too, as ids are used again
         if entry is None or entry[0] is not points:
             parts = [replace(p, module=self.module(parse_path(p.name)[0])) for p in points]
@@ -483,7 +415,7 @@ class Representation:
         """The network that the layer belongs to, None where it is a step of ours."""
         if self._path is None:
             return None
-        running = self._running()
+        running = self._runner.running
         table = layer_table(self._chain) if running is None else running.table
         return table[self._path[0]][1]
 

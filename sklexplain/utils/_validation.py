@@ -89,7 +89,8 @@ def _check_axes(estimator, X):
         Naming both shapes.
     """
     try:
-        shape = np.shape(X)[1:]
+        # What is only to become an array says nothing of its shape before.
+        shape = np.shape(X)[1:] if isinstance(X, (list, tuple)) else getattr(X, "shape", ())[1:]
     except ValueError:  # lists of unequal lengths
         return
     expected = estimator.input_shape_

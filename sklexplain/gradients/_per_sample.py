@@ -233,23 +233,25 @@ def _recorder(calls):
 
     def record(layer, args, kwargs, output):
         edges = []
-
-        def tap(part):
-            if isinstance(part, torch.Tensor):
-                if not part.requires_grad and part.is_floating_point():
-                    # Nothing before needs a gradient; a copy may be changed in place.
-                    part = part.detach().requires_grad_().clone()
-                edges.append(torch.autograd.graph.get_gradient_edge(part))
-                return part
-            if isinstance(part, (tuple, list)):
-                return type(part)(tap(p) for p in part)
-            return part
-
-        output = tap(output)
+        output = _with_edges(output, edges)
         calls.append(LayerCall(layer, args, kwargs, edges))
         return output
 
     return record
+
+
+def _with_edges(part, edges):
+    """Return a layer's output, or a part of it, and add where its tensors are in the graph."""
+    # No nested function: one that calls itself is a circle, which would hold the graph.
+    if isinstance(part, torch.Tensor):
+        if not part.requires_grad and part.is_floating_point():
+            # Nothing before needs a gradient; a copy may be changed in place.
+            part = part.detach().requires_grad_().clone()
+        edges.append(torch.autograd.graph.get_gradient_edge(part))
+        return part
+    if isinstance(part, (tuple, list)):
+        return type(part)(_with_edges(p, edges) for p in part)
+    return part
 
 
 def looped_gradients(losses, module, parameters, x):

@@ -196,7 +196,9 @@ class EmbeddingAttributor(BaseExplainer):
         point = self._points[0]
         self.layer_, self.at_ = point.name, point.at
         self._size = self._upsampled_size(point) if params.upsample else None
-        self.map_shape_ = self._transform(inputs[:1]).shape[1:]
+        self.map_shape_ = self._map_shape(point)
+        if callable(params.channel_agg) or callable(params.unit_agg):
+            self._transform(inputs[:1])  # what the user's own aggregators raise is raised in fit
         if self._looks_at_input() and representation.differentiable:
             names = getattr(self, "feature_names_in_", None)
             sizes = {"batch_size": params.batch_size, "seed": self.seed_}
@@ -301,6 +303,14 @@ class EmbeddingAttributor(BaseExplainer):
             axes.append([f"{label}{i}" for i in numbers])
         names = ["_".join(parts) for parts in itertools.product(*axes)]
         return np.asarray(names, dtype=object)
+
+    def _map_shape(self, point):
+        """Return the shape of one sample's map: positions, after the axes that are kept."""
+        shape = tuple(point.spatial_shape if self._size is None else self._size)
+        if self._keeps_channels():
+            shape = (point.shape[0], *shape)
+        keeps_units = self._params_at_fit.unit_agg == "none" and self._weights is None
+        return (len(self.units_), *shape) if keeps_units else shape
 
     def _keeps_channels(self):
         params = self._params_at_fit

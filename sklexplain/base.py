@@ -1,11 +1,9 @@
 """The base of every explainer: the whole trip of X in, and of explanations out."""
 
-import copy
 import inspect
 import threading
 from contextlib import contextmanager
 
-import numpy as np
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted
@@ -23,51 +21,23 @@ from .representation import (
 )
 from .samples import Sample
 from .utils import (
+    FittedParams,
     as_array_like,
     cast_checked,
     check_positive_int,
+    documented,
     draw_seed,
     numpy_dtype_of,
     own_arrays,
+    own_value,
     validate_X,
     warn,
 )
 
-# Parameters that change how much is done at once, never a result: they count at once.
-_LIVE = ("batch_size", "max_bytes", "n_jobs", "verbose")
 # What scikit-learn keeps beside parameters; fitting does not end it.
 _SETTINGS = ("_metadata_request", "_sklearn_output_config")
 # What scikit-learn puts there before it calls fit, and looks for afterwards.
 _DURING_FIT = ("_skl_callbacks", "_parent_callback_ctx")
-
-
-class FittedParams:
-    """Parameters as they were in ``fit``; those that change no result as they are now.
-
-    Made anew at every access: kept by the explainer, it would be a circle that only the garbage
-    collector ends, and the explainer's networks with it.
-    """
-
-    def __init__(self, explainer, values):
-        self._explainer = explainer
-        self._values = values
-
-    def __getattr__(self, name):
-        if name.startswith("__") or "_values" not in vars(self):
-            raise AttributeError(name)
-        if name in _LIVE and hasattr(self._explainer, name):
-            return getattr(self._explainer, name)
-        try:
-            return self._values[name]
-        except KeyError:
-            raise AttributeError(f"there is no parameter {name!r}") from None
-
-
-def _own(value):
-    """Copy what could be written into; functions and models are shared."""
-    if isinstance(value, (dict, list, set, np.ndarray, torch.Tensor)):
-        return copy.deepcopy(value)
-    return value
 
 
 class BaseExplainer(TransformerMixin, BaseEstimator):
@@ -137,7 +107,7 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         for name in ("transform", "fit_transform"):
             hook = cls.__dict__.get(f"_{name}")
             if hook is not None and name not in cls.__dict__ and inspect.getdoc(hook):
-                setattr(cls, name, _documented(cls, name, hook))
+                setattr(cls, name, documented(cls, BaseExplainer, name, hook))
 
     # -- fit -----------------------------------------------------------------------------------
 
@@ -201,7 +171,8 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         self._raw = raw
         self._remember(X, y)
         self._values_at_fit = {
-            name: value if name == "estimator" else _own(value) for name, value in params.items()
+            name: value if name == "estimator" else own_value(value)
+            for name, value in params.items()
         }
         representation = Representation(
             self.estimator_, self.n_features_in_, X=checked, **self._representation_params()
@@ -476,32 +447,3 @@ def _changed_meanwhile():
         "the network's weights changed while it was being explained (another thread trains it); "
         "the result would be of no network there ever was. Explain a copy of it, or wait."
     )
-
-
-def _documented(cls, name, hook):
-    """Make a class's public method, with what its hook says of results in the docstring."""
-    if name == "transform":
-
-        def method(self, X):
-            return BaseExplainer.transform(self, X)
-
-    else:
-
-        def method(self, X, y=None):
-            return BaseExplainer.fit_transform(self, X, y)
-
-    text, base = inspect.getdoc(hook), inspect.getdoc(getattr(BaseExplainer, name))
-    summary, _, rest = text.partition("\n")
-    parameters = base[base.index("Parameters\n") : base.index("Returns\n")]
-    raises = base[base.index("Raises\n") :] if "Raises\n" in base else ""
-    before, found, results = rest.partition("Returns\n-------\n")
-    before = before.partition("Parameters\n")[0].rstrip()
-    sections = [summary + before, parameters.rstrip()]
-    if found:
-        returns, warns, after = results.partition("Warns\n-----\n")
-        sections += ["Returns\n-------\n" + returns.rstrip(), raises.rstrip()]
-        sections += ["Warns\n-----\n" + after.rstrip()] if warns else []
-    method.__doc__ = "\n\n".join(filter(None, sections)) + "\n"
-    method.__name__, method.__qualname__ = name, f"{cls.__qualname__}.{name}"
-    method.__module__ = cls.__module__
-    return method

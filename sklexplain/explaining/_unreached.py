@@ -7,7 +7,7 @@ from ..exceptions import UnreachedInputWarning
 from ..utils import warn
 from ._methods import PERTURBATION_METHODS
 
-_N_ROWS = 200
+_N_ROWS = 100
 # Rows whose changed entries turn out to have a gradient are tried again, up to this many times.
 _N_ROUNDS = 3
 _N_TESTS = 64
@@ -25,7 +25,7 @@ def warn_of_unreached(representation, inputs, names=None, *, batch_size, encode=
     representation : Representation
         The network, in whose session it runs.
     inputs : ndarray of shape (n, ...)
-        Samples as they enter the network; at most 200 of them are used.
+        Samples as they enter the network; at most 100 of them are used.
     names : array-like of str or None, default=None
         Names of the raw columns.
     batch_size : int

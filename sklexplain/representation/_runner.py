@@ -11,7 +11,7 @@ from torch import nn
 from ..utils import seeded
 from ._modules import BlackBox, layer_table, stages
 from ._session import frozen, own_weights
-from ._views import Pool, escapes, exact_attention, view_of
+from ._views import Pool, escapes, exact_attention
 
 
 @dataclass
@@ -54,11 +54,23 @@ class Runner:
     def __init__(self, chain, networks, device):
         self._chain, self._networks, self._device = chain, networks, device
         inside = [module for network in networks for module in network.modules()]
-        self.obstacles = _obstacles(chain, inside)
         self._pool = Pool([chain])
+        self.obstacles = self._find_obstacles(inside)
         parts = [*chain.modules(), *inside]
         self._needs_switch = any(isinstance(m, (nn.MultiheadAttention, nn.RNNBase)) for m in parts)
         self._local = threading.local()
+
+    def _find_obstacles(self, inside):
+        """Say why a view cannot stand for the networks."""
+        ours = set(self._chain.modules())
+        boxes = [module for module in ours if isinstance(module, BlackBox)]
+        if boxes and any(module not in ours for module in inside):
+            return [f"{boxes[0].reason} runs a network of its own"]
+        view = self._pool.take()
+        obstacles = escapes(view) if stages(self._chain) else []
+        if not obstacles:
+            self._pool.give(view)
+        return obstacles
 
     @property
     def running(self):
@@ -141,12 +153,3 @@ class Runner:
             }
             running = vars(view)["running"] = Running(view.modules[0], table)
         return running
-
-
-def _obstacles(chain, inside):
-    """Say why a view cannot stand for the networks."""
-    ours = set(chain.modules())
-    boxes = [module for module in ours if isinstance(module, BlackBox)]
-    if boxes and any(module not in ours for module in inside):
-        return [f"{boxes[0].reason} runs a network of its own"]
-    return escapes(view_of([chain])) if stages(chain) else []

@@ -1,8 +1,9 @@
 """Helpers for all parts of the library: validation, warnings, seeds."""
 
 from ._checks import check_encode, check_numbers, encoded
+from ._docstrings import documented
 from ._messages import did_you_mean, n_shape, numpy_dtype_of, warn
-from ._owning import own_arrays
+from ._owning import FittedParams, own_arrays, own_value
 from ._random import GENERATOR_LOCK, draw_seed, kept_rows, seeded
 from ._saving import SavedAsArrays, SavedWeights
 from ._scores import harmonic_mean
@@ -17,6 +18,9 @@ from ._validation import (
 )
 
 __all__ = [
+    "FittedParams",
+    "documented",
+    "own_value",
     "GENERATOR_LOCK",
     "SavedAsArrays",
     "SavedWeights",

@@ -1,9 +1,13 @@
 """Copies of arrays that belong to the caller, so that a fitted object owns what it keeps."""
 
+import copy
+
 import numpy as np
 import torch
 
 _DEPTH = 8
+# Parameters that change how much is done at once, never a result: they count at once.
+_LIVE = ("batch_size", "max_bytes", "n_jobs", "verbose")
 
 
 def own_arrays(owner, foreign, skip=()):
@@ -91,3 +95,32 @@ class _Owning:
         if any(np.may_share_memory(array, other) for other in self._theirs):
             return value.clone() if isinstance(value, torch.Tensor) else value.copy()
         return value
+
+
+class FittedParams:
+    """Parameters as they were in ``fit``; those that change no result as they are now.
+
+    Made anew at every access: kept by the explainer, it would be a circle that only the garbage
+    collector ends, and the explainer's networks with it.
+    """
+
+    def __init__(self, explainer, values):
+        self._explainer = explainer
+        self._values = values
+
+    def __getattr__(self, name):
+        if name.startswith("__") or "_values" not in vars(self):
+            raise AttributeError(name)
+        if name in _LIVE and hasattr(self._explainer, name):
+            return getattr(self._explainer, name)
+        try:
+            return self._values[name]
+        except KeyError:
+            raise AttributeError(f"there is no parameter {name!r}") from None
+
+
+def own_value(value):
+    """Copy what could be written into; functions and models are shared."""
+    if isinstance(value, (dict, list, set, np.ndarray, torch.Tensor)):
+        return copy.deepcopy(value)
+    return value

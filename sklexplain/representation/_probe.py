@@ -26,7 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..exceptions import RandomModelWarning
 from ..layers import ancestors, batch_axis, depends, record
-from ..utils import n_shape, warn
+from ..utils import n_shape, numpy_dtype_of, too_large, warn
 from ._layout import input_layout
 from ._session import own_weights
 
@@ -197,6 +197,9 @@ class Prober:
         for recording, output in zip(self.recordings, outputs, strict=True):
             with torch.enable_grad():
                 recording.output = output.movedim(axis, 0).reshape(output.shape[axis], -1)
+        if not torch.isfinite(three.leaf).all():  # the inputs are: the network's dtype is too small
+            dtype = numpy_dtype_of(representation.input_dtype)
+            raise ValueError(too_large(self._rows, dtype))
         representation.check_finite(self._flat(outputs[1])[: self._n_samples])
         if not representation.is_black_box:
             self._check_function(self._flat(outputs[1]))

@@ -14,6 +14,7 @@ from ._validation import (
     check_columns_numeric,
     check_finite,
     check_positive_int,
+    too_large,
     validate_X,
 )
 
@@ -41,6 +42,7 @@ __all__ = [
     "numpy_dtype_of",
     "own_arrays",
     "seeded",
+    "too_large",
     "validate_X",
     "warn",
 ]

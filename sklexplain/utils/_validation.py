@@ -162,6 +162,14 @@ def check_finite(X, names, estimator):
     )
 
 
+def too_large(X, dtype):
+    """Words of the error about numbers that a network's dtype cannot hold."""
+    return (
+        f"X holds values up to {np.abs(X).max():.3g}, too large for the network's "
+        f"{np.dtype(dtype).name}; put a scaler in a Pipeline in front of it."
+    )
+
+
 def cast_checked(X, dtype, names=None):
     """Cast numbers, refusing overflow and warning where a column loses its variation.
 
@@ -193,10 +201,7 @@ def cast_checked(X, dtype, names=None):
     with np.errstate(over="ignore"):
         cast = X.astype(dtype)
     if not np.isfinite(cast).all():
-        raise ValueError(
-            f"X holds values up to {np.abs(X).max():.3g}, too large for the network's "
-            f"{np.dtype(dtype).name}; put a scaler in a Pipeline in front of it."
-        )
+        raise ValueError(too_large(X, dtype))
     if X.dtype.itemsize > np.dtype(dtype).itemsize or X.dtype.kind != "f":
         error = np.abs(cast.astype(np.float64) - X).max(axis=0)
         lost = np.ravel(error > 0.01 * np.std(X, axis=0, dtype=np.float64))

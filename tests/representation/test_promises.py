@@ -110,6 +110,14 @@ def test_the_sample_that_is_not_finite_is_named(row):
         DKNNImportance(net).fit(X)
 
 
+@pytest.mark.parametrize("row", [1, 9])
+def test_numbers_too_large_for_the_network_are_not_blamed_on_it(row):
+    large = X.astype(np.float64)
+    large[row, 2] = 1e300
+    with pytest.raises(ValueError, match=r"values up to 1e\+300, too large for .* float32"):
+        DKNNImportance(make_net("mlp")).fit(large)
+
+
 def test_sums_that_overflow_are_no_alarm():
     representation = represent(Around(lambda z: z * 1e38))
     assert np.isfinite(representation.activations(X, 5)).all()

@@ -230,7 +230,9 @@ class _Advice:
         if record.refined_by is None:
             return record.shortfall.format(**names)
         name = names[record.refined_by]
-        if self._more_helps(record.refined_by, worst[:_N_TRIED_AGAIN]):
+        # A twentieth of the samples at most, so that advice costs little beside what it is about.
+        n_tried = min(_N_TRIED_AGAIN, max(1, len(self.errors) // 20))
+        if self._more_helps(record.refined_by, worst[:n_tried]):
             return f"raise {name}"
         return f"twice {name} does not help, as {record.shortfall.format(**names)}"
 

@@ -197,7 +197,8 @@ class Prober:
         for recording, output in zip(self.recordings, outputs, strict=True):
             with torch.enable_grad():
                 recording.output = output.movedim(axis, 0).reshape(output.shape[axis], -1)
-        if not torch.isfinite(three.leaf).all():  # the inputs are: the network's dtype is too small
+        if np.isfinite(self._rows).all() and not torch.isfinite(three.leaf).all():
+            # The network's dtype is too small for them.
             dtype = numpy_dtype_of(representation.input_dtype)
             raise ValueError(too_large(self._rows, dtype))
         representation.check_finite(self._flat(outputs[1])[: self._n_samples])

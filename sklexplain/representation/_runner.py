@@ -120,6 +120,7 @@ class Runner:
                 running = Running(self._chain, layer_table(self._chain))
             else:
                 running = self._running_view(view)
+            n_modes = torch._C._len_torch_function_stack()
             writes = view is not None and probe is not None and probe.writes_weights
             # Weakly: an interrupt while this ends must not leave a session open.
             self._local.running = weakref.ref(running)
@@ -128,6 +129,9 @@ class Runner:
                     yield True
             finally:
                 self._local.running = None
+                # An interrupt may leave DeepLIFT's rules in place, for all that runs afterwards.
+                while torch._C._len_torch_function_stack() > n_modes:
+                    torch.overrides._pop_mode()
             if view is not None:
                 self._pool.give(view)
 

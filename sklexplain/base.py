@@ -1,6 +1,7 @@
 """The base of every explainer: the whole trip of X in, and of explanations out."""
 
 import inspect
+import re
 import threading
 from contextlib import contextmanager
 
@@ -15,6 +16,7 @@ from .representation import (
     check_columns,
     check_estimator_type,
     fitted_estimator,
+    may_take_raw,
     not_finite_text,
     shared_or_cloned,
     takes_raw_columns,
@@ -34,6 +36,10 @@ from .utils import (
     warn,
 )
 
+# Words of errors about the values of X, in any library.
+_ABOUT_VALUES = re.compile(
+    "convert|nan|null|infinit|isfinite|finite|numeric|dtype|str|promot|supported", re.IGNORECASE
+)
 # What scikit-learn keeps beside parameters; fitting does not end it.
 _SETTINGS = ("_metadata_request", "_sklearn_output_config")
 # What scikit-learn puts there before it calls fit, and looks for afterwards.
@@ -160,25 +166,29 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
             delattr(self, name)  # of an earlier fit
         given = as_array_like(X), None if y is None else as_array_like(y)
         X, y = given
-        raw = takes_raw_columns(self.estimator)
-        checked = validate_X(self, X, reset=True, raw=raw)
-        # A DataFrame goes on as it is: a ColumnTransformer may need its names.
-        passed_on = X if raw or hasattr(X, "columns") else checked
-        self.estimator_ = fitted_estimator(self.estimator, passed_on, y)
-        names = getattr(self, "feature_names_in_", None)
-        check_columns(self.estimator_, self.input_shape_, names)
-        self.seed_ = draw_seed(params.get("random_state"))
-        self._raw = raw
-        self._remember(X, y)
-        self._values_at_fit = {
-            name: value if name == "estimator" else own_value(value)
-            for name, value in params.items()
-        }
-        representation = Representation(
-            self.estimator_, self.n_features_in_, X=checked, **self._representation_params()
-        )
+        checked, obstacle = self._checked(X)
+        with _blaming(obstacle):
+            # A DataFrame goes on as it is: a ColumnTransformer may need its names.
+            fitted_on = X if hasattr(X, "columns") else checked
+            self.estimator_ = fitted_estimator(self.estimator, fitted_on, y)
+            names = getattr(self, "feature_names_in_", None)
+            check_columns(self.estimator_, self.input_shape_, names)
+            self.seed_ = draw_seed(params.get("random_state"))
+            self._remember(X, y)
+            self._values_at_fit = {
+                name: value if name == "estimator" else own_value(value)
+                for name, value in params.items()
+            }
+            representation = Representation(
+                self.estimator_, self.n_features_in_, X=checked, **self._representation_params()
+            )
+        self._raw = representation.takes_raw
+        if not self._raw:
+            if obstacle is not None:
+                raise obstacle
+            checked = validate_X(self, checked, reset=False)
         self._representation_of_fit = representation
-        self._probe = representation.probe
+        self._probe, self._table = representation.probe, representation.table
         self._sample = Sample.of(self, representation.probe)
         if self._keeps_results:
             self._fingerprint = representation.fingerprint()
@@ -186,7 +196,28 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         with self._inside(inputs):
             self._fit(inputs, y)
             own_arrays(self, [*given, *params.values()], skip=params)
+        if self._table is not None:
+            self._table.settle()
         representation.forget_recordings()
+
+    def _checked(self, X):
+        """Validate X in fit, and say what keeps it from being finite numbers, if anything does.
+
+        Returns
+        -------
+        X : ndarray or DataFrame
+            As it was given unless only numbers will do.
+        obstacle : Exception or None
+            To be raised if the estimator cannot take X as it is.
+        """
+        if not may_take_raw(self.estimator):
+            return validate_X(self, X, reset=True), None
+        X = validate_X(self, X, reset=True, raw=True)
+        try:
+            validate_X(self, X, reset=False)
+        except (ValueError, TypeError) as error:
+            return X, error
+        return X, None
 
     def _check_params(self):
         """Validate parameters; subclasses extend it."""
@@ -299,15 +330,19 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         X = validate_X(self, X, reset=False, raw=self._raw)
-        inputs = self._cast(self._representation.inputs(X))
-        with self._inside(inputs):
-            if self._keeps_results and self._representation.fingerprint() != self._fingerprint:
-                warn(
-                    f"the network's weights have changed since this {type(self).__name__} was "
-                    "fitted, and what it has kept is of the network as it was; fit it again.",
-                    ChangedModelWarning,
-                )
-            yield inputs
+        with self._representation.reading():
+            inputs = self._cast(self._representation.inputs(X))
+            with self._inside(inputs):
+                self._warn_if_changed()
+                yield inputs
+
+    def _warn_if_changed(self):
+        if self._keeps_results and self._representation.fingerprint() != self._fingerprint:
+            warn(
+                f"the network's weights have changed since this {type(self).__name__} was "
+                "fitted, and what it has kept is of the network as it was; fit it again.",
+                ChangedModelWarning,
+            )
 
     @contextmanager
     def _inside(self, inputs):
@@ -377,6 +412,7 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
                 self.estimator_,
                 self.n_features_in_,
                 probe=self._probe,
+                table=self._table,
                 **self._representation_params(),
             )
         return found
@@ -440,6 +476,17 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         if takes_raw_columns(self.estimator) if raw is None else raw:
             tags.input_tags.allow_nan = True
         return tags
+
+
+@contextmanager
+def _blaming(obstacle):
+    """Where an estimator stumbles over what X holds, say what that is."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        if obstacle is None or not _ABOUT_VALUES.search(str(error)):
+            raise
+        raise obstacle from error
 
 
 def _changed_meanwhile():

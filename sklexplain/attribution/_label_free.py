@@ -13,8 +13,8 @@ from ..explaining import (
     check_gradients,
     checked_params,
     checked_units,
-    data_mean,
     fitted_baseline,
+    mean_sample,
     resolve_groups,
     warn_of_unreached,
 )
@@ -66,7 +66,9 @@ class LabelFreeAttributor(BaseExplainer):
         What "absent" means: the fitted data's mean; zeros; a fixed random sample of 100 fitted
         rows, averaged over; an array of a sample's shape or of several samples (averaged over); or
         a callable that returns each sample's own baseline, ``baseline(X)`` of X's shape (a blurred
-        image, for example). In raw units. Not used by saliency and smooth_grad.
+        image, for example). In raw units. A black box is given tables as they are: there the mean
+        of text, categories and booleans is the most frequent value, and that of integers too if
+        it takes no others. Not used by saliency and smooth_grad.
     center : bool, default=False
         Explain :math:`\langle f(x) - f(\bar x), f(\tilde x) \rangle` instead: attributions sum to
         :math:`\|f(x) - f(\bar x)\|^2` and do not depend on where the latent origin lies.
@@ -95,9 +97,9 @@ class LabelFreeAttributor(BaseExplainer):
     ----------
     estimator_ : nn.Module or estimator
         The fitted estimator that is explained.
-    baseline_ : ndarray of shape (n_baselines, ...) or None
+    baseline_ : ndarray of shape (n_baselines, ...) or DataFrame or None
         Fitted baseline rows, as they enter the network or black box; None for a callable.
-    mean_ : ndarray
+    mean_ : ndarray or DataFrame of one row
         Mean of the fitted data; what `score` masks with.
     n_units_ : int
         Number of latent units, N.
@@ -193,12 +195,12 @@ class LabelFreeAttributor(BaseExplainer):
         if params.groups is not None:
             index, self.groups_ = resolve_groups(params.groups, self.input_shape_, names)
         self._features = Features(self.input_shape_, representation.head, index)
-        self.mean_ = data_mean(inputs, integers=representation.takes_integers)
-        self.baseline_ = fitted_baseline(
+        self._mean = mean_sample(representation, inputs)
+        self._baseline = fitted_baseline(
             params.baseline,
             representation,
             inputs,
-            mean=self.mean_,
+            mean=self._mean,
             input_shape=self.input_shape_,
             seed=self.seed_,
             estimator=self,
@@ -208,9 +210,14 @@ class LabelFreeAttributor(BaseExplainer):
             checked_params(params.method, params.method_params),
             inputs,
             self._features,
-            baseline=self.baseline_,
+            baseline=self._baseline,
             seed=self.seed_,
         )
+        self.mean_, self.baseline_ = self._mean, self._baseline
+        if representation.table is not None and representation.table.is_frame:
+            self.mean_ = representation.restored(self._mean[None])
+            if self._baseline is not None:
+                self.baseline_ = representation.restored(self._baseline)
         self._kept = kept_rows(inputs, self.seed_)  # for feature_importances_
         self._later = {}  # what is computed when it is first asked for
         if METHODS[params.method].needs_gradients:
@@ -290,7 +297,7 @@ class LabelFreeAttributor(BaseExplainer):
             inputs,
             cotangents,
             batch_size=params.batch_size,
-            own_baseline=params.baseline if self.baseline_ is None else None,
+            own_baseline=params.baseline if self._baseline is None else None,
             verbose=params.verbose,
         )
         return np.abs(maps) if params.absolute else maps
@@ -350,7 +357,7 @@ class LabelFreeAttributor(BaseExplainer):
             encode,
             inputs,
             self._transform(inputs),
-            mask_value=self.mean_,
+            mask_value=self._mean,
             channel_axis=self._sample.channel_axis if by_entry else None,
             groups=None if by_entry else self._features.players,
             n_random=n_random,

@@ -116,7 +116,7 @@ def latent_shift_curve(
     check_encode(encode)
     check_positive_int("batch_size", batch_size)
     check_positive_int("n_random", n_random)
-    X = check_numbers("X", X, min_ndim=2)
+    X = check_numbers("X", X, min_ndim=2, allow_nan=True)  # encode may take missing values
     attributions = check_numbers("attributions", attributions)
     if groups is None:
         axis = _checked_axis(channel_axis, X.ndim - 1)
@@ -140,6 +140,8 @@ def latent_shift_curve(
         sums, full_sum = _shift_sums(encode, X[rows], masks, mask_value, batch_size)
         total += sums
         full += full_sum
+    if not np.isfinite(total).all():
+        check_numbers("X", X)
     return _summary(total / len(X), full / len(X), n_masked, n_features)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ..exceptions import ConvergenceWarning
-from ..explaining import data_mean, fitted_baseline
+from ..explaining import fitted_baseline, mean_sample
 from ..layers import root_mean_square
 from ..training import check_finite_weights, check_validation_split, make_array_net, still_improves
 from ..utils import check_choice, check_positive_int, seeded, warn
@@ -110,7 +110,7 @@ def summary_of(inputs, representation, seed):
     -------
     summary : DataSummary
     """
-    mean = data_mean(inputs, integers=representation.takes_integers)
+    mean = mean_sample(representation, inputs)
     options = {"mean": mean, "input_shape": inputs.shape[1:], "seed": seed}
     background = fitted_baseline("background", representation, inputs, **options)
     return DataSummary(mean, inputs.min(axis=0), inputs.max(axis=0), background)

@@ -7,6 +7,7 @@ from sklearn.utils.validation import _num_samples, check_is_fitted
 from tqdm import tqdm
 
 from ..base import BaseExplainer
+from ..representation import Expansion
 from ..utils import as_array_like, check_positive_int, numpy_dtype_of, warn
 from ._agreement import similarity_rate
 from ._distances import first_of_rows, largest
@@ -203,6 +204,9 @@ class BaseExampleImportance(BaseExplainer):
         .. math:: 1 - \frac{\mathrm{mean} \|x - x_{\mathrm{top}\,M}\|^2}
                   {\mathrm{mean} \|x - x_{\mathrm{all}}\|^2}
 
+        In raw tables with text, categories or missing values, columns of numbers are standardised
+        and another value of any other column counts as a distance of 1.
+
         Both are 0 for random examples and at most 1. X should be held-out samples: a training
         example would find itself.
 
@@ -273,13 +277,21 @@ class BaseExampleImportance(BaseExplainer):
     def _input_score(self, inputs):
         n_train = len(self._corpus)
         m = min(_N_TOP, n_train)
-        corpus = self._corpus.reshape(n_train, -1).astype(np.float64)
+        expansion = Expansion.of(self._representation, self._corpus)
+        scale = None if expansion is None else _comparable(expansion, expansion(self._corpus))
+
+        def numbers(inputs):
+            if expansion is None:
+                return inputs.reshape(len(inputs), -1).astype(np.float64)
+            return expansion(inputs) / scale
+
+        corpus = numbers(self._corpus)
         center = corpus.mean(axis=0)
         corpus -= center
         lengths = np.einsum("ij,ij->i", corpus, corpus)
         top = everything = 0.0
         for rows, block in self._shown_blocks(inputs):
-            x = inputs[rows].reshape(rows.stop - rows.start, -1).astype(np.float64) - center
+            x = numbers(inputs[rows]) - center
             # The corpus is centred, so the mean over all of it needs no distances.
             to_all = np.einsum("ij,ij->i", x, x) + lengths.mean()
             everything += to_all.sum()
@@ -332,3 +344,10 @@ class BaseExampleImportance(BaseExplainer):
                 )
         prefix = "" if self._labelled else type(self).__name__.lower()
         return np.array([f"{prefix}{label}" for label in self.corpus_index_], dtype=object)
+
+
+def _comparable(expansion, numbers):
+    """Return divisors of columns: unit variance, and a distance of 1 between two categories."""
+    deviation = numbers.std(axis=0)
+    deviation[deviation == 0] = 1.0
+    return np.where(expansion.is_category, np.sqrt(2.0), deviation)

@@ -8,7 +8,7 @@ from joblib import Parallel, delayed, effective_n_jobs
 from scipy import sparse
 
 from ..exceptions import ConvergenceWarning
-from ..explaining import data_mean, fitted_baseline, warn_of_unreached
+from ..explaining import fitted_baseline, mean_sample, warn_of_unreached
 from ..representation import no_gradient_reason
 from ..utils import check_positive_int, warn
 from ._base import BaseExampleImportance
@@ -402,7 +402,7 @@ class SimplExImportance(BaseExampleImportance):
             baseline,
             self._representation,
             self._corpus,
-            mean=data_mean(self._corpus, integers=False),
+            mean=mean_sample(self._representation, self._corpus),
             input_shape=self.input_shape_,
             seed=self.seed_,
             estimator=self,

@@ -1,6 +1,6 @@
 """The engine of attributions: methods, paths, designs, baselines, groups of features."""
 
-from ._baselines import BASELINES, data_mean, fitted_baseline
+from ._baselines import BASELINES, data_mean, fitted_baseline, mean_sample
 from ._deep_lift import ELEMENTWISE, MIXING, RECURRENT
 from ._engine import AttributionEngine
 from ._groups import resolve_groups, time_segments
@@ -27,6 +27,7 @@ __all__ = [
     "fitted_baseline",
     "GRADIENT_METHODS",
     "Method",
+    "mean_sample",
     "METHODS",
     "MIXING",
     "PERTURBATION_METHODS",

@@ -34,6 +34,25 @@ def data_mean(inputs, *, integers):
     return np.nanmean(inputs, axis=0, dtype=np.float64) if np.isnan(mean).any() else mean
 
 
+def mean_sample(representation, inputs):
+    """Return the mean sample, in a raw table the most frequent value of what has no mean.
+
+    Parameters
+    ----------
+    representation : Representation
+        What is explained.
+    inputs : ndarray of shape (n, ...)
+        Fitted data, as they enter the network or black box.
+
+    Returns
+    -------
+    mean : ndarray of shape (...)
+    """
+    if representation.table is not None:
+        return representation.typical(inputs)
+    return data_mean(inputs, integers=representation.takes_integers)
+
+
 def named_baseline(name, inputs, mean, integers, seed):
     """Return the rows of a baseline given by name.
 
@@ -125,12 +144,13 @@ def own_baselines(function, batch):
         If they have another shape.
     """
     baselines = as_array_like(function(batch))
-    if np.shape(baselines) != batch.shape:
+    shape = np.shape(baselines) if hasattr(baselines, "shape") else np.asarray(baselines).shape
+    if shape != np.shape(batch):
         raise ValueError(
-            f"baseline(X) returned shape {np.shape(baselines)} for X of shape {batch.shape}; it "
+            f"baseline(X) returned shape {shape} for X of shape {np.shape(batch)}; it "
             "must return every sample's own baseline, in X's shape."
         )
-    return np.asarray(baselines)
+    return baselines if hasattr(baselines, "columns") else np.asarray(baselines)
 
 
 def fitted_baseline(baseline, representation, inputs, *, mean, input_shape, seed, estimator=None):
@@ -166,8 +186,12 @@ def fitted_baseline(baseline, representation, inputs, *, mean, input_shape, seed
     """
     if callable(baseline):
         return None
+    table = representation.table
     if isinstance(baseline, str):
+        if baseline == "zeros" and table is not None:
+            table.check_zeros()
         return named_baseline(baseline, inputs, mean, representation.takes_integers, seed)
     rows = np.asarray(representation.inputs(given_baseline(baseline, input_shape)))
-    check_finite(rows, None, estimator)
+    if table is None:  # a black box may take missing values
+        check_finite(rows, None, estimator)
     return rows

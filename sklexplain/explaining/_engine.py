@@ -44,7 +44,10 @@ class _Task:
         """Baselines of a batch and their mean representations."""
         if self.own_baseline is None:
             return self.references, self.z_ref
-        references = self.representation.tensor(own_baselines(self.own_baseline, batch))[:, None]
+        rows = own_baselines(self.own_baseline, self.representation.restored(batch))
+        if self.representation.table is not None:
+            rows = self.representation.inputs(rows)
+        references = self.representation.tensor(rows)[:, None]
         return references, self.mean_latents(references)
 
     def mean_latents(self, references):

@@ -1,11 +1,13 @@
 """What is explained: an estimator and a layer, resolved to one function of tensors."""
 
 from ._convert import convert
+from ._expansion import Expansion
 from ._fitted import (
     check_columns,
     check_estimator_type,
     fitted_estimator,
     is_fitted,
+    may_take_raw,
     shared_or_cloned,
     takes_raw_columns,
 )
@@ -23,11 +25,13 @@ __all__ = [
     "check_columns",
     "check_estimator_type",
     "convert",
+    "Expansion",
     "fitted_estimator",
     "is_fitted",
     "layer_table",
     "LayerRecord",
     "LayerTap",
+    "may_take_raw",
     "named",
     "named_steps",
     "no_gradient_reason",

@@ -228,6 +228,28 @@ def shared_or_cloned(estimator):
     return FrozenEstimator(estimator) if fitted else clone(estimator)
 
 
+def may_take_raw(estimator):
+    """Tell whether an estimator may take other things than finite numbers: a network does not.
+
+    Parameters
+    ----------
+    estimator : nn.Module or estimator
+        What was passed as ``estimator``, fitted or not.
+
+    Returns
+    -------
+    may : bool
+        False for a network, or a Pipeline that begins with one: it would compute with anything.
+    """
+    estimator = estimator.estimator if isinstance(estimator, FrozenEstimator) else estimator
+    if isinstance(estimator, BaseSearchCV):
+        return may_take_raw(getattr(estimator, "best_estimator_", estimator.estimator))
+    if isinstance(estimator, Pipeline):
+        steps = named_steps(estimator)
+        return bool(steps) and may_take_raw(steps[0][1])
+    return not (isinstance(estimator, (nn.Module, NeuralNet)) or hasattr(estimator, "_torch_form"))
+
+
 def takes_raw_columns(estimator):
     """Tell whether an estimator, fitted or not, can be given missing values or categories."""
     if isinstance(estimator, FrozenEstimator):

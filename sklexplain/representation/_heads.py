@@ -42,12 +42,13 @@ class TransformerHead(Head):
 class ModuleHead(Head):
     """A column-wise torch module in front of a head, run on numbers."""
 
-    def __init__(self, module, n_columns):
-        super().__init__(*module.column_map(n_columns))
+    def __init__(self, module, read):
+        super().__init__(*module.column_map(len(read)))
         self.module = module
+        self.read = read  # columns that may not hold just anything
 
     def __call__(self, X):
-        return self.module(as_tensor(to_dense(X))).numpy()
+        return self.module(as_tensor(numbers_of(X, self.read))).numpy()
 
 
 class ChainHead(Head):
@@ -85,6 +86,28 @@ class BranchesHead(Head):
 def to_dense(X):
     """Numbers as a dense float64 array, whatever container they came in."""
     return np.asarray(X.toarray() if sparse.issparse(X) else X, dtype=np.float64)
+
+
+def numbers_of(X, read):
+    """Columns as numbers, zeros where nobody reads them, whatever they hold.
+
+    Parameters
+    ----------
+    X : ndarray, sparse matrix or DataFrame of shape (n, n_columns)
+        Samples.
+    read : ndarray of bool of shape (n_columns,)
+        The columns that are read.
+
+    Returns
+    -------
+    numbers : ndarray of shape (n, n_columns)
+        Float64.
+    """
+    if read.all():
+        return to_dense(X)
+    numbers = np.zeros(X.shape)
+    numbers[:, read] = to_dense(_safe_indexing(X, np.flatnonzero(read), axis=1))
+    return numbers
 
 
 def as_tensor(X):
@@ -142,7 +165,9 @@ def named(X, estimator):
     """
     names = getattr(estimator, "feature_names_in_", None)
     if names is None:
-        return np.asarray(X) if hasattr(X, "columns") else X
+        # One that counts columns but knows no names was fitted on an array.
+        was_array = hasattr(X, "columns") and hasattr(estimator, "n_features_in_")
+        return np.asarray(X) if was_array else X
     if hasattr(X, "columns") or sparse.issparse(X):
         return X
     try:

@@ -7,6 +7,7 @@ import torch
 from sklearn.base import is_classifier
 from torch import nn
 
+from ..utils import numpy_dtype_of
 from ._heads import as_tensor, named, to_numbers
 
 OFFERS = ("transform", "predict_proba", "predict")  # in order of preference
@@ -63,15 +64,22 @@ class Stage(nn.Module):
 
 
 class BlackBox(nn.Module):
-    """A fitted estimator without torch form, run on numbers: no gradient passes it."""
+    """A fitted estimator without torch form, run on numbers: no gradient passes it.
+
+    Attributes
+    ----------
+    table : Table or None
+        At the beginning of a path: what turns numbers into what the estimator's user gave.
+    """
 
     def __init__(self, estimator, reason, dtype=None):
         super().__init__()
         self.estimator = estimator
         self.reason = reason
-        self.dtype = dtype or torch.float64
+        self.dtype = dtype
         self.method = offered_method(estimator)
         self.reached = False
+        self.table = None
 
     def forward(self, x):
         self.reached = True
@@ -80,11 +88,21 @@ class BlackBox(nn.Module):
                 f"{type(self.estimator).__name__} offers only predict, which returns labels, not "
                 "numbers; explain an estimator with transform or predict_proba."
             )
-        X = x.detach().cpu().to(self.dtype).numpy().copy()  # it may write into it
-        out = to_numbers(
-            getattr(self.estimator, self.method)(named(X, self.estimator)), self.method
-        )
-        return as_tensor(out).to(x.device)
+        out = getattr(self.estimator, self.method)(self._given(x))
+        return as_tensor(to_numbers(out, self.method)).to(x.device)
+
+    def _given(self, x):
+        """Turn numbers into what the estimator takes; it may write into it."""
+        x = x.detach().cpu()
+        if self.table is None:
+            return named(x.to(self.dtype or torch.float64).numpy().copy(), self.estimator)
+        X = self.table.restored(x.numpy())
+        if (
+            self.dtype is not None
+        ):  # skorch takes a frame's columns for arguments, and casts nothing
+            X = np.asarray(X)
+            X = X.astype(numpy_dtype_of(self.dtype)) if X.dtype.kind == "f" else X
+        return named(X, self.estimator)
 
 
 class Chain(nn.Module):
@@ -212,6 +230,27 @@ def first_step(module):
     while isinstance(module, Chain):
         module = module.steps[0]
     return module
+
+
+def columns_read(module, n_columns):
+    """Tell which columns the first step of a torch path looks at.
+
+    Parameters
+    ----------
+    module : nn.Module
+        A torch path.
+    n_columns : int
+        Number of columns of its input.
+
+    Returns
+    -------
+    read : ndarray of bool of shape (n_columns,)
+        A ColumnTransformer may leave some out, which can then hold anything.
+    """
+    first, read = first_step(module), np.ones(n_columns, dtype=bool)
+    if isinstance(first, Branches):
+        read = np.isin(np.arange(n_columns), np.concatenate([s.numpy() for s in first.selections]))
+    return read
 
 
 def layer_table(module):

@@ -1,21 +1,23 @@
 """A representation: an estimator, or a part of it, as one function of tensors."""
 
 import copy
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
 import numpy as np
 import torch
+from sklearn.utils import _safe_indexing
 
 from ..layers import find_points, fitting_rows, parse_path, pick, record, run_to, unknown_layer
-from ..utils import check_columns_numeric
+from ..utils import check_columns_numeric, check_finite
 from ._convert import Identity
-from ._heads import as_tensor, named, numpy_dtype
-from ._modules import BlackBox, Stage, first_step, layer_table, stages, without_link
+from ._heads import as_tensor, named, numbers_of, numpy_dtype
+from ._modules import BlackBox, Stage, columns_read, first_step, layer_table, stages, without_link
 from ._probe import Probe, Prober, add_note, misfit
 from ._resolve import NoTorchForm, Parts, black_box, decompose, torch_modules, unwrap
 from ._runner import Runner
 from ._session import checked_device
+from ._table import Table
 from ._views import fingerprint
 
 # Measured on small convolutional, recurrent and dense encoders: larger blocks leave the cache,
@@ -61,6 +63,9 @@ class Representation:
         Name of ``layer`` in error messages.
     several : bool, default=False
         Whether the network may return several tensors, of which the first is used.
+    table : Table or None, default=None
+        How the raw samples looked, where ``inputs`` or ``probe`` are given and the path begins
+        with a black box.
 
     Attributes
     ----------
@@ -68,6 +73,8 @@ class Representation:
         Facts about the network, found by running it.
     head : Head or None
         Preprocessing run as it is, before the torch path.
+    table : Table or None
+        Where the path begins with a black box: raw samples as numbers, and back.
     input_dtype, output_dtype : torch.dtype
         Of the tensors at the torch path's entry, and of explanations.
     device : torch.device
@@ -101,6 +108,7 @@ class Representation:
         seed=0,
         parameter="layer",
         several=False,
+        table=None,
     ):
         self.estimator = unwrap(estimator)
         self.layer = layer
@@ -114,6 +122,12 @@ class Representation:
             parts = Parts(None, black_box(self.estimator, str(error)))
         self.head, self._chain = parts.head, parts.module
         self._move(device)
+        self._entry = first_step(self._chain)
+        self.table = None
+        if isinstance(self._entry, BlackBox):
+            self.table = Table(X) if table is None and X is not None else table
+            self._entry.table = self.table
+        self._read = columns_read(self._chain, n_columns)
         self._networks = list(torch_modules(self.estimator))
         self._find_layer()
         self._set_dtypes()
@@ -121,7 +135,7 @@ class Representation:
         self.probe, self.recordings, self._recorded_chain = probe, None, None
         if probe is None:
             self.probe = Probe(method=None if self._stage is None else self._stage.method)
-            inputs = self.inputs(X[:3]) if inputs is None else inputs
+            inputs = self.inputs(_first_rows(X)) if inputs is None else inputs
             if inputs.ndim > 2 and not isinstance(self._entry, (Stage, BlackBox, Identity)):
                 raise misfit(inputs, "scikit-learn's steps take two dimensions")
             prober = Prober(self, inputs)
@@ -172,7 +186,6 @@ class Representation:
     def _set_dtypes(self):
         # Networks in a dtype that numpy lacks receive, and give, float32.
         dtypes = [numpy_dtype(stage.dtype) for stage in stages(self._chain)]
-        self._entry = first_step(self._chain)
         self._float_dtype = dtypes[0] if self.enters_network else torch.float64
         self.output_dtype = dtypes[-1] if dtypes else torch.float64
         self.lowest_is_single = any(
@@ -229,6 +242,50 @@ class Representation:
     def is_black_box(self):
         """Whether there is no torch path at all."""
         return isinstance(self._chain, BlackBox)
+
+    @property
+    def takes_raw(self):
+        """Whether samples may be other than finite numbers: some step takes them as they are."""
+        return self.head is not None or self.table is not None or not self._read.all()
+
+    def reading(self):
+        """Context in which `inputs` can be called: values unknown to the table last so long."""
+        return nullcontext() if self.table is None else self.table.reading()
+
+    def restored(self, inputs):
+        """Turn inputs into raw samples again, where there is a table; else return them.
+
+        Parameters
+        ----------
+        inputs : ndarray of shape (n, *shape)
+            What `inputs` returned.
+
+        Returns
+        -------
+        X : ndarray or DataFrame of shape (n, *shape)
+        """
+        return inputs if self.table is None else self.table.restored(inputs)
+
+    def typical(self, inputs):
+        """Return the mean sample of a raw table, as far as there is one; see `Table.typical`.
+
+        Parameters
+        ----------
+        inputs : ndarray of shape (n, *shape)
+            What `inputs` returned.
+
+        Returns
+        -------
+        typical : ndarray of shape (*shape)
+        """
+        typical = self.table.typical(inputs)
+        try:
+            with self.session(), torch.no_grad():
+                self.run(self.tensor(typical[None]))
+        except Exception:
+            # Integers may be categories, and their mean none of them.
+            return self.table.typical(inputs, rounded=True)
+        return typical
 
     @property
     def enters_network(self):
@@ -377,8 +434,10 @@ class Representation:
             If the head's output is not finite, or X holds other things than numbers and there is
             no head to encode them.
         """
+        if self.table is not None:
+            return self.table.inputs(X)
         if self.head is None:
-            return _as_numbers(X)
+            return _as_numbers(X) if self._read.all() else self._read_numbers(X)
         X = X.copy() if isinstance(X, np.ndarray) else X  # an imputer may write into it
         inputs = self.head(named(X, self.estimator))
         bad = ~np.isfinite(inputs).all(axis=0)
@@ -390,6 +449,16 @@ class Representation:
                 f"column {column} still contains NaN or infinity after preprocessing; impute it "
                 "in the Pipeline (SimpleImputer) or clean it."
             )
+        return inputs
+
+    def _read_numbers(self, X):
+        """Return the columns that some step reads as numbers, and zeros for the others."""
+        if isinstance(X, np.ndarray) and X.dtype.kind in "biuf" and np.isfinite(X).all():
+            return X
+        part = _safe_indexing(X, np.flatnonzero(self._read), axis=1)
+        check_columns_numeric(part)
+        inputs = numbers_of(X, self._read)
+        check_finite(inputs, getattr(X, "columns", None), self.estimator)
         return inputs
 
     def tensor(self, inputs):
@@ -571,6 +640,10 @@ def not_finite_text(where):
         f"the network's output is not finite (NaN or infinity) for {where}; check its weights, and "
         "whether X has the scale that it was trained on."
     )
+
+
+def _first_rows(X, n_rows=3):
+    return X.iloc[:n_rows] if hasattr(X, "iloc") else X[:n_rows]
 
 
 def _as_numbers(X):

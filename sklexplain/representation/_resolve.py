@@ -13,7 +13,7 @@ from torch import nn
 
 from ._convert import Identity, convert
 from ._heads import BranchesHead, ChainHead, Head, ModuleHead, is_head, transformer_head
-from ._modules import BlackBox, Branches, Chain, Scaled, Stage, offered_method
+from ._modules import BlackBox, Branches, Chain, Scaled, Stage, columns_read, offered_method, stages
 
 _MOST = 1000  # items of a list that are looked into for networks; longer ones hold numbers
 
@@ -104,23 +104,71 @@ def named_steps(pipeline):
 
 
 def _decompose_steps(steps, n_columns, layer):
+    parts, n_inputs = [], n_columns
+    for _, step in steps:
+        n_inputs = getattr(step, "n_features_in_", n_inputs)
+        parts.append(_decompose_or_wrap(step, n_inputs, layer))
+        n_inputs = n_inputs if parts[-1].head is None else len(parts[-1].head.columns)
+    steps, parts = _raw_prefix(steps, parts, layer)
     head, modules = None, []
-    for name, step in steps:
-        parts = _decompose_or_wrap(step, n_columns, layer)
-        if parts.head is not None and modules:
+    for (name, step), part in zip(steps, parts, strict=True):
+        if part.head is not None and modules:
             # The steps before it must join the head, which needs columns to be kept apart.
             before = Chain(modules)
             if before.column_map(n_columns) is None:
-                parts = Parts(None, black_box(step, f"{name!r} after steps that mix columns"))
+                reason = f"{name!r} after steps that mix columns"
+                if layer is None:
+                    raise NoTorchForm(reason)
+                part = Parts(None, black_box(step, reason))
             else:
-                before = ModuleHead(before, n_columns)
+                before = ModuleHead(before, columns_read(before, n_columns))
                 head, modules = _after(head, before), []
-        if parts.head is not None:
-            head = _after(head, parts.head)
+        if part.head is not None:
+            head = _after(head, part.head)
             n_columns = len(head.columns)
-        if not isinstance(parts.module, Identity):
-            modules.append((name, parts.module))
-    return _checked(Parts(head, Chain(modules) if modules else Identity()), layer)
+        if not isinstance(part.module, Identity):
+            modules.append((name, part.module))
+    return Parts(head, Chain(modules) if modules else Identity())
+
+
+def _raw_prefix(steps, parts, layer):
+    """Join the steps up to one without torch form, all of which see the raw table.
+
+    Parameters
+    ----------
+    steps : list of (str, estimator)
+        A Pipeline's.
+    parts : list of Parts
+        What each was split into.
+    layer : str or None
+        The layer looked at; without one the whole estimator is exact as it is.
+
+    Returns
+    -------
+    steps, parts : list
+        With one step in place of those.
+
+    Raises
+    ------
+    NoTorchForm
+        If there is such a step and no layer.
+    """
+    end = 0
+    for i, part in enumerate(parts):
+        if stages(part.module):
+            break
+        if isinstance(part.module, BlackBox) or (end and part.head is not None):
+            end = i + 1
+    boxes = [part.module for part in parts if isinstance(part.module, BlackBox)]
+    if boxes and layer is None:
+        raise NoTorchForm(boxes[0].reason)
+    if end < 2:
+        return steps, parts
+    joined = black_box(Pipeline(steps[:end]), boxes[0].reason)
+    return [(steps[end - 1][0], joined.estimator), *steps[end:]], [
+        Parts(None, joined),
+        *parts[end:],
+    ]
 
 
 def _after(first, second):
@@ -134,10 +182,10 @@ def _decompose_or_wrap(estimator, n_columns, layer):
         return Parts(None, black_box(estimator, str(error)))
 
 
-def _checked(parts, layer):
-    """Refuse a black box where there is no need to look into the steps: it is exact as a whole."""
-    boxes = [m for m in parts.module.modules() if isinstance(m, BlackBox)]
-    if boxes and parts.head is None and layer is None:
+def _checked(parts):
+    """Refuse a step that holds a black box: as a whole it is exact, and sees the raw table."""
+    boxes = [m for part in parts for m in part.module.modules() if isinstance(m, BlackBox)]
+    if boxes:
         raise NoTorchForm(boxes[0].reason)
     return parts
 
@@ -168,9 +216,10 @@ def _decompose_branches(branches, layer):
         if weight is not None:
             part = Parts(part.head, Scaled(part.module, weight))
         parts.append(part)
+    _checked(parts)
     if all(part.head is None for part in parts):
         modules = [(b[0], b[1], p.module) for b, p in zip(branches, parts, strict=True)]
-        return _checked(Parts(None, Branches(modules)), layer)
+        return Parts(None, Branches(modules))
     head = BranchesHead([(b[1], p.head) for b, p in zip(branches, parts, strict=True)])
     if all(isinstance(part.module, Identity) for part in parts):
         return Parts(head, Identity())

@@ -3,7 +3,7 @@
 import numpy as np
 
 
-def check_numbers(name, values, *, min_ndim=1):
+def check_numbers(name, values, *, min_ndim=1, allow_nan=False):
     """Return an array of finite numbers.
 
     Parameters
@@ -14,6 +14,8 @@ def check_numbers(name, values, *, min_ndim=1):
         The values to check.
     min_ndim : int, default=1
         Fewest axes.
+    allow_nan : bool, default=False
+        Whether missing and infinite values are let through.
 
     Returns
     -------
@@ -36,7 +38,7 @@ def check_numbers(name, values, *, min_ndim=1):
         )
     if values.size == 0:
         raise ValueError(f"{name} is empty: shape {values.shape}.")
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
+    if not allow_nan and values.dtype.kind == "f" and not np.isfinite(values).all():
         where = tuple(np.argwhere(~np.isfinite(values))[0].tolist())
         raise ValueError(f"{name} contains NaN or infinity, first at {where}.")
     return values

@@ -57,10 +57,15 @@ def validate_X(estimator, X, *, reset, raw=False):
     """
     X = as_array_like(X)
     if raw:
-        X = X if hasattr(X, "columns") else np.asarray(X)
-        options = {"dtype": None, "ensure_all_finite": False}
+        is_frame = hasattr(X, "columns")
+        if not is_frame:
+            options = {"dtype": None, "ensure_all_finite": False, "allow_nd": True}
+            X = check_array(X, estimator=estimator, input_name="X", **options)
+        if not reset:
+            _check_axes(estimator, X)
         validate_data(estimator, X, reset=reset, skip_check_array=True)
-        check_array(X, estimator=estimator, input_name="X", **options)
+        if is_frame:  # of whatever columns: only its size is checked
+            check_array(np.broadcast_to(0.0, X.shape), estimator=estimator, input_name="X")
     else:
         check_columns_numeric(X)
         if isinstance(X, np.ndarray) and X.dtype.kind in "US":

@@ -14,6 +14,7 @@ from ._fitting import check_decoding_params, check_network
 from ._layer import Layer
 from ._losses import explained_share, squared_deviation, squared_error
 from ._trainer import Trainer
+from ._units import TableUnits
 
 _N_ROWS = 16
 
@@ -224,7 +225,8 @@ class ClaDecExplainer(BaseExplainer):
         self._rows = inputs[:_N_ROWS]
         self._comparison = None
         # Of every entry, in raw units: what tables are drawn in.
-        self._spread = inputs.mean(axis=0, dtype=np.float64), inputs.std(axis=0, dtype=np.float64)
+        shown = layer.shown(inputs)
+        self._spread = shown.mean(axis=0, dtype=np.float64), shown.std(axis=0, dtype=np.float64)
         self.mean_, self._deviation = self._checked_moments(layer, inputs)
         trainer = self._trainer(layer)
         fitted = {"decoder": trainer.decoder(inputs, y, self.seed_)}
@@ -312,7 +314,9 @@ class ClaDecExplainer(BaseExplainer):
         -------
         reconstructions : ndarray of X's shape
             In raw units. Behind a Pipeline's imputers and encoders, their output is reconstructed:
-            (n_samples, n_columns). With ``set_output``, a DataFrame with a column for each number.
+            (n_samples, n_columns); where a black box takes text or categories as they are, a
+            column for each of their (100 most frequent) values. With ``set_output``, a DataFrame
+            with a column for each number.
         """
         return self._layer.in_raw_units(self._reconstructions(inputs))
 
@@ -376,7 +380,7 @@ class ClaDecExplainer(BaseExplainer):
             module, reference = self._decoding("reference"), None
             if module is not None:
                 reference = self._layer.in_raw_units(self._reconstructions(inputs, module))
-        samples = inputs.astype(reconstruction.dtype, copy=False)
+        samples = self._layer.shown(inputs).astype(reconstruction.dtype, copy=False)
         return Bunch(
             input=samples,
             reference=reference,
@@ -481,7 +485,9 @@ class ClaDecExplainer(BaseExplainer):
         for rows in self._blocks(inputs):
             reconstructions = self._reconstructions(rows)
             of_samples.append(predictions(rows))
-            of_reconstructions.append(predictions(layer.in_raw_units(reconstructions)))
+            of_reconstructions.append(
+                predictions(layer.units.to_inputs(layer.in_raw_units(reconstructions)))
+            )
             samples = layer.in_network_units(rows)
             error += float(squared_error(reconstructions.double(), samples).sum())
             total += float(squared_error(torch.from_numpy(self.mean_), samples).sum())
@@ -556,13 +562,15 @@ class ClaDecExplainer(BaseExplainer):
         Returns
         -------
         names : ndarray of str
-            Column names (numbered where an encoder makes several of one), or ``ch0_t12`` for
-            entries of series.
+            Column names (numbered where an encoder makes several of one, ``site=a`` for a value
+            of a raw column), or ``ch0_t12`` for entries of series.
         """
         check_is_fitted(self)
         if len(self.input_shape_) > 1:
             return self._sample.names()
         names = _check_feature_names_in(self, input_features)
+        if isinstance(self._units, TableUnits):
+            return np.asarray(self._units.expansion.names, dtype=object)
         head = self._representation.head
         return names if head is None else _distinct(names[head.columns])
 

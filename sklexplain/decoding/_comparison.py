@@ -116,7 +116,8 @@ def find_comparison(representation, rows, task):
         return OutputComparison(None)
     probabilities = None
     if not isinstance(estimator, nn.Module) and hasattr(estimator, "predict_proba"):
-        whole = Representation(estimator, rows.shape[1], inputs=rows, device=representation.device)
+        options = {"device": representation.device, "table": representation.table}
+        whole = Representation(estimator, rows.shape[1], inputs=rows, **options)
         probabilities = torch.from_numpy(whole.activations(rows, len(rows)))
     scores = torch.from_numpy(representation.activations(rows, len(rows)))
     link = find_link(scores, probabilities)

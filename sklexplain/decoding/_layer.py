@@ -8,7 +8,7 @@ from ..representation import BlackBox, Chain, LayerTap
 from ..training import load_arrays
 from ..utils import seeded
 from ._encoders import copied, copied_encoder, draw_encoder
-from ._units import InputUnits
+from ._units import InputUnits, TableUnits
 
 
 class Layer:
@@ -146,6 +146,12 @@ class Layer:
         representation = self.representation
         raw = self.units.to_raw(reconstructions.to(representation.device))
         return raw.to(representation.input_dtype).cpu().numpy()
+
+    def shown(self, inputs):
+        """Return samples in the columns of reconstructions, which may be others."""
+        if isinstance(self.units, TableUnits):
+            return self.units.expansion(inputs)
+        return inputs
 
     def moments(self, inputs, batch_size):
         """Mean and standard deviation of every entry, and the range, in the network's units.

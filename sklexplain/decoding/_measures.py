@@ -17,6 +17,7 @@ from torch import nn
 from ..representation import named, unwrap
 from ..training import draw_weights, undrawn
 from ..utils import check_positive_int, draw_seed, seeded
+from ._units import TableUnits
 
 _N_BOOTSTRAP = 10_000
 
@@ -363,7 +364,8 @@ def _fresh_classifier(explainer, classifier):
     if classifier is not None:
         return classifier
     estimator = unwrap(explainer.estimator_)
-    if explainer._representation.head is not None:
+    encoded = explainer._representation.head is not None
+    if encoded or isinstance(explainer._units, TableUnits):
         raise ValueError(
             "the explained Pipeline encodes columns first, but reconstructions are of the "
             "encoders' output; give a classifier that takes those columns."

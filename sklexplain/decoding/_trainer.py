@@ -139,7 +139,7 @@ class Trainer:
         return train(module, plan, objective, arrays, self._params, **options)
 
     def _plan(self, z_scale):
-        params, shape = self._params, self._rows.shape[1:]
+        params, shape = self._params, self._moments[0].shape
         # Of the network's dtype, but never less than float32.
         exact = self._layer.representation.output_dtype == torch.float64
         mean, deviation = self._moments

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..representation import Chain
+from ..representation import Chain, Expansion
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,9 @@ class InputUnits:
         -------
         units : InputUnits
         """
+        expansion = Expansion.of(representation, inputs)
+        if expansion is not None:
+            return TableUnits.of(expansion, inputs)
         if inputs.ndim != 2:
             return cls()
         prefix, units = [], cls()
@@ -88,6 +91,56 @@ class InputUnits:
             return x
         center, slopes, offset = self._tensors(x.device)
         return (x.to(center.dtype) - offset) / slopes + center
+
+    def to_inputs(self, raw):
+        """Turn raw reconstructions into what the model takes: that is what they are."""
+        return raw
+
+
+@dataclass(frozen=True)
+class TableUnits(InputUnits):
+    """Units of a raw table that holds other things than numbers: a column for every category.
+
+    Attributes
+    ----------
+    expansion : Expansion
+        Of the table.
+    center, slopes, offset : ndarray of shape (n_outputs,)
+        Columns of numbers are standardised, so that their units do not decide what is learnt.
+    """
+
+    expansion: Expansion | None = None
+
+    @classmethod
+    def of(cls, expansion, inputs):
+        """Standardise the columns of numbers.
+
+        Parameters
+        ----------
+        expansion : Expansion
+            Of the table.
+        inputs : ndarray of shape (n, n_columns)
+            Samples.
+
+        Returns
+        -------
+        units : TableUnits
+        """
+        numbers = expansion(inputs)
+        mean, deviation = numbers.mean(axis=0), numbers.std(axis=0)
+        as_it_is = expansion.is_category | (deviation == 0)
+        slopes = np.where(as_it_is, 1.0, 1 / np.where(as_it_is, 1.0, deviation))
+        center = np.where(expansion.is_category, 0.0, mean)
+        return cls(center, slopes, np.zeros_like(center), expansion)
+
+    def to_network(self, x):
+        """Turn samples into standardised numbers and one-hot categories."""
+        numbers = self.expansion(x.detach().cpu().numpy())
+        return super().to_network(torch.from_numpy(numbers).to(x.device))
+
+    def to_inputs(self, raw):
+        """Take of the categories of each column the one with the largest number."""
+        return self.expansion.inverse(raw)
 
 
 def _points(inputs):

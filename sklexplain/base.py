@@ -5,6 +5,7 @@ import re
 import threading
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted
@@ -13,13 +14,17 @@ from .exceptions import ChangedModelWarning
 from .representation import (
     NotFiniteError,
     Representation,
+    as_texts,
     check_columns,
     check_estimator_type,
+    checked_texts,
     fitted_estimator,
     may_take_raw,
     not_finite_text,
     shared_or_cloned,
     takes_raw_columns,
+    unwrap,
+    vectoriser_of,
 )
 from .samples import Sample
 from .utils import (
@@ -166,11 +171,19 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
             delattr(self, name)  # of an earlier fit
         given = as_array_like(X), None if y is None else as_array_like(y)
         X, y = given
-        checked, obstacle = self._checked(X)
+        texts = as_texts(X)
+        checked, obstacle = (X, None) if texts is not None else self._checked(X)
         with _blaming(obstacle):
             # A DataFrame goes on as it is: a ColumnTransformer may need its names.
             fitted_on = X if hasattr(X, "columns") else checked
+            if texts is not None:
+                fitted_on = checked = self._checked_texts(texts)
             self.estimator_ = fitted_estimator(self.estimator, fitted_on, y)
+            if texts is not None:
+                words = vectoriser_of(unwrap(self.estimator_)).get_feature_names_out()
+                self.feature_names_in_ = np.asarray(words, dtype=object)
+                self.n_features_in_ = len(words)
+                self.input_shape_ = (len(words),)
             names = getattr(self, "feature_names_in_", None)
             check_columns(self.estimator_, self.input_shape_, names)
             self.seed_ = draw_seed(params.get("random_state"))
@@ -183,6 +196,7 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
                 self.estimator_, self.n_features_in_, X=checked, **self._representation_params()
             )
         self._raw = representation.takes_raw
+        self._texts = texts is not None
         if not self._raw:
             if obstacle is not None:
                 raise obstacle
@@ -199,6 +213,21 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         if self._table is not None:
             self._table.settle()
         representation.forget_recordings()
+
+    def _checked_texts(self, texts):
+        """Raise unless the estimator turns texts into numbers of words."""
+        vectoriser = vectoriser_of(unwrap(self.estimator))
+        if vectoriser is None:
+            raise ValueError(
+                "X holds texts, one a sample; put a vectoriser (TfidfVectorizer) in a Pipeline in "
+                "front of the estimator. Expected 2D array otherwise."
+            )
+        if not hasattr(vectoriser, "get_feature_names_out"):
+            raise TypeError(
+                f"{type(vectoriser).__name__} does not remember which word a column counts, so "
+                "nothing could be named; use CountVectorizer or TfidfVectorizer."
+            )
+        return checked_texts(texts, type(self).__name__)
 
     def _checked(self, X):
         """Validate X in fit, and say what keeps it from being finite numbers, if anything does.
@@ -327,9 +356,20 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         ------
         inputs : ndarray of shape (n_samples, ...)
             As they enter the network. The network can be run while the context lasts.
+
+        Raises
+        ------
+        ValueError
+            If they are not of the kind given to ``fit``.
         """
         check_is_fitted(self)
-        X = validate_X(self, X, reset=False, raw=self._raw)
+        if self._texts:
+            texts = as_texts(X)
+            if texts is None:
+                raise ValueError("X must hold texts, one a sample, as in fit.")
+            X = checked_texts(texts, type(self).__name__)
+        else:
+            X = validate_X(self, X, reset=False, raw=self._raw)
         with self._representation.reading():
             inputs = self._cast(self._representation.inputs(X))
             with self._inside(inputs):

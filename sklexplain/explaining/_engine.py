@@ -105,7 +105,10 @@ class AttributionEngine:
             window_shape=self.window_shape,
             noise_std=self.noise_std,
         )
-        return METHODS[self.method].build(params, setup, check_random_state(self.seed))
+        record = METHODS[self.method]
+        # A generator takes longer to make than some methods to run, and few of them draw.
+        rng = check_random_state(self.seed) if "n_samples" in record.params else None
+        return record.build(params, setup, rng)
 
     def maps(
         self,

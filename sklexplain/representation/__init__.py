@@ -17,13 +17,16 @@ from ._probe import Probe, add_note
 from ._representation import NotFiniteError, Representation, not_finite_text
 from ._resolve import named_steps, no_gradient_reason, torch_modules, unwrap
 from ._tap import LayerRecord, LayerTap
+from ._text import as_texts, checked_texts, vectoriser_of
 
 __all__ = [
     "add_note",
+    "as_texts",
     "BlackBox",
     "Chain",
     "check_columns",
     "check_estimator_type",
+    "checked_texts",
     "convert",
     "Expansion",
     "fitted_estimator",
@@ -44,4 +47,5 @@ __all__ = [
     "takes_raw_columns",
     "torch_modules",
     "unwrap",
+    "vectoriser_of",
 ]

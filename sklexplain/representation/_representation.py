@@ -124,7 +124,7 @@ class Representation:
         self._move(device)
         self._entry = first_step(self._chain)
         self.table = None
-        if isinstance(self._entry, BlackBox):
+        if isinstance(self._entry, BlackBox) and self.head is None:
             self.table = Table(X) if table is None and X is not None else table
             self._entry.table = self.table
         self._read = columns_read(self._chain, n_columns)
@@ -188,7 +188,9 @@ class Representation:
         dtypes = [numpy_dtype(stage.dtype) for stage in stages(self._chain)]
         self._float_dtype = dtypes[0] if self.enters_network else torch.float64
         self.output_dtype = dtypes[-1] if dtypes else torch.float64
-        self.lowest_is_single = any(
+        # What runs inside a black box is unknown.
+        boxes = [m for m in self._chain.modules() if isinstance(m, BlackBox)]
+        self.lowest_is_single = bool(boxes) or any(
             t.is_floating_point() and t.dtype != torch.float64
             for t in (*self._chain.parameters(), *self._chain.buffers())
         )
@@ -439,7 +441,7 @@ class Representation:
         if self.head is None:
             return _as_numbers(X) if self._read.all() else self._read_numbers(X)
         X = X.copy() if isinstance(X, np.ndarray) else X  # an imputer may write into it
-        inputs = self.head(named(X, self.estimator))
+        inputs = self.head(X if isinstance(X, list) else named(X, self.estimator))
         bad = ~np.isfinite(inputs).all(axis=0)
         if bad.any():
             column = self.head.columns[np.flatnonzero(bad)[0]]

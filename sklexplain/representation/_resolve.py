@@ -14,6 +14,7 @@ from torch import nn
 from ._convert import Identity, convert
 from ._heads import BranchesHead, ChainHead, Head, ModuleHead, is_head, transformer_head
 from ._modules import BlackBox, Branches, Chain, Scaled, Stage, columns_read, offered_method, stages
+from ._text import WordsHead, vectoriser_of
 
 _MOST = 1000  # items of a list that are looked into for networks; longer ones hold numbers
 
@@ -55,6 +56,8 @@ def decompose(estimator, n_columns, layer=None):
     estimator = unwrap(estimator)
     if isinstance(estimator, nn.Module):
         return Parts(None, Stage(estimator))
+    if vectoriser_of(estimator) is not None:
+        return _decompose_texts(estimator, layer)
     if isinstance(estimator, Pipeline):
         return _decompose_steps(named_steps(estimator), n_columns, layer)
     if isinstance(estimator, ColumnTransformer):
@@ -129,6 +132,20 @@ def _decompose_steps(steps, n_columns, layer):
         if not isinstance(part.module, Identity):
             modules.append((name, part.module))
     return Parts(head, Chain(modules) if modules else Identity())
+
+
+def _decompose_texts(estimator, layer):
+    """Take the vectoriser for a head: what follows sees numbers, whether in torch form or not."""
+    vectoriser = vectoriser_of(estimator)
+    head = WordsHead(vectoriser)
+    steps = named_steps(estimator)[1:] if isinstance(estimator, Pipeline) else []
+    if not steps:
+        return Parts(head, Identity())
+    rest = Pipeline(steps)
+    part = _decompose_or_wrap(rest, len(head.words), layer)
+    if part.head is not None:
+        return Parts(ChainHead(head, part.head), part.module)
+    return Parts(head, part.module)
 
 
 def _raw_prefix(steps, parts, layer):

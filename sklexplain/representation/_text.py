@@ -1,0 +1,100 @@
+"""Texts, one a sample: explained by the words that a vectoriser counts."""
+
+import numpy as np
+from sklearn.pipeline import FeatureUnion, Pipeline
+from sklearn.utils import get_tags
+
+from ._heads import Head
+
+_MOST_BYTES = 2**31
+
+
+def as_texts(X):
+    """Return texts, one a sample, as a list; None if X is anything else.
+
+    Parameters
+    ----------
+    X : object
+        What was given as samples.
+
+    Returns
+    -------
+    texts : list of str or None
+    """
+    if isinstance(X, (str, bytes, dict)) or hasattr(X, "columns"):
+        return None
+    if not isinstance(X, (list, tuple)) and len(getattr(X, "shape", ())) != 1:
+        return None
+    texts = list(X)
+    is_text = any(isinstance(text, str) for text in texts)
+    return texts if is_text and all(text is None or np.ndim(text) == 0 for text in texts) else None
+
+
+def vectoriser_of(estimator):
+    """Return the step that turns texts into numbers.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A vectoriser, or a Pipeline that begins with one.
+
+    Returns
+    -------
+    vectoriser : estimator or None
+    """
+    if isinstance(estimator, Pipeline):
+        return vectoriser_of(estimator.steps[0][1]) if estimator.steps else None
+    if isinstance(estimator, FeatureUnion):
+        steps = [step for _, step in estimator.transformer_list if step not in (None, "drop")]
+        return estimator if steps and all(map(vectoriser_of, steps)) else None
+    if not hasattr(estimator, "__sklearn_tags__") or not hasattr(estimator, "transform"):
+        return None
+    tags = get_tags(estimator).input_tags
+    return estimator if tags.string and not tags.two_d_array else None
+
+
+def checked_texts(texts, name):
+    """Raise a ValueError if some sample is no text.
+
+    Parameters
+    ----------
+    texts : list
+        One a sample.
+    name : str
+        The explainer's class.
+
+    Returns
+    -------
+    texts : list of str
+
+    Raises
+    ------
+    ValueError
+        Naming the first sample that is none.
+    """
+    for i, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise ValueError(
+                f"sample {i} of X is {text!r} where others are texts; {name} takes one text a "
+                "sample, '' for an empty one."
+            )
+    return texts
+
+
+class WordsHead(Head):
+    """A fitted vectoriser, whose words are the raw columns."""
+
+    def __init__(self, vectoriser):
+        self.words = np.asarray(vectoriser.get_feature_names_out(), dtype=object)
+        super().__init__(np.arange(len(self.words)), np.ones(len(self.words)))
+        self.vectoriser = vectoriser
+
+    def __call__(self, texts):
+        n_bytes = 8 * len(texts) * len(self.words)
+        if n_bytes > _MOST_BYTES:
+            raise ValueError(
+                f"{len(texts)} texts of {len(self.words)} words would take {n_bytes / 2**30:.1f} "
+                "GiB; explain fewer at once, or set the vectoriser's max_features or min_df."
+            )
+        counts = self.vectoriser.transform(texts)
+        return np.asarray(counts.toarray() if hasattr(counts, "toarray") else counts, np.float64)

@@ -54,7 +54,9 @@ def test_gradients_reach_the_words():
 
 @pytest.mark.parametrize("container", [list, np.array, pl.Series, tuple])
 def test_containers_of_texts(container):
-    model = make_pipeline(make_union(CountVectorizer(), TfidfVectorizer()), TruncatedSVD(2))
+    model = make_pipeline(
+        make_union(CountVectorizer(), TfidfVectorizer()), TruncatedSVD(2, random_state=0)
+    )
     expected = DKNNImportance(model).fit(TEXTS).transform(TEXTS)
     given = container(TEXTS.tolist())
     np.testing.assert_array_equal(DKNNImportance(model).fit(given).transform(given), expected)

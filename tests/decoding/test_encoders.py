@@ -230,7 +230,7 @@ class Bent(nn.Module):
 def test_steps_that_are_not_affine_are_no_change_of_units(claims):
     X = make_X("mlp", 30, dtype=np.float64)
     chain = Chain([("bent", Bent(claims)), ("map", LinearMap(np.ones((2, 5))))])
-    representation = SimpleNamespace(chain=chain, tensor=torch.as_tensor)
+    representation = SimpleNamespace(table=None, chain=chain, tensor=torch.as_tensor)
     assert not InputUnits.of(representation, X).scaled
 
 
@@ -243,7 +243,7 @@ def test_units_end_before_the_first_step_that_is_not_affine():
     X = make_X("mlp", 30, dtype=np.float64) + 3
     scale = convert(StandardScaler().fit(X))
     chain = Chain([("scale", scale), ("bent", Bent(True)), ("map", LinearMap(np.ones((2, 5))))])
-    units = InputUnits.of(SimpleNamespace(chain=chain, tensor=torch.as_tensor), X)
+    units = InputUnits.of(SimpleNamespace(table=None, chain=chain, tensor=torch.as_tensor), X)
     x = torch.as_tensor(X)
     torch.testing.assert_close(units.to_network(x), (x - x.mean(0)) / x.std(0, correction=0))
     torch.testing.assert_close(units.to_raw(units.to_network(x)), x)

@@ -213,11 +213,6 @@ class LabelFreeAttributor(BaseExplainer):
             baseline=self._baseline,
             seed=self.seed_,
         )
-        self.mean_, self.baseline_ = self._mean, self._baseline
-        if representation.table is not None and representation.table.is_frame:
-            self.mean_ = representation.restored(self._mean[None])
-            if self._baseline is not None:
-                self.baseline_ = representation.restored(self._baseline)
         self._kept = kept_rows(inputs, self.seed_)  # for feature_importances_
         self._later = {}  # what is computed when it is first asked for
         if METHODS[params.method].needs_gradients:
@@ -314,6 +309,25 @@ class LabelFreeAttributor(BaseExplainer):
         return u[:, None]
 
     # -- judging -------------------------------------------------------------------------------
+
+    @property
+    def mean_(self):
+        """Mean of the fitted data, as the network or black box takes it."""
+        check_is_fitted(self)
+        return self._shown(self._mean[None]) if self._is_frame else self._mean
+
+    @property
+    def baseline_(self):
+        """Baseline rows, as the network or black box takes them; None for a callable."""
+        check_is_fitted(self)
+        return None if self._baseline is None else self._shown(self._baseline)
+
+    @property
+    def _is_frame(self):
+        return self._table is not None and self._table.is_frame
+
+    def _shown(self, rows):
+        return self._representation.restored(rows) if self._is_frame else rows
 
     @property
     def feature_importances_(self):

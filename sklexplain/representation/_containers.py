@@ -59,6 +59,23 @@ def _first_missing(values):
 class _Arrays:
     """Two-dimensional arrays of objects or text."""
 
+    name = "array"
+
+    def names_of(self, names):
+        return None
+
+    def plain(self, dtype):
+        return dtype.str
+
+    def dtype_of(self, plain):
+        return np.dtype(plain)
+
+    def plain_values(self, values, dtype):
+        return list(values)
+
+    def values_of(self, plain, dtype):
+        return plain
+
     def holds(self, X):
         return isinstance(X, np.ndarray)
 
@@ -119,6 +136,37 @@ class _Arrays:
 class _Pandas:
     """pandas DataFrames."""
 
+    name = "pandas"
+
+    def names_of(self, names):
+        import pandas
+
+        return pandas.Index(names)  # tuples make a MultiIndex
+
+    def plain(self, dtype):
+        if not _is_categorical(dtype):
+            return str(dtype)
+        return [list(dtype.categories), bool(dtype.ordered)]
+
+    def dtype_of(self, plain):
+        import pandas
+
+        if isinstance(plain, str):
+            return pandas.api.types.pandas_dtype(plain)
+        return pandas.CategoricalDtype(*plain)
+
+    def plain_values(self, values, dtype):
+        bank = self.bank(list(values), dtype)
+        # Dates and durations as integers.
+        return bank.asi8.tolist() if dtype.kind in "mM" and bank.dtype == dtype else list(values)
+
+    def values_of(self, plain, dtype):
+        import pandas
+
+        if dtype.kind in "mM" and all(isinstance(value, int) for value in plain):
+            return list(pandas.Series(plain, dtype="int64").astype(dtype))
+        return plain
+
     def holds(self, X):
         return is_pandas(X)
 
@@ -165,8 +213,8 @@ class _Pandas:
     def bank(self, values, dtype):
         import pandas
 
-        categories = getattr(dtype, "categories", None)
-        if categories is not None and not hasattr(dtype, "subtype"):
+        if _is_categorical(dtype):
+            categories = dtype.categories
             extra = [v for v in values if not pandas.isna(v) and v not in categories]
             if extra:
                 dtype = pandas.CategoricalDtype([*categories, *extra], ordered=dtype.ordered)
@@ -218,6 +266,23 @@ class _Pandas:
 
 class _Polars:
     """polars DataFrames."""
+
+    name = "polars"
+
+    def names_of(self, names):
+        return names
+
+    def plain(self, dtype):
+        return dtype
+
+    def dtype_of(self, plain):
+        return plain
+
+    def plain_values(self, values, dtype):
+        return list(values)
+
+    def values_of(self, plain, dtype):
+        return plain
 
     def holds(self, X):
         return type(X).__module__.startswith("polars")
@@ -292,6 +357,13 @@ class _Polars:
         import polars
 
         return polars.DataFrame(values, schema=names)
+
+
+CONTAINERS = {kind.name: kind for kind in (_Arrays, _Pandas, _Polars)}
+
+
+def _is_categorical(dtype):
+    return hasattr(dtype, "categories") and hasattr(dtype, "ordered")
 
 
 def is_pandas(X):

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from ._containers import cast_if_exact, container_of, is_plain
+from ._containers import CONTAINERS, cast_if_exact, container_of, is_plain
 
 
 class Table:
@@ -215,10 +215,28 @@ class Table:
         return [c for c in self._columns or () if isinstance(c, _Codes)]
 
     def __getstate__(self):
-        return {k: v for k, v in vars(self).items() if k not in ("_lock", "_n_readers")}
+        # Plain data: neither skops nor another version of pandas takes its dtypes and indices.
+        container, columns = self._container, None
+        if self._columns is not None:
+            columns = [column.plain(container) for column in self._columns]
+        return {
+            "container": container.name,
+            "names": None if self.names is None else list(self.names),
+            "shape": self.shape,
+            "dtype": None if self._dtype is None else self._dtype.str,
+            "columns": columns,
+        }
 
     def __setstate__(self, state):
-        vars(self).update(state)
+        self._container, self.shape = CONTAINERS[state["container"]](), tuple(state["shape"])
+        self.names = None
+        if state["names"] is not None:
+            self.names = self._container.names_of(state["names"])
+        self._dtype = None if state["dtype"] is None else np.dtype(state["dtype"])
+        self._columns, self.coded = None, np.zeros(self.shape[0], dtype=bool)
+        if state["columns"] is not None:
+            self._columns = [_from_plain(plain, self._container) for plain in state["columns"]]
+            self.coded = np.array([isinstance(column, _Codes) for column in self._columns])
         self._n_readers, self._lock = 0, threading.Lock()
 
 
@@ -231,6 +249,9 @@ class _Numbers:
     def __init__(self, dtype, missing=None):
         self.dtype = dtype
         self.missing = missing  # what the container has instead of NaN
+
+    def plain(self, container):
+        return {"dtype": container.plain(self.dtype), "missing": self.missing}
 
     def encode(self, values, container):
         return container.floats(values)
@@ -289,14 +310,23 @@ class _Codes:
             del self.values[self._n_settled :]
             self._bank = None
 
-    def __getstate__(self):
-        return {**vars(self), "_bank": None, "_places": None}
+    def plain(self, container):
+        values = self.values[: self._n_settled]
+        return {
+            "dtype": container.plain(self.dtype),
+            "values": container.plain_values(values, self.dtype),
+        }
 
-    def __setstate__(self, state):
-        vars(self).update(state)
-        values, self.values, self._places = self.values, [], {}
-        for value in values:
-            self._place(value)
+
+def _from_plain(plain, container):
+    dtype = container.dtype_of(plain["dtype"])
+    if "values" not in plain:
+        return _Numbers(dtype, plain["missing"])
+    column = _Codes(dtype)
+    for value in container.values_of(plain["values"], dtype):
+        column._place(value)
+    column.settle()
+    return column
 
 
 def _key(value):

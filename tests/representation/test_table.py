@@ -11,6 +11,7 @@ from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsRegressor
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, TargetEncoder
@@ -340,3 +341,20 @@ def test_columns_that_no_step_reads_may_hold_anything():
     frame.loc[2, "age"] = np.nan
     with pytest.raises(ValueError, match="Input X contains NaN: column 'age', row 2"):
         explainer.transform(frame)
+
+
+def test_explainers_of_tables_go_through_skops():
+    import skops.io as sio
+
+    frame = raw_frame().assign(
+        age=50.0,
+        date=pd.date_range("2024-01-01", periods=N, tz="Europe/Paris"),
+        kind=pd.Categorical([1, 2] * (N // 2)),
+    )
+    columns = make_column_transformer((TargetEncoder(cv=2), ["site"]), ("passthrough", ["age"]))
+    model = make_pipeline(columns, KNeighborsRegressor(2)).fit(frame, np.arange(N) % 5)
+    explainer = LabelFreeAttributor(model, method="occlusion").fit(frame)
+    data = sio.dumps(explainer)
+    again = sio.loads(data, trusted=sio.get_untrusted_types(data=data))
+    np.testing.assert_array_equal(again.transform(frame), explainer.transform(frame))
+    pd.testing.assert_frame_equal(again.mean_, explainer.mean_)

@@ -13,6 +13,7 @@ __all__ = [
     "ChangedModelWarning",
     "ConvergenceWarning",
     "DataConversionWarning",
+    "FewValuesWarning",
     "RandomModelWarning",
     "SklexplainWarning",
     "UnreachedInputWarning",
@@ -33,6 +34,10 @@ class DataConversionWarning(SklexplainWarning, exceptions.DataConversionWarning)
 
 class ChangedModelWarning(SklexplainWarning):
     """The network's weights are not those that the explainer was fitted with."""
+
+
+class FewValuesWarning(SklexplainWarning):
+    """What is explained takes few different values, so many changes of a sample change nothing."""
 
 
 class RandomModelWarning(SklexplainWarning):

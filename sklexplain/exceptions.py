@@ -41,7 +41,7 @@ class FewValuesWarning(SklexplainWarning):
 
 
 class RandomModelWarning(SklexplainWarning):
-    """The network draws random numbers, so its output is no function of the sample."""
+    """The model draws random numbers or compares samples: its output is no function of one."""
 
 
 class UnreachedInputWarning(SklexplainWarning):

@@ -343,15 +343,15 @@ _LINEAR_DECISIONS = (
 )
 
 
-def convert(estimator, method=None):
+def convert(estimator, method="auto"):
     """Convert one fitted scikit-learn estimator to a torch module.
 
     Parameters
     ----------
     estimator : estimator
         A fitted scaler, decomposition, feature selector, linear or logistic model, or MLP.
-    method : str or None, default=None
-        What of it. None: the method that is explained where none is chosen.
+    method : str or None, default="auto"
+        What of it. ``"auto"``: what is explained where nothing is chosen; None has no torch form.
 
     Returns
     -------
@@ -359,7 +359,7 @@ def convert(estimator, method=None):
         Computes in float64 what the method returns, always with two dimensions; None where it has
         no exact torch form.
     """
-    method = offered_method(estimator) if method is None else method
+    method = offered_method(estimator) if method == "auto" else method
     if method == "predict_log_proba":
         return _log_probabilities(convert(estimator, "predict_proba"))
     converter = _CONVERTERS.get(method, {}).get(type(estimator))

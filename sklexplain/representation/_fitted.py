@@ -90,13 +90,23 @@ def is_fitted(estimator):
                 "estimator; run it with refit=True, or pass the estimator to explain."
             )
         return True
-    if _has_tags(estimator) and not get_tags(estimator).requires_fit:
+    if not _has_tags(estimator):
+        return _has_learnt(estimator)
+    if not get_tags(estimator).requires_fit:
         return None
     try:
         check_is_fitted(estimator)
     except NotFittedError:
         return False
     return True
+
+
+def _has_learnt(estimator):
+    """Tell whether an estimator without tags is fitted, by what it says or by its attributes."""
+    said = getattr(estimator, "is_fitted", None)
+    if isinstance(said, bool):
+        return said
+    return any(name.endswith("_") and not name.startswith("_") for name in vars(estimator))
 
 
 def _is_trained(net):

@@ -74,7 +74,7 @@ def convert_inverse(transformer):
     if type(transformer) in _PROJECTIONS:
         forth = convert(transformer, "transform")
         weight = forth.weight * forth.scale.reshape(-1, 1)
-        return LinearMap(weight.T, forth.center)
+        return LinearMap(weight.T.numpy(), forth.center.numpy())
     if type(transformer) is preprocessing.FunctionTransformer:
         return _inverse_function(transformer)
     return None

@@ -406,7 +406,7 @@ def test_task_can_be_told():
 
 def test_black_box():
     X = make_X("mlp", 40)
-    forest = RandomForestClassifier(n_estimators=5, random_state=0).fit(X, X[:, 0] > 0)
+    forest = RandomForestClassifier(40, min_samples_leaf=3, random_state=0).fit(X, X[:, 0] > 0)
     explainer = ClaDecExplainer(forest, reference=None, **QUICK).fit(X)
     assert explainer.transform(X).shape == X.shape
     assert explainer.layer_ is None

@@ -188,6 +188,13 @@ class Prober:
             outputs = [representation.picked(r.output) for r in self.recordings]
         what = "the network" if representation.layer is None else f"layer {representation.layer!r}"
         axis = batch_axis(*(tuple(output.shape) for output in outputs), what)
+        if outputs[0].numel() == 0:
+            method = representation.method
+            name = f"{method} of {type(representation.estimator).__name__}"
+            raise ValueError(
+                f"{what if method in (None, 'forward') else name} returns no numbers "
+                f"{tuple(outputs[1].shape)} for three samples, so there is nothing to explain."
+            )
         self._learn(
             n_units=outputs[0].numel() // 2,
             batch_axis=axis,

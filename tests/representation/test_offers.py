@@ -13,7 +13,7 @@ from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.frozen import FrozenEstimator
-from sklearn.impute import SimpleImputer
+from sklearn.impute import MissingIndicator, SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge, RidgeClassifier
 from sklearn.manifold import TSNE
 from sklearn.mixture import GaussianMixture
@@ -551,3 +551,12 @@ class Batchwise(ClassifierMixin, BaseEstimator):
 def test_a_black_box_that_compares_samples_is_told():
     with pytest.warns(RandomModelWarning, match="decision_function of Batchwise gives sample 0"):
         resolve(Batchwise().fit(X, Y), X)
+
+
+def test_an_empty_output_is_refused():
+    with pytest.raises(ValueError, match=r"transform of MissingIndicator returns no numbers"):
+        DKNNImportance(MissingIndicator()).fit(X)
+    with pytest.raises(
+        ValueError, match=r"the network returns no numbers \(3, 0\) for three samples"
+    ):
+        DKNNImportance(nn.Sequential(nn.Linear(4, 0))).fit(X.astype("f"))

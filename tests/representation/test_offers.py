@@ -73,7 +73,7 @@ def check_method(estimator, method, response_method="auto", X=X, rtol=1e-9, torc
         (KNeighborsClassifier(), "predict_proba", False),
         (GaussianMixture(2, random_state=0), "predict_proba", False),
         (LogisticRegression(), "predict_proba", True),
-        (ensemble.IsolationForest(random_state=0), "decision_function", False),
+        (ensemble.IsolationForest(n_estimators=10, random_state=0), "decision_function", False),
         (EllipticEnvelope(random_state=0), "decision_function", False),
         (LocalOutlierFactor(novelty=True), "decision_function", False),
         (svm.OneClassSVM(), "decision_function", False),
@@ -157,15 +157,14 @@ def hard_vote(voting="hard"):
     ],
     ids=lambda value: value if isinstance(value, str) else repr(value),
 )
-@pytest.mark.parametrize("method", ["shapley_sampling", "saliency"])
-def test_labels_are_refused_with_a_way_out(estimator, text, in_pipeline, method):
+def test_labels_are_refused_with_a_way_out(estimator, text, in_pipeline):
     estimator = clone(estimator)
     if in_pipeline and hasattr(estimator, "__sklearn_tags__"):
         estimator = make_pipeline(StandardScaler(), estimator)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of unstable clusters
         with pytest.raises(TypeError, match=text):
-            LabelFreeAttributor(estimator, method=method).fit(X, Y)
+            LabelFreeAttributor(estimator, method="occlusion").fit(X, Y)
 
 
 def test_predictions_without_a_kind_are_quantities_where_they_are_floating():
@@ -252,7 +251,7 @@ def test_labels_are_refused_whatever_their_dtype():
         (svm.SVC(kernel="linear", decision_function_shape="ovo"), "decision_function", True),
         (svm.OneClassSVM(), "score_samples", False),
         (svm.OneClassSVM(kernel="linear"), "score_samples", True),
-        (ensemble.IsolationForest(random_state=0), "score_samples", False),
+        (ensemble.IsolationForest(n_estimators=10, random_state=0), "score_samples", False),
         (GaussianMixture(2, random_state=0), "score_samples", False),
         (KernelDensity(), "score_samples", False),
         (PCA(2), "score_samples", False),
@@ -556,7 +555,5 @@ def test_a_black_box_that_compares_samples_is_told():
 def test_an_empty_output_is_refused():
     with pytest.raises(ValueError, match=r"transform of MissingIndicator returns no numbers"):
         DKNNImportance(MissingIndicator()).fit(X)
-    with pytest.raises(
-        ValueError, match=r"the network returns no numbers \(3, 0\) for three samples"
-    ):
+    with pytest.raises(ValueError, match=r"the network returns no numbers \(3, 0\) for three"):
         DKNNImportance(nn.Sequential(nn.Linear(4, 0))).fit(X.astype("f"))

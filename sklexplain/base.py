@@ -17,6 +17,7 @@ from .representation import (
     as_texts,
     check_columns,
     check_estimator_type,
+    check_response_method,
     checked_texts,
     fitted_estimator,
     may_take_raw,
@@ -25,6 +26,7 @@ from .representation import (
     takes_raw_columns,
     unwrap,
     vectoriser_of,
+    warn_of_few_values,
 )
 from .samples import Sample
 from .utils import (
@@ -47,6 +49,8 @@ _ABOUT_VALUES = re.compile(
 )
 # What scikit-learn keeps beside parameters; fitting does not end it.
 _SETTINGS = ("_metadata_request", "_sklearn_output_config")
+# Parameters that name a layer; a method of the estimator cannot be explained then.
+_LAYERS = ("layer", "output")
 # What scikit-learn puts there before it calls fit, and looks for afterwards.
 _DURING_FIT = ("_skl_callbacks", "_parent_callback_ctx")
 
@@ -66,7 +70,8 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
     Other public methods that take X begin with ``with self._door(X) as inputs:``.
 
     Parameters that every explainer has, and that are None where the subclass has no such one:
-    ``layer``, ``batch_size``, ``device``, ``random_state``, ``channel_axis``.
+    ``layer``, ``batch_size``, ``device``, ``random_state``, ``channel_axis``; ``"auto"``:
+    ``response_method``.
 
     Attributes
     ----------
@@ -151,6 +156,8 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         -----
         RandomModelWarning
             If the network draws random numbers.
+        FewValuesWarning
+            If an estimator without torch form gives few different values for the samples.
         """
         # First, so that what is no model is refused as such, whatever X is.
         check_estimator_type(self.estimator)
@@ -208,6 +215,8 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
             self._fingerprint = representation.fingerprint()
         inputs = self._cast(representation.inputs(checked))
         with self._inside(inputs):
+            rows = getattr(self._params_at_fit, "batch_size", None) or 1024
+            warn_of_few_values(representation, inputs, rows, self.seed_)
             self._fit(inputs, y)
             own_arrays(self, [*given, *params.values()], skip=params)
         if self._table is not None:
@@ -252,6 +261,9 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         """Validate parameters; subclasses extend it."""
         if hasattr(self, "batch_size"):
             check_positive_int("batch_size", self.batch_size)
+        named = [name for name in _LAYERS if getattr(self, name, None) is not None]
+        place = f"{named[0]}={getattr(self, named[0])!r}" if named else None
+        check_response_method(getattr(self, "response_method", "auto"), self.estimator, place)
 
     def _remember(self, X, y):
         """Note what of X and y as they were given is needed later; for subclasses.
@@ -269,8 +281,13 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         return {"layer": getattr(self._params_at_fit, "layer", None)}
 
     def _representation_params(self):
-        device = getattr(self._params_at_fit, "device", None)
-        return {**self._explained(), "device": device, "seed": self.seed_}
+        params = self._params_at_fit
+        return {
+            "response_method": getattr(params, "response_method", "auto"),
+            "device": getattr(params, "device", None),
+            "seed": self.seed_,
+            **self._explained(),
+        }
 
     def _fit(self, inputs, y):
         """Learn from validated inputs; a hook of subclasses.

@@ -13,6 +13,7 @@ __all__ = [
     "ChangedModelWarning",
     "ConvergenceWarning",
     "DataConversionWarning",
+    "FewValuesWarning",
     "RandomModelWarning",
     "SklexplainWarning",
     "UnreachedInputWarning",
@@ -35,8 +36,12 @@ class ChangedModelWarning(SklexplainWarning):
     """The network's weights are not those that the explainer was fitted with."""
 
 
+class FewValuesWarning(SklexplainWarning):
+    """What is explained takes few different values, so many changes of a sample change nothing."""
+
+
 class RandomModelWarning(SklexplainWarning):
-    """The network draws random numbers, so its output is no function of the sample."""
+    """The model draws random numbers or compares samples: its output is no function of one."""
 
 
 class UnreachedInputWarning(SklexplainWarning):

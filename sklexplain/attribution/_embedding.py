@@ -43,8 +43,14 @@ class EmbeddingAttributor(BaseExplainer):
         None: the last convolutional, linear, recurrent or attention layer with positions beside
         channels; else the last such layer before the one that makes the output; else the input.
     output : str or None, default=None
-        Submodule whose output is the embedding. None: what ``transform``, else
-        ``predict_proba``, else ``predict`` returns; a module's ``forward``.
+        Submodule whose output is the embedding. None: what ``response_method`` says; a module's
+        ``forward``.
+    response_method : str or list of str, default="auto"
+        Which of an estimator's outputs is the embedding. ``"auto"``: the first that it has of
+        ``transform``, ``predict_proba``, ``decision_function`` and a regressor's ``predict``;
+        labels are refused. Or one of ``"transform"``, ``"predict_proba"``, ``"predict_log_proba"``,
+        ``"decision_function"``, ``"score_samples"`` and ``"predict"``, or a list of them, of which
+        the first that it has counts. With a module, ``layer`` or ``output``, only ``"auto"``.
     at : {"output", "input"}, default="output"
         Look at the layer's output or at its input.
     saliency : {"activation_x_gradient", "gradient", "grad_cam"}, default="activation_x_gradient"
@@ -128,6 +134,7 @@ class EmbeddingAttributor(BaseExplainer):
         *,
         layer=None,
         output=None,
+        response_method="auto",
         at="output",
         saliency="activation_x_gradient",
         channel_agg="abs",
@@ -143,6 +150,7 @@ class EmbeddingAttributor(BaseExplainer):
         self.estimator = estimator
         self.layer = layer
         self.output = output
+        self.response_method = response_method
         self.at = at
         self.saliency = saliency
         self.channel_agg = channel_agg

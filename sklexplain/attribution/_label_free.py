@@ -47,8 +47,13 @@ class LabelFreeAttributor(BaseExplainer):
         in units of the raw columns.
     layer : str or None, default=None
         Submodule whose output is explained, as in ``named_modules()``; ``"rnn[1][0]"`` picks from
-        a tuple. None: what ``transform``, else ``predict_proba``, else ``predict`` returns; a
-        module's ``forward``.
+        a tuple. None: what ``response_method`` says; a module's ``forward``.
+    response_method : str or list of str, default="auto"
+        What of an estimator is explained. ``"auto"``: the first that it has of ``transform``,
+        ``predict_proba``, ``decision_function`` and a regressor's ``predict``; labels are refused.
+        Or one of ``"transform"``, ``"predict_proba"``, ``"predict_log_proba"``,
+        ``"decision_function"``, ``"score_samples"`` and ``"predict"``, or a list of them, of which
+        the first that it has counts. With a module or ``layer``, only ``"auto"``.
     method : str, default="integrated_gradients"
         Needing gradients: ``"saliency"`` (signed), ``"input_x_gradient"`` ((x - baseline) times
         the gradient), ``"integrated_gradients"``, ``"gradient_shap"`` (expected gradients),
@@ -139,6 +144,7 @@ class LabelFreeAttributor(BaseExplainer):
         estimator,
         *,
         layer=None,
+        response_method="auto",
         method="integrated_gradients",
         method_params=None,
         baseline="mean",
@@ -154,6 +160,7 @@ class LabelFreeAttributor(BaseExplainer):
     ):
         self.estimator = estimator
         self.layer = layer
+        self.response_method = response_method
         self.method = method
         self.method_params = method_params
         self.baseline = baseline

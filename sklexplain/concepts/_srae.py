@@ -46,6 +46,12 @@ class SRAEExplainer(BaseExplainer):
     layer : str or None, default=None
         Submodule whose output is Z, as in ``named_modules()``; ``"rnn[1][0]"`` picks from a tuple.
         None: the *input* of the last linear layer.
+    response_method : str or list of str, default="auto"
+        Which of an estimator's outputs concepts approximate. ``"auto"``: the first that it has of
+        ``transform``, ``predict_proba``, ``decision_function`` and a regressor's ``predict``;
+        labels are refused. Or one of ``"transform"``, ``"predict_proba"``, ``"predict_log_proba"``,
+        ``"decision_function"``, ``"score_samples"`` and ``"predict"``, or a list of them, of which
+        the first that it has counts. With a module or ``layer``, only ``"auto"``.
     target : int, list of int, "norm" or None, default=None
         What is approximated: one of the network's outputs (a class's score, an embedding's unit),
         several at once, the Euclidean norm of all of them (an embedding without labels), or None:
@@ -158,6 +164,7 @@ class SRAEExplainer(BaseExplainer):
         estimator,
         *,
         layer=None,
+        response_method="auto",
         target=None,
         n_concepts=5,
         hidden_layer_sizes=(800, 100),
@@ -179,6 +186,7 @@ class SRAEExplainer(BaseExplainer):
     ):
         self.estimator = estimator
         self.layer = layer
+        self.response_method = response_method
         self.target = target
         self.n_concepts = n_concepts
         self.hidden_layer_sizes = hidden_layer_sizes

@@ -41,7 +41,13 @@ class ClaDecExplainer(BaseExplainer):
     layer : str or None, default=None
         Submodule whose activations are decoded, as in ``named_modules()``; ``"rnn[1][0]"`` picks
         from a tuple. None: the last linear layer's input (its output, where the model has no layer
-        before it); the output of an estimator without torch form.
+        before it); the output of an estimator without torch form or without any linear layer.
+    response_method : str or list of str, default="auto"
+        Which of an estimator's outputs counts as the model's. ``"auto"``: the first that it has of
+        ``transform``, ``predict_proba``, ``decision_function`` and a regressor's ``predict``;
+        labels are refused. Or one of ``"transform"``, ``"predict_proba"``, ``"predict_log_proba"``,
+        ``"decision_function"``, ``"score_samples"`` and ``"predict"``, or a list of them, of which
+        the first that it has counts. With a module or ``layer``, only ``"auto"``.
     decoder : None, "linear", nn.Module or callable, default=None
         None: built from the shapes of activations and samples, with transposed convolutions for
         series and images and two hidden layers for tables. Its input is divided by the root mean
@@ -166,6 +172,7 @@ class ClaDecExplainer(BaseExplainer):
         estimator,
         *,
         layer=None,
+        response_method="auto",
         decoder=None,
         alpha=1.0,
         class_target="model",
@@ -188,6 +195,7 @@ class ClaDecExplainer(BaseExplainer):
     ):
         self.estimator = estimator
         self.layer = layer
+        self.response_method = response_method
         self.decoder = decoder
         self.alpha = alpha
         self.class_target = class_target

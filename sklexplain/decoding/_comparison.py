@@ -4,11 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn.base import is_classifier, is_regressor
 from skorch import NeuralNet
 from torch import nn
 
-from ..representation import BlackBox, Representation, unwrap
+from ..representation import BlackBox, Representation, kind_of, unwrap
 from ._losses import class_loss, find_link, log_probabilities, squared_error
 
 TASKS = ("classification", "regression")
@@ -111,16 +110,19 @@ def find_comparison(representation, rows, task):
         If the output of a classifier is no set of probabilities of classes.
     """
     estimator = representation.estimator
-    task = _task(estimator, representation.n_units) if task is None else task
-    if task == "regression":
+    found = _task(representation) if task is None else task
+    if found == "regression":
         return OutputComparison(None)
     probabilities = None
     if not isinstance(estimator, nn.Module) and hasattr(estimator, "predict_proba"):
         options = {"device": representation.device, "table": representation.table}
+        options["response_method"] = "predict_proba"
         whole = Representation(estimator, rows.shape[1], inputs=rows, **options)
         probabilities = torch.from_numpy(whole.activations(rows, len(rows)))
     scores = torch.from_numpy(representation.activations(rows, len(rows)))
     link = find_link(scores, probabilities)
+    if link is None and task is None and representation.method == "decision_function":
+        return OutputComparison(None)  # margins, which are no logits
     if link is None:
         raise ValueError(
             f"{type(estimator).__name__} gives no probabilities of classes that exclude each "
@@ -138,15 +140,19 @@ def _classes(estimator):
     return None if classes is None else np.asarray(classes)
 
 
-def _task(estimator, n_outputs):
-    """Classification or regression: what the estimator is."""
+def _task(representation):
+    """Classification or regression: what the estimator is, and what of it is explained."""
+    estimator, method = representation.estimator, representation.method
     last = unwrap(getattr(estimator, "steps", [(None, estimator)])[-1][1])
     if isinstance(last, nn.Module):
-        return "classification" if n_outputs > 1 else "regression"
-    if is_classifier(last):
-        # An estimator with a transform is explained by that, whatever else it predicts.
-        return "regression" if hasattr(last, "transform") else "classification"
-    if not is_regressor(last) and isinstance(last, NeuralNet):
+        return "classification" if representation.n_units > 1 else "regression"
+    # An estimator with a transform is explained by that, whatever else it predicts.
+    if method not in ("predict_proba", "predict_log_proba", "decision_function"):
+        return "regression"
+    kind = kind_of(last)
+    if kind == "classifier":
+        return "classification" if hasattr(estimator, "predict_proba") else "regression"
+    if kind != "regressor" and isinstance(last, NeuralNet):
         criterion = getattr(last, "criterion_", None)
         return "classification" if isinstance(criterion, _CLASS_CRITERIA) else "regression"
     return "regression"

@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from ..layers import activation_buffer
-from ..representation import BlackBox, Chain, LayerTap
+from ..layers import LinearMap, activation_buffer
+from ..representation import BlackBox, Chain, LayerTap, Stage
 from ..training import load_arrays
 from ..utils import seeded
 from ._encoders import copied, copied_encoder, draw_encoder
@@ -22,7 +22,7 @@ class Layer:
     representation : Representation
         Of the network.
     record : LayerRecord or None
-        The layer; None for the output of a model without torch form.
+        The layer; None for the output of a model without torch form or layers.
     units : InputUnits
         Of the same network.
 
@@ -52,7 +52,7 @@ class Layer:
             Of the network.
         layer : str or None
             Its name. None: the last linear layer's input, or its output where that input is no more
-            than the sample itself; a model without torch form is decoded from its output.
+            than the sample itself; a model without torch form or layers is decoded from its output.
         inputs : ndarray of shape (n, ...)
             Samples; the first few are run.
 
@@ -62,7 +62,7 @@ class Layer:
         """
         with representation.session(), torch.no_grad():
             units = InputUnits.of(representation, inputs)
-            if layer is None and isinstance(_last_step(representation.chain), BlackBox):
+            if layer is None and not _has_layers(representation.chain):
                 return cls(representation, None, units)
             record = LayerTap.find(representation, layer, inputs).record
             candidate = cls(representation, record, units)
@@ -260,7 +260,7 @@ class Layer:
         Returns
         -------
         reason : str or None
-            What has no torch form, if activations depend on it and on no weight.
+            What has no torch form or weights, if activations depend on it and on no weight.
         """
         with self.representation.session(), torch.no_grad():
             modules = self.representation.chain.modules()
@@ -268,7 +268,9 @@ class Layer:
             for box in boxes:
                 box.reached = False
             self.of(self.tensor(rows[:2]))
-            reasons = [box.reason for box in boxes if box.reached]
+            reasons = [f"{box.reason} has no torch form" for box in boxes if box.reached]
+        if self.record is None:  # scalers and selectors, maybe
+            reasons.append(f"{type(self.representation.estimator).__name__} has no weights to draw")
         if reasons and self.record is not None:
             encoder = self.fresh_encoder(seed, rows)
             if any(parameter.requires_grad for parameter in encoder.parameters()):
@@ -276,7 +278,10 @@ class Layer:
         return reasons[0] if reasons else None
 
 
-def _last_step(chain):
-    while isinstance(chain, Chain):
-        chain = chain.steps[-1]
-    return chain
+def _has_layers(chain):
+    """Tell whether there is a network, or what stands for a layer, in front of the output."""
+    last = chain
+    while isinstance(last, Chain):
+        last = last.steps[-1]
+    layers = [m for m in chain.modules() if isinstance(m, (Stage, LinearMap))]
+    return bool(layers) and not isinstance(last, BlackBox)

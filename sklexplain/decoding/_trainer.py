@@ -78,8 +78,8 @@ class Trainer:
         reason = self._layer.nothing_to_train(seed, self._rows)
         if reason is not None:
             warn(
-                f"there is no reference: it would have the network's architecture, but {reason} "
-                "has no torch form. With reference=None this warning is not given."
+                f"there is no reference: it would have the network's architecture, but {reason}. "
+                "With reference=None this warning is not given."
             )
         return reason is None
 

@@ -28,9 +28,14 @@ class DKNNImportance(BaseExampleImportance):
         What is explained: a torch module, a skorch net, a scikit-learn estimator or a Pipeline. An
         unfitted estimator is cloned and fitted in ``fit``.
     layer : str or None, default=None
-        Submodule whose output is the representation, as in ``named_modules()``. None: what the
-        estimator offers: ``transform``, else ``predict_proba``, else ``predict``; a module's
-        ``forward``.
+        Submodule whose output is the representation, as in ``named_modules()``. None: what
+        ``response_method`` says; a module's ``forward``.
+    response_method : str or list of str, default="auto"
+        Which of an estimator's outputs is the representation. ``"auto"``: the first that it has of
+        ``transform``, ``predict_proba``, ``decision_function`` and a regressor's ``predict``;
+        labels are refused. Or one of ``"transform"``, ``"predict_proba"``, ``"predict_log_proba"``,
+        ``"decision_function"``, ``"score_samples"`` and ``"predict"``, or a list of them, of which
+        the first that it has counts. With a module or ``layer``, only ``"auto"``.
     n_neighbors : int or None, default=None
         K. None gives every training example an importance, in a dense matrix; an integer gives a
         sparse matrix with exactly K entries per row.
@@ -121,6 +126,7 @@ class DKNNImportance(BaseExampleImportance):
         estimator,
         *,
         layer=None,
+        response_method="auto",
         n_neighbors=None,
         kernel="inverse_distance",
         metric="euclidean",
@@ -133,6 +139,7 @@ class DKNNImportance(BaseExampleImportance):
     ):
         self.estimator = estimator
         self.layer = layer
+        self.response_method = response_method
         self.n_neighbors = n_neighbors
         self.kernel = kernel
         self.metric = metric

@@ -39,9 +39,14 @@ class SimplExImportance(BaseExampleImportance):
         What is explained: a torch module, a skorch net, a scikit-learn estimator or a Pipeline. An
         unfitted estimator is cloned and fitted in ``fit``.
     layer : str or None, default=None
-        Submodule whose output is the representation, as in ``named_modules()``. None: what the
-        estimator offers: ``transform``, else ``predict_proba``, else ``predict``; a module's
-        ``forward``.
+        Submodule whose output is the representation, as in ``named_modules()``. None: what
+        ``response_method`` says; a module's ``forward``.
+    response_method : str or list of str, default="auto"
+        Which of an estimator's outputs is the representation. ``"auto"``: the first that it has of
+        ``transform``, ``predict_proba``, ``decision_function`` and a regressor's ``predict``;
+        labels are refused. Or one of ``"transform"``, ``"predict_proba"``, ``"predict_log_proba"``,
+        ``"decision_function"``, ``"score_samples"`` and ``"predict"``, or a list of them, of which
+        the first that it has counts. With a module or ``layer``, only ``"auto"``.
     locality : float, default=1e-2
         :math:`\lambda`: how much nearby examples are preferred. 0 asks for the closest combination
         only, which is seldom unique; a large value leaves only the nearest example.
@@ -147,6 +152,7 @@ class SimplExImportance(BaseExampleImportance):
         estimator,
         *,
         layer=None,
+        response_method="auto",
         locality=1e-2,
         n_keep=None,
         tol=1e-6,
@@ -161,6 +167,7 @@ class SimplExImportance(BaseExampleImportance):
     ):
         self.estimator = estimator
         self.layer = layer
+        self.response_method = response_method
         self.locality = locality
         self.n_keep = n_keep
         self.tol = tol

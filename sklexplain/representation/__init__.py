@@ -2,6 +2,7 @@
 
 from ._convert import convert
 from ._expansion import Expansion
+from ._few import warn_of_few_values
 from ._fitted import (
     check_columns,
     check_estimator_type,
@@ -13,6 +14,7 @@ from ._fitted import (
 )
 from ._heads import named
 from ._modules import BlackBox, Chain, Stage, layer_table
+from ._offers import check_response_method, kind_of
 from ._probe import Probe, add_note
 from ._representation import NotFiniteError, Representation, not_finite_text
 from ._resolve import named_steps, no_gradient_reason, torch_modules, unwrap
@@ -27,10 +29,12 @@ __all__ = [
     "check_columns",
     "check_estimator_type",
     "checked_texts",
+    "check_response_method",
     "convert",
     "Expansion",
     "fitted_estimator",
     "is_fitted",
+    "kind_of",
     "layer_table",
     "LayerRecord",
     "LayerTap",
@@ -48,4 +52,5 @@ __all__ = [
     "torch_modules",
     "unwrap",
     "vectoriser_of",
+    "warn_of_few_values",
 ]

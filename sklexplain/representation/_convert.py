@@ -1,7 +1,7 @@
 """Fitted scikit-learn estimators as torch modules: exact, in float64.
 
-Every converter below rebuilds what the estimator's ``transform``, ``predict_proba`` or ``predict``
-computes, from its public fitted attributes. Types are matched exactly, never by ``isinstance``:
+Every converter below rebuilds what one of the estimator's methods computes, from its public fitted
+attributes. Types are matched exactly, never by ``isinstance``, or the method's code itself is:
 a subclass may compute something else, and then it has no torch form.
 """
 
@@ -10,11 +10,15 @@ import operator
 
 import numpy as np
 import torch
+from scipy import sparse
 from sklearn import decomposition, linear_model, neural_network, preprocessing, svm
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.feature_selection import SelectorMixin
+from sklearn.linear_model._base import LinearClassifierMixin
 from torch import nn
 
 from ..layers import LinearMap
+from ._offers import offered_method
 
 # A module that keeps columns apart has a `column_map`, which is used only if the module declares to
 # be affine (``is_affine``): then one value and the derivative determine all others, up to a clip or
@@ -103,6 +107,13 @@ class BinaryProbabilities(nn.Module):
         return torch.cat([1 - p, p], dim=1)
 
 
+class BinaryLogProbabilities(nn.Module):
+    """Logits (n, 1) to the logarithms (n, 2) of both classes' probabilities."""
+
+    def forward(self, logits):
+        return nn.functional.logsigmoid(torch.cat([-logits, logits], dim=1))
+
+
 def _sequential(*named):
     """Build an ``nn.Sequential`` from (name, module) pairs, so that layers can be named."""
     module = nn.Sequential()
@@ -150,6 +161,14 @@ def _truncated_svd(est):
     return LinearMap(est.components_)
 
 
+def _discriminant_transform(est):
+    if est.solver == "lsqr":  # it has none
+        return None
+    n_components = len(est.get_feature_names_out())
+    center = est.xbar_ if est.solver == "svd" else 0.0
+    return LinearMap(est.scalings_[:, :n_components].T, center=center)
+
+
 _AS_ARRAY = (np.asarray, np.ascontiguousarray)
 _CASTS = {np.dtype(np.float32): torch.float32, np.dtype(np.float64): torch.float64}
 
@@ -184,8 +203,26 @@ def _selector(est):
 
 
 def _linear_regressor(est):
-    coef = np.atleast_2d(np.asarray(est.coef_, dtype=np.float64))
-    return LinearMap(coef, np.atleast_1d(est.intercept_))
+    return LinearMap(_coef(est), np.atleast_1d(est.intercept_))
+
+
+def _coef(est):
+    """Coefficients, one row an output: sparse ones are dense."""
+    coef = est.coef_.toarray() if sparse.issparse(est.coef_) else est.coef_
+    return np.atleast_2d(np.asarray(coef, dtype=np.float64))
+
+
+def _linear_scores(est):
+    """Layer ``linear``: scores of a linear classifier, logits of a logistic regression."""
+    return _sequential(("linear", LinearMap(_coef(est), np.atleast_1d(est.intercept_))))
+
+
+def _probabilities(est):
+    """Layers ``linear`` and ``proba``: probabilities of a linear classifier's scores."""
+    module = _linear_scores(est)
+    binary = len(module.linear.weight) == 1
+    module.add_module("proba", BinaryProbabilities() if binary else nn.Softmax(dim=1))
+    return module
 
 
 def _logistic(est):
@@ -193,8 +230,28 @@ def _logistic(est):
     one_vs_rest = len(est.classes_) > 2 and est.solver == "liblinear"
     if one_vs_rest or getattr(est, "multi_class", "auto") not in ("auto", "deprecated"):
         return None
-    link = BinaryProbabilities() if len(est.coef_) == 1 else nn.Softmax(dim=1)
-    return _sequential(("linear", LinearMap(est.coef_, est.intercept_)), ("proba", link))
+    return _probabilities(est)
+
+
+def _sgd_probabilities(est):
+    # Of several classes they are one-vs-rest.
+    return _probabilities(est) if est.loss == "log_loss" and len(est.classes_) == 2 else None
+
+
+def _linear_svm(est):
+    """Scores of a support vector machine with a linear kernel."""
+    if est.kernel != "linear":
+        return None
+    # Otherwise votes of the pairs of classes are counted, which are steps.
+    is_linear = len(est.classes_) == 2 or est.decision_function_shape == "ovo"
+    return _linear_scores(est) if is_linear else None
+
+
+def _one_class_svm(est, offset=True):
+    """Decision function of a one-class support vector machine, or its score before the offset."""
+    if getattr(est, "kernel", "linear") != "linear":
+        return None
+    return _sequential(("linear", LinearMap(_coef(est), -np.atleast_1d(est.offset_) * offset)))
 
 
 _ACTIVATIONS = {"identity": Identity, "logistic": nn.Sigmoid, "tanh": nn.Tanh, "relu": nn.ReLU}
@@ -246,7 +303,7 @@ _LINEAR_REGRESSORS = (
     svm.LinearSVR,
 )
 
-_CONVERTERS = {
+_TRANSFORMS = {
     preprocessing.StandardScaler: _standard_scaler,
     preprocessing.MinMaxScaler: _min_max_scaler,
     preprocessing.MaxAbsScaler: _max_abs_scaler,
@@ -255,31 +312,74 @@ _CONVERTERS = {
     decomposition.PCA: _pca,
     decomposition.IncrementalPCA: _pca,
     decomposition.TruncatedSVD: _truncated_svd,
+    LinearDiscriminantAnalysis: _discriminant_transform,
+}
+_PROBABILITIES = {
     linear_model.LogisticRegression: _logistic,
     linear_model.LogisticRegressionCV: _logistic,
+    linear_model.SGDClassifier: _sgd_probabilities,
+    LinearDiscriminantAnalysis: _probabilities,
     neural_network.MLPClassifier: _mlp,
-    neural_network.MLPRegressor: _mlp,
-    **dict.fromkeys(_LINEAR_REGRESSORS, _linear_regressor),
 }
+_ONE_CLASS = (linear_model.SGDOneClassSVM, svm.OneClassSVM)
+_DECISIONS = {
+    **dict.fromkeys((svm.SVC, svm.NuSVC), _linear_svm),
+    **dict.fromkeys(_ONE_CLASS, _one_class_svm),
+}
+_CONVERTERS = {
+    "transform": _TRANSFORMS,
+    "predict_proba": _PROBABILITIES,
+    "decision_function": _DECISIONS,
+    "score_samples": dict.fromkeys(_ONE_CLASS, functools.partial(_one_class_svm, offset=False)),
+    "predict": {
+        neural_network.MLPRegressor: _mlp,
+        **dict.fromkeys(_LINEAR_REGRESSORS, _linear_regressor),
+    },
+}
+# The code of all linear classifiers that have no decision function of their own.
+_LINEAR_DECISIONS = (
+    LinearClassifierMixin.decision_function,
+    LinearDiscriminantAnalysis.decision_function,
+)
 
 
-def convert(estimator):
+def convert(estimator, method="auto"):
     """Convert one fitted scikit-learn estimator to a torch module.
 
     Parameters
     ----------
     estimator : estimator
         A fitted scaler, decomposition, feature selector, linear or logistic model, or MLP.
+    method : str or None, default="auto"
+        What of it. ``"auto"``: what is explained where nothing is chosen; None has no torch form.
 
     Returns
     -------
     module : torch.nn.Module or None
-        Computes in float64 what ``transform``, else ``predict_proba``, else ``predict`` returns,
-        always with two dimensions; None where the estimator has no exact torch form.
+        Computes in float64 what the method returns, always with two dimensions; None where it has
+        no exact torch form.
     """
-    converter = _CONVERTERS.get(type(estimator))
-    if converter is None and isinstance(estimator, SelectorMixin):
+    method = offered_method(estimator) if method == "auto" else method
+    if method == "predict_log_proba":
+        return _log_probabilities(convert(estimator, "predict_proba"))
+    converter = _CONVERTERS.get(method, {}).get(type(estimator))
+    if method == "transform" and converter is None and isinstance(estimator, SelectorMixin):
         # Every selector's transform is the selection of its support, whatever chose it.
         if type(estimator).transform is SelectorMixin.transform:
             converter = _selector
+    if method == "decision_function" and converter is None:
+        if getattr(type(estimator), method, None) in _LINEAR_DECISIONS:
+            converter = _linear_scores
     return None if converter is None else converter(estimator)
+
+
+def _log_probabilities(module):
+    """Exchange the last step of a converted classifier, ``proba``, for ``log_proba``."""
+    if module is None:
+        return None
+    *before, (_, last) = module.named_children()
+    if isinstance(last, BinaryProbabilities):
+        link = BinaryLogProbabilities()
+    else:
+        link = nn.LogSoftmax(dim=1) if isinstance(last, nn.Softmax) else nn.LogSigmoid()
+    return _sequential(*before, ("log_proba", link))

@@ -14,8 +14,8 @@ from torch import nn
 
 from ..utils import n_shape
 from ._heads import is_head
-from ._modules import OFFERS
-from ._resolve import named_steps, unwrap
+from ._offers import RESPONSE_METHODS, nothing_to_explain
+from ._resolve import is_sampler, named_steps, unwrap
 
 
 def check_estimator_type(estimator):
@@ -44,11 +44,9 @@ def check_estimator_type(estimator):
     if isinstance(estimator, FrozenEstimator):
         check_estimator_type(estimator.estimator)
         return
-    if not any(hasattr(type(estimator), name) or hasattr(estimator, name) for name in OFFERS):
-        raise TypeError(
-            f"{type(estimator).__name__} offers neither transform, predict_proba nor predict, "
-            f"so there is nothing to explain; {fix}"
-        )
+    # Those that depend on parameters or on fit are looked for again in the fitted estimator.
+    if not any(hasattr(type(estimator), n) or hasattr(estimator, n) for n in RESPONSE_METHODS):
+        raise TypeError(nothing_to_explain(estimator))
 
 
 def is_fitted(estimator):
@@ -83,7 +81,8 @@ def is_fitted(estimator):
         return _is_trained(estimator)
     if isinstance(estimator, (Pipeline, FeatureUnion)):
         steps = estimator.steps if isinstance(estimator, Pipeline) else estimator.transformer_list
-        return _are_fitted([(n, s) for n, s in steps if not (s is None or isinstance(s, str))])
+        steps = [(n, s) for n, s in steps if not (s is None or isinstance(s, str))]
+        return _are_fitted([(n, s) for n, s in steps if not is_sampler(s)])
     if isinstance(estimator, BaseSearchCV) and hasattr(estimator, "cv_results_"):
         if not hasattr(estimator, "best_estimator_"):
             raise NotFittedError(
@@ -91,6 +90,8 @@ def is_fitted(estimator):
                 "estimator; run it with refit=True, or pass the estimator to explain."
             )
         return True
+    if not _has_tags(estimator):
+        return _has_learnt(estimator)
     if not get_tags(estimator).requires_fit:
         return None
     try:
@@ -98,6 +99,14 @@ def is_fitted(estimator):
     except NotFittedError:
         return False
     return True
+
+
+def _has_learnt(estimator):
+    """Tell whether an estimator without tags is fitted, by what it says or by its attributes."""
+    said = getattr(estimator, "is_fitted", None)
+    if isinstance(said, bool):
+        return said
+    return any(name.endswith("_") and not name.startswith("_") for name in vars(estimator))
 
 
 def _is_trained(net):

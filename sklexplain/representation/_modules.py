@@ -4,34 +4,11 @@ import itertools
 
 import numpy as np
 import torch
-from sklearn.base import is_classifier
 from torch import nn
 
 from ..utils import numpy_dtype_of
 from ._heads import as_tensor, named, to_numbers
-
-OFFERS = ("transform", "predict_proba", "predict")  # in order of preference
-
-
-def offered_method(estimator):
-    """Name of the first method of `OFFERS` that an estimator has.
-
-    Returns
-    -------
-    name : str
-
-    Raises
-    ------
-    TypeError
-        If it has none.
-    """
-    for name in OFFERS:
-        if hasattr(estimator, name):
-            return name
-    raise TypeError(
-        f"{type(estimator).__name__} offers neither {', '.join(OFFERS[:-1])} nor {OFFERS[-1]}, so "
-        "there is nothing to explain."
-    )
+from ._offers import check_no_labels, nothing_to_explain
 
 
 class Stage(nn.Module):
@@ -66,29 +43,29 @@ class Stage(nn.Module):
 class BlackBox(nn.Module):
     """A fitted estimator without torch form, run on numbers: no gradient passes it.
 
+    Its method is None where it offers nothing to explain: it stands behind the layer that is.
+
     Attributes
     ----------
     table : Table or None
         At the beginning of a path: what turns numbers into what the estimator's user gave.
     """
 
-    def __init__(self, estimator, reason, dtype=None):
+    def __init__(self, estimator, reason, dtype=None, method="transform"):
         super().__init__()
         self.estimator = estimator
         self.reason = reason
         self.dtype = dtype
-        self.method = offered_method(estimator)
+        self.method = method
         self.reached = False
         self.table = None
 
     def forward(self, x):
         self.reached = True
-        if self.method == "predict" and is_classifier(self.estimator):
-            raise TypeError(
-                f"{type(self.estimator).__name__} offers only predict, which returns labels, not "
-                "numbers; explain an estimator with transform or predict_proba."
-            )
+        if self.method is None:
+            raise TypeError(nothing_to_explain(self.estimator))
         out = getattr(self.estimator, self.method)(self._given(x))
+        check_no_labels(out, self.estimator, self.method)
         return as_tensor(to_numbers(out, self.method)).to(x.device)
 
     def _given(self, x):

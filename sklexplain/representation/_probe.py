@@ -30,6 +30,8 @@ from ..utils import n_shape, numpy_dtype_of, too_large, warn
 from ._layout import input_layout
 from ._session import own_weights
 
+# Relative difference of a black box's outputs that may be due to rounding.
+_BOX_TOLERANCE = 1e-4
 # Words of torch's errors about shapes.
 _SHAPES = re.compile(
     r"mat1 and mat2|size of tensor|sizes of tensors|size mismatch|expected .* channels|"
@@ -136,8 +138,8 @@ class Prober:
     3. The three again, without gradients: is the output the same, is anything drawn at random?
     4. to 6. Each of the three alone: does its output depend on the others?
 
-    A network that fails on floating numbers is tried on integers. Of a black box, only the first
-    two are run.
+    A network that fails on floating numbers is tried on integers. Of a black box, the first two are
+    run, and the first sample alone.
 
     Parameters
     ----------
@@ -186,6 +188,13 @@ class Prober:
             outputs = [representation.picked(r.output) for r in self.recordings]
         what = "the network" if representation.layer is None else f"layer {representation.layer!r}"
         axis = batch_axis(*(tuple(output.shape) for output in outputs), what)
+        if outputs[0].numel() == 0:
+            method = representation.method
+            name = f"{method} of {type(representation.estimator).__name__}"
+            raise ValueError(
+                f"{what if method in (None, 'forward') else name} returns no numbers "
+                f"{tuple(outputs[1].shape)} for three samples, so there is nothing to explain."
+            )
         self._learn(
             n_units=outputs[0].numel() // 2,
             batch_axis=axis,
@@ -202,7 +211,9 @@ class Prober:
             dtype = numpy_dtype_of(representation.input_dtype)
             raise ValueError(too_large(self._rows, dtype))
         representation.check_finite(self._flat(outputs[1])[: self._n_samples])
-        if not representation.is_black_box:
+        if representation.is_black_box:
+            self._check_box(self._flat(outputs[1]))
+        else:
             self._check_function(self._flat(outputs[1]))
 
     def _learn(self, **facts):
@@ -317,6 +328,25 @@ class Prober:
             )
             return
         self._check_alone(again, tolerance)
+
+    def _check_box(self, together):
+        """Run one sample alone through a black box: some compare the samples of a batch."""
+        representation = self._representation
+        try:
+            alone = representation.run(representation.tensor(self._rows[:1]))
+        except Exception:  # it takes no single sample; who gives it one will see
+            return
+        alone, scale = self._flat(alone, 1), together.abs().amax().item()
+        if not _close(alone, together[:1], _BOX_TOLERANCE * scale):
+            box, difference = representation.chain, _difference(alone, together[:1])
+            warn(
+                f"{box.method} of {type(box.estimator).__name__} gives sample 0 another output "
+                f"alone than beside two others, by {difference:.2g}: it draws at random or "
+                "compares the samples of a batch, so what is explained is no function of one "
+                "sample, and explanations change with the batch. Explain an estimator whose output "
+                "for a sample depends on that sample only.",
+                RandomModelWarning,
+            )
 
     def _check_alone(self, together, tolerance):
         representation = self._representation

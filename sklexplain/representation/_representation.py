@@ -14,7 +14,7 @@ from ._convert import Identity
 from ._heads import as_tensor, named, numbers_of, numpy_dtype
 from ._modules import BlackBox, Stage, columns_read, first_step, layer_table, stages, without_link
 from ._probe import Probe, Prober, add_note, misfit
-from ._resolve import NoTorchForm, Parts, black_box, decompose, torch_modules, unwrap
+from ._resolve import Asked, NoTorchForm, Parts, black_box, decompose, torch_modules, unwrap
 from ._runner import Runner
 from ._session import checked_device
 from ._table import Table
@@ -50,11 +50,13 @@ class Representation:
         Instead of both: what was learnt before, of the same estimator.
     layer : str or None, default=None
         Submodule whose output is the representation, as in ``named_modules()``, with ``[i]`` for
-        an item of a tuple. None: what the estimator offers: ``transform``, else
-        ``predict_proba``, else ``predict``; a module's ``forward``.
+        an item of a tuple. None: what ``response_method`` says; a module's ``forward``.
+    response_method : str or list of str, default="auto"
+        The estimator's method, see `offered_method`.
     link : bool, default=True
-        Whether probabilities are made of a classifier's scores; False: a skorch net is what its
-        module returns, and scikit-learn's classifiers give their scores (logits).
+        Whether probabilities are made of a classifier's scores where the method is found
+        (``"auto"``); False: a skorch net is what its module returns, and scikit-learn's
+        classifiers that have probabilities give the scores before them (logits).
     device : str, torch.device or None, default=None
         Where the network runs. None: where it is. Another device gets a copy of the network.
     seed : int, default=0
@@ -71,6 +73,9 @@ class Representation:
     ----------
     probe : Probe
         Facts about the network, found by running it.
+    method : str or None
+        The method of the estimator that is explained, ``"forward"`` of a module; None where a
+        layer is.
     head : Head or None
         Preprocessing run as it is, before the torch path.
     table : Table or None
@@ -90,7 +95,7 @@ class Representation:
         If the layer does not exist, or is asked for where there is no torch path; if the network
         cannot run on X, its output does not follow the samples one by one, or is not finite.
     TypeError
-        If the network takes integers and was given other numbers, or returns labels.
+        If the network takes integers and was given other numbers, or the estimator returns labels.
     """
 
     @torch.inference_mode(False)  # else the buffers made here would take part in no gradient
@@ -103,6 +108,7 @@ class Representation:
         inputs=None,
         probe=None,
         layer=None,
+        response_method="auto",
         link=True,
         device=None,
         seed=0,
@@ -115,11 +121,13 @@ class Representation:
         self.parameter = parameter
         self.seed = seed
         self._several, self._link = several, link
+        asked = Asked.of(self.estimator, response_method, layer, link)
+        self.method = None if layer is not None else asked.method
         try:
-            parts = decompose(self.estimator, n_columns, layer if link else "")
-            parts = parts if link else Parts(parts.head, without_link(parts.module))
+            parts = decompose(self.estimator, n_columns, asked)
+            parts = parts if asked.link else Parts(parts.head, without_link(parts.module))
         except NoTorchForm as error:
-            parts = Parts(None, black_box(self.estimator, str(error)))
+            parts = Parts(None, black_box(self.estimator, str(error), asked))
         self.head, self._chain = parts.head, parts.module
         self._move(device)
         self._entry = first_step(self._chain)

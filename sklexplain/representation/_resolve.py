@@ -1,10 +1,10 @@
 """Splits a fitted estimator into a head and a torch module."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.compose import ColumnTransformer
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import FeatureUnion, Pipeline
@@ -13,7 +13,9 @@ from torch import nn
 
 from ._convert import Identity, convert
 from ._heads import BranchesHead, ChainHead, Head, ModuleHead, is_head, transformer_head
-from ._modules import BlackBox, Branches, Chain, Scaled, Stage, columns_read, offered_method, stages
+from ._inverses import convert_inverse
+from ._modules import BlackBox, Branches, Chain, Scaled, Stage, columns_read, stages
+from ._offers import offered_method
 from ._text import WordsHead, vectoriser_of
 
 _MOST = 1000  # items of a list that are looked into for networks; longer ones hold numbers
@@ -27,11 +29,59 @@ class Parts:
     module: nn.Module
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What is wanted of an estimator.
+
+    Attributes
+    ----------
+    method : str or None
+        Method of the last step; those before it transform. None: it offers nothing to explain,
+        which does not matter before it.
+    layer : str or None
+        The layer looked at, if any: a network whose own ``transform`` has no torch form can still
+        be run up to a layer.
+    link : bool
+        Whether a skorch net's probabilities are wanted, not what its module returns.
+    split : bool
+        Whether steps are kept apart although one of them has no torch form.
+    """
+
+    method: str | None = "transform"
+    layer: str | None = None
+    link: bool = True
+    split: bool = False
+
+    @classmethod
+    def of(cls, estimator, response_method="auto", layer=None, link=True):
+        """Resolve what is asked of an estimator; ``link`` counts for ``"auto"`` only."""
+        try:
+            method = _last_method(estimator, response_method)
+        except TypeError:
+            if layer is None:
+                raise
+            method = None
+        split = layer is not None or not link or method == "forward"
+        return cls(method, layer, link or response_method != "auto", split)
+
+
+def _last_method(estimator, response_method):
+    """Name the method of the last step, ``"forward"`` of a module."""
+    estimator = unwrap(estimator)
+    if isinstance(estimator, nn.Module):
+        return "forward"
+    if isinstance(estimator, Pipeline):
+        *_, (_, last) = [(None, None), *named_steps(estimator)]
+        if isinstance(last, nn.Module):
+            return "forward"
+    return offered_method(estimator, response_method)
+
+
 class NoTorchForm(Exception):
     """Carries the name of the step that cannot be written in torch."""
 
 
-def decompose(estimator, n_columns, layer=None):
+def decompose(estimator, n_columns, asked):
     """Split a fitted estimator into a head and a torch module.
 
     Parameters
@@ -40,9 +90,8 @@ def decompose(estimator, n_columns, layer=None):
         The estimator to explain.
     n_columns : int
         Number of columns of the input, used for heads and selections.
-    layer : str or None, default=None
-        The layer looked at, if any: a network whose own ``transform`` has no torch form can still
-        be run up to a layer.
+    asked : Asked
+        What is wanted of it.
 
     Returns
     -------
@@ -57,42 +106,46 @@ def decompose(estimator, n_columns, layer=None):
     if isinstance(estimator, nn.Module):
         return Parts(None, Stage(estimator))
     if vectoriser_of(estimator) is not None:
-        return _decompose_texts(estimator, layer)
+        return _decompose_texts(estimator, asked)
     if isinstance(estimator, Pipeline):
-        return _decompose_steps(named_steps(estimator), n_columns, layer)
+        return _decompose_steps(named_steps(estimator), n_columns, asked)
     if isinstance(estimator, ColumnTransformer):
-        return _decompose_branches(_column_branches(estimator), layer)
+        return _decompose_branches(_column_branches(estimator), asked)
     if isinstance(estimator, FeatureUnion):
-        return _decompose_branches(_union_branches(estimator, n_columns), layer)
+        return _decompose_branches(_union_branches(estimator, n_columns), asked)
+    if type(estimator) is TransformedTargetRegressor:
+        return _decompose_target(estimator, n_columns, asked)
     if hasattr(estimator, "_torch_form"):
+        if asked.method != "transform" and asked.layer is None:
+            raise NoTorchForm(f"{type(estimator).__name__}.{asked.method}")
         return Parts(None, Stage(*estimator._torch_form()))
     if isinstance(estimator, NeuralNet):
-        return Parts(None, _skorch_stage(estimator, layer))
+        return Parts(None, _skorch_stage(estimator, asked))
     if is_head(estimator):
         return Parts(transformer_head(estimator), Identity())
-    module = convert(estimator)
+    module = convert(estimator, asked.method)
     if module is None:
         raise NoTorchForm(type(estimator).__name__)
     return Parts(None, module)
 
 
-def black_box(estimator, reason):
+def black_box(estimator, reason, asked):
     """Wrap a fitted estimator without torch form; the reason names the step that has none."""
     estimator = unwrap(estimator)
     # skorch does not cast its inputs.
     dtype = Stage(estimator.module_).dtype if isinstance(estimator, NeuralNet) else None
-    return BlackBox(estimator, reason, dtype)
+    return BlackBox(estimator, reason, dtype, asked.method)
 
 
 # What a skorch net's predictions are made with; a subclass may compute something else in them.
 _SKORCH_METHODS = ("evaluation_step", "forward_iter", "forward", "infer")
 
 
-def _skorch_stage(net, layer):
-    if layer is not None:
+def _skorch_stage(net, asked):
+    if asked.layer is not None or not asked.link:
         return Stage(net.module_, first_output=True)
-    offered = offered_method(net)
-    for name in (offered, *_SKORCH_METHODS):
+    # ``predict`` asks ``predict_proba``.
+    for name in dict.fromkeys((asked.method, "predict_proba", *_SKORCH_METHODS)):
         if not getattr(type(net), name).__module__.startswith("skorch."):
             raise NoTorchForm(
                 f"{type(net).__name__}.{name} (its own code; name a layer of its module instead, "
@@ -102,27 +155,35 @@ def _skorch_stage(net, layer):
 
 
 def named_steps(pipeline):
-    """Pairs of name and estimator of the steps that do something."""
-    return [(n, s) for n, s in pipeline.steps if s is not None and s != "passthrough"]
+    """Pairs of name and estimator of the steps that act on new samples: samplers do in fit only."""
+    steps = [(n, s) for n, s in pipeline.steps if s is not None and s != "passthrough"]
+    return [(n, s) for n, s in steps if not is_sampler(s)]
 
 
-def _decompose_steps(steps, n_columns, layer):
+def is_sampler(step):
+    """Tell whether a step chooses samples to fit the next ones on, and does nothing else."""
+    return hasattr(step, "fit_resample") and not hasattr(step, "transform")
+
+
+def _decompose_steps(steps, n_columns, asked):
     parts, n_inputs = [], n_columns
-    for _, step in steps:
+    for number, (_, step) in enumerate(steps, start=1):
         n_inputs = getattr(step, "n_features_in_", n_inputs)
-        parts.append(_decompose_or_wrap(step, n_inputs, layer))
+        wanted = asked if number == len(steps) else _before(asked)
+        parts.append(_decompose_or_wrap(step, n_inputs, wanted))
         n_inputs = n_inputs if parts[-1].head is None else len(parts[-1].head.columns)
-    steps, parts = _raw_prefix(steps, parts, layer)
+    steps, parts = _raw_prefix(steps, parts, asked)
     head, modules = None, []
-    for (name, step), part in zip(steps, parts, strict=True):
+    for number, ((name, step), part) in enumerate(zip(steps, parts, strict=True), start=1):
         if part.head is not None and modules:
             # The steps before it must join the head, which needs columns to be kept apart.
             before = Chain(modules)
             if before.column_map(n_columns) is None:
                 reason = f"{name!r} after steps that mix columns"
-                if layer is None:
+                if not asked.split:
                     raise NoTorchForm(reason)
-                part = Parts(None, black_box(step, reason))
+                wanted = asked if number == len(steps) else _before(asked)
+                part = Parts(None, black_box(step, reason, wanted))
             else:
                 before = ModuleHead(before, columns_read(before, n_columns))
                 head, modules = _after(head, before), []
@@ -134,7 +195,27 @@ def _decompose_steps(steps, n_columns, layer):
     return Parts(head, Chain(modules) if modules else Identity())
 
 
-def _decompose_texts(estimator, layer):
+def _before(asked):
+    """Say what is asked of the steps before the last one."""
+    return replace(asked, method="transform", link=True)
+
+
+def _decompose_target(estimator, n_columns, asked):
+    """Split a regressor of a transformed target: its predictions go back through the inverse."""
+    predicts = replace(asked, method="predict", link=True)
+    parts = _decompose_or_wrap(estimator.regressor_, n_columns, predicts)
+    transformer = estimator.transformer_
+    inverse = convert_inverse(transformer)
+    if inverse is None:
+        reason = f"the inverse of {type(transformer).__name__}"
+        inverse = BlackBox(transformer, reason, method="inverse_transform")
+    chain = Chain([("regressor", parts.module), ("inverse", inverse)])
+    if not asked.split:
+        _checked([Parts(None, chain)])
+    return Parts(parts.head, chain)
+
+
+def _decompose_texts(estimator, asked):
     """Take the vectoriser for a head: what follows sees numbers, whether in torch form or not."""
     vectoriser = vectoriser_of(estimator)
     head = WordsHead(vectoriser)
@@ -142,13 +223,13 @@ def _decompose_texts(estimator, layer):
     if not steps:
         return Parts(head, Identity())
     rest = Pipeline(steps)
-    part = _decompose_or_wrap(rest, len(head.words), layer)
+    part = _decompose_or_wrap(rest, len(head.words), asked)
     if part.head is not None:
         return Parts(ChainHead(head, part.head), part.module)
     return Parts(head, part.module)
 
 
-def _raw_prefix(steps, parts, layer):
+def _raw_prefix(steps, parts, asked):
     """Join the steps up to one without torch form, all of which see the raw table.
 
     Parameters
@@ -157,8 +238,8 @@ def _raw_prefix(steps, parts, layer):
         A Pipeline's.
     parts : list of Parts
         What each was split into.
-    layer : str or None
-        The layer looked at; without one the whole estimator is exact as it is.
+    asked : Asked
+        What is wanted: where steps are not split, the whole estimator is exact as it is.
 
     Returns
     -------
@@ -168,7 +249,7 @@ def _raw_prefix(steps, parts, layer):
     Raises
     ------
     NoTorchForm
-        If there is such a step and no layer.
+        If there is such a step, and steps are not split.
     """
     end = 0
     for i, part in enumerate(parts):
@@ -177,11 +258,12 @@ def _raw_prefix(steps, parts, layer):
         if isinstance(part.module, BlackBox) or (end and part.head is not None):
             end = i + 1
     boxes = [part.module for part in parts if isinstance(part.module, BlackBox)]
-    if boxes and layer is None:
+    if boxes and not asked.split:
         raise NoTorchForm(boxes[0].reason)
     if end < 2:
         return steps, parts
-    joined = black_box(Pipeline(steps[:end]), boxes[0].reason)
+    wanted = asked if end == len(steps) else _before(asked)
+    joined = black_box(Pipeline(steps[:end]), boxes[0].reason, wanted)
     return [(steps[end - 1][0], joined.estimator), *steps[end:]], [
         Parts(None, joined),
         *parts[end:],
@@ -192,11 +274,11 @@ def _after(first, second):
     return second if first is None else ChainHead(first, second)
 
 
-def _decompose_or_wrap(estimator, n_columns, layer):
+def _decompose_or_wrap(estimator, n_columns, asked):
     try:
-        return decompose(estimator, n_columns, layer)
+        return decompose(estimator, n_columns, asked)
     except NoTorchForm as error:
-        return Parts(None, black_box(estimator, str(error)))
+        return Parts(None, black_box(estimator, str(error), asked))
 
 
 def _checked(parts):
@@ -223,13 +305,13 @@ def _union_branches(union, n_columns):
             yield name, np.arange(n_columns), step, weight
 
 
-def _decompose_branches(branches, layer):
+def _decompose_branches(branches, asked):
     branches = list(branches)
     parts = []
     for _, indices, step, weight in branches:
         part = Parts(None, Identity())
         if not isinstance(step, str):  # "passthrough"
-            part = _decompose_or_wrap(step, len(indices), layer)
+            part = _decompose_or_wrap(step, len(indices), _before(asked))
         if weight is not None:
             part = Parts(part.head, Scaled(part.module, weight))
         parts.append(part)

@@ -34,8 +34,14 @@ class VarianceScorer(LayerScorer):
         Where it is looked at, as in ``named_modules()``. None: every convolution, linear, recurrent
         and attention layer that the output depends on, in call order.
     output : str or None, default=None
-        Submodule whose output is scored. None: what ``transform``, else ``predict_proba``, else
-        ``predict`` returns; a module's ``forward``.
+        Submodule whose output is scored. None: what ``response_method`` says; a
+        module's ``forward``.
+    response_method : str or list of str, default="auto"
+        What of an estimator is scored. ``"auto"``: the first that it has of ``transform``,
+        ``predict_proba``, ``decision_function`` and a regressor's ``predict``; labels are refused.
+        Or one of ``"transform"``, ``"predict_proba"``, ``"predict_log_proba"``,
+        ``"decision_function"``, ``"score_samples"`` and ``"predict"``, or a list of them, of which
+        the first that it has counts. With a module or ``output``, only ``"auto"``.
     at : {"output", "input"}, default="output"
         Whether to look at the layers' outputs or at their inputs.
     saliency : {"activation_x_gradient", "gradient", "grad_cam"}, \
@@ -112,6 +118,7 @@ class VarianceScorer(LayerScorer):
         *,
         layers=None,
         output=None,
+        response_method="auto",
         at="output",
         saliency="activation_x_gradient",
         channel_agg="mean",
@@ -125,6 +132,7 @@ class VarianceScorer(LayerScorer):
         self.estimator = estimator
         self.layers = layers
         self.output = output
+        self.response_method = response_method
         self.at = at
         self.saliency = saliency
         self.channel_agg = channel_agg

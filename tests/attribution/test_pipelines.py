@@ -191,7 +191,7 @@ def test_a_text_column_without_an_encoder_is_named():
     [
         KernelPCA(2, kernel="rbf"),
         KMeans(3, random_state=0),
-        RandomForestClassifier(10, random_state=0),
+        RandomForestClassifier(40, min_samples_leaf=3, random_state=0),
         make_pipeline(StandardScaler(), KernelPCA(2, kernel="rbf")),
     ],
     ids=["kernel_pca", "kmeans", "forest", "pipeline"],

@@ -11,6 +11,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA, KernelPCA
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.feature_selection import SelectKBest
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedShuffleSplit
 from sklearn.neighbors import KNeighborsClassifier
@@ -406,7 +407,7 @@ def test_task_can_be_told():
 
 def test_black_box():
     X = make_X("mlp", 40)
-    forest = RandomForestClassifier(n_estimators=5, random_state=0).fit(X, X[:, 0] > 0)
+    forest = RandomForestClassifier(40, min_samples_leaf=3, random_state=0).fit(X, X[:, 0] > 0)
     explainer = ClaDecExplainer(forest, reference=None, **QUICK).fit(X)
     assert explainer.transform(X).shape == X.shape
     assert explainer.layer_ is None
@@ -419,6 +420,17 @@ def test_black_box():
     assert same.explain(X).reference is None
     with pytest.raises(TypeError, match="alpha=0.5 needs the gradient.*RandomForest.*alpha=1"):
         ClaDecExplainer(forest, alpha=0.5, **QUICK).fit(X)
+
+
+def test_steps_without_layers_are_decoded_from_their_output():
+    X = make_X("mlp", 40)
+    scaled = make_pipeline(StandardScaler(), SelectKBest(k=3)).fit(X, X[:, 0] > 0)
+    explainer = ClaDecExplainer(scaled, reference=None, **QUICK).fit(X)
+    assert explainer.layer_ is None and explainer.transform(X).shape == X.shape
+    assert explainer.task_ == "regression"
+    with pytest.warns(UserWarning, match="no reference: .* Pipeline has no weights to draw"):
+        same = ClaDecExplainer(scaled, **QUICK).fit(X)
+    np.testing.assert_array_equal(same.transform(X), explainer.transform(X))
 
 
 def test_encoded_columns_are_reconstructed_as_they_enter():

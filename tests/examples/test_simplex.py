@@ -114,7 +114,7 @@ def test_orthogonal_invariance():
 
 
 def test_black_boxes():
-    forest = RandomForestClassifier(5, random_state=0).fit(TRAIN, Y_TRAIN)
+    forest = RandomForestClassifier(40, random_state=0).fit(TRAIN, Y_TRAIN)
     for model in (forest, KernelPCA(3, kernel="rbf").fit(TRAIN)):
         weights = SimplExImportance(model).fit(TRAIN).transform(QUERY)
         np.testing.assert_allclose(weights.sum(axis=1), 1)

@@ -7,12 +7,16 @@ from operator import methodcaller
 import numpy as np
 import pytest
 import torch
+from scipy import special
 from sklearn import decomposition, feature_selection, linear_model, preprocessing, svm
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.pipeline import make_pipeline
 
 from sklexplain.representation import convert
 from sklexplain.representation._convert import _LINEAR_REGRESSORS
+from sklexplain.representation._inverses import _FUNCTIONS, convert_inverse
 
 RNG = np.random.RandomState(0)
 X = RNG.normal(size=(40, 4)) * [1, 10, 0.1, 3] + [0, 5, -2, 100]
@@ -28,18 +32,19 @@ def fit(estimator, X, y=None):
         return estimator.fit(X, y)
 
 
-def offered(estimator, X):
-    for name in ("transform", "predict_proba", "predict"):
+def offered(estimator, X, method="auto"):
+    for name in ("transform", "predict_proba", "predict") if method == "auto" else (method,):
         if hasattr(estimator, name):
             out = getattr(estimator, name)(X)
             return np.asarray(out, dtype=np.float64).reshape(len(X), -1)
 
 
-def check_exact(estimator, X, rtol=1e-12):
-    module = convert(estimator)
+def check_exact(estimator, X, rtol=1e-12, method="auto"):
+    module = convert(estimator, method)
     with torch.no_grad():
         out = module(torch.as_tensor(X)).numpy()
-    expected = offered(estimator, X)
+    expected = offered(estimator, X, method)
+    assert out.shape == expected.shape
     np.testing.assert_allclose(out, expected, rtol=rtol, atol=rtol * np.abs(expected).max())
     return module
 
@@ -233,3 +238,165 @@ def test_mlp_regressors(y, activation):
 
 def test_poisson_regression_by_an_mlp():
     check_exact(fit(MLPRegressor(loss="poisson", **MLP), Z, np.exp(TARGET)), Z)
+
+
+LINEAR_CLASSIFIERS = [
+    linear_model.LogisticRegression(),
+    linear_model.LogisticRegressionCV(cv=2, use_legacy_attributes=False, l1_ratios=(0.0,)),
+    linear_model.Perceptron(random_state=0),
+    linear_model.RidgeClassifier(),
+    linear_model.RidgeClassifierCV(),
+    linear_model.SGDClassifier(random_state=0),
+    svm.LinearSVC(),
+    LinearDiscriminantAnalysis(),
+    LinearDiscriminantAnalysis(solver="lsqr"),
+]
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # classes and defaults on their way out
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("estimator", LINEAR_CLASSIFIERS, ids=repr)
+def test_decision_functions_of_linear_classifiers(estimator, n_classes, dtype):
+    fit(estimator, Z.astype(dtype), LABELS % n_classes)
+    check_gradient(check_exact(estimator, X, method="decision_function"), X)
+
+
+def test_decision_function_of_several_labels_and_of_sparse_coefficients():
+    ridge = linear_model.RidgeClassifier().fit(Z, np.eye(3, dtype=int)[LABELS])
+    check_exact(ridge, X, method="decision_function")
+    sparse = fit(linear_model.LogisticRegression(), Z, LABELS).sparsify()
+    check_exact(sparse, Z, method="decision_function")
+    check_exact(sparse, Z, method="predict_proba")
+
+
+@pytest.mark.parametrize("cls", [svm.SVC, svm.NuSVC])
+def test_linear_support_vector_machines(cls):
+    for y, shape in ((LABELS % 2, "ovr"), (LABELS, "ovo")):
+        machine = cls(kernel="linear", decision_function_shape=shape, **NU.get(cls, {})).fit(Z, y)
+        check_exact(machine, X, 1e-10, method="decision_function")
+    # One-vs-rest of several classes counts votes, which are steps.
+    machine = cls(kernel="linear", **NU.get(cls, {})).fit(Z, LABELS)
+    assert convert(machine) is None
+    assert convert(cls(**NU.get(cls, {})).fit(Z, LABELS % 2)) is None  # no linear kernel
+
+
+NU = {svm.NuSVC: {"nu": 0.3}}
+
+
+@pytest.mark.parametrize("method", ["decision_function", "score_samples"])
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        linear_model.SGDOneClassSVM(random_state=0),
+        linear_model.SGDOneClassSVM(fit_intercept=False, random_state=0),
+        svm.OneClassSVM(kernel="linear"),
+    ],
+    ids=repr,
+)
+def test_linear_outlier_detectors(estimator, method):
+    check_gradient(check_exact(estimator.fit(Z), X, 1e-10, method=method), X)
+
+
+def test_other_one_class_machines_have_no_torch_form():
+    assert convert(svm.OneClassSVM().fit(Z)) is None
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("params", [{}, {"solver": "eigen"}, {"n_components": 1}], ids=str)
+def test_discriminant_analysis(params, n_classes):
+    estimator = LinearDiscriminantAnalysis(**params).fit(Z, LABELS % n_classes)
+    for method in ("transform", "predict_proba", "predict_log_proba", "decision_function"):
+        check_exact(estimator, Z, 1e-10, method=method)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        linear_model.LogisticRegression(),
+        linear_model.SGDClassifier(loss="log_loss", alpha=0.1, random_state=0),
+        MLPClassifier((4,), max_iter=20, random_state=0),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("y", [LABELS % 2, LABELS, np.eye(3, dtype=int)[LABELS]])
+def test_log_probabilities(estimator, y):
+    if y.ndim == 2 and not isinstance(estimator, MLPClassifier):
+        return  # it takes one label a sample
+    fit(estimator, Z, y)
+    if isinstance(estimator, linear_model.SGDClassifier) and y.max() > 1:
+        assert convert(estimator, "predict_log_proba") is None  # one-vs-rest
+    else:
+        check_gradient(check_exact(estimator, Z, 1e-10, method="predict_log_proba"), Z)
+
+
+def test_log_probabilities_are_finite_where_probabilities_round_to_zero():
+    estimator = fit(linear_model.LogisticRegression(), Z, LABELS % 2)
+    far = torch.as_tensor(1e4 * Z)
+    assert torch.isinf(convert(estimator)(far).log()).any()
+    assert torch.isfinite(convert(estimator, "predict_log_proba")(far)).all()
+
+
+class Tempered(linear_model.RidgeClassifier):
+    def decision_function(self, X):
+        return super().decision_function(X) / 2
+
+
+class Named(linear_model.RidgeClassifier):
+    pass
+
+
+def test_decision_function_of_subclasses():
+    assert convert(Tempered().fit(Z, LABELS)) is None
+    check_exact(Named().fit(Z, LABELS), X, method="decision_function")
+
+
+@pytest.mark.parametrize("estimator", [linear_model.RidgeClassifier(), preprocessing.Normalizer()])
+def test_methods_without_torch_form(estimator):
+    estimator.fit(Z, LABELS)
+    for method in ("transform", "predict", "score_samples", "predict_log_proba"):
+        assert convert(estimator, method) is None
+
+
+INVERTIBLE = [
+    *[e for e in PREPROCESSING if type(e).__name__.endswith("Scaler")],
+    preprocessing.FunctionTransformer(),
+    decomposition.PCA(3),
+    decomposition.PCA(2, whiten=True),
+    decomposition.TruncatedSVD(2, random_state=0),
+    make_pipeline(preprocessing.StandardScaler(), "passthrough", decomposition.PCA(2)),
+]
+
+
+@pytest.mark.parametrize("transformer", INVERTIBLE, ids=lambda e: repr(e).split(" at 0x")[0])
+def test_inverses(transformer):
+    z = transformer.fit(X).transform(X) * 1.5
+    module = convert_inverse(transformer)
+    expected = transformer.inverse_transform(z)
+    np.testing.assert_allclose(module(torch.as_tensor(z)).numpy(), expected, rtol=1e-10, atol=1e-10)
+    check_gradient(module, z)
+
+
+@pytest.mark.parametrize("inverse", [known for known, _ in _FUNCTIONS], ids=lambda f: f.__name__)
+def test_inverse_functions(inverse):
+    between = np.linspace(0.1, 0.9, 20)[:, None]
+    transformer = preprocessing.FunctionTransformer(inverse_func=inverse, check_inverse=False)
+    module = convert_inverse(transformer.fit(between))
+    out = module(torch.as_tensor(between)).numpy()
+    np.testing.assert_allclose(out, transformer.inverse_transform(between), rtol=1e-12)
+    check_gradient(module, between)
+
+
+@pytest.mark.parametrize(
+    "transformer",
+    [
+        preprocessing.FunctionTransformer(np.cbrt, lambda x: x**3),
+        preprocessing.FunctionTransformer(special.exprel, np.log, inv_kw_args={"where": True}),
+        preprocessing.QuantileTransformer(n_quantiles=10),
+        make_pipeline(preprocessing.StandardScaler(), preprocessing.PowerTransformer()),
+        Shifted(),
+    ],
+    ids=["lambda", "arguments", "quantiles", "pipeline", "subclass"],
+)
+def test_inverses_without_torch_form(transformer):
+    assert convert_inverse(transformer.fit(X)) is None

@@ -39,7 +39,7 @@ NET = {"max_epochs": 1, "verbose": 0, "train_split": None}
 
 
 def offered(estimator, X):
-    for name in ("transform", "predict_proba", "predict"):
+    for name in ("transform", "predict_proba", "decision_function", "predict"):
         if hasattr(estimator, name):
             out = getattr(estimator, name)(X)
             out = out.toarray() if sparse.issparse(out) else np.asarray(out)
@@ -415,10 +415,8 @@ def test_black_box_that_takes_text():
 
 
 @pytest.mark.parametrize("y", [Y, np.array(list("uvw"))[Y]], ids=["numbers", "text"])
-def test_labels_are_refused(y):
-    pipeline = make_pipeline(StandardScaler(), LinearSVC()).fit(X, y)
-    with pytest.raises(TypeError, match="only predict, which returns labels.*predict_proba"):
-        resolve(pipeline, X)
+def test_scores_of_a_classifier_are_no_labels(y):
+    check_same(make_pipeline(StandardScaler(), LinearSVC()).fit(X, y), X)
 
 
 def test_layers_before_and_behind_a_black_box():

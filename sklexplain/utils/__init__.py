@@ -1,22 +1,17 @@
 """Helpers for all parts of the library: validation, warnings, seeds."""
 
+from ._cells import as_numbers, check_columns_numeric
 from ._checks import check_encode, check_numbers, encoded
+from ._containers import as_array_like, is_table
 from ._docstrings import documented
 from ._messages import did_you_mean, n_shape, numpy_dtype_of, warn
 from ._owning import FittedParams, own_arrays, own_value
+from ._panel import as_numpy3d
+from ._precision import cast_checked, too_large
 from ._random import GENERATOR_LOCK, draw_seed, kept_rows, seeded
 from ._saving import SavedAsArrays, SavedWeights
 from ._scores import harmonic_mean
-from ._validation import (
-    as_array_like,
-    cast_checked,
-    check_choice,
-    check_columns_numeric,
-    check_finite,
-    check_positive_int,
-    too_large,
-    validate_X,
-)
+from ._validation import check_choice, check_finite, check_positive_int, validate_X
 
 __all__ = [
     "FittedParams",
@@ -26,6 +21,8 @@ __all__ = [
     "SavedAsArrays",
     "SavedWeights",
     "as_array_like",
+    "as_numbers",
+    "as_numpy3d",
     "cast_checked",
     "check_choice",
     "check_columns_numeric",
@@ -37,6 +34,7 @@ __all__ = [
     "draw_seed",
     "encoded",
     "harmonic_mean",
+    "is_table",
     "kept_rows",
     "n_shape",
     "numpy_dtype_of",

@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from ..base import BaseExplainer
 from ..representation import Expansion
-from ..utils import as_array_like, check_positive_int, numpy_dtype_of, warn
+from ..utils import as_array, check_positive_int, numpy_dtype_of, warn
 from ._agreement import similarity_rate
 from ._distances import first_of_rows, largest
 
@@ -237,7 +237,7 @@ class BaseExampleImportance(BaseExplainer):
             if y is None:
                 score = self._input_score(inputs)
             else:
-                score = self._label_score(inputs, np.asarray(as_array_like(y)))
+                score = self._label_score(inputs, as_array(y, "y"))
         if np.isnan(score):
             what = "inputs" if y is None else "labels"
             warn(

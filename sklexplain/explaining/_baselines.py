@@ -111,7 +111,7 @@ def given_baseline(baseline, shape):
     ValueError
         If it has another shape.
     """
-    baseline = as_array_like(baseline)
+    baseline = as_array_like(baseline, "baseline")
     baseline = baseline if hasattr(baseline, "columns") else np.asarray(baseline)
     baseline_shape = tuple(baseline.shape)
     if baseline_shape == shape:
@@ -143,7 +143,7 @@ def own_baselines(function, batch):
     ValueError
         If they have another shape.
     """
-    baselines = as_array_like(function(batch))
+    baselines = as_array_like(function(batch), "baseline(X)")
     shape = np.shape(baselines) if hasattr(baselines, "shape") else np.asarray(baselines).shape
     if shape != np.shape(batch):
         raise ValueError(

@@ -2,7 +2,7 @@
 
 from ._cells import as_numbers, check_columns_numeric
 from ._checks import check_encode, check_numbers, encoded
-from ._containers import as_array_like, is_table
+from ._containers import as_array, as_array_like, is_table
 from ._docstrings import documented
 from ._messages import did_you_mean, n_shape, numpy_dtype_of, warn
 from ._owning import FittedParams, own_arrays, own_value
@@ -20,6 +20,7 @@ __all__ = [
     "GENERATOR_LOCK",
     "SavedAsArrays",
     "SavedWeights",
+    "as_array",
     "as_array_like",
     "as_numbers",
     "as_numpy3d",

@@ -54,7 +54,9 @@ def as_numbers(X, name="X"):
         except (TypeError, ValueError):
             raise ValueError(f"{name} is not numeric (dtype {X.dtype}).") from None
     if X.ndim == 2 and X.shape[1]:
-        columns = [_column_numbers(column, i, X.dtype) for i, column in enumerate(X.T)]
+        lost = []
+        columns = [_column_numbers(column, i, X.dtype, lost) for i, column in enumerate(X.T)]
+        _warn_of_first(lost)
         return np.stack(columns, axis=1)
     return _cell_numbers(X, name)
 
@@ -74,10 +76,12 @@ def _table_numbers(X):
     dtypes = list(X.dtypes)
     if all(isinstance(dtype, np.dtype) and dtype.kind in "biuf" for dtype in dtypes):
         return _plain_numbers(X, names, dtypes)
+    lost = []
     columns = [
-        _series_numbers(series, repr(str(column)))
+        _series_numbers(series, repr(str(column)), lost)
         for series, column in zip(columns_of(X), names, strict=True)
     ]
+    _warn_of_first(lost)
     common = _floating(np.result_type(*columns))
     pairs = zip(columns, names, strict=True)
     cast = [_exactly(values[:, None], common, [column]) for values, column in pairs]
@@ -105,8 +109,8 @@ def _exactly(X, dtype, names):
     return cast_checked(X, dtype, names) if dtype.itemsize >= 8 else X.astype(dtype, copy=False)
 
 
-def _series_numbers(series, label):
-    """Numbers of a column of a table."""
+def _series_numbers(series, label, lost):
+    """Numbers of a column of a table; ``lost`` gets its label if they cannot be told apart."""
     dtype = series.dtype
     # Types of pandas itself, which have a missing value of their own.
     if getattr(dtype, "kind", "") in ("b", "i", "u", "f") and hasattr(dtype, "numpy_dtype"):
@@ -114,16 +118,16 @@ def _series_numbers(series, label):
             return series.to_numpy(dtype=dtype.numpy_dtype)
         numbers = series.to_numpy(dtype=np.float64, na_value=np.nan)
         if np.nanmax(np.abs(numbers), initial=0) >= EXACT:
-            _warn_of_lost(np.asarray(series, dtype=object), numbers, label)
+            lost += [label] * _is_lost(np.asarray(series, dtype=object), numbers)
         return numbers
-    return _column_numbers(np.asarray(series), label, dtype)
+    return _column_numbers(np.asarray(series), label, dtype, lost)
 
 
 # -- columns and cells -----------------------------------------------------------------------------
 
 
-def _column_numbers(values, label, dtype):
-    """Numbers of one column; raise a ValueError that names it if it holds others."""
+def _column_numbers(values, label, dtype, lost):
+    """Numbers of one column; raise a ValueError that names it if it holds other things."""
     if values.dtype.kind in "biuf":
         return values
     if values.dtype.kind == "c":
@@ -131,7 +135,7 @@ def _column_numbers(values, label, dtype):
     cells = values.astype(object) if values.dtype.kind not in "Mm" else values
     numbers, bad = _floats(cells)
     if bad is None:
-        _warn_of_lost(cells, numbers, label)
+        lost += [label] * _is_lost(cells, numbers)
         return numbers
     if is_series(cells[bad]):
         raise ValueError(
@@ -190,15 +194,19 @@ def _no_number(what, dtype, cell):
     return ValueError(f"{what} is not numeric ({example}); drop it, or {fix}")
 
 
-def _warn_of_lost(cells, numbers, label):
-    """Warn if large integers or decimals can hardly be told apart as floating numbers."""
+def _is_lost(cells, numbers):
+    """Whether large integers or decimals can hardly be told apart as floating numbers."""
     if not (np.abs(numbers) >= EXACT).any():
-        return
+        return False
     known = [i for i in np.flatnonzero(np.isfinite(numbers)) if not isinstance(cells[i], str)]
     try:
         exact = np.array([float(cells[i] - cells[known[0]]) for i in known])
     except (TypeError, IndexError, ArithmeticError):  # of several types
-        return
+        return False
     rounding = np.abs(exact - (numbers[known] - numbers[known[0]]))
-    if exact.any() and rounding.max() > 0.01 * exact.std():
-        warn_of_lost(f"Column {label}", np.float64)
+    return bool(exact.any() and rounding.max() > 0.01 * exact.std())
+
+
+def _warn_of_first(labels):
+    if labels:
+        warn_of_lost(f"Column {labels[0]}", np.float64)

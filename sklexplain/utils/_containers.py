@@ -17,6 +17,7 @@ from torch.utils.data import IterableDataset
 from ._precision import cast_checked
 
 PANEL = "sklexplain.utils.as_numpy3d"
+_RAGGED = ("ragged",)  # instead of a shape
 _N_LOOKED_AT = 10  # cells of a column, of which the first few may be missing
 
 
@@ -61,6 +62,23 @@ def as_array_like(X, name="X"):
     if isinstance(X, (list, tuple)):
         return _from_sequence(X, name)
     return _from_object(X, name)
+
+
+def as_array(values, name="X"):
+    """Read numbers, labels or other values from whatever holds them, as an array.
+
+    Parameters
+    ----------
+    values : object
+        See `as_array_like`.
+    name : str, default="X"
+        The parameter, for messages.
+
+    Returns
+    -------
+    values : ndarray
+    """
+    return np.asarray(as_array_like(values, name))
 
 
 def is_table(X):
@@ -144,7 +162,7 @@ def _from_sequence(X, name):
         array = np.asarray(X)
     except (ValueError, TypeError, RuntimeError) as error:
         shapes = {shape: None for shape in map(_shape, X)}
-        if len(shapes) == 1:
+        if len(shapes) == 1 and _RAGGED not in shapes:
             raise TypeError(f"{name} holds no numbers that numpy can read ({error}).") from None
         raise _ragged(name, shapes) from None
     # As text, numbers in one column would no longer be told from text in another.
@@ -160,7 +178,7 @@ def _stacked(items, name):
             "(n, channels, time)."
         )
     if any(isinstance(item, Mapping) for item in items):
-        raise _several_inputs(name, f"holds a {type(first).__name__} for every sample")
+        raise _several_inputs(name, f"holds {_a(type(first).__name__)} for every sample")
     arrays = [np.asarray(as_array_like(item, name)) for item in items]
     shapes = {array.shape: None for array in arrays}
     if len(shapes) > 1:
@@ -180,26 +198,26 @@ def _from_object(X, name):
         return as_array_like(X.compute(), name)
     if isinstance(X, Mapping):
         example = f", {name}[{next(iter(X))!r}] for example" if len(X) else ""
-        raise _several_inputs(name, f"is a {kind.__name__} of {_listed(X)}", example)
+        raise _several_inputs(name, f"is {_a(kind.__name__)} of {_listed(X)}", example)
     if isinstance(X, (str, bytes, os.PathLike)):
         raise TypeError(
-            f"{name} is a {kind.__name__}, not samples; if it names a file, read that first "
+            f"{name} is {_a(kind.__name__)}, no array; if it names a file, read that first "
             "(numpy.load, pandas.read_csv)."
         )
     if hasattr(kind, "batch_sampler") or (hasattr(X, "batch_sampler") and hasattr(X, "dataset")):
         raise TypeError(
-            f"{name} is a {kind.__name__}, which gives batches in an order of its own; pass its "
+            f"{name} is {_a(kind.__name__)}, which gives batches in an order of its own; pass its "
             "dataset, loader.dataset, or one array of all samples."
         )
     if isinstance(X, IterableDataset) or (hasattr(kind, "__iter__") and not _is_indexed(X)):
         raise TypeError(
-            f"{name} is a {kind.__name__}, which has no fixed order or can be read only once; pass "
-            f"numpy.stack(list({name}))."
+            f"{name} is {_a(kind.__name__)}, which has no fixed order or can be read only once; "
+            f"pass numpy.stack(list({name}))."
         )
     if hasattr(kind, "to_native"):
         return as_array_like(X.to_native(), name)
     if hasattr(kind, "lazy") and hasattr(kind, "collect"):
-        raise TypeError(f"{name} is a {kind.__name__}, a query; pass {name}.collect().")
+        raise TypeError(f"{name} is {_a(kind.__name__)}, a query; pass {name}.collect().")
     if hasattr(kind, "to_pandas") and (hasattr(kind, "column_names") or hasattr(kind, "columns")):
         return X.to_pandas()
     if hasattr(X, "iloc"):  # a Series
@@ -215,7 +233,7 @@ def _from_items(X, name):
     """Read a sequence of samples, or of pairs of a sample and its target."""
     items = [X[i] for i in range(len(X))]
     if not items:
-        raise ValueError(f"{name} is a {type(X).__name__} without samples.")
+        raise ValueError(f"{name} is {_a(type(X).__name__)} without samples.")
     if isinstance(items[0], tuple):
         items = [_sample_of(item, name, X) for item in items]
     return _stacked(items, name)
@@ -223,7 +241,9 @@ def _from_items(X, name):
 
 def _sample_of(item, name, X):
     if len(item) > 2:
-        raise _several_inputs(name, f"is a {type(X).__name__} whose items hold {len(item)} things")
+        raise _several_inputs(
+            name, f"is {_a(type(X).__name__)} whose items hold {len(item)} things"
+        )
     return item[0]
 
 
@@ -232,13 +252,12 @@ def _from_array_protocol(X, name):
         array = np.asarray(X)
     except Exception as error:
         raise TypeError(
-            f"{name} is a {_qualified(X)}, which numpy cannot read ({short(error)}); pass an "
+            f"{name} is {_a(_qualified(X))}, which numpy cannot read ({short(error)}); pass an "
             "array, a DataFrame or a tensor."
         ) from error
     if array.ndim == 0 and array.dtype == object:
         raise TypeError(
-            f"{name} is a {_qualified(X)}, not samples; pass an array, a DataFrame or a tensor of "
-            "shape (n, ...)."
+            f"{name} is {_a(_qualified(X))}, not an array; pass an array, a DataFrame or a tensor."
         )
     return _from_ndarray(array, name) if array.ndim else X
 
@@ -274,7 +293,7 @@ def _shape(item):
     try:
         return np.shape(item)
     except (ValueError, TypeError, RuntimeError):
-        return ("ragged",)
+        return _RAGGED
 
 
 def _qualified(X):
@@ -282,6 +301,10 @@ def _qualified(X):
     return (
         kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
     )
+
+
+def _a(word):
+    return f"{'an' if word[0].lower() in 'aeiou' else 'a'} {word}"
 
 
 def short(value, n_characters=60):
@@ -308,11 +331,17 @@ def _several_inputs(name, what, example=""):
 
 
 def _ragged(name, shapes):
-    known = [shape for shape in shapes if shape != ("ragged",)][:2]
+    known = [shape for shape in shapes if shape != _RAGGED][:2]
     example = f", {known[0]} and {known[1]} for example" if len(known) == 2 else ""
+    several = ""
+    if len(shapes) < 5 and len({shape[:1] for shape in shapes}) == 1 and len(known[0]) > 1:
+        several = (
+            " If they are several inputs of a network, a first step makes them of the columns of "
+            "one array: make_pipeline(FunctionTransformer(f), net)."
+        )
     return ValueError(
         f"{name} holds samples of different shapes{example}: series must be padded to one length. "
-        f"{PANEL}({name}, pad=True) pads them with NaN."
+        f"{PANEL}({name}, pad=True) pads them with NaN.{several}"
     )
 
 
@@ -338,7 +367,13 @@ def check_rows(X, name="X"):
     ValueError
         If rows are labelled by several levels, as the times of series are, or a cell holds a
         pandas Series.
+    TypeError
+        If samples are dicts.
     """
+    if isinstance(X, (list, tuple)) and len(X) and isinstance(X[0], Mapping):
+        raise TypeError(
+            f"{name} is a list of {type(X[0]).__name__}s; pass pandas.DataFrame({name})."
+        )
     n_levels = getattr(getattr(X, "index", None), "nlevels", 1)
     if isinstance(n_levels, int) and n_levels > 1:
         levels = _listed(X.index.names)

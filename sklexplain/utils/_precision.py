@@ -11,9 +11,14 @@ EXACT = 2**53
 
 def too_large(X, dtype):
     """Words of the error about numbers that a network's dtype cannot hold."""
+    largest = np.nanmax(np.abs(X))
+    if not np.isfinite(float(largest)):  # of more than 64 bits
+        largest = np.format_float_scientific(largest, precision=2)
+    else:
+        largest = f"{largest:.3g}"
     return (
-        f"X holds values up to {np.nanmax(np.abs(X)):.3g}, too large for the network's "
-        f"{np.dtype(dtype).name}; put a scaler in a Pipeline in front of it."
+        f"X holds values up to {largest}, too large for the network's {np.dtype(dtype).name}; put "
+        "a scaler in a Pipeline in front of it."
     )
 
 
@@ -53,17 +58,19 @@ def cast_checked(X, dtype, names=None):
         lost = _lost(X, cast)
         if lost.any():
             i = np.flatnonzero(lost)[0]
+            column = X.reshape(len(X), -1)[:, i : i + 1]
             if X.ndim == 2:
                 where = f"Column {i if names is None else repr(str(names[i]))}"
             else:
                 where = (
                     f"Position {tuple(map(int, np.unravel_index(i, X.shape[1:])))} of the sample"
                 )
-            warn_of_lost(where, dtype)
+            scalable = not _lost(column, column.astype(np.float64)).any()
+            warn_of_lost(where, dtype, scalable=scalable)
     return cast
 
 
-def warn_of_lost(where, dtype):
+def warn_of_lost(where, dtype, *, scalable=False):
     """Warn of a column whose values are the same, or nearly, in a floating dtype.
 
     Parameters
@@ -72,6 +79,8 @@ def warn_of_lost(where, dtype):
         Names the column.
     dtype : dtype
         The floating dtype.
+    scalable : bool, default=False
+        Whether float64, in which scalers compute, still tells them apart.
 
     Warns
     -----
@@ -79,12 +88,14 @@ def warn_of_lost(where, dtype):
         Always.
     """
     dtype = np.dtype(dtype)
-    if dtype.itemsize < 8:
-        why = "which the network takes; put a StandardScaler in a Pipeline in front of it"
-    else:  # a scaler would be given the same numbers
-        why = "the most precise that is computed in; subtract its smallest value first, as integers"
+    taker = ", which the network takes" if dtype.itemsize < 8 else ""
+    fix = (
+        "put a StandardScaler in a Pipeline in front of it"
+        if scalable
+        else "subtract its smallest value before, as integers"
+    )
     warn(
-        f"{where} varies too little for its size to be told apart in {dtype.name}, {why}.",
+        f"{where} varies too little for its size to be told apart in {dtype.name}{taker}; {fix}.",
         DataConversionWarning,
     )
 

@@ -77,9 +77,11 @@ def _check_more_than_one_axis(X):
     ValueError
         With both ways to add one.
     """
-    if getattr(X, "ndim", None) == 1:
+    shape = (len(X),) if isinstance(X, (list, tuple)) else getattr(X, "shape", ())
+    if len(shape) < 2:
+        got = "1D array" if shape else "scalar array"
         raise ValueError(
-            f"Expected 2D array, got 1D array instead: X has shape {X.shape}. Reshape your data: "
+            f"Expected 2D array, got {got} instead: X has shape {shape}. Reshape your data: "
             "X[None] if it is one sample, X[:, None] if it is one feature."
         )
 

@@ -152,10 +152,8 @@ class AttributionDisplay:
         ValueError
             If shapes do not fit together.
         """
-        sample, attributions = (
-            as_array(self.sample, "sample"),
-            as_array(self.attributions, "attributions"),
-        )
+        sample = as_array(self.sample, "sample")
+        attributions = as_array(self.attributions, "attributions")
         if sample.shape != attributions.shape:
             raise ValueError(
                 f"attributions of shape {attributions.shape} do not fit to a sample of shape "

@@ -127,10 +127,8 @@ class LatentShiftDisplay:
             for values, label, style in curves
         ]
         if self.random_std is not None:
-            middle, spread = (
-                as_array(self.random, "random"),
-                2 * as_array(self.random_std, "random_std"),
-            )
+            middle = as_array(self.random, "random")
+            spread = 2 * as_array(self.random_std, "random_std")
             self.ax_.fill_between(
                 percent, middle - spread, middle + spread, color=MUTED, alpha=0.25, linewidth=0
             )

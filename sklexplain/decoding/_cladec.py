@@ -8,7 +8,7 @@ from sklearn.utils import Bunch
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from ..base import BaseExplainer
-from ..utils import check_positive_int, harmonic_mean
+from ..utils import check_positive_int, first_missing, harmonic_mean
 from ._comparison import find_comparison
 from ._fitting import check_decoding_params, check_network
 from ._layer import Layer
@@ -219,6 +219,7 @@ class ClaDecExplainer(BaseExplainer):
 
     def _fit(self, inputs, y):
         params, representation = self._params_at_fit, self._representation
+        self._check_known(inputs)
         check_network(representation, params.alpha)
         layer = Layer.find(representation, params.layer, inputs)
         self._record, self._units, self.layer_ = layer.record, layer.units, layer.name
@@ -237,6 +238,12 @@ class ClaDecExplainer(BaseExplainer):
         for prefix, name in (("", "decoder"), ("reference_", "reference")):
             for fact in ("n_epochs", "loss_curve", "validation_loss_curve"):
                 setattr(self, f"{prefix}{fact}_", getattr(self._trained.get(name), fact, None))
+
+    def _check_known(self, inputs):
+        """Raise if there are missing values, which cannot be compared with reconstructions."""
+        gap = first_missing(inputs)
+        if gap is not None:
+            raise self._missing_error(inputs[gap], gap)
 
     def _checked_moments(self, layer, inputs):
         """Mean and deviation in the network's units; raise if X does not suit cross-entropy."""
@@ -475,6 +482,7 @@ class ClaDecExplainer(BaseExplainer):
 
     def _predictions_and_errors(self, inputs):
         """Predictions for reconstructions and for samples; squared error and deviation."""
+        self._check_known(inputs)
         layer, comparison = self._layer, self._found_comparison()
 
         def predictions(rows):
@@ -513,6 +521,7 @@ class ClaDecExplainer(BaseExplainer):
             return self._errors(inputs, module)
 
     def _errors(self, inputs, module):
+        self._check_known(inputs)
         layer = self._layer
         errors = [
             squared_error(

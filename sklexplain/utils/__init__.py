@@ -5,13 +5,20 @@ from ._checks import check_encode, check_numbers, encoded
 from ._containers import as_array, as_array_like, is_table
 from ._docstrings import documented
 from ._messages import did_you_mean, n_shape, numpy_dtype_of, warn
+from ._missing import first_missing, known_mean, known_range
 from ._owning import FittedParams, own_arrays, own_value
 from ._panel import as_numpy3d
 from ._precision import cast_checked, too_large
 from ._random import GENERATOR_LOCK, draw_seed, kept_rows, seeded
 from ._saving import SavedAsArrays, SavedWeights
 from ._scores import harmonic_mean
-from ._validation import check_choice, check_finite, check_positive_int, validate_X
+from ._validation import (
+    check_choice,
+    check_finite,
+    check_positive_int,
+    not_finite_error,
+    validate_X,
+)
 
 __all__ = [
     "FittedParams",
@@ -34,10 +41,14 @@ __all__ = [
     "did_you_mean",
     "draw_seed",
     "encoded",
+    "first_missing",
     "harmonic_mean",
     "is_table",
     "kept_rows",
+    "known_mean",
+    "known_range",
     "n_shape",
+    "not_finite_error",
     "numpy_dtype_of",
     "own_arrays",
     "seeded",

@@ -11,7 +11,7 @@ from ._containers import as_array_like, check_rows
 from ._messages import did_you_mean, n_shape
 
 
-def validate_X(estimator, X, *, reset, raw=False):
+def validate_X(estimator, X, *, reset, raw=False, allow_nan=False):
     """Validate samples with two or more axes, and record or check their shape and names.
 
     Parameters
@@ -26,6 +26,8 @@ def validate_X(estimator, X, *, reset, raw=False):
     raw : bool, default=False
         Leave missing values, categories and the container as they are, for a Pipeline that takes
         them.
+    allow_nan : bool, default=False
+        Let missing numbers through.
 
     Returns
     -------
@@ -61,7 +63,8 @@ def validate_X(estimator, X, *, reset, raw=False):
         X = check_array(X, estimator=estimator, input_name="X", **options)
         validate_data(estimator, given, reset=reset, skip_check_array=True)
         X = X.astype(np.float64) if X.dtype.kind == "b" or X.dtype == np.float16 else X
-        check_finite(X, getattr(estimator, "feature_names_in_", None), estimator)
+        names = getattr(estimator, "feature_names_in_", None)
+        check_finite(X, names, estimator, allow_nan=allow_nan)
     if reset:
         estimator.input_shape_ = tuple(X.shape[1:])
     else:
@@ -109,7 +112,7 @@ def _check_axes(estimator, X):
         )
 
 
-def check_finite(X, names, estimator):
+def check_finite(X, names, estimator, *, allow_nan=False):
     """Raise a ValueError that locates the first NaN or infinite value.
 
     Parameters
@@ -120,27 +123,60 @@ def check_finite(X, names, estimator):
         Column names, for two-dimensional X.
     estimator : estimator
         Named in the message.
+    allow_nan : bool, default=False
+        Whether only infinite values are refused.
 
     Raises
     ------
     ValueError
         If a value is NaN or infinite.
     """
-    if X.dtype.kind != "f" or np.isfinite(np.sum(X)) or np.isfinite(X).all():
+    if X.dtype.kind != "f" or np.isfinite(np.sum(X)):
         return
-    row, *rest = np.argwhere(~np.isfinite(X))[0].tolist()
-    kind = "NaN" if np.isnan(X[(row, *rest)]) else "infinity"
-    if X.ndim == 2:
-        where = f"column {rest[0]}" if names is None else f"column {str(names[rest[0]])!r}"
+    bad = np.isinf(X) if allow_nan else ~np.isfinite(X)
+    if bad.any():
+        row, *rest = np.argwhere(bad)[0].tolist()
+        error = not_finite_error(X[row], tuple(rest), row, names, estimator)
+        raise error
+
+
+def not_finite_error(sample, where, row, names, estimator):
+    """Build the error about a value that is not finite.
+
+    Parameters
+    ----------
+    sample : ndarray
+        The sample that has it.
+    where : tuple of int
+        Its position there.
+    row : int
+        The sample's position in X.
+    names : array-like of str or None
+        Column names, for samples with one axis.
+    estimator : estimator
+        Named in the message.
+
+    Returns
+    -------
+    error : ValueError
+    """
+    kind = "NaN" if np.isnan(sample[where]) else "infinity"
+    is_table = sample.ndim == 1
+    if is_table:
+        place = f"column {where[0]}" if names is None else f"column {str(names[where[0]])!r}"
     else:
-        where = f"position {tuple(rest)} of the sample (axes 1 to {X.ndim - 1} of X)"
-    fix = (
-        "impute it, in a Pipeline around the estimator (SimpleImputer) or before"
-        if kind == "NaN"
-        else "clip or remove it"
-    )
-    raise ValueError(
-        f"Input X contains {kind}: {where}, row {row}. {type(estimator).__name__} does not accept "
+        place = f"position {where} of the sample (axes 1 to {sample.ndim} of X)"
+    if kind != "NaN":
+        fix = "clip or remove it"
+    elif is_table:
+        fix = "impute it, in a Pipeline around the estimator (SimpleImputer) or before"
+    else:
+        fix = (
+            "fill it before (by interpolation, or with 0), or explain a network that masks missing "
+            "values itself"
+        )
+    return ValueError(
+        f"Input X contains {kind}: {place}, row {row}. {type(estimator).__name__} does not accept "
         f"missing values encoded as NaN, nor infinity; {fix}."
     )
 

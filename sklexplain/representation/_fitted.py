@@ -91,6 +91,8 @@ def is_fitted(estimator):
                 "estimator; run it with refit=True, or pass the estimator to explain."
             )
         return True
+    if not _has_tags(estimator):
+        return _has_learnt(estimator)
     if not get_tags(estimator).requires_fit:
         return None
     try:
@@ -98,6 +100,14 @@ def is_fitted(estimator):
     except NotFittedError:
         return False
     return True
+
+
+def _has_learnt(estimator):
+    """Tell whether an estimator without tags is fitted, by what it says or by its attributes."""
+    said = getattr(estimator, "is_fitted", None)
+    if isinstance(said, bool):
+        return said
+    return any(name.endswith("_") and not name.startswith("_") for name in vars(estimator))
 
 
 def _is_trained(net):
@@ -189,10 +199,9 @@ def check_columns(estimator, shape, names):
             f"X has shape {n_shape(shape)}, but {name} was fitted on {n_shape(fitted_shape)}."
         )
     expected = getattr(estimator, "n_features_in_", shape[0])
-    if expected != shape[0]:
-        has = f"has {shape[0]} features" if len(shape) == 1 else f"has shape {n_shape(shape)}"
-        where = "" if len(shape) == 1 else " along its axis 1"
-        raise ValueError(f"X {has}, but {name} was fitted on {expected}{where}.")
+    # Of series, libraries count different axes.
+    if len(shape) == 1 and expected != shape[0]:
+        raise ValueError(f"X has {shape[0]} features, but {name} was fitted on {expected}.")
     fitted_names = getattr(estimator, "feature_names_in_", None)
     if names is None or fitted_names is None or list(names) == list(fitted_names):
         return

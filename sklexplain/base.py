@@ -201,7 +201,8 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         self._representation_of_fit = representation
         self._probe, self._table = representation.probe, representation.table
         if not self._raw:
-            checked = validate_X(self, checked, reset=False, allow_nan=True)
+            if may_take_raw(self.estimator):  # so far only the container was looked at
+                checked = validate_X(self, checked, reset=False, allow_nan=True)
             self._check_missing(checked)
         self._sample = Sample.of(self, representation.probe)
         if self._keeps_results:

@@ -16,12 +16,8 @@ from torch import nn
 
 from ..representation import named, unwrap
 from ..training import draw_weights, undrawn
-<<<<<<< HEAD
-from ..utils import check_positive_int, draw_seed, seeded
-from ._units import TableUnits
-=======
 from ..utils import as_array, as_array_like, check_positive_int, draw_seed, seeded
->>>>>>> 9eaa742 (Metrics, nets and displays read containers by the same helper)
+from ._units import TableUnits
 
 _N_BOOTSTRAP = 10_000
 

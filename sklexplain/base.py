@@ -147,8 +147,9 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         NotFittedError
             If ``estimator`` is partly fitted.
         ValueError
-            If X has missing values, another shape than the network takes, or is empty; or if the
-            network's output is not finite, or no function of each sample by itself.
+            If X has missing values that the estimator does not take (a network is tried on a sample
+            that has some), another shape than the network takes, or is empty; or if the network's
+            output is not finite, or no function of each sample by itself.
 
         Warns
         -----
@@ -272,13 +273,13 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         if gap is not None and not self._representation.takes(X[gap : gap + 1]):
             raise self._missing_error(X[gap], gap)
 
-    def _missing_error(self, sample, row):
+    def _missing_error(self, sample, row, fix=None):
         names = getattr(self, "feature_names_in_", None)
         head = None if "_representation_of_fit" not in vars(self) else self._representation.head
         if names is not None and head is not None:
             names = names[head.columns]
         where = tuple(np.argwhere(np.isnan(sample))[0].tolist())
-        return not_finite_error(sample, where, row, names, self)
+        return not_finite_error(sample, where, row, names, self, fix)
 
     def _check_params(self):
         """Validate parameters; subclasses extend it."""
@@ -335,8 +336,8 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         NotFittedError
             If called before ``fit``.
         ValueError
-            If X does not have the fitted shape or holds NaN or infinity, or if the network's
-            output is not finite.
+            If X does not have the fitted shape, holds infinity, or NaN that the estimator does not
+            take, or if the network's output is not finite.
         """
         with self._door(X) as inputs:
             return self._output(self._transform(inputs))

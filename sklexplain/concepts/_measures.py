@@ -169,7 +169,7 @@ def _part_index(parts, n, shape, feature_names):
         If labels do not fit the samples.
     """
     if not isinstance(parts, dict):
-        labels = as_array(parts, "parts")
+        labels = parts = as_array(parts, "parts")
         if labels.ndim == len(shape) + 1:
             if labels.dtype.kind not in "iu":
                 raise ValueError("parts: labels of every sample must be integers.")

@@ -219,7 +219,6 @@ class ClaDecExplainer(BaseExplainer):
 
     def _fit(self, inputs, y):
         params, representation = self._params_at_fit, self._representation
-        self._check_known(inputs)
         check_network(representation, params.alpha)
         layer = Layer.find(representation, params.layer, inputs)
         self._record, self._units, self.layer_ = layer.record, layer.units, layer.name
@@ -227,6 +226,7 @@ class ClaDecExplainer(BaseExplainer):
         self._comparison = None
         # Of every entry, in raw units: what tables are drawn in.
         shown = layer.shown(inputs)
+        self._check_known(layer, inputs)
         self._spread = shown.mean(axis=0, dtype=np.float64), shown.std(axis=0, dtype=np.float64)
         self.mean_, self._deviation = self._checked_moments(layer, inputs)
         trainer = self._trainer(layer)
@@ -239,11 +239,15 @@ class ClaDecExplainer(BaseExplainer):
             for fact in ("n_epochs", "loss_curve", "validation_loss_curve"):
                 setattr(self, f"{prefix}{fact}_", getattr(self._trained.get(name), fact, None))
 
-    def _check_known(self, inputs):
-        """Raise if there are missing values, which cannot be compared with reconstructions."""
-        gap = first_missing(inputs)
+    def _check_known(self, layer, inputs):
+        """Raise if there are missing values, unless a table's become the mean."""
+        if first_missing(inputs) is None:
+            return
+        shown = layer.shown(inputs)
+        gap = first_missing(shown)
         if gap is not None:
-            raise self._missing_error(inputs[gap], gap)
+            fix = "fill it before, as a reconstruction cannot be compared with what is missing"
+            raise self._missing_error(shown[gap], gap, fix)
 
     def _checked_moments(self, layer, inputs):
         """Mean and deviation in the network's units; raise if X does not suit cross-entropy."""
@@ -482,8 +486,8 @@ class ClaDecExplainer(BaseExplainer):
 
     def _predictions_and_errors(self, inputs):
         """Predictions for reconstructions and for samples; squared error and deviation."""
-        self._check_known(inputs)
         layer, comparison = self._layer, self._found_comparison()
+        self._check_known(layer, inputs)
 
         def predictions(rows):
             scores = layer.representation.activations(rows, self.batch_size)
@@ -521,8 +525,8 @@ class ClaDecExplainer(BaseExplainer):
             return self._errors(inputs, module)
 
     def _errors(self, inputs, module):
-        self._check_known(inputs)
         layer = self._layer
+        self._check_known(layer, inputs)
         errors = [
             squared_error(
                 self._reconstructions(rows, module).double(), layer.in_network_units(rows)

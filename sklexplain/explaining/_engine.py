@@ -200,7 +200,7 @@ class AttributionEngine:
             squares = z.new_zeros(cotangents.shape[:2], dtype=torch.float64)
         maps = attribute(task.encode, x, references, cotangents, task.block_rows, squares)
         if record.needs_gradients:
-            _check_finite(maps, batch, positions, task.what)
+            _check_finite(maps, batch, references, positions, task.what)
         if not record.is_complete:
             return maps, None, None
         n_draws = self.params.get("n_samples", 1)
@@ -224,7 +224,7 @@ class AttributionEngine:
         return maps.astype(numpy_dtype_of(dtype), copy=False)
 
 
-def _check_finite(maps, batch, positions, what):
+def _check_finite(maps, batch, references, positions, what):
     """Raise if gradients have made NaN or infinity of samples that the network takes."""
     if torch.isfinite(maps.sum()):
         return
@@ -234,6 +234,8 @@ def _check_finite(maps, batch, positions, what):
     i = int(bad.nonzero()[0, 0])
     if np.isnan(batch[i]).any():
         why = "has missing values: from them there is no difference to a baseline, nor a slope"
+    elif torch.isnan(references).any():
+        why = "is compared with a baseline that has missing values"
     else:
         why = "is where the network has no finite slope (at the root or logarithm of 0, say)"
     raise ValueError(

@@ -87,7 +87,9 @@ def is_table(X):
     if not (hasattr(kind, "columns") and hasattr(kind, "shape")) or hasattr(kind, "__dask_graph__"):
         return False
     # A frame on a graphics card has all of pandas' ways, and one more.
-    return hasattr(X, "get_columns") or (hasattr(X, "iloc") and not hasattr(kind, "to_pandas"))
+    return hasattr(kind, "get_columns") or (
+        hasattr(kind, "iloc") and not hasattr(kind, "to_pandas")
+    )
 
 
 def _from_ndarray(X, name):
@@ -114,7 +116,9 @@ def _filled(X):
     if not np.ma.is_masked(X):
         return np.ma.getdata(X)
     if X.dtype.kind in "OUS":
-        return X.astype(object).filled(None)
+        cells = np.ma.getdata(X).astype(object)
+        cells[np.ma.getmaskarray(X)] = None
+        return cells
     if X.dtype.kind in "Mm":
         return X.filled(np.array("NaT", dtype=X.dtype))
     numbers = np.ma.getdata(X)
@@ -334,7 +338,8 @@ def _ragged(name, shapes):
     known = [shape for shape in shapes if shape != _RAGGED][:2]
     example = f", {known[0]} and {known[1]} for example" if len(known) == 2 else ""
     several = ""
-    if len(shapes) < 5 and len({shape[:1] for shape in shapes}) == 1 and len(known[0]) > 1:
+    same = len({shape[:1] for shape in shapes}) == 1 and all(len(shape) > 1 for shape in shapes)
+    if len(shapes) < 5 and same and len(known) > 1:
         several = (
             " If they are several inputs of a network, a first step makes them of the columns of "
             "one array: make_pipeline(FunctionTransformer(f), net)."

@@ -140,7 +140,7 @@ def check_finite(X, names, estimator, *, allow_nan=False):
         raise error
 
 
-def not_finite_error(sample, where, row, names, estimator):
+def not_finite_error(sample, where, row, names, estimator, fix=None):
     """Build the error about a value that is not finite.
 
     Parameters
@@ -155,6 +155,8 @@ def not_finite_error(sample, where, row, names, estimator):
         Column names, for samples with one axis.
     estimator : estimator
         Named in the message.
+    fix : str or None, default=None
+        What to do; None: what is usual.
 
     Returns
     -------
@@ -166,18 +168,17 @@ def not_finite_error(sample, where, row, names, estimator):
         place = f"column {where[0]}" if names is None else f"column {str(names[where[0]])!r}"
     else:
         place = f"position {where} of the sample (axes 1 to {sample.ndim} of X)"
+    usual = (
+        "fill it before (by interpolation, or with 0), or explain a network that masks missing "
+        "values itself"
+    )
     if kind != "NaN":
-        fix = "clip or remove it"
+        usual = "clip or remove it"
     elif is_table:
-        fix = "impute it, in a Pipeline around the estimator (SimpleImputer) or before"
-    else:
-        fix = (
-            "fill it before (by interpolation, or with 0), or explain a network that masks missing "
-            "values itself"
-        )
+        usual = "impute it, in a Pipeline around the estimator (SimpleImputer) or before"
     return ValueError(
         f"Input X contains {kind}: {place}, row {row}. {type(estimator).__name__} does not accept "
-        f"missing values encoded as NaN, nor infinity; {fix}."
+        f"missing values encoded as NaN, nor infinity; {fix or usual}."
     )
 
 

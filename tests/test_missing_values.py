@@ -194,17 +194,6 @@ def test_gaps_that_only_new_samples_have():
     np.testing.assert_allclose(maps[4], shapley(net, TABLE[4], np.zeros(3)), rtol=1e-3, atol=1e-6)
 
 
-def test_noise_has_the_range_of_what_is_known():
-    scorer = NoiseScorer(made(Indicating), random_state=0).fit(TABLE)
-    known = scorer.transform(TABLE)
-    assert np.isfinite(scorer.benchmark_).all() and np.isfinite(known).all()
-    from sklexplain.scores._noise import noise_inputs
-
-    noise = noise_inputs("data", TABLE, 200, np.random.default_rng(0))
-    low, high = np.nanpercentile(TABLE, [1, 99], axis=0)
-    assert (noise >= low).all() and (noise <= high).all()
-
-
 # -- whatever the network is inside of -------------------------------------------------------------
 
 

@@ -51,14 +51,16 @@ def noise_inputs(kind, inputs, n_noise, rng):
     if inputs.dtype.kind in "iu":
         low, high = np.floor(low).astype(int), np.ceil(high).astype(int)
         return rng.integers(low, high, size=shape, endpoint=True).astype(inputs.dtype)
-    return rng.uniform(low, high, size=shape).astype(inputs.dtype)
+    unknown = np.isnan(low)  # what is missing in all samples stays so
+    noise = rng.uniform(np.where(unknown, 0.0, low), np.where(unknown, 0.0, high), size=shape)
+    return np.where(unknown, np.nan, noise).astype(inputs.dtype)
 
 
 def _percentiles(inputs, axis):
     if first_missing(inputs) is None:
         return np.percentile(inputs, [1, 99], axis=axis)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # entries that are always missing stay so
+        warnings.simplefilter("ignore", RuntimeWarning)  # numpy's of entries without any value
         return np.nanpercentile(inputs, [1, 99], axis=axis)
 
 

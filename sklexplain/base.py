@@ -4,6 +4,7 @@ import inspect
 import re
 import threading
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import torch
@@ -36,6 +37,8 @@ from .utils import (
     check_positive_int,
     documented,
     draw_seed,
+    first_missing,
+    not_finite_error,
     numpy_dtype_of,
     own_arrays,
     own_value,
@@ -149,8 +152,9 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         NotFittedError
             If ``estimator`` is partly fitted.
         ValueError
-            If X has missing values, another shape than the network takes, or is empty; or if the
-            network's output is not finite, or no function of each sample by itself.
+            If X has missing values that the estimator does not take (a network is tried on a sample
+            that has some), another shape than the network takes, or is empty; or if the network's
+            output is not finite, or no function of each sample by itself.
 
         Warns
         -----
@@ -199,17 +203,15 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
                 name: value if name == "estimator" else own_value(value)
                 for name, value in params.items()
             }
-            representation = Representation(
-                self.estimator_, self.n_features_in_, X=checked, **self._representation_params()
-            )
+            representation = self._represent(checked)
         self._raw = representation.takes_raw
         self._texts = texts is not None
-        if not self._raw:
-            if obstacle is not None:
-                raise obstacle
-            checked = validate_X(self, checked, reset=False)
         self._representation_of_fit = representation
         self._probe, self._table = representation.probe, representation.table
+        if not self._raw:
+            if may_take_raw(self.estimator):  # so far only the container was looked at
+                checked = validate_X(self, checked, reset=False, allow_nan=True)
+            self._check_missing(checked)
         self._sample = Sample.of(self, representation.probe)
         if self._keeps_results:
             self._fingerprint = representation.fingerprint()
@@ -244,18 +246,49 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         Returns
         -------
         X : ndarray or DataFrame
-            As it was given unless only numbers will do.
+            As it was given unless only numbers will do; these may be missing.
         obstacle : Exception or None
             To be raised if the estimator cannot take X as it is.
         """
         if not may_take_raw(self.estimator):
-            return validate_X(self, X, reset=True), None
+            return validate_X(self, X, reset=True, allow_nan=True), None
         X = validate_X(self, X, reset=True, raw=True)
         try:
             validate_X(self, X, reset=False)
         except (ValueError, TypeError) as error:
             return X, error
         return X, None
+
+    def _represent(self, X):
+        """Make the representation, which is run on the first three samples."""
+        make = partial(
+            Representation, self.estimator_, self.n_features_in_, **self._representation_params()
+        )
+        try:
+            return make(X=X)
+        except Exception as error:
+            gap = first_missing(X[:3]) if isinstance(X, np.ndarray) else None
+            if gap is None:
+                raise
+            try:
+                make(X=np.nan_to_num(X[:3]))
+            except Exception:  # so it is not what is missing
+                raise error from None
+            raise self._missing_error(X[gap], gap) from error
+
+    def _check_missing(self, X):
+        """Raise unless the network takes missing values, which a trial run shows."""
+        gap = first_missing(X)
+        if gap is not None and not self._representation.takes(X[gap : gap + 1]):
+            raise self._missing_error(X[gap], gap)
+
+    def _missing_error(self, sample, row, fix=None):
+        names = getattr(self, "feature_names_in_", None)
+        head = None if "_representation_of_fit" not in vars(self) else self._representation.head
+        if names is not None and head is not None:
+            names = names[head.columns]
+        where = tuple(np.argwhere(np.isnan(sample))[0].tolist())
+        return not_finite_error(sample, where, row, names, self, fix)
 
     def _check_params(self):
         """Validate parameters; subclasses extend it."""
@@ -320,8 +353,8 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         NotFittedError
             If called before ``fit``.
         ValueError
-            If X does not have the fitted shape or holds NaN or infinity, or if the network's
-            output is not finite.
+            If X does not have the fitted shape, holds infinity, or NaN that the estimator does not
+            take, or if the network's output is not finite.
         """
         with self._door(X) as inputs:
             return self._output(self._transform(inputs))
@@ -386,7 +419,9 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
                 raise ValueError("X must hold texts, one a sample, as in fit.")
             X = checked_texts(texts, type(self).__name__)
         else:
-            X = validate_X(self, X, reset=False, raw=self._raw)
+            X = validate_X(self, X, reset=False, raw=self._raw, allow_nan=True)
+        if not self._raw:
+            self._check_missing(X)
         with self._representation.reading():
             inputs = self._cast(self._representation.inputs(X))
             with self._inside(inputs):
@@ -423,6 +458,8 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         representation = self._representation
         rows = getattr(self, "batch_size", None) or 1024
         position = representation.not_finite_sample(inputs, rows)
+        if position is not None and np.isnan(inputs[position]).any():
+            return self._missing_error(inputs[position], position)
         if position is None:
             return ValueError(not_finite_text("inputs between the samples and the baseline"))
         return ValueError(not_finite_text(f"sample {position}"))

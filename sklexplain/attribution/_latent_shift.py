@@ -137,7 +137,11 @@ def latent_shift_curve(
     for start in range(0, len(X), batch_size):
         rows = slice(start, start + batch_size)
         masks = _Masks(ranks[rows], orders, n_masked, groups)
-        sums, full_sum = _shift_sums(encode, X[rows], masks, mask_value, batch_size)
+        try:
+            sums, full_sum = _shift_sums(encode, X[rows], masks, mask_value, batch_size)
+        except ValueError:
+            check_numbers("X", X)  # if anything is missing, that is why
+            raise
         total += sums
         full += full_sum
     if not np.isfinite(total).all():
@@ -278,7 +282,7 @@ def _checked_axis(channel_axis, ndim):
 
 
 def _checked_mask_value(mask_value, X):
-    mask_value = check_numbers("mask_value", mask_value, min_ndim=0)
+    mask_value = check_numbers("mask_value", mask_value, min_ndim=0, allow_nan=True)
     try:
         np.broadcast_to(mask_value, X.shape[1:])
     except ValueError:

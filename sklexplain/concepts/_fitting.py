@@ -12,7 +12,7 @@ from ..exceptions import ConvergenceWarning
 from ..explaining import fitted_baseline, mean_sample
 from ..layers import root_mean_square
 from ..training import check_finite_weights, check_validation_split, make_array_net, still_improves
-from ..utils import check_choice, check_positive_int, seeded, warn
+from ..utils import check_choice, check_positive_int, known_range, seeded, warn
 from ._losses import PENALTIES
 from ._network import ConceptModule, ConceptObjective, StopAfterWarmUp
 
@@ -113,7 +113,7 @@ def summary_of(inputs, representation, seed):
     mean = mean_sample(representation, inputs)
     options = {"mean": mean, "input_shape": inputs.shape[1:], "seed": seed}
     background = fitted_baseline("background", representation, inputs, **options)
-    return DataSummary(mean, inputs.min(axis=0), inputs.max(axis=0), background)
+    return DataSummary(mean, *known_range(inputs), background)
 
 
 def train_concepts(params, z, targets, split, *, seed, device, owner):

@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.utils import Bunch
 
 from ..explaining import resolve_groups
-from ..utils import check_numbers, check_positive_int
+from ..utils import as_array, check_numbers, check_positive_int
 
 
 def faithfulness(y_true, y_approx):
@@ -133,7 +133,7 @@ def locality(attributions, parts, *, active=None, feature_names=None, average=Tr
 
 def _check_active(active, n_concepts):
     """Return which concepts are used; raise a ValueError unless it is a bool for each."""
-    used = np.ones(n_concepts, dtype=bool) if active is None else np.asarray(active)
+    used = np.ones(n_concepts, dtype=bool) if active is None else as_array(active, "active")
     if used.dtype != bool or used.shape != (n_concepts,):
         raise ValueError(
             f"active must hold a bool for each of the {n_concepts} concepts, but has shape "
@@ -169,7 +169,7 @@ def _part_index(parts, n, shape, feature_names):
         If labels do not fit the samples.
     """
     if not isinstance(parts, dict):
-        labels = np.asarray(parts)
+        labels = parts = as_array(parts, "parts")
         if labels.ndim == len(shape) + 1:
             if labels.dtype.kind not in "iu":
                 raise ValueError("parts: labels of every sample must be integers.")
@@ -230,7 +230,7 @@ def voronoi_parts(keypoints, shape):
     >>> voronoi_parts([[0, 0], [0, 4]], (2, 5)).tolist()
     [[0, 0, 0, 1, 1], [0, 0, 0, 1, 1]]
     """
-    points = np.asarray(keypoints, dtype=np.float64)
+    points = as_array(keypoints, "keypoints").astype(np.float64)
     shape = tuple(check_positive_int("shape: a size", size) for size in shape)
     if points.ndim not in (2, 3) or points.shape[-1] != len(shape) or points.shape[-2] == 0:
         raise ValueError(

@@ -8,7 +8,7 @@ from sklearn.utils import Bunch
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from ..base import BaseExplainer
-from ..utils import check_positive_int, harmonic_mean
+from ..utils import check_positive_int, first_missing, harmonic_mean
 from ._comparison import find_comparison
 from ._fitting import check_decoding_params, check_network
 from ._layer import Layer
@@ -234,6 +234,7 @@ class ClaDecExplainer(BaseExplainer):
         self._comparison = None
         # Of every entry, in raw units: what tables are drawn in.
         shown = layer.shown(inputs)
+        self._check_known(layer, inputs)
         self._spread = shown.mean(axis=0, dtype=np.float64), shown.std(axis=0, dtype=np.float64)
         self.mean_, self._deviation = self._checked_moments(layer, inputs)
         trainer = self._trainer(layer)
@@ -245,6 +246,16 @@ class ClaDecExplainer(BaseExplainer):
         for prefix, name in (("", "decoder"), ("reference_", "reference")):
             for fact in ("n_epochs", "loss_curve", "validation_loss_curve"):
                 setattr(self, f"{prefix}{fact}_", getattr(self._trained.get(name), fact, None))
+
+    def _check_known(self, layer, inputs):
+        """Raise if there are missing values, unless a table's become the mean."""
+        if first_missing(inputs) is None:
+            return
+        shown = layer.shown(inputs)
+        gap = first_missing(shown)
+        if gap is not None:
+            fix = "fill it before, as a reconstruction cannot be compared with what is missing"
+            raise self._missing_error(shown[gap], gap, fix)
 
     def _checked_moments(self, layer, inputs):
         """Mean and deviation in the network's units; raise if X does not suit cross-entropy."""
@@ -484,6 +495,7 @@ class ClaDecExplainer(BaseExplainer):
     def _predictions_and_errors(self, inputs):
         """Predictions for reconstructions and for samples; squared error and deviation."""
         layer, comparison = self._layer, self._found_comparison()
+        self._check_known(layer, inputs)
 
         def predictions(rows):
             scores = layer.representation.activations(rows, self.batch_size)
@@ -522,6 +534,7 @@ class ClaDecExplainer(BaseExplainer):
 
     def _errors(self, inputs, module):
         layer = self._layer
+        self._check_known(layer, inputs)
         errors = [
             squared_error(
                 self._reconstructions(rows, module).double(), layer.in_network_units(rows)

@@ -16,7 +16,7 @@ from torch import nn
 
 from ..representation import named, unwrap
 from ..training import draw_weights, undrawn
-from ..utils import check_positive_int, draw_seed, seeded
+from ..utils import as_array, as_array_like, check_positive_int, draw_seed, seeded
 from ._units import TableUnits
 
 _N_BOOTSTRAP = 10_000
@@ -104,12 +104,13 @@ def evaluation_accuracy(
     True
     """
     _check_explainer(explainer)
+    X_train, X_test = as_array_like(X_train, "X_train"), as_array_like(X_test, "X_test")
+    y_train, y_test = as_array(y_train, "y_train"), as_array(y_test, "y_test")
     check_consistent_length(X_train, y_train)
     check_consistent_length(X_test, y_test)
     if not 0 < confidence_level < 1:
         raise ValueError(f"confidence_level={confidence_level} must be between 0 and 1.")
     seed = draw_seed(random_state)
-    y_train, y_test = np.asarray(y_train), np.asarray(y_test)
     fresh = _fresh_classifier(explainer, classifier)
     like = explainer.estimator_ if classifier is None else None  # whose column names it knows
     classes = _labels_of_outputs(explainer, y_train) if classifier is None else None
@@ -264,7 +265,7 @@ def interpretability_scorer():
 def _score_accuracy(explainer, X, y, *, cv, params):
     _check_explainer(explainer)
     seed = draw_seed(params.get("random_state"))
-    y = np.asarray(y)
+    X, y = as_array_like(X), as_array(y, "y")
     classifier = params.get("classifier")
     fresh = _fresh_classifier(explainer, classifier)
     like = explainer.estimator_ if classifier is None else None

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import sparse, stats
 
-from ..utils import check_choice, check_numbers, check_positive_int, warn
+from ..utils import as_array, check_choice, check_numbers, check_positive_int, warn
 
 _BLOCK = 2**22  # matrix entries processed together
 
@@ -61,7 +61,7 @@ def similarity_rate(importance, y_query, y_train, *, n_top=10, least=False):
     """
     importance = _checked_matrix("importance", importance)
     n_query, n_train = importance.shape
-    y_query, y_train = np.asarray(y_query), np.asarray(y_train)
+    y_query, y_train = as_array(y_query, "y_query"), as_array(y_train, "y_train")
     for name, y, n in (("y_query", y_query, n_query), ("y_train", y_train, n_train)):
         if y.shape != (n,):
             raise ValueError(

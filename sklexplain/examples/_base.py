@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from ..base import BaseExplainer
 from ..representation import Expansion
-from ..utils import as_array_like, check_positive_int, numpy_dtype_of, warn
+from ..utils import as_array, check_positive_int, known_mean, numpy_dtype_of, warn
 from ._agreement import similarity_rate
 from ._distances import first_of_rows, largest
 
@@ -205,7 +205,8 @@ class BaseExampleImportance(BaseExplainer):
                   {\mathrm{mean} \|x - x_{\mathrm{all}}\|^2}
 
         In raw tables with text, categories or missing values, columns of numbers are standardised
-        and another value of any other column counts as a distance of 1.
+        and another value of any other column counts as a distance of 1. Missing numbers count as
+        the mean.
 
         Both are 0 for random examples and at most 1. X should be held-out samples: a training
         example would find itself.
@@ -237,7 +238,7 @@ class BaseExampleImportance(BaseExplainer):
             if y is None:
                 score = self._input_score(inputs)
             else:
-                score = self._label_score(inputs, np.asarray(as_array_like(y)))
+                score = self._label_score(inputs, as_array(y, "y"))
         if np.isnan(score):
             what = "inputs" if y is None else "labels"
             warn(
@@ -286,12 +287,12 @@ class BaseExampleImportance(BaseExplainer):
             return expansion(inputs) / scale
 
         corpus = numbers(self._corpus)
-        center = corpus.mean(axis=0)
-        corpus -= center
+        center = known_mean(corpus)
+        corpus = np.nan_to_num(corpus - center)
         lengths = np.einsum("ij,ij->i", corpus, corpus)
         top = everything = 0.0
         for rows, block in self._shown_blocks(inputs):
-            x = numbers(inputs[rows]) - center
+            x = np.nan_to_num(numbers(inputs[rows]) - center)
             # The corpus is centred, so the mean over all of it needs no distances.
             to_all = np.einsum("ij,ij->i", x, x) + lengths.mean()
             everything += to_all.sum()

@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.utils import check_random_state
 
-from ..utils import as_array_like, check_finite
+from ..utils import as_array_like, check_finite, first_missing, known_mean
 
 BASELINES = ("mean", "zeros", "background")
 _N_BACKGROUND = 100
@@ -30,8 +30,7 @@ def data_mean(inputs, *, integers):
         values, counts = zip(*(np.unique(c, return_counts=True) for c in flat.T), strict=True)
         modes = [v[c.argmax()] for v, c in zip(values, counts, strict=True)]
         return np.reshape(modes, inputs.shape[1:])
-    mean = np.mean(inputs, axis=0, dtype=np.float64)
-    return np.nanmean(inputs, axis=0, dtype=np.float64) if np.isnan(mean).any() else mean
+    return known_mean(inputs)
 
 
 def mean_sample(representation, inputs):
@@ -111,7 +110,7 @@ def given_baseline(baseline, shape):
     ValueError
         If it has another shape.
     """
-    baseline = as_array_like(baseline)
+    baseline = as_array_like(baseline, "baseline")
     baseline = baseline if hasattr(baseline, "columns") else np.asarray(baseline)
     baseline_shape = tuple(baseline.shape)
     if baseline_shape == shape:
@@ -143,7 +142,7 @@ def own_baselines(function, batch):
     ValueError
         If they have another shape.
     """
-    baselines = as_array_like(function(batch))
+    baselines = as_array_like(function(batch), "baseline(X)")
     shape = np.shape(baselines) if hasattr(baselines, "shape") else np.asarray(baselines).shape
     if shape != np.shape(batch):
         raise ValueError(
@@ -193,5 +192,6 @@ def fitted_baseline(baseline, representation, inputs, *, mean, input_shape, seed
         return named_baseline(baseline, inputs, mean, representation.takes_integers, seed)
     rows = np.asarray(representation.inputs(given_baseline(baseline, input_shape)))
     if table is None:  # a black box may take missing values
-        check_finite(rows, None, estimator)
+        allow_nan = first_missing(rows) is not None and representation.takes(rows)
+        check_finite(rows, None, estimator, allow_nan=allow_nan)
     return rows

@@ -8,10 +8,10 @@ import torch
 from sklearn.utils import check_random_state
 from tqdm import tqdm
 
-from ..utils import numpy_dtype_of
+from ..utils import known_range, numpy_dtype_of
 from ._baselines import own_baselines
 from ._completeness import MAX_ERROR, beyond_sampling, completeness_errors, warn_incomplete
-from ._methods import METHODS, Setup
+from ._methods import METHODS, PERTURBATION_METHODS, Setup
 
 # Samples that are tried again, with twice the steps, before a warning.
 _N_TRIED_AGAIN = 8
@@ -30,6 +30,7 @@ class _Task:
     cotangents: Callable
     own_baseline: Callable | None
     block_rows: int
+    what: str
     references: torch.Tensor | None = None  # common to all samples: (1, K, ...)
     z_ref: torch.Tensor | None = None
 
@@ -166,7 +167,7 @@ class AttributionEngine:
         what = f"{self.method} attributions" if what is None else what
         rows = representation.block_rows(batch_size)
         encode = representation if encode is None else encode
-        task = _Task(representation, encode, inputs, index, cotangents, own_baseline, rows)
+        task = _Task(representation, encode, inputs, index, cotangents, own_baseline, rows, what)
         parts, errors, scores = [], [], []
         with representation.session(), torch.no_grad():
             if own_baseline is None:
@@ -198,6 +199,8 @@ class AttributionEngine:
         if record.in_expectation:
             squares = z.new_zeros(cotangents.shape[:2], dtype=torch.float64)
         maps = attribute(task.encode, x, references, cotangents, task.block_rows, squares)
+        if record.needs_gradients:
+            _check_finite(maps, batch, references, positions, task.what)
         if not record.is_complete:
             return maps, None, None
         n_draws = self.params.get("n_samples", 1)
@@ -219,6 +222,26 @@ class AttributionEngine:
                 maps = maps * self.features.slopes
             maps = self.features.sums(maps)
         return maps.astype(numpy_dtype_of(dtype), copy=False)
+
+
+def _check_finite(maps, batch, references, positions, what):
+    """Raise if gradients have made NaN or infinity of samples that the network takes."""
+    if torch.isfinite(maps.sum()):
+        return
+    bad = ~torch.isfinite(maps.flatten(1)).all(dim=1)
+    if not bad.any():  # only the sum was too large
+        return
+    i = int(bad.nonzero()[0, 0])
+    if np.isnan(batch[i]).any():
+        why = "has missing values: from them there is no difference to a baseline, nor a slope"
+    elif torch.isnan(references).any():
+        why = "is compared with a baseline that has missing values"
+    else:
+        why = "is where the network has no finite slope (at the root or logarithm of 0, say)"
+    raise ValueError(
+        f"{what} are not finite for sample {positions[i]}, which {why}. Methods without gradients "
+        f"work: {', '.join(map(repr, PERTURBATION_METHODS))}."
+    )
 
 
 class _Advice:
@@ -253,5 +276,7 @@ class _Advice:
 def _ranges(inputs):
     """Range of the data: a column's own in tables, else that of all entries."""
     axis = 0 if inputs.ndim == 2 else None
-    spread = inputs.max(axis=axis) - inputs.min(axis=axis)
+    low, high = known_range(inputs, axis)
+    # Where nothing is known, nothing varies.
+    spread = np.nan_to_num(high - low)
     return np.broadcast_to(spread.astype(np.float64), inputs.shape[1:]).copy()

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from ..utils import as_array
+
 
 def time_segments(n_timesteps, n_segments):
     """Label time steps by consecutive segments of (almost) equal length, for ``groups``.
@@ -66,7 +68,7 @@ def resolve_groups(groups, shape, names=None):
     """
     if isinstance(groups, dict):
         return _from_dict(groups, shape, names)
-    labels = np.asarray(groups)
+    labels = as_array(groups, "groups")
     if labels.dtype.kind == "f":
         raise ValueError("groups holds floats; give integer or string labels.")
     try:
@@ -88,7 +90,7 @@ def resolve_groups(groups, shape, names=None):
 def _from_dict(groups, shape, names):
     index = np.full(shape, -1, dtype=np.int64)
     for number, (label, members) in enumerate(groups.items()):
-        members = np.asarray(members)
+        members = as_array(members, f"groups[{label!r}]")
         mask = members if members.dtype == bool else _column_mask(label, members, shape, names)
         if mask.shape != shape:
             raise ValueError(

@@ -11,6 +11,7 @@ from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 
+from ..utils import as_array_like
 from ._base import NetEstimator
 
 
@@ -341,7 +342,7 @@ class Autoencoder(NetEstimator):
                 raise ValueError(
                     f"score needs y for the accuracy, because lambda_class={self.lambda_class}."
                 )
-            return float(accuracy_score(y, self.predict(X)))
+            return float(accuracy_score(as_array_like(y, "y"), self.predict(X)))
         X = self._validate(X)
         reconstruction = self._apply("forward", X)
         flat = (len(X), -1)

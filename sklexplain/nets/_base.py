@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..exceptions import ConvergenceWarning
 from ..training import check_finite_weights, evaluating, split_validation, still_improves
-from ..utils import cast_checked, check_choice, draw_seed, seeded, validate_X, warn
+from ..utils import as_array_like, cast_checked, check_choice, draw_seed, seeded, validate_X, warn
 from ._modules import find_module_class
 from ._net import LOSSES, check_module_shapes, make_net
 
@@ -63,6 +63,7 @@ class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         ConvergenceWarning
             If the validation loss still improved when `max_epochs` was reached.
         """
+        X, y = as_array_like(X), None if y is None else as_array_like(y, "y")
         X, target, seed = self._prepare(X, y)
         train, valid = split_validation(self.validation_split, X, y, groups, seed)
         with seeded(seed, self.device):
@@ -97,7 +98,7 @@ class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self : Autoencoder
             The estimator, with `net_`.
         """
-        self._prepare(X, y)
+        self._prepare(X, None if y is None else as_array_like(y, "y"))
         return self
 
     def load_state_dict(self, state_dict):

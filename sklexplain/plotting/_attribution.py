@@ -3,6 +3,7 @@
 import numpy as np
 
 from ..samples import resolve_kind, sample_of
+from ..utils import as_array, as_array_like
 from ._samples import as_channels, column_names, draw_image, draw_series, format_value, rows_of
 from ._style import INK, MUTED, centred_norm, diverging_colormap, get_axes, plain_axes, split_axes
 
@@ -124,6 +125,7 @@ class AttributionDisplay:
                 "with groups=None."
             )
         seen = sample_of(estimator).seen_as(kind, channel_axis)
+        X = as_array_like(X)
         index = range(len(X))[index]
         one = X[index : index + 1] if not hasattr(X, "iloc") else X.iloc[index : index + 1]
         attributions = np.asarray(estimator.transform(one))[0].reshape(estimator.input_shape_)
@@ -150,7 +152,8 @@ class AttributionDisplay:
         ValueError
             If shapes do not fit together.
         """
-        sample, attributions = np.asarray(self.sample), np.asarray(self.attributions)
+        sample = as_array(self.sample, "sample")
+        attributions = as_array(self.attributions, "attributions")
         if sample.shape != attributions.shape:
             raise ValueError(
                 f"attributions of shape {attributions.shape} do not fit to a sample of shape "
@@ -188,7 +191,7 @@ class AttributionDisplay:
             self.axes_ = split_axes(self.ax_, len(lines), 1, sharex=True)[:, 0]
         baseline = None
         if self.baseline is not None:
-            baseline = as_channels(np.asarray(self.baseline), "series", self.channel_axis)
+            baseline = as_channels(as_array(self.baseline, "baseline"), "series", self.channel_axis)
         norm, colormap = centred_norm(maps, self.limit), diverging_colormap()
         for i, channel_ax in enumerate(self.axes_):
             if baseline is not None:

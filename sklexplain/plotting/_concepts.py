@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..samples import resolve_kind, sample_of
-from ..utils import check_positive_int
+from ..utils import as_array, as_array_like, check_positive_int
 from ._attribution import _coloured_line, _shortened
 from ._samples import as_channels, column_names, draw_image, format_value, rows_of
 from ._style import INK, centred_norm, diverging_colormap, get_axes, plain_axes, split_axes
@@ -138,6 +138,7 @@ class ConceptDisplay:
         display : ConceptDisplay
         """
         seen = sample_of(estimator).seen_as(kind, channel_axis)
+        X = as_array_like(X)
         index = range(len(X))[index]
         one = X[index : index + 1] if not hasattr(X, "iloc") else X.iloc[index : index + 1]
         weights = np.atleast_2d(estimator.concept_weights_)[target]  # (n_concepts,)
@@ -169,8 +170,8 @@ class ConceptDisplay:
         ValueError
             If shapes do not fit together.
         """
-        sample, maps = np.asarray(self.sample), np.asarray(self.maps)
-        contributions = np.asarray(self.contributions)
+        sample, maps = as_array(self.sample, "sample"), as_array(self.maps, "maps")
+        contributions = as_array(self.contributions, "contributions")
         n = len(maps)
         if maps.shape[1:] != sample.shape or contributions.shape != (n,):
             raise ValueError(

@@ -3,6 +3,7 @@
 import numpy as np
 
 from ..samples import resolve_kind, sample_of
+from ..utils import as_array, as_array_like
 from ._samples import as_channels, column_names, draw_image, draw_series, format_value, rows_of
 from ._style import BLUE, INK, get_axes, split_axes
 
@@ -128,9 +129,11 @@ class ExampleDisplay:
         display : ExampleDisplay
         """
         seen = sample_of(estimator).seen_as(kind, channel_axis)
+        X = as_array_like(X)
         index = range(len(X))[index]
         one = X[index : index + 1] if not hasattr(X, "iloc") else X.iloc[index : index + 1]
         importance, labels = estimator.top_examples(one, n_examples)
+        X_train = as_array_like(X_train, "X_train")
         if hasattr(X_train, "loc"):
             examples = X_train.loc[labels[0]].to_numpy()
         else:
@@ -159,7 +162,7 @@ class ExampleDisplay:
         ValueError
             If shapes do not fit together.
         """
-        sample, examples = np.asarray(self.sample), np.asarray(self.examples)
+        sample, examples = as_array(self.sample, "sample"), as_array(self.examples, "examples")
         if examples.shape[1:] != sample.shape or len(examples) == 0:
             raise ValueError(
                 f"examples of shape {examples.shape} do not fit to a sample of shape "
@@ -177,7 +180,7 @@ class ExampleDisplay:
             return list(self.titles)
         if self.importance is None:
             return [f"example {i + 1}" for i in range(n)]
-        share = np.asarray(self.importance) / self.importance[0]
+        share = as_array(self.importance, "importance") / self.importance[0]
         return [f"example {i + 1} ({s:.0%})" for i, s in enumerate(share)]
 
     def _panels(self, ax, kind, samples):
@@ -202,7 +205,7 @@ class ExampleDisplay:
 
     def _table(self, ax, sample, examples):
         names = column_names(self.feature_names, len(sample))
-        shown = np.arange(len(names)) if self.columns is None else np.asarray(self.columns)
+        shown = np.arange(len(names)) if self.columns is None else as_array(self.columns, "columns")
         shown = shown[: self.n_top]
         self.figure_, self.ax_ = get_axes(ax, (1.5 + 1.0 * len(examples), 0.6 + 0.27 * len(shown)))
         self.axes_ = np.array([self.ax_])

@@ -1,7 +1,6 @@
 """Display of latent-shift curves."""
 
-import numpy as np
-
+from ..utils import as_array
 from ._style import BLUE, MUTED, ORANGE, get_axes, plain_axes
 
 
@@ -116,7 +115,7 @@ class LatentShiftDisplay:
             Itself, with ``ax_`` and ``figure_``.
         """
         self.figure_, self.ax_ = get_axes(ax, (5.0, 3.3))
-        percent = 100 * np.asarray(self.fractions)
+        percent = 100 * as_array(self.fractions, "fractions")
         curves = [
             # Marker and dash tell the lines apart where colours do not.
             (self.most, "most important first", {"color": ORANGE, "marker": "o"}),
@@ -128,7 +127,8 @@ class LatentShiftDisplay:
             for values, label, style in curves
         ]
         if self.random_std is not None:
-            middle, spread = np.asarray(self.random), 2 * np.asarray(self.random_std)
+            middle = as_array(self.random, "random")
+            spread = 2 * as_array(self.random_std, "random_std")
             self.ax_.fill_between(
                 percent, middle - spread, middle + spread, color=MUTED, alpha=0.25, linewidth=0
             )

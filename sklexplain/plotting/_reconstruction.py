@@ -3,6 +3,7 @@
 import numpy as np
 
 from ..samples import resolve_kind, sample_of
+from ..utils import as_array, as_array_like
 from ._samples import as_channels, column_names, draw_series
 from ._style import BLUE, INK, ORANGE, centred_norm, diverging_colormap, get_axes, split_axes
 
@@ -124,7 +125,7 @@ class ReconstructionDisplay:
         TypeError
             If ``index`` holds booleans.
         """
-        X = np.asarray(X) if isinstance(X, (list, tuple)) else X
+        X = as_array_like(X)
         seen = sample_of(estimator).seen_as(kind, channel_axis)
         kw |= {"kind": seen.kind, "channel_axis": seen.channel_axis}
         positions = range(min(5, len(X))) if index is None else np.atleast_1d(index)
@@ -184,10 +185,10 @@ class ReconstructionDisplay:
 
     def _rows(self):
         """Arrays to draw, by name, from top to bottom."""
-        rows = {"input": np.asarray(self.inputs)}
+        rows = {"input": as_array(self.inputs, "inputs")}
         if self.references is not None:
-            rows["reference"] = np.asarray(self.references)
-        rows["reconstruction"] = np.asarray(self.reconstructions)
+            rows["reference"] = as_array(self.references, "references")
+        rows["reconstruction"] = as_array(self.reconstructions, "reconstructions")
         for name, values in rows.items():
             if values.shape != rows["input"].shape or values.ndim < 2 or len(values) == 0:
                 raise ValueError(
@@ -248,8 +249,8 @@ class ReconstructionDisplay:
     def _tables(self, rows):
         n_columns = rows["input"].shape[1]
         names = column_names(self.feature_names, n_columns)
-        center = np.zeros(n_columns) if self.center is None else np.asarray(self.center)
-        scale = np.ones(n_columns) if self.scale is None else np.asarray(self.scale)
+        center = np.zeros(n_columns) if self.center is None else as_array(self.center, "center")
+        scale = np.ones(n_columns) if self.scale is None else as_array(self.scale, "scale")
         largest = np.abs(rows["difference"] / scale).max(axis=0)
         shown = np.sort(np.argsort(-largest, kind="stable")[: self.n_top])
         position = np.arange(len(shown))

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..utils import as_array
 from ._style import BLUE, MUTED, get_axes, plain_axes
 
 
@@ -128,7 +129,7 @@ class ScoreCurveDisplay:
         ValueError
             If the numbers of layers and scores differ.
         """
-        scores = np.asarray(self.scores, dtype=np.float64)
+        scores = as_array(self.scores, "scores").astype(np.float64)
         layers = [str(layer) for layer in self.layers]
         if scores.ndim != 2 or scores.shape[1] != len(layers):
             raise ValueError(
@@ -144,7 +145,7 @@ class ScoreCurveDisplay:
         low, high = np.percentile(scores, [25, 75], axis=0)
         self.ax_.fill_between(at, low, high, color=color, alpha=0.2, linewidth=0)
         if self.standard_errors is not None:
-            errors = 2 * np.asarray(self.standard_errors)
+            errors = 2 * as_array(self.standard_errors, "standard_errors")
             self.ax_.errorbar(at, mean, errors, fmt="none", ecolor=color, capsize=3)
         self._draw_references(at, label)
         rotation = {"rotation": 30, "ha": "right"} if len(layers) > 3 else {}

@@ -4,7 +4,8 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 from sklearn.utils import Bunch, check_consistent_length
 
-from ._compute import as_array_like, as_container, take
+from ..utils import as_array
+from ._compute import as_container, take
 
 
 def split_parts(given, explained, corpus, test_size, seed):
@@ -68,7 +69,7 @@ def split_parts(given, explained, corpus, test_size, seed):
 def _labels(X, y, name):
     if y is None:
         return None
-    y = np.asarray(as_array_like(y))
+    y = as_array(y, "y")
     y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
     check_consistent_length(X, y)
     if y.ndim == 2 and name == "y":

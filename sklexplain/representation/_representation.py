@@ -597,6 +597,24 @@ class Representation:
                 parts.append(z.to(self.output_dtype).cpu().numpy())
         return np.concatenate(parts)
 
+    def takes(self, inputs):
+        """Try whether samples, with gaps perhaps, give finite outputs.
+
+        Parameters
+        ----------
+        inputs : ndarray of shape (n, *shape)
+            What `inputs` returned; all are run at once.
+
+        Returns
+        -------
+        takes : bool
+        """
+        try:
+            with self.session(), torch.no_grad():
+                return bool(torch.isfinite(self.run(self.tensor(inputs))).all())
+        except Exception:  # of whatever the network is made of
+            return False
+
     def not_finite_sample(self, inputs, batch_size):
         """Find the first sample whose representation is not finite; None if all are.
 

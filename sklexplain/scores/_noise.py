@@ -1,8 +1,10 @@
 """Noise inputs."""
 
+import warnings
+
 import numpy as np
 
-from ..utils import check_choice
+from ..utils import check_choice, first_missing
 
 NOISES = ("data", "unit", "permuted")
 
@@ -45,11 +47,21 @@ def noise_inputs(kind, inputs, n_noise, rng):
             )
         return rng.uniform(size=shape).astype(inputs.dtype)
     axis = 0 if inputs.ndim == 2 else None
-    low, high = np.percentile(inputs, [1, 99], axis=axis)
+    low, high = _percentiles(inputs, axis)
     if inputs.dtype.kind in "iu":
         low, high = np.floor(low).astype(int), np.ceil(high).astype(int)
         return rng.integers(low, high, size=shape, endpoint=True).astype(inputs.dtype)
-    return rng.uniform(low, high, size=shape).astype(inputs.dtype)
+    unknown = np.isnan(low)  # what is missing in all samples stays so
+    noise = rng.uniform(np.where(unknown, 0.0, low), np.where(unknown, 0.0, high), size=shape)
+    return np.where(unknown, np.nan, noise).astype(inputs.dtype)
+
+
+def _percentiles(inputs, axis):
+    if first_missing(inputs) is None:
+        return np.percentile(inputs, [1, 99], axis=axis)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # numpy's of entries without any value
+        return np.nanpercentile(inputs, [1, 99], axis=axis)
 
 
 def _permuted(inputs, n_noise, rng):

@@ -1,20 +1,22 @@
 """Helpers for all parts of the library: validation, warnings, seeds."""
 
+from ._cells import as_numbers, check_columns_numeric
 from ._checks import check_encode, check_numbers, encoded
+from ._containers import as_array, as_array_like, is_table
 from ._docstrings import documented
 from ._messages import did_you_mean, n_shape, numpy_dtype_of, warn
+from ._missing import first_missing, known_mean, known_range
 from ._owning import FittedParams, own_arrays, own_value
+from ._panel import as_numpy3d
+from ._precision import cast_checked, too_large
 from ._random import GENERATOR_LOCK, draw_seed, kept_rows, seeded
 from ._saving import SavedAsArrays, SavedWeights
 from ._scores import harmonic_mean
 from ._validation import (
-    as_array_like,
-    cast_checked,
     check_choice,
-    check_columns_numeric,
     check_finite,
     check_positive_int,
-    too_large,
+    not_finite_error,
     validate_X,
 )
 
@@ -25,7 +27,10 @@ __all__ = [
     "GENERATOR_LOCK",
     "SavedAsArrays",
     "SavedWeights",
+    "as_array",
     "as_array_like",
+    "as_numbers",
+    "as_numpy3d",
     "cast_checked",
     "check_choice",
     "check_columns_numeric",
@@ -36,9 +41,14 @@ __all__ = [
     "did_you_mean",
     "draw_seed",
     "encoded",
+    "first_missing",
     "harmonic_mean",
+    "is_table",
     "kept_rows",
+    "known_mean",
+    "known_range",
     "n_shape",
+    "not_finite_error",
     "numpy_dtype_of",
     "own_arrays",
     "seeded",

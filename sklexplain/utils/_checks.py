@@ -2,6 +2,9 @@
 
 import numpy as np
 
+from ._cells import as_numbers
+from ._containers import as_array, as_array_like, is_table
+
 
 def check_numbers(name, values, *, min_ndim=1, allow_nan=False):
     """Return an array of finite numbers.
@@ -26,9 +29,10 @@ def check_numbers(name, values, *, min_ndim=1, allow_nan=False):
     ValueError
         If there are no values, too few axes, or NaN or infinite values.
     TypeError
-        If they are not numbers.
+        If they are not numbers, or no container of them.
     """
-    values = np.asarray(values)
+    values = as_array_like(values, name)
+    values = as_numbers(values, name) if is_table(values) else np.asarray(values)
     if values.dtype.kind not in "biuf":
         raise TypeError(f"{name} must hold numbers, but has dtype {values.dtype}.")
     if values.ndim < min_ndim:
@@ -86,7 +90,7 @@ def encoded(encode, X):
     ValueError
         If it does not return one finite row per sample.
     """
-    z = np.asarray(encode(X))
+    z = as_array(encode(X), "encode(X)")
     z = z if z.dtype in (np.float32, np.float64) else z.astype(np.float64)
     if z.ndim == 0 or len(z) != len(X):
         raise ValueError(

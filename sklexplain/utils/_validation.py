@@ -3,30 +3,15 @@
 import numbers
 
 import numpy as np
-import torch
 from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
-from ..exceptions import DataConversionWarning
-from ._messages import did_you_mean, n_shape, warn
+from ._cells import as_numbers
+from ._containers import as_array_like, check_rows
+from ._messages import did_you_mean, n_shape
 
 
-def as_array_like(X):
-    """Torch tensors become numpy arrays; anything else is returned as it is.
-
-    Parameters
-    ----------
-    X : array-like, DataFrame or torch.Tensor
-        Samples.
-
-    Returns
-    -------
-    X : array-like or DataFrame
-    """
-    return X.detach().cpu().numpy() if isinstance(X, torch.Tensor) else X
-
-
-def validate_X(estimator, X, *, reset, raw=False):
+def validate_X(estimator, X, *, reset, raw=False, allow_nan=False):
     """Validate samples with two or more axes, and record or check their shape and names.
 
     Parameters
@@ -41,6 +26,8 @@ def validate_X(estimator, X, *, reset, raw=False):
     raw : bool, default=False
         Leave missing values, categories and the container as they are, for a Pipeline that takes
         them.
+    allow_nan : bool, default=False
+        Let missing numbers through.
 
     Returns
     -------
@@ -56,6 +43,7 @@ def validate_X(estimator, X, *, reset, raw=False):
         If X is sparse.
     """
     X = as_array_like(X)
+    check_rows(X)
     if raw:
         is_frame = hasattr(X, "columns")
         if not is_frame:
@@ -67,20 +55,38 @@ def validate_X(estimator, X, *, reset, raw=False):
         if is_frame:  # of whatever columns: only its size is checked
             check_array(np.broadcast_to(0.0, X.shape), estimator=estimator, input_name="X")
     else:
-        check_columns_numeric(X)
-        if isinstance(X, np.ndarray) and X.dtype.kind in "US":
-            X = X.astype(np.float64)
+        given, X = X, as_numbers(X)
+        _check_more_than_one_axis(X)
         if not reset:
             _check_axes(estimator, X)
         options = {"dtype": "numeric", "allow_nd": True, "ensure_all_finite": False}
-        X = validate_data(estimator, X, reset=reset, **options)
+        X = check_array(X, estimator=estimator, input_name="X", **options)
+        validate_data(estimator, given, reset=reset, skip_check_array=True)
         X = X.astype(np.float64) if X.dtype.kind == "b" or X.dtype == np.float16 else X
-        check_finite(X, getattr(estimator, "feature_names_in_", None), estimator)
+        names = getattr(estimator, "feature_names_in_", None)
+        check_finite(X, names, estimator, allow_nan=allow_nan)
     if reset:
         estimator.input_shape_ = tuple(X.shape[1:])
     else:
         _check_axes(estimator, X)
     return X
+
+
+def _check_more_than_one_axis(X):
+    """Raise a ValueError if there is one axis, so that samples and features cannot be told apart.
+
+    Raises
+    ------
+    ValueError
+        With both ways to add one.
+    """
+    shape = (len(X),) if isinstance(X, (list, tuple)) else getattr(X, "shape", ())
+    if len(shape) < 2:
+        got = "1D array" if shape else "scalar array"
+        raise ValueError(
+            f"Expected 2D array, got {got} instead: X has shape {shape}. Reshape your data: "
+            "X[None] if it is one sample, X[:, None] if it is one feature."
+        )
 
 
 def _check_axes(estimator, X):
@@ -106,32 +112,7 @@ def _check_axes(estimator, X):
         )
 
 
-def check_columns_numeric(X):
-    """Raise a ValueError that names the first column without numbers, if there is one."""
-    if hasattr(X, "columns") and hasattr(X, "shape"):
-        columns = ((repr(str(name)), np.asarray(X[name])) for name in X.columns)
-    elif isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "OUS":
-        columns = ((i, X[:, i]) for i in range(X.shape[1]))
-    else:
-        return
-    for name, column in columns:
-        if column.dtype.kind in "biuf" or len(column) == 0:
-            continue
-        try:
-            column.astype(np.float64)
-        except (TypeError, ValueError):
-            texts = (v for v in column if isinstance(v, (str, bytes)))
-            example = next(texts, None if isinstance(X, np.ndarray) else column[0])
-            if example is None:
-                continue  # objects of other kinds: scikit-learn's message is as good
-            raise ValueError(
-                f"column {name} is not numeric (dtype {column.dtype}, for example "
-                f"{str(example)!r}); drop it, or encode it in a Pipeline around the estimator "
-                "(OneHotEncoder, OrdinalEncoder in a ColumnTransformer)."
-            ) from None
-
-
-def check_finite(X, names, estimator):
+def check_finite(X, names, estimator, *, allow_nan=False):
     """Raise a ValueError that locates the first NaN or infinite value.
 
     Parameters
@@ -142,91 +123,63 @@ def check_finite(X, names, estimator):
         Column names, for two-dimensional X.
     estimator : estimator
         Named in the message.
+    allow_nan : bool, default=False
+        Whether only infinite values are refused.
 
     Raises
     ------
     ValueError
         If a value is NaN or infinite.
     """
-    if X.dtype.kind != "f" or np.isfinite(np.sum(X)) or np.isfinite(X).all():
+    if X.dtype.kind != "f" or np.isfinite(np.sum(X)):
         return
-    row, *rest = np.argwhere(~np.isfinite(X))[0].tolist()
-    kind = "NaN" if np.isnan(X[(row, *rest)]) else "infinity"
-    if X.ndim == 2:
-        where = f"column {rest[0]}" if names is None else f"column {str(names[rest[0]])!r}"
-    else:
-        where = f"position {tuple(rest)} of the sample (axes 1 to {X.ndim - 1} of X)"
-    fix = (
-        "impute it, in a Pipeline around the estimator (SimpleImputer) or before"
-        if kind == "NaN"
-        else "clip or remove it"
-    )
-    raise ValueError(
-        f"Input X contains {kind}: {where}, row {row}. {type(estimator).__name__} does not accept "
-        f"missing values encoded as NaN, nor infinity; {fix}."
-    )
+    bad = np.isinf(X) if allow_nan else ~np.isfinite(X)
+    if bad.any():
+        row, *rest = np.argwhere(bad)[0].tolist()
+        error = not_finite_error(X[row], tuple(rest), row, names, estimator)
+        raise error
 
 
-def too_large(X, dtype):
-    """Words of the error about numbers that a network's dtype cannot hold."""
-    return (
-        f"X holds values up to {np.abs(X).max():.3g}, too large for the network's "
-        f"{np.dtype(dtype).name}; put a scaler in a Pipeline in front of it."
-    )
-
-
-def cast_checked(X, dtype, names=None):
-    """Cast numbers, refusing overflow and warning where a column loses its variation.
+def not_finite_error(sample, where, row, names, estimator, fix=None):
+    """Build the error about a value that is not finite.
 
     Parameters
     ----------
-    X : ndarray of shape (n, ...)
-        Numbers.
-    dtype : dtype
-        The dtype that the network takes.
-    names : array-like of str or None, default=None
-        Column names, for messages.
+    sample : ndarray
+        The sample that has it.
+    where : tuple of int
+        Its position there.
+    row : int
+        The sample's position in X.
+    names : array-like of str or None
+        Column names, for samples with one axis.
+    estimator : estimator
+        Named in the message.
+    fix : str or None, default=None
+        What to do; None: what is usual.
 
     Returns
     -------
-    X : ndarray of shape (n, ...)
-
-    Raises
-    ------
-    ValueError
-        If a finite value overflows.
-
-    Warns
-    -----
-    DataConversionWarning
-        If rounding errors exceed 1 % of a column's standard deviation.
+    error : ValueError
     """
-    if X.dtype == dtype or np.dtype(dtype).kind != "f":
-        return X.astype(dtype, copy=False)
-    with np.errstate(over="ignore"):
-        cast = X.astype(dtype)
-    if not np.isfinite(cast).all():
-        raise ValueError(too_large(X, dtype))
-    if X.dtype.itemsize > np.dtype(dtype).itemsize or X.dtype.kind != "f":
-        error = np.abs(cast.astype(np.float64) - X).max(axis=0)
-        lost = np.ravel(error > 0.01 * np.std(X, axis=0, dtype=np.float64))
-        # A constant column has no variation to lose, however it is rounded.
-        lost &= np.ravel(np.ptp(X, axis=0) > 0)
-        if lost.any():
-            i = np.flatnonzero(lost)[0]
-            if X.ndim == 2:
-                where = f"Column {i if names is None else repr(str(names[i]))}"
-            else:
-                where = (
-                    f"Position {tuple(map(int, np.unravel_index(i, X.shape[1:])))} of the sample"
-                )
-            warn(
-                f"{where} varies too little for its size to be told apart in "
-                f"{np.dtype(dtype).name}, which the network takes; put a StandardScaler in a "
-                "Pipeline in front of it.",
-                DataConversionWarning,
-            )
-    return cast
+    kind = "NaN" if np.isnan(sample[where]) else "infinity"
+    is_table = sample.ndim == 1
+    if is_table:
+        place = f"column {where[0]}" if names is None else f"column {str(names[where[0]])!r}"
+    else:
+        place = f"position {where} of the sample (axes 1 to {sample.ndim} of X)"
+    usual = (
+        "fill it before (by interpolation, or with 0), or explain a network that masks missing "
+        "values itself"
+    )
+    if kind != "NaN":
+        usual = "clip or remove it"
+    elif is_table:
+        usual = "impute it, in a Pipeline around the estimator (SimpleImputer) or before"
+    return ValueError(
+        f"Input X contains {kind}: {place}, row {row}. {type(estimator).__name__} does not accept "
+        f"missing values encoded as NaN, nor infinity; {fix or usual}."
+    )
 
 
 def check_choice(name, value, choices):

@@ -141,6 +141,17 @@ class TestNoise:
         np.testing.assert_allclose(noise.min(axis=(0, 1, 3)), low, atol=0.01)
         np.testing.assert_allclose(noise.max(axis=(0, 1, 3)), high, atol=0.01)
 
+    def test_missing_values_are_left_out_of_the_range(self):
+        X = np.where(np.random.RandomState(1).uniform(size=self.X.shape) < 0.2, np.nan, self.X)
+        X[:, 0] = np.nan
+        noise = noise_inputs("data", X, 300, np.random.default_rng(0))
+        assert np.isnan(noise[:, 0]).all() and np.isfinite(noise[:, 1:]).all()
+        low, high = np.nanpercentile(X[:, 1:], [1, 99], axis=0)
+        assert (noise[:, 1:] >= low).all() and (noise[:, 1:] <= high).all()
+        # As often missing as in the data, at every entry.
+        shuffled = noise_inputs("permuted", X, 2 * len(X), np.random.default_rng(0))
+        np.testing.assert_array_equal(np.isnan(shuffled).sum(axis=0), 2 * np.isnan(X).sum(axis=0))
+
     def test_unit_noise(self):
         noise = noise_inputs("unit", self.X, 2000, np.random.default_rng(0))
         assert noise.min() >= 0 and noise.max() <= 1

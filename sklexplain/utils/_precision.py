@@ -1,0 +1,128 @@
+"""Casts of numbers that tell what they lose."""
+
+import numpy as np
+
+from ..exceptions import DataConversionWarning
+from ._messages import warn
+
+# From here on, neighbouring integers are the same number in float64.
+EXACT = 2**53
+
+
+def too_large(X, dtype):
+    """Words of the error about numbers that a network's dtype cannot hold."""
+    largest = np.nanmax(np.abs(X))
+    if not np.isfinite(float(largest)):  # of more than 64 bits
+        largest = np.format_float_scientific(largest, precision=2)
+    else:
+        largest = f"{largest:.3g}"
+    return (
+        f"X holds values up to {largest}, too large for the network's {np.dtype(dtype).name}; put "
+        "a scaler in a Pipeline in front of it."
+    )
+
+
+def cast_checked(X, dtype, names=None):
+    """Cast numbers, refusing overflow and warning where a column loses its variation.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, ...)
+        Numbers; missing ones stay NaN.
+    dtype : dtype
+        The dtype that the network takes.
+    names : array-like of str or None, default=None
+        Column names, for messages.
+
+    Returns
+    -------
+    X : ndarray of shape (n, ...)
+
+    Raises
+    ------
+    ValueError
+        If a finite value overflows.
+
+    Warns
+    -----
+    DataConversionWarning
+        If rounding errors exceed 1 % of a column's standard deviation.
+    """
+    if X.dtype == dtype or np.dtype(dtype).kind != "f":
+        return X.astype(dtype, copy=False)
+    with np.errstate(over="ignore"):
+        cast = X.astype(dtype)
+    if not np.isfinite(cast).all() and (np.isfinite(X) & ~np.isfinite(cast)).any():
+        raise ValueError(too_large(X, dtype))
+    if X.ndim and (X.dtype.itemsize > np.dtype(dtype).itemsize or X.dtype.kind != "f"):
+        lost = _lost(X, cast)
+        if lost.any():
+            i = np.flatnonzero(lost)[0]
+            column = X.reshape(len(X), -1)[:, i : i + 1]
+            if X.ndim == 2:
+                where = f"Column {i if names is None else repr(str(names[i]))}"
+            else:
+                where = (
+                    f"Position {tuple(map(int, np.unravel_index(i, X.shape[1:])))} of the sample"
+                )
+            scalable = not _lost(column, column.astype(np.float64)).any()
+            warn_of_lost(where, dtype, scalable=scalable)
+    return cast
+
+
+def warn_of_lost(where, dtype, *, scalable=False):
+    """Warn of a column whose values are the same, or nearly, in a floating dtype.
+
+    Parameters
+    ----------
+    where : str
+        Names the column.
+    dtype : dtype
+        The floating dtype.
+    scalable : bool, default=False
+        Whether float64, in which scalers compute, still tells them apart.
+
+    Warns
+    -----
+    DataConversionWarning
+        Always.
+    """
+    dtype = np.dtype(dtype)
+    taker = ", which the network takes" if dtype.itemsize < 8 else ""
+    fix = (
+        "put a StandardScaler in a Pipeline in front of it"
+        if scalable
+        else "subtract its smallest value before, as integers"
+    )
+    warn(
+        f"{where} varies too little for its size to be told apart in {dtype.name}{taker}; {fix}.",
+        DataConversionWarning,
+    )
+
+
+def _lost(X, cast):
+    """Return, for every entry of a flat sample, whether rounding hides its variation."""
+    if len(X) == 0:
+        return np.zeros(1, dtype=bool)
+    wide = cast.astype(np.float64)
+    if X.dtype.kind in "iu" and X.dtype.itemsize == 8 and np.abs(wide).max() >= EXACT:
+        # Only in integers are differences exact: to the smallest value, modulo 2**64.
+        lowest = X.argmin(axis=0)[None]
+        exact = X.astype(np.uint64) - np.take_along_axis(X, lowest, axis=0).astype(np.uint64)
+        exact = exact.astype(np.float64)
+        rounding = np.abs(exact - (wide - np.take_along_axis(wide, lowest, axis=0)))
+        spread = exact.std(axis=0)
+    elif X.dtype.kind == "f" and not np.isfinite(X).all():
+        known = np.isfinite(X)
+        count = np.maximum(known.sum(axis=0), 1)
+        filled = np.where(known, X, 0)
+        mean = filled.sum(axis=0, dtype=np.float64) / count
+        squares = np.where(known, filled.astype(np.float64) - mean, 0) ** 2
+        spread = np.sqrt(squares.sum(axis=0) / count)
+        rounding = np.abs(np.where(known, wide, 0) - filled)
+        X = np.where(known, X, np.where(known, X, -np.inf).max(axis=0))
+    else:
+        rounding, spread = np.abs(wide - X), np.std(X, axis=0, dtype=np.float64)
+    # A constant column has no variation to lose, however it is rounded.
+    varies = (X != X[:1]).any(axis=0)
+    return np.ravel((rounding.max(axis=0) > 0.01 * spread) & varies)

@@ -8,6 +8,8 @@ from ._fitted import (
     fitted_estimator,
     is_fitted,
     may_take_raw,
+    routed_params,
+    routes,
     shared_or_cloned,
     takes_raw_columns,
 )
@@ -42,6 +44,8 @@ __all__ = [
     "NotFiniteError",
     "Probe",
     "Representation",
+    "routed_params",
+    "routes",
     "shared_or_cloned",
     "Stage",
     "takes_raw_columns",

@@ -1,6 +1,7 @@
 """Checks of the parameter ``estimator``: is it a model, is it fitted? Fits it if it is not."""
 
 import numpy as np
+from sklearn import get_config
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import NotFittedError
@@ -8,6 +9,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.utils import get_tags
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 from torch import nn
@@ -124,7 +126,7 @@ def _are_fitted(steps):
     return None if not fitted and not unfitted else bool(fitted)
 
 
-def fitted_estimator(estimator, X, y=None):
+def fitted_estimator(estimator, X, y=None, fit_params=None):
     """Return the estimator to explain: the given one, or a clone fitted on (X, y).
 
     Parameters
@@ -135,6 +137,8 @@ def fitted_estimator(estimator, X, y=None):
         The data, in raw units.
     y : array-like or None, default=None
         Targets, handed to the clone's ``fit``.
+    fit_params : dict or None, default=None
+        More arguments of the clone's ``fit``.
 
     Returns
     -------
@@ -160,7 +164,64 @@ def fitted_estimator(estimator, X, y=None):
         X = X.astype(np.float32) if X.dtype == np.float64 else X
         y = None if y is None else np.asarray(y)
         y = y.astype(np.float32) if y is not None and y.dtype == np.float64 else y
-    return fresh.fit(X) if y is None else fresh.fit(X, y)
+    given = (X,) if y is None else (X, y)
+    return fresh.fit(*given, **(fit_params or {}))
+
+
+def routed_params(explainer, fit_params):
+    """Return what of the arguments of an explainer's ``fit`` goes to its estimator's.
+
+    Parameters
+    ----------
+    explainer : BaseExplainer
+        With the parameter ``estimator``.
+    fit_params : dict
+        What ``fit`` was given beside X and y; None stands for nothing.
+
+    Returns
+    -------
+    fit_params : dict
+        All of it, or with metadata routing enabled what the estimator requested.
+
+    Raises
+    ------
+    TypeError
+        If there is anything, but the estimator is not to be fitted.
+    """
+    given = {name: value for name, value in fit_params.items() if value is not None}
+    if not given:
+        return {}
+    estimator = explainer.estimator
+    if is_fitted(estimator) is not False:
+        names, kind = ", ".join(sorted(given)), type(estimator).__name__
+        raise TypeError(
+            f"{type(explainer).__name__}.fit() got {names}, which goes to an estimator that is "
+            f"fitted here, but this {kind} is explained as it is; leave it out, or pass an "
+            "unfitted estimator."
+        )
+    if not get_config()["enable_metadata_routing"]:
+        return given
+    return dict(process_routing(explainer, "fit", **given).estimator.fit)
+
+
+def routes(explainer):
+    """Say that metadata of an explainer's ``fit`` goes to its estimator's.
+
+    Parameters
+    ----------
+    explainer : BaseExplainer
+        With the parameter ``estimator``.
+
+    Returns
+    -------
+    router : MetadataRouter
+    """
+    router = MetadataRouter(owner=explainer)
+    if hasattr(explainer.estimator, "get_metadata_routing"):
+        mapping = MethodMapping().add(caller="fit", callee="fit")
+        mapping = mapping.add(caller="fit_transform", callee="fit")
+        router.add(estimator=explainer.estimator, method_mapping=mapping)
+    return router
 
 
 def check_columns(estimator, shape, names):

@@ -18,6 +18,7 @@ from ..utils import n_shape
 from ._heads import is_head
 from ._modules import OFFERS
 from ._resolve import named_steps, unwrap
+from ._skorch import inputs_of
 
 
 def check_estimator_type(estimator):
@@ -70,11 +71,14 @@ def is_fitted(estimator):
     ------
     NotFittedError
         If it is neither fitted nor untouched: some steps of a Pipeline are fitted and others are
-        not, a skorch net is initialised but was never trained, or a frozen estimator is not fitted.
+        not, a skorch net is initialised but was never trained (frozen, it is taken as it is), or
+        another frozen estimator is not fitted.
     """
     if isinstance(estimator, nn.Module):
         return None
     if isinstance(estimator, FrozenEstimator):
+        if _has_weights(estimator.estimator) and not isinstance(estimator, _Unfinished):
+            return None  # the weights may have been loaded; freezing says that they count
         if is_fitted(estimator.estimator) is False:
             raise NotFittedError(
                 f"estimator={estimator!r} is frozen but not fitted; fit the "
@@ -102,14 +106,22 @@ def is_fitted(estimator):
     return True
 
 
+class _Unfinished(FrozenEstimator):
+    """Shares an estimator that cannot be explained, so that ``fit`` says why."""
+
+
+def _has_weights(estimator):
+    return isinstance(estimator, NeuralNet) and estimator.initialized_
+
+
 def _is_trained(net):
     if not getattr(net, "initialized_", False):
         return False
     if not net.history:
         raise NotFittedError(
             f"{type(net).__name__} is initialised but was never trained; call fit, load its "
-            "history with the weights (load_params(f_params=..., f_history=...)), or pass its "
-            "module_ to explain the weights it has now."
+            "history with the weights (load_params(f_params=..., f_history=...)), or pass "
+            "FrozenEstimator(net), or its module_, to explain the weights it has now."
         )
     return True
 
@@ -148,11 +160,12 @@ def fitted_estimator(estimator, X, y=None, fit_params=None):
     Raises
     ------
     TypeError
-        If it is not a model.
+        If it is not a model, or is a network of several inputs.
     NotFittedError
         If it is only partly fitted, see `is_fitted`.
     """
     check_estimator_type(estimator)
+    _check_one_input(estimator)
     if is_fitted(estimator) is not False:
         return estimator
     fresh = clone(estimator)
@@ -166,6 +179,41 @@ def fitted_estimator(estimator, X, y=None, fit_params=None):
         y = y.astype(np.float32) if y is not None and y.dtype == np.float64 else y
     given = (X,) if y is None else (X, y)
     return fresh.fit(*given, **(fit_params or {}))
+
+
+def _check_one_input(estimator):
+    """Raise if samples would go as they are into a network of several inputs."""
+    network = _entry(estimator)
+    inputs = inputs_of(network) if isinstance(network, (nn.Module, NeuralNet)) else []
+    if not inputs:
+        return
+    what = (
+        f"{type(network).__name__} takes several inputs ({', '.join(inputs)}), and X is one array"
+    )
+    if isinstance(network, NeuralNet):
+        columns = ", ".join(f"{name!r}: X[:, ...]" for name in inputs)
+        raise TypeError(
+            f"{what}. Put in front of it a step that makes them of X's columns: "
+            f"make_pipeline(FunctionTransformer(lambda X: {{{columns}}}), net)."
+        )
+    cuts = ", ".join("x[:, ...]" for _ in inputs)
+    raise TypeError(
+        f"{what}. Wrap it in a module that takes one and cuts it: "
+        f"def forward(self, x): return self.net({cuts})."
+    )
+
+
+def _entry(estimator):
+    """Return what is given the samples as they are, of a fitted or unfitted estimator."""
+    while True:
+        if isinstance(estimator, FrozenEstimator):
+            estimator = estimator.estimator
+        elif isinstance(estimator, BaseSearchCV):
+            estimator = getattr(estimator, "best_estimator_", estimator.estimator)
+        elif isinstance(estimator, Pipeline) and named_steps(estimator):
+            estimator = named_steps(estimator)[0][1]
+        else:
+            return estimator
 
 
 def routed_params(explainer, fit_params):
@@ -284,8 +332,7 @@ def shared_or_cloned(estimator):
     try:
         fitted = is_fitted(estimator)
     except NotFittedError:
-        # Partly fitted: it is shared, so that fit can raise the error.
-        return FrozenEstimator(estimator)
+        return _Unfinished(estimator)
     return FrozenEstimator(estimator) if fitted else clone(estimator)
 
 

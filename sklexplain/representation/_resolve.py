@@ -14,6 +14,7 @@ from torch import nn
 from ._convert import Identity, convert
 from ._heads import BranchesHead, ChainHead, Head, ModuleHead, is_head, transformer_head
 from ._modules import BlackBox, Branches, Chain, Scaled, Stage, columns_read, offered_method, stages
+from ._skorch import InferStage, inputs_of, own_methods
 from ._text import WordsHead, vectoriser_of
 
 _MOST = 1000  # items of a list that are looked into for networks; longer ones hold numbers
@@ -89,15 +90,19 @@ _SKORCH_METHODS = ("evaluation_step", "forward_iter", "forward", "infer")
 
 
 def _skorch_stage(net, layer):
+    inputs = inputs_of(net)
+    if inputs:
+        raise NoTorchForm(f"{type(net).__name__}, of several inputs ({', '.join(inputs)}),")
     if layer is not None:
-        return Stage(net.module_, first_output=True)
-    offered = offered_method(net)
-    for name in (offered, *_SKORCH_METHODS):
-        if not getattr(type(net), name).__module__.startswith("skorch."):
-            raise NoTorchForm(
-                f"{type(net).__name__}.{name} (its own code; name a layer of its module instead, "
-                "as in layer='encoder')"
-            )
+        if not own_methods(net, ("infer",)):
+            return Stage(net.module_, first_output=True)
+        if net._modules == ["module"]:
+            return InferStage(net)
+    own = own_methods(net, (offered_method(net), *_SKORCH_METHODS))
+    if own:
+        fix = "name a layer of its module instead, as in layer='encoder'"
+        fix = f"its own code; {fix}" if layer is None else "its own code, of several modules"
+        raise NoTorchForm(f"{type(net).__name__}.{own[0]} ({fix})")
     return Stage(net.module_, post=net._get_predict_nonlinearity(), first_output=True)
 
 

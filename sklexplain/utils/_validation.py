@@ -9,6 +9,7 @@ from sklearn.utils.validation import validate_data
 
 from ..exceptions import DataConversionWarning
 from ._messages import did_you_mean, n_shape, warn
+from ._several import check_one_array
 
 
 def as_array_like(X):
@@ -53,8 +54,9 @@ def validate_X(estimator, X, *, reset, raw=False):
         If there are NaN, infinite or non-numeric values, no samples, fewer than two axes, or
         another shape or other columns than in ``fit``.
     TypeError
-        If X is sparse.
+        If X is sparse, or several arrays.
     """
+    check_one_array(X)
     X = as_array_like(X)
     if raw:
         is_frame = hasattr(X, "columns")

@@ -166,7 +166,7 @@ class TracInImportance(BaseGradientImportance):
         self.learning_rates_ = np.array([checkpoint.rate for checkpoint in self._checkpoints])
         for number, checkpoint in enumerate(self._checkpoints):
             _check_weights(network.module, checkpoint.load(), number)
-        self._try_gradients(network, self._losses(network))
+        self._try_gradients(network, self._plan_losses(network))
 
     def _find_checkpoints(self, network):
         checkpoints, net = self._params_at_fit.checkpoints, network.net
@@ -185,6 +185,7 @@ class TracInImportance(BaseGradientImportance):
         )
 
     def _blocks(self, inputs, exclude_self=False):
+        inputs = self._with_targets(inputs, exclude_self=exclude_self)
         n_train, gradients = len(self._corpus), self._gradients()
         step = min(gradients.rows_at_once, max(1, _ROW_ENTRIES // n_train))
         for start in range(0, len(inputs), step):
@@ -193,19 +194,21 @@ class TracInImportance(BaseGradientImportance):
             for number, checkpoint in enumerate(self._checkpoints):
                 with loaded(gradients.module, checkpoint.load()):
                     terms = gradients.terms(inputs[rows])
-                    for columns, corpus in gradients.blocks(self._corpus, key=number):
+                    for columns, corpus in gradients.blocks(self._examples, key=number):
                         products = gram_matrix(terms, corpus)
                         block[:, columns] += checkpoint.rate * products.cpu().numpy()
             # The network has its own weights again, whenever the next rows are asked for.
             yield rows, block
 
-    def self_influence(self, X):
+    def self_influence(self, X, y=None):
         r"""Return the importance that samples would have for themselves.
 
         Parameters
         ----------
         X : array-like, DataFrame or tensor of shape (n_samples, ...)
             Samples, in raw units.
+        y : array-like of shape (n_samples, ...), default=None
+            See ``transform``.
 
         Returns
         -------
@@ -214,6 +217,7 @@ class TracInImportance(BaseGradientImportance):
             had to learn by heart: outliers, or mislabelled where the loss uses labels.
         """
         with self._door(X) as inputs:
+            inputs = self._with_targets(inputs, y)
             out = np.zeros(len(inputs), dtype=self._dtype)
             gradients = self._gradients()
             for checkpoint in self._checkpoints:

@@ -203,7 +203,7 @@ class GaussNewtonRows:
     def _at_waist(self, x):
         if self._waist is None:
             return _one_output(self._losses, x)
-        return run_to(self._losses.module, self._waist, x)[0]
+        return run_to(self._losses.run, self._waist, x)[0]
 
     def _after_waist(self, x):
         """Return z as the start of a graph, and the network's output."""

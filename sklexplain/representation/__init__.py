@@ -18,6 +18,7 @@ from ._modules import BlackBox, Chain, Stage, layer_table
 from ._probe import Probe, add_note
 from ._representation import NotFiniteError, Representation, not_finite_text
 from ._resolve import named_steps, no_gradient_reason, torch_modules, unwrap
+from ._skorch import net_around, own_methods
 from ._tap import LayerRecord, LayerTap
 from ._text import as_texts, checked_texts, vectoriser_of
 
@@ -39,9 +40,11 @@ __all__ = [
     "may_take_raw",
     "named",
     "named_steps",
+    "net_around",
     "no_gradient_reason",
     "not_finite_text",
     "NotFiniteError",
+    "own_methods",
     "Probe",
     "Representation",
     "routed_params",

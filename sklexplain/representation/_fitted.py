@@ -117,7 +117,7 @@ def _has_weights(estimator):
 def _is_trained(net):
     if not getattr(net, "initialized_", False):
         return False
-    if not net.history:
+    if not net.history and not getattr(net, "_trimmed_for_prediction", False):
         raise NotFittedError(
             f"{type(net).__name__} is initialised but was never trained; call fit, load its "
             "history with the weights (load_params(f_params=..., f_history=...)), or pass "

@@ -75,7 +75,7 @@ class Network:
             raise TypeError(
                 f"{step or type(unwrap(estimator)).__name__} {problem}: gradients need a network "
                 "as the last step, after steps that have a torch form. Transform X before and "
-                f"pass the network alone, or {ALTERNATIVES}."
+                f"pass the network alone (with loss, if it is a module), or {ALTERNATIVES}."
             )
         self._stage = last
         self.module = last.module
@@ -222,7 +222,8 @@ class Network:
         output = self._run(x) if self.net is None else self.infer(x)
         scores = tensors_of(output)[0]
         # What has the input's shape may be a reconstruction.
-        if not is_classifier(self.net) and (scores is not output or scores.shape == x.shape):
+        classifier = self.net is not None and is_classifier(self.net)
+        if not classifier and (scores is not output or scores.shape == x.shape):
             return None
         if isinstance(self.net, NeuralNetBinaryClassifier):
             twin = self.net_loss(LossPlan("samples")).net
@@ -646,9 +647,8 @@ class BaseGradientImportance(BaseExampleImportance):
         if acts_on_weights(losses, outputs, x, others):
             raise TypeError(
                 "the loss looks at weights of the network that was passed, but a view of it is "
-                "run, so their part of the gradient would be missing; leave them out of the loss "
-                "(a penalty on weights is not a sample's own), or have a skorch net's get_loss "
-                "look at self.module_."
+                "run, so their part of the gradient would be missing; pass a loss without them, or "
+                "have a skorch net's get_loss look at self.module_."
             )
         self._plan = trial.plan(values, losses)
         return trial

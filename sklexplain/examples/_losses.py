@@ -227,7 +227,7 @@ class ReconstructionLoss:
         if self._reduction is None:
             pairs = zip(output, x, strict=True)
             return torch.stack([self._criterion(o[None], t[None]) for o, t in pairs])
-        values = self._criterion(output, x).flatten(1)
+        values = self._criterion(output, x).reshape(len(x), -1)
         return values.sum(dim=1) if self._reduction == "sum" else values.mean(dim=1)
 
 

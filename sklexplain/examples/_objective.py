@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from sklearn.base import is_classifier
 from skorch import NeuralNet, NeuralNetClassifier
-from skorch.dataset import Dataset, unpack_data
 from torch import nn
 from torch.utils.data import (
     BatchSampler,
@@ -26,19 +25,15 @@ from torch.utils.data import (
 )
 
 from ..gradients import Labelled, samples_of
-from ..representation import net_around, own_methods
+from ..representation import first_batch, net_around, own_data, own_methods
 from ..utils import n_shape, seeded
 from ._losses import mapped, no_loss, not_reconstructing, tensors_of
 
 # Methods that decide what training minimises, besides `get_loss` and `infer`, which are called.
 _TRAINING = ("train_step_single", "train_step", "run_single_epoch", "fit_loop")
-# Methods and parameters by which a net may train on other samples than it is given.
-_DATA = ("get_split_datasets", "get_dataset", "get_iterator")
-_LOADING = ("collate_fn", "sampler", "batch_sampler")
 _SAMPLERS = (SequentialSampler, RandomSampler, SubsetRandomSampler)
 _N_ROWS = 7  # samples that a loss is tried on, more where there are more labels
 _MOST_ROWS = 64
-_MOST_ITEMS = 16  # of a net's own dataset that are looked at
 _SAME = 1e-4  # relative difference that rounding makes
 
 
@@ -98,7 +93,7 @@ class NetLoss:
         if not self._plan.joined:
             return output
         self._template = mapped(lambda part: part.shape[1:], output)
-        return torch.cat([part.flatten(1) for part in tensors_of(output)], dim=1)
+        return torch.cat([part.reshape(len(part), -1) for part in tensors_of(output)], dim=1)
 
     def _parts(self, output):
         """Return the network's output as it was before it was `prepared`."""
@@ -198,8 +193,8 @@ def as_targets(y, cast, dtype):
     y = np.asarray(y.tolist()) if y.dtype.kind == "O" else y
     if y.dtype.kind not in "biuf":
         raise TypeError(
-            f"the loss takes y, but y has dtype {y.dtype} (for example {y.flat[0]!r}); pass the "
-            "numbers that the network was trained on (LabelEncoder makes them of labels)."
+            f"the loss takes y, but y has dtype {y.dtype} (for example {str(y.flat[0])!r}); pass "
+            "the numbers that the network was trained on (LabelEncoder makes them of labels)."
         )
     if cast == "float" or (cast is None and y.dtype.kind == "f"):
         return y.astype(dtype)
@@ -254,7 +249,9 @@ class Planner:
     def _check_code(self):
         own = own_methods(self._net, _TRAINING)
         if own:
-            raise no_loss(f"{self._name}.{own[0]} is code of its own, which may minimise anything")
+            raise no_loss(
+                f"{self._name}.{own[0]} is its own code, so what training minimised is not known"
+            )
         criterion = getattr(self._net, "criterion_", None)
         if criterion is None:
             raise no_loss(f"{self._name} has no criterion any more (trim_for_prediction drops it)")
@@ -265,28 +262,23 @@ class Planner:
 
     def _check_data(self, plan):
         """Raise unless training saw the samples and targets as they were given."""
-        net = self._network.net_loss(plan).net
-        given = vars(net)
-        suspects = own_methods(net, _DATA)
-        suspects += ["dataset"] if net.dataset is not Dataset else []
-        suspects += ["iterator_train"] if net.iterator_train is not DataLoader else []
-        loading = [f"iterator_train__{name}" for name in _LOADING]
-        suspects += [name for name in loading if given.get(name) is not None]
+        net = self._net
+        suspects = own_data(net, training=True)
         if not suspects:
             return
         X = np.concatenate([x.cpu().numpy() for x in self._network.batches(self._inputs)])
         y = self._targets(plan.cast) if plan.takes_y else X
         try:
-            same = _trains_on(net, X, y, split=suspects[0] == "get_split_datasets")
+            same = _trains_on(net, X, y)
         except Exception as error:  # whatever the user's code does
             raise no_loss(
-                f"{self._name} has {suspects[0]} of its own, which fails on these samples "
+                f"{self._name} has its own {suspects[0]}, which fails on these samples "
                 f"({type(error).__name__}: {error}), so what training minimised is not known"
             ) from error
         if not same:
             raise no_loss(
-                f"{self._name} was trained on what {suspects[0]} of its own makes of the samples, "
-                "not on the samples as they are"
+                f"{self._name} was trained on what its own {suspects[0]} makes of the samples, not "
+                "on the samples as they are and each as often"
             )
 
     # -- samples -----------------------------------------------------------------------------------
@@ -524,40 +516,32 @@ def two_different(inputs):
     return [0, int(np.square(flat - flat[0]).sum(axis=1).argmax())]
 
 
-def _trains_on(net, X, y, split):
+def _trains_on(net, X, y):
     """Tell whether a net's training sees samples and targets as they were given.
 
     Parameters
     ----------
     net : NeuralNet
-        Not to be changed.
+        Not changed.
     X, y : ndarray of shape (n, ...)
         Samples and targets.
-    split : bool
-        Whether the net makes its training set in a way of its own.
 
     Returns
     -------
     same : bool
     """
-    dataset = net.get_split_datasets(X, y)[0] if split else net.get_dataset(X, y)
-    loader = net.get_iterator(dataset, training=True)
-    if isinstance(loader, DataLoader) and type(loader).__iter__ is DataLoader.__iter__:
-        even = isinstance(loader.sampler, _SAMPLERS) and not getattr(
-            loader.sampler, "replacement", False
-        )
-        if not even or type(loader.batch_sampler) is not BatchSampler:
+    *pair, loader = first_batch(net, X, y, training=True)
+    if isinstance(loader, DataLoader):
+        sampler, often = loader.sampler, getattr(loader.sampler, "replacement", False)
+        if not isinstance(sampler, _SAMPLERS) or often:
             return False  # some samples may count more than others
-        items = [loader.dataset[i] for i in range(min(_MOST_ITEMS, len(loader.dataset)))]
-        batch = loader.collate_fn(items)
-    else:
-        batch = next(iter(loader))
-    inputs, targets = (np.asarray(part) for part in unpack_data(batch))
+        if type(loader.batch_sampler) is not BatchSampler:
+            return False
+    inputs, targets = (np.asarray(part) for part in pair)
     if inputs.shape[1:] != X.shape[1:] or targets.shape[1:] != y.shape[1:]:
         return False
-    return all(
-        _has_pair(X, y, sample, target) for sample, target in zip(inputs, targets, strict=True)
-    )
+    pairs = zip(inputs, targets, strict=True)
+    return all(_has_pair(X, y, sample, target) for sample, target in pairs)
 
 
 def _has_pair(X, y, sample, target):

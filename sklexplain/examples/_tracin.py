@@ -35,14 +35,21 @@ class TracInImportance(BaseGradientImportance):
         in ``fit``.
     loss : callable or None, default=None
         From the network's output (all of it, if that is a tuple) and its input, tensors of shape
-        (n, ...), to one loss a sample (n,). None: the skorch net's criterion for each sample, or
-        the mean squared error for a module, between the (first) output and the input; a class
-        head's cross-entropy is left out. If the
-        net was trained with a random pretext task (denoising, inpainting), the loss is the mean
-        over ``n_draws`` draws that are the same for all samples.
+        (n, ...), to one loss a sample (n,); with a third argument, it is given the targets y as
+        well. None:
+
+        - of a module, the mean squared error between the (first) output and the input;
+        - of an :class:`~sklexplain.nets.Autoencoder`, its criterion between the two; a class head's
+          cross-entropy is left out. If it was trained with a random pretext task (denoising,
+          inpainting), the mean over ``n_draws`` draws that are the same for all samples;
+        - of a skorch net, what training minimised: its own ``get_loss`` for each sample, of the
+          input if the net reconstructs that, else of y. Where training may have minimised
+          something else, a TypeError asks for ``loss``.
     parameters : {"encoder", "all"} or list of str, default="encoder"
         The parameters :math:`\theta_r`: those of the network's submodule ``encoder``, all, or those
-        named, as in ``named_parameters()`` and ``named_modules()``.
+        named, as in ``named_parameters()`` and ``named_modules()``. Frozen ones
+        (``requires_grad=False``) are taken like others; to leave them out, name the trainable:
+        ``[name for name, p in module.named_parameters() if p.requires_grad]``.
     checkpoints : CheckpointHistory, list of (state dict or file, float) or None, default=None
         Weights of the network, with learning rates; files are safetensors, or were written by
         `torch.save`. A history without checkpoints stands for the one among the net's callbacks.
@@ -96,6 +103,14 @@ class TracInImportance(BaseGradientImportance):
     pass over a batch, and inner products from their factors; other parameters are differentiated
     one sample at a time. Dropout is off. Checkpoints are loaded into a view of the network, which
     itself keeps its weights all the while.
+
+    A loss that takes y needs the targets of samples as well as those of the training examples:
+    ``transform(X, y)``. Without them, a sample that is a training example has that one's y, and for
+    any other the class that the network predicts stands in, so that the examples found are those
+    that back the prediction; a regressor has no such stand-in, and a ValueError asks for y. Where
+    weights of classes, or ignored labels, make the criterion divide by other numbers than that of
+    the samples, losses are weighted so that their mean over the training examples is the net's own
+    loss of them all.
 
     References
     ----------

@@ -109,7 +109,7 @@ def per_sample_products(outputs, module, x, plan, directions):
         for i in range(len(x)):
 
             def along(x, direction=direction[i]):
-                return outputs(x).flatten(1) @ direction
+                return outputs(x).reshape(len(x), -1) @ direction
 
             parts.append(_gradients(along, module, x[i : i + 1], bound))
         terms.append(join_terms(parts))
@@ -355,4 +355,4 @@ def vmapped_gradients(losses, module, parameters, x):
     in_dims = (None, *(0 for _ in batch))
     gradient = torch.vmap(torch.func.grad(loss), in_dims=in_dims, chunk_size=chunk)
     found = gradient(inside, *batch)
-    return {name: found[f"module.{name}"].flatten(1).detach() for name in parameters}
+    return {name: found[f"module.{name}"].reshape(len(x), -1).detach() for name in parameters}

@@ -18,7 +18,7 @@ from ._modules import BlackBox, Chain, Stage, layer_table
 from ._probe import Probe, add_note
 from ._representation import NotFiniteError, Representation, not_finite_text
 from ._resolve import named_steps, no_gradient_reason, torch_modules, unwrap
-from ._skorch import net_around, own_methods
+from ._skorch import first_batch, net_around, own_data, own_methods
 from ._tap import LayerRecord, LayerTap
 from ._text import as_texts, checked_texts, vectoriser_of
 
@@ -32,6 +32,7 @@ __all__ = [
     "checked_texts",
     "convert",
     "Expansion",
+    "first_batch",
     "fitted_estimator",
     "is_fitted",
     "layer_table",
@@ -44,6 +45,7 @@ __all__ = [
     "no_gradient_reason",
     "not_finite_text",
     "NotFiniteError",
+    "own_data",
     "own_methods",
     "Probe",
     "Representation",

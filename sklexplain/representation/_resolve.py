@@ -14,7 +14,7 @@ from torch import nn
 from ._convert import Identity, convert
 from ._heads import BranchesHead, ChainHead, Head, ModuleHead, is_head, transformer_head
 from ._modules import BlackBox, Branches, Chain, Scaled, Stage, columns_read, offered_method, stages
-from ._skorch import InferStage, inputs_of, own_methods
+from ._skorch import InferStage, changes_samples, own_methods, several_inputs
 from ._text import WordsHead, vectoriser_of
 
 _MOST = 1000  # items of a list that are looked into for networks; longer ones hold numbers
@@ -68,7 +68,7 @@ def decompose(estimator, n_columns, layer=None):
     if hasattr(estimator, "_torch_form"):
         return Parts(None, Stage(*estimator._torch_form()))
     if isinstance(estimator, NeuralNet):
-        return Parts(None, _skorch_stage(estimator, layer))
+        return Parts(None, _skorch_stage(estimator, n_columns, layer))
     if is_head(estimator):
         return Parts(transformer_head(estimator), Identity())
     module = convert(estimator)
@@ -89,20 +89,25 @@ def black_box(estimator, reason):
 _SKORCH_METHODS = ("evaluation_step", "forward_iter", "forward", "infer")
 
 
-def _skorch_stage(net, layer):
-    inputs = inputs_of(net)
+def _skorch_stage(net, n_columns, layer):
+    name = type(net).__name__
+    changing = changes_samples(net, n_columns)
+    if changing:
+        raise NoTorchForm(f"{name}.{changing} (its own code, which changes X)")
+    own = own_methods(net, ("infer",))
+    inputs = [] if own else several_inputs(net.module_.forward)
     if inputs:
-        raise NoTorchForm(f"{type(net).__name__}, of several inputs ({', '.join(inputs)}),")
+        raise NoTorchForm(f"{name}, of several inputs ({', '.join(inputs)}),")
     if layer is not None:
-        if not own_methods(net, ("infer",)):
-            return Stage(net.module_, first_output=True)
-        if net._modules == ["module"]:
-            return InferStage(net)
+        if own and len(getattr(net, "_modules", ())) > 1:
+            raise NoTorchForm(f"{name}.infer (its own code, of several modules)")
+        return InferStage(net) if own else Stage(net.module_, first_output=True)
     own = own_methods(net, (offered_method(net), *_SKORCH_METHODS))
     if own:
-        fix = "name a layer of its module instead, as in layer='encoder'"
-        fix = f"its own code; {fix}" if layer is None else "its own code, of several modules"
-        raise NoTorchForm(f"{type(net).__name__}.{own[0]} ({fix})")
+        raise NoTorchForm(
+            f"{name}.{own[0]} (its own code; name a layer of its module instead, as in "
+            "layer='encoder')"
+        )
     return Stage(net.module_, post=net._get_predict_nonlinearity(), first_output=True)
 
 

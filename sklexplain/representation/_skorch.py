@@ -2,14 +2,21 @@
 
 import inspect
 import types
+from collections.abc import Mapping
 
+import numpy as np
 from skorch import NeuralNet
+from skorch.dataset import Dataset, unpack_data
 from torch import nn
+from torch.utils.data import DataLoader
 
+from ..utils import seeded
 from ._modules import Stage
 
 # What an inference needs nothing of, and what leads back to the network of the net itself.
 _NOT_NEEDED = ("callbacks", "callbacks_", "history_", "optimizer_", "criterion_", "module_")
+# Parameters of torch's loaders by which samples are changed, or some seen more often than others.
+_LOADING = ("collate_fn", "sampler", "batch_sampler")
 
 
 def own_methods(net, names):
@@ -129,7 +136,7 @@ def inputs_of(estimator):
     """
     if isinstance(estimator, nn.Module):
         return several_inputs(estimator.forward)
-    if own_methods(estimator, ("infer", "get_dataset", "get_iterator", "forward_iter")):
+    if own_methods(estimator, ("infer", "forward_iter")) or own_data(estimator):
         return []  # which may make several inputs of one
     module = vars(estimator).get("module_", estimator.module)
     if isinstance(module, nn.Module):
@@ -137,3 +144,90 @@ def inputs_of(estimator):
     if isinstance(module, type) and issubclass(module, nn.Module):
         return several_inputs(module.forward, bound=False)
     return []
+
+
+def own_data(net, training=False):
+    """Name what of a skorch net makes the network's inputs of samples and is its user's own.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        A net; it may be unfitted.
+    training : bool, default=False
+        Whether those of training are meant, or of prediction.
+
+    Returns
+    -------
+    names : list of str
+        Methods and parameters, empty if all are skorch's and torch's.
+    """
+    iterator = "iterator_train" if training else "iterator_valid"
+    methods = ("get_split_datasets",) if training else ()
+    own = own_methods(net, (*methods, "get_dataset", "get_iterator"))
+    own += ["dataset"] if net.dataset is not Dataset else []
+    own += [iterator] if getattr(net, iterator) is not DataLoader else []
+    loading = [f"{iterator}__{name}" for name in _LOADING]
+    return own + [name for name in loading if vars(net).get(name) is not None]
+
+
+def first_batch(net, X, y=None, training=False, most=16):
+    """Return what a net's network, and its loss, are given of the first samples.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        Stays as it is.
+    X : ndarray of shape (n, ...)
+        Samples.
+    y : ndarray of shape (n, ...) or None, default=None
+        Targets.
+    training : bool, default=False
+        Whether in training or in prediction.
+    most : int, default=16
+        Number of samples, where the batch can be made of any number.
+
+    Returns
+    -------
+    inputs, targets : object
+    loader : object
+        The iterable that batches come from.
+    """
+    net = net_around(net, None, "cpu")
+    split = training and own_methods(net, ("get_split_datasets",))
+    dataset = net.get_split_datasets(X, y)[0] if split else net.get_dataset(X, y)
+    loader = net.get_iterator(dataset, training=training)
+    if isinstance(loader, DataLoader) and type(loader).__iter__ is DataLoader.__iter__:
+        # Without an iterator, which would start the workers.
+        n = min(most, len(loader.dataset))
+        batch = loader.collate_fn([loader.dataset[i] for i in range(n)])
+    else:
+        batch = next(iter(loader))
+    return (*unpack_data(batch), loader)
+
+
+def changes_samples(net, n_columns):
+    """Find code of a net's own by which its network predicts from other numbers than X.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        A net.
+    n_columns : int
+        Number of columns of a table that it is tried on.
+
+    Returns
+    -------
+    name : str or None
+        None if there is no such code, or it leaves a table as it is, or cannot be tried on one.
+    """
+    own = own_data(net)
+    if not own:
+        return None
+    X = np.linspace(-1e3, 1e3, 3 * n_columns, dtype=np.float32).reshape(3, n_columns)
+    try:
+        with seeded(0):
+            inputs = first_batch(net, X)[0]
+    except Exception:  # whatever the user's code does with a table that is none of theirs
+        return None
+    same = not isinstance(inputs, (Mapping, list, tuple)) and np.shape(inputs) == X.shape
+    return None if same and np.allclose(np.asarray(inputs), X) else own[0]

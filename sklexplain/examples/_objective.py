@@ -43,9 +43,9 @@ class LossPlan:
 
     Attributes
     ----------
-    source : {"given", "reconstruction", "criterion", "samples"}
+    source : {"given", "reconstruction", "criterion", "vectorised", "samples"}
         The user's callable, the criterion of a reconstruction, or a skorch net's ``get_loss``:
-        with its criterion unreduced, or on batches of one.
+        with its criterion unreduced, or on batches of one, all at once or one after another.
     takes_y : bool
         Whether the targets are y; else they are the inputs.
     cast : {"float", "int"} or None
@@ -113,6 +113,8 @@ class NetLoss:
         output = self._parts(output)
         if self._plan.source == "criterion":
             return self.unreduced(output, target, x) / self._plan.divisor
+        if self._plan.source == "vectorised":
+            return self.vectorised(output, target, x)
         return torch.stack(self.alone(output, target, x))
 
     def whole(self, output, target, x):
@@ -124,6 +126,15 @@ class NetLoss:
         rows = [slice(i, i + 1) for i in range(len(x))]
         values = [self.whole(_cut(output, row), target[row], x[row]) for row in rows]
         return [value.reshape(()) for value in values]
+
+    def vectorised(self, output, target, x):
+        """Return the losses of batches of one, all at once, where the net's code allows it."""
+
+        def alone(output, target, x):
+            output = mapped(lambda part: part.unsqueeze(0), output)
+            return self.whole(output, target.unsqueeze(0), x.unsqueeze(0)).reshape(())
+
+        return torch.vmap(alone)(output, target, x)
 
     def unreduced(self, output, target, x):
         """Return the sum of the criterion's values for each sample."""
@@ -416,6 +427,8 @@ class Planner:
                 return replace(plan, source="criterion", divisor=divisor), float(whole)
         scale = alone.abs().max()
         if _close(whole, alone.mean(), scale) or _close(whole, alone.sum(), scale):
+            if self._vectorises(loss, output, target, x, alone):
+                plan = replace(plan, source="vectorised")
             return plan, float(whole)
         raise _Unfit(
             f"the loss that {self._name} has for a batch is neither the mean nor the sum of those "
@@ -451,6 +464,13 @@ class Planner:
                 raise _Unfit(f"the loss of {self._name} is detached from the network's output")
             torch.autograd.grad(value, leaves, allow_unused=True)
         return value.detach()
+
+    def _vectorises(self, loss, output, target, x, alone):
+        try:
+            found = loss.vectorised(output, target, x)
+        except Exception:  # whatever code of one's own makes of vmap's tensors
+            return False
+        return _close((found - alone).abs().max(), torch.zeros_like(found[0]), alone.abs().max())
 
     def _divisor(self, loss, plan, output, target, x, alone):
         """Return what unreduced values are divided by; None if they do not make up the loss."""

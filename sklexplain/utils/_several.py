@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import numpy as np
+from scipy import sparse
 
 
 def check_one_array(X):
@@ -19,7 +20,8 @@ def check_one_array(X):
     TypeError
         With the step that makes the same of one array.
     """
-    is_dict = isinstance(X, Mapping)
+    # Some of scipy's sparse matrices are dicts as well.
+    is_dict = isinstance(X, Mapping) and not sparse.issparse(X)
     if not is_dict and not (isinstance(X, (list, tuple)) and _are_several(X)):
         return
     cuts, start = [], 0

@@ -169,6 +169,26 @@ def test_modules_with_optional_arguments_take_one_input():
     assert DKNNImportance(Optional()).fit(X).transform(X[:2]).shape == (2, 40)
 
 
+def test_a_step_that_makes_several_inputs_of_a_frame_gets_one():
+    def cut_frame(frame):
+        numbers = frame[["a", "b", "c"]].to_numpy("float32")
+        return {"num": numbers, "cat": frame["site"].to_numpy("int64")}
+
+    frame = pd.DataFrame({"a": NUM[:, 0], "b": NUM[:, 1], "c": NUM[:, 2], "site": CAT})
+    net = trained(module=Two, X={"num": NUM, "cat": CAT})
+    pipeline = make_pipeline(FunctionTransformer(cut_frame), net)
+    shapley = LabelFreeAttributor(
+        pipeline, method="shapley_sampling", baseline="background", random_state=0
+    )
+    assert shapley.fit(frame).transform(frame[:5]).shape == (5, 4)
+    expected = DKNNImportance(make_pipeline(FunctionTransformer(cut), net)).fit(X).transform(X[:5])
+    found = DKNNImportance(pipeline).fit(frame).transform(frame[:5])
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert SimplExImportance(pipeline).fit(frame).transform(frame[:5]).shape == (5, 40)
+    decoder = ClaDecExplainer(pipeline, reference=None, max_epochs=2, validation_split=None)
+    assert len(decoder.fit(frame, Y).transform(frame[:5])) == 5
+
+
 # -- code of one's own
 
 

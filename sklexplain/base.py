@@ -23,6 +23,8 @@ from .representation import (
     fitted_estimator,
     may_take_raw,
     not_finite_text,
+    routed_params,
+    routes,
     shared_or_cloned,
     takes_raw_columns,
     unwrap,
@@ -34,6 +36,7 @@ from .utils import (
     FittedParams,
     as_array_like,
     cast_checked,
+    check_one_array,
     check_positive_int,
     documented,
     draw_seed,
@@ -130,7 +133,7 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
 
     # -- fit -----------------------------------------------------------------------------------
 
-    def fit(self, X, y=None):
+    def fit(self, X, y=None, **fit_params):
         """Resolve the estimator, fitting a clone of it if it is unfitted, and learn from X.
 
         Parameters
@@ -139,6 +142,9 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
             Training samples, in raw units.
         y : array-like of shape (n_samples,), default=None
             Targets, handed to the estimator if it has to be fitted.
+        **fit_params : object
+            Handed to the ``fit`` of an unfitted estimator: ``sample_weight``, for example. With
+            metadata routing enabled, what the estimator requested.
 
         Returns
         -------
@@ -148,7 +154,7 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         Raises
         ------
         TypeError
-            If ``estimator`` is no model.
+            If ``estimator`` is no model, or ``fit_params`` are given though nothing is fitted.
         NotFittedError
             If ``estimator`` is partly fitted.
         ValueError
@@ -168,18 +174,19 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         self._check_params()
         before = vars(self).copy()
         try:
-            self._fit_all(X, y)
+            self._fit_all(X, y, routed_params(self, fit_params))
         except BaseException:
             vars(self).clear()
             vars(self).update(before)
             raise
         return self
 
-    def _fit_all(self, X, y):
+    def _fit_all(self, X, y, fit_params):
         params = self.get_params(deep=False)
         kept = {*params, *_SETTINGS, *_DURING_FIT}
         for name in [name for name in vars(self) if name not in kept]:
             delattr(self, name)  # of an earlier fit
+        check_one_array(X)
         given = as_array_like(X), None if y is None else as_array_like(y)
         X, y = given
         texts = as_texts(X)
@@ -189,7 +196,7 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
             fitted_on = X if hasattr(X, "columns") else checked
             if texts is not None:
                 fitted_on = checked = self._checked_texts(texts)
-            self.estimator_ = fitted_estimator(self.estimator, fitted_on, y)
+            self.estimator_ = fitted_estimator(self.estimator, fitted_on, y, fit_params)
             if texts is not None:
                 words = vectoriser_of(unwrap(self.estimator_)).get_feature_names_out()
                 self.feature_names_in_ = np.asarray(words, dtype=object)
@@ -359,7 +366,7 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         with self._door(X) as inputs:
             return self._output(self._transform(inputs))
 
-    def fit_transform(self, X, y=None):
+    def fit_transform(self, X, y=None, **fit_params):
         """Fit, and explain the same samples.
 
         Parameters
@@ -368,13 +375,15 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
             Training samples, in raw units.
         y : array-like of shape (n_samples,), default=None
             See ``fit``.
+        **fit_params : object
+            See ``fit``.
 
         Returns
         -------
         explanations : ndarray of shape (n_samples, ...)
             What ``fit(X, y).transform(X)`` returns, unless the class says otherwise.
         """
-        self.fit(X, y)
+        self.fit(X, y, **fit_params)
         with self._door(X) as inputs:
             explain = getattr(self, "_fit_transform", self._transform)
             return self._output(explain(inputs))
@@ -548,6 +557,15 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
                 "the explainer an unfitted one."
             )
         return super().set_params(**params)
+
+    def get_metadata_routing(self):
+        """Say that what ``fit`` is given beside X and y goes to the estimator's ``fit``.
+
+        Returns
+        -------
+        routing : MetadataRouter
+        """
+        return routes(self)
 
     def __sklearn_clone__(self):
         """Clone the explainer; a fitted estimator or module is kept, not reset."""

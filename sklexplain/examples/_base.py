@@ -7,6 +7,7 @@ from sklearn.utils.validation import _num_samples, check_is_fitted
 from tqdm import tqdm
 
 from ..base import BaseExplainer
+from ..gradients import samples_of
 from ..representation import Expansion
 from ..utils import as_array, check_positive_int, known_mean, numpy_dtype_of, warn
 from ._agreement import similarity_rate
@@ -292,7 +293,7 @@ class BaseExampleImportance(BaseExplainer):
         lengths = np.einsum("ij,ij->i", corpus, corpus)
         top = everything = 0.0
         for rows, block in self._shown_blocks(inputs):
-            x = np.nan_to_num(numbers(inputs[rows]) - center)
+            x = np.nan_to_num(numbers(samples_of(inputs[rows])) - center)
             # The corpus is centred, so the mean over all of it needs no distances.
             to_all = np.einsum("ij,ij->i", x, x) + lengths.mean()
             everything += to_all.sum()

@@ -1,27 +1,43 @@
 """What example importance by gradients shares: the loss, the parameters, the passes."""
 
-import copy
 from contextlib import contextmanager
-from functools import partial
 
 import numpy as np
 import torch
+from sklearn.base import is_classifier
 from sklearn.pipeline import Pipeline
-from skorch import NeuralNet
+from sklearn.utils import check_consistent_length
+from sklearn.utils.validation import check_is_fitted
+from skorch import NeuralNet, NeuralNetBinaryClassifier
 from torch import nn
 
-from ..gradients import Trial, join_terms, per_sample_gradients, project_terms, terms_bytes
-from ..representation import Chain, Stage, add_note, named_steps, unwrap
-from ..training import corrupt
-from ..utils import check_positive_int, did_you_mean
-from ._base import BaseExampleImportance
-
-ALTERNATIVES = (
-    "use DKNNImportance or SimplExImportance, which look at representations and need no loss"
+from ..gradients import (
+    Labelled,
+    Trial,
+    join_terms,
+    per_sample_gradients,
+    project_terms,
+    terms_bytes,
 )
+from ..representation import BlackBox, Chain, Stage, named_steps, unwrap
+from ..training import PretextNet
+from ..utils import as_array_like, check_positive_int, did_you_mean, n_shape, numpy_dtype_of
+from ._base import BaseExampleImportance
+from ._losses import (
+    ALTERNATIVES,
+    GivenLoss,
+    Losses,
+    ReconstructionLoss,
+    acts_on_weights,
+    check_losses,
+    draws_of,
+    takes_targets,
+    tensors_of,
+)
+from ._objective import LossPlan, NetLoss, Planner, as_targets, two_different
+
 _CACHE_BYTES = 2**28  # gradients of the corpus kept for the next samples
 _BLOCK_BYTES = 2**27  # gradients of samples at once
-_SAME = 1e-3  # largest relative difference between a loss in a batch and alone
 
 
 class Network:
@@ -52,24 +68,59 @@ class Network:
     def __init__(self, estimator, representation):
         self.representation = representation
         *self._before, last = _steps(representation.chain)
-        if not isinstance(last, Stage):
-            step = getattr(last, "reason", None)
+        boxes = [step for step in (*self._before, last) if isinstance(step, BlackBox)]
+        if boxes or not isinstance(last, Stage):
+            step = boxes[0].reason if boxes else None
             problem = "has no torch form" if step else "is no network"
             raise TypeError(
                 f"{step or type(unwrap(estimator)).__name__} {problem}: gradients need a network "
                 "as the last step, after steps that have a torch form. Transform X before and "
-                f"pass the network alone, or {ALTERNATIVES}."
+                f"pass the network alone (with loss, if it is a module), or {ALTERNATIVES}."
             )
         self._stage = last
         self.module = last.module
+        # An autoencoder is explained by its codes, but its loss looks at reconstructions.
+        self._run = last.call if last.method == "forward" else last.module
         owner = unwrap(estimator)
         while isinstance(owner, Pipeline):
             owner = unwrap(named_steps(owner)[-1][1])
         net = owner if isinstance(owner, NeuralNet) else getattr(owner, "net_", None)
         self.net = net if isinstance(net, NeuralNet) else None
+        self._owner = owner
+
+    @property
+    def users_module(self):
+        """The user's network, of which this one may be a view."""
+        if self.net is not None:
+            return self.net.module_
+        return self._owner if isinstance(self._owner, nn.Module) else self.module
+
+    @property
+    def trains_by_pretext(self):
+        """Whether there is no loss but that of reconstructing: of a module, or an autoencoder."""
+        return self.net is None or isinstance(self.net, PretextNet)
+
+    @property
+    def numpy_dtype(self):
+        """Dtype of the network's numbers, or one of numpy's that is like it."""
+        return numpy_dtype_of(self.representation.output_dtype)
 
     def tensor(self, inputs):
-        """Run the explainer's inputs through the steps before the network."""
+        """Run the explainer's inputs through the steps before the network.
+
+        Parameters
+        ----------
+        inputs : ndarray of shape (n, ...) or Labelled
+            Samples, perhaps with targets.
+
+        Returns
+        -------
+        batch : torch.Tensor of shape (n, ...) or Labelled
+        """
+        if isinstance(inputs, Labelled):
+            y = torch.as_tensor(inputs.y).to(self.representation.device)
+            dtype = self._stage.dtype if y.is_floating_point() else None
+            return Labelled(self.tensor(inputs.x), y if dtype is None else y.to(dtype))
         x = self.representation.tensor(inputs)
         with torch.no_grad():
             for step in self._before:
@@ -78,13 +129,61 @@ class Network:
             return x
         return x.to(self._stage.dtype)
 
-    def losses(self, loss, n_draws, seed):
-        """Make the function from a batch to one loss a sample.
+    def batches(self, inputs, n_rows=1024):
+        """Yield a few samples at a time, as `tensor` returns them."""
+        for i in range(0, len(inputs), n_rows):
+            yield self.tensor(inputs[i : i + n_rows])
+
+    def net_loss(self, plan):
+        """Return the skorch net's own loss."""
+        return NetLoss(self.net, self.module, self.representation.device, plan)
+
+    def infer(self, x):
+        """Run the network as the skorch net does in training."""
+        return self.net_loss(LossPlan("samples")).net.infer(x)
+
+    def plan_loss(self, loss, inputs, y, seed):
+        """Decide what the loss of a sample is.
 
         Parameters
         ----------
         loss : callable or None
-            From the network's output and its input to one number a sample.
+            The user's.
+        inputs : ndarray of shape (n, ...)
+            Training examples.
+        y : ndarray of shape (n, ...) or None
+            What ``fit`` was given.
+        seed : int
+            For whatever is drawn on the way.
+
+        Returns
+        -------
+        plan : LossPlan
+
+        Raises
+        ------
+        ValueError
+            If the user's loss takes y, and there is none.
+        """
+        if loss is None:
+            if self.trains_by_pretext:
+                return LossPlan("reconstruction")
+            return Planner(self, inputs, y, seed).plan()
+        if takes_targets(loss) and y is None:
+            raise ValueError(
+                f"loss={loss!r} takes (output, x, y), but fit was given no y; call fit(X, y)."
+            )
+        return LossPlan("given", takes_y=takes_targets(loss))
+
+    def losses(self, plan, loss, n_draws, seed):
+        """Make the function from a batch to one loss a sample.
+
+        Parameters
+        ----------
+        plan : LossPlan
+            What `plan_loss` decided.
+        loss : callable or None
+            The user's.
         n_draws : int
             Number of draws of a random pretext task.
         seed : int
@@ -94,146 +193,52 @@ class Network:
         -------
         losses : Losses
         """
-        first = loss is None
-        loss = _default_loss(self.net) if first else loss
-        return Losses(self.module, loss, lambda x: _draws(self.net, x, n_draws, seed), first)
+        run = self._run
+        if plan.source == "given":
+            loss = GivenLoss(loss, plan.takes_y)
+        elif plan.source == "reconstruction":
+            loss = ReconstructionLoss(nn.MSELoss() if self.net is None else self.net.criterion_)
+        else:
+            loss = self.net_loss(plan)
+            run = loss.net.infer
+        pretext = self.net if isinstance(self.net, PretextNet) else None
+        return Losses(self.module, run, loss, lambda x: draws_of(pretext, x, n_draws, seed))
 
-
-class Losses:
-    """From a batch of a network's inputs to one loss a sample.
-
-    Parameters
-    ----------
-    module : nn.Module
-        The network.
-    loss : callable
-        From its output and the clean input to one number a sample.
-    make_draws : callable
-        From a batch to functions that corrupt a batch, each in its own way.
-    first : bool, default=False
-        Whether of several outputs the first is compared, instead of all handed to ``loss``.
-    """
-
-    def __init__(self, module, loss, make_draws, first=False):
-        self.module, self._loss, self._make_draws = module, loss, make_draws
-        self._draws, self._first = None, first
-
-    def __call__(self, x):
-        inputs = self.inputs(x)
-        return sum(self.compare(self.output(part), x) for part in inputs) / len(inputs)
-
-    def evaluate(self, x):
-        """Compute losses, and keep what they are computed from.
+    def predicted(self, x, like):
+        """Return the targets that the network predicts, if they are classes.
 
         Parameters
         ----------
         x : torch.Tensor of shape (n, ...)
-            A batch.
+            Samples, as `tensor` returned them.
+        like : ndarray of shape (n_train, ...)
+            Targets of the training examples.
 
         Returns
         -------
-        inputs : list of torch.Tensor
-            Of the network, see `inputs`.
-        outputs : list of object
-            Of the network, for each of its inputs.
-        losses : torch.Tensor of shape (n,)
+        y : ndarray of shape (n, ...) or None
+            None if the targets are no classes that are numbered as the output's columns are.
         """
-        inputs = self.inputs(x)
-        outputs = [self.output(part) for part in inputs]
-        return inputs, outputs, self.mean(outputs, x)
-
-    def mean(self, outputs, x):
-        """Return one loss a sample, the mean over several outputs of the network."""
-        return sum(self.compare(output, x) for output in outputs) / len(outputs)
-
-    def output(self, part):
-        """Return the network's output for a batch, as the loss compares it."""
-        try:
-            output = self.module(part)
-        except Exception as error:
-            add_note(error, tuple(part.shape))
-            raise
-        return output[0] if self._first and isinstance(output, (tuple, list)) else output
-
-    def inputs(self, x):
-        """Return the network's inputs: the batch, corrupted in every way."""
-        if self._draws is None:
-            self._draws = self._make_draws(x)
-        return [draw(x) for draw in self._draws]
-
-    def compare(self, output, x):
-        """Return one loss a sample, of the network's output."""
-        try:
-            values = self._loss(output, x)
-        except Exception as error:
-            if not self._first:  # the user's own
-                add_note(error, tuple(x.shape), "the loss")
-            raise
-        return _checked(values, x)
+        output = self._run(x) if self.net is None else self.infer(x)
+        scores = tensors_of(output)[0]
+        # What has the input's shape may be a reconstruction.
+        classifier = self.net is not None and is_classifier(self.net)
+        if not classifier and (scores is not output or scores.shape == x.shape):
+            return None
+        if isinstance(self.net, NeuralNetBinaryClassifier):
+            twin = self.net_loss(LossPlan("samples")).net
+            y = twin._get_predict_nonlinearity()(scores)[:, 1] > twin.threshold
+        elif scores.ndim > 1 and like.dtype.kind in "iu" and like.max() < scores.shape[1] > 1:
+            y = scores.argmax(dim=1)
+        else:
+            return None
+        return y.cpu().numpy().astype(like.dtype) if y.shape[1:] == like.shape[1:] else None
 
 
 def _steps(chain):
     if not isinstance(chain, Chain):
         return [chain]
     return [step for part in chain.steps for step in _steps(part)]
-
-
-def _draws(net, x, n_draws, seed):
-    """Make the functions that corrupt inputs as the pretext task does."""
-    pretext = getattr(net, "pretext", "reconstruction")
-    if pretext == "reconstruction":
-        return [torch.clone]
-    generator = torch.Generator().manual_seed(seed)
-    base = torch.zeros_like if pretext == "denoising" else torch.ones_like
-    changes = [
-        corrupt(base(x[:1], device="cpu"), pretext, net.noise_std, net.mask_rate, generator)
-        for _ in range(n_draws)
-    ]
-    operation = torch.add if pretext == "denoising" else torch.mul
-    return [partial(operation, other=change.to(x.device)) for change in changes]
-
-
-def _checked(values, x):
-    if isinstance(values, torch.Tensor) and values.shape == (len(x),):
-        return values
-    what = f"shape {tuple(values.shape)}" if hasattr(values, "shape") else type(values).__name__
-    raise TypeError(
-        f"the loss returned {what} for {len(x)} samples, but must return one number each; do not "
-        f"average over samples (reduction='none'). A loss over pairs has none: {ALTERNATIVES}."
-    )
-
-
-def _default_loss(net):
-    """Return the criterion for each sample, or the squared error, of a reconstruction."""
-    criterion = nn.MSELoss() if net is None else net.criterion_
-    reduction = getattr(criterion, "reduction", None)
-    if reduction is not None:
-        criterion = copy.copy(criterion)
-        criterion.reduction = "none"
-
-    def loss(output, x):
-        if not isinstance(output, torch.Tensor) or output.shape != x.shape:
-            shape = tuple(getattr(output, "shape", ())) or type(output).__name__
-            raise TypeError(
-                f"the network makes {shape} of {tuple(x.shape)}, no reconstruction that could be "
-                "compared with its input; pass loss, a callable(output, x) that returns one "
-                f"number a sample. A loss over pairs or over labels has none: {ALTERNATIVES}."
-            )
-        try:
-            if reduction is None:
-                return torch.stack(
-                    [criterion(o[None], t[None]) for o, t in zip(output, x, strict=True)]
-                )
-            values = criterion(output, x).flatten(1)
-        except (RuntimeError, TypeError, ValueError, IndexError) as error:
-            raise TypeError(
-                f"{type(criterion).__name__} compares no reconstruction with its input ({error}); "
-                "pass loss, a callable(output, x) that returns one number a sample. A loss over "
-                f"pairs or over labels has none: {ALTERNATIVES}."
-            ) from error
-        return values.sum(dim=1) if reduction == "sum" else values.mean(dim=1)
-
-    return loss
 
 
 def choose_parameters(module, parameters):
@@ -373,67 +378,6 @@ class GradientPass:
         return max(1, _BLOCK_BYTES // self.bytes_per_sample)
 
 
-def _two_different(inputs):
-    """Return the first sample and the one farthest from it."""
-    flat = inputs.reshape(len(inputs), -1).astype(np.float64)
-    far = np.square(flat - flat[0]).sum(axis=1).argmax()
-    return inputs[[0, far]]
-
-
-def check_losses(losses, x, outputs, together, *, separate):
-    """Raise unless the loss of every sample is its own.
-
-    Parameters
-    ----------
-    losses : Losses
-        From a batch to one loss a sample.
-    x : torch.Tensor of shape (2, ...)
-        Two samples.
-    outputs, together : list of object, torch.Tensor of shape (2,)
-        The network's outputs for both, and their losses; see `Losses.evaluate`.
-    separate : bool
-        Whether the network's output for each sample is known to be its own. Where it is a tensor,
-        only the loss has to be looked at then, and the network is not run again.
-
-    Raises
-    ------
-    TypeError
-        If the loss in a batch is another one than alone, as with a loss over pairs.
-    ValueError
-        If it is not finite.
-    """
-    together = together.detach()
-    if not torch.isfinite(together).all():
-        raise ValueError("the loss of a training example is not finite; check it and the weights.")
-    tensors = all(isinstance(output, torch.Tensor) for output in outputs)
-    with torch.no_grad():
-        if separate and tensors and _alike(together, _losses_of_rows(losses, x, outputs)):
-            return
-        alone = torch.cat([losses(x[i : i + 1]) for i in range(len(x))])
-    if not _alike(together, alone):
-        raise TypeError(
-            "the loss of a sample depends on the other samples in its batch, as a loss over pairs "
-            f"(contrastive) does, so it is not the sample's: {ALTERNATIVES}."
-        )
-
-
-def _losses_of_rows(losses, x, outputs):
-    """Losses of single rows of a batch; None if outputs cannot be taken apart like that."""
-    rows = [slice(i, i + 1) for i in range(len(x))]
-    try:
-        parts = [losses.mean([output[row].detach() for output in outputs], x[row]) for row in rows]
-    except Exception:  # samples are not at the first axis; running the network will tell
-        return None
-    return torch.cat(parts)
-
-
-def _alike(together, alone):
-    if alone is None:
-        return False
-    error = (together - alone).abs().max()
-    return bool(error <= _SAME * alone.abs().max())  # False if a sample alone gives NaN
-
-
 @contextmanager
 def loaded(module, weights):
     """Put other weights into a network, and put everything back after.
@@ -481,31 +425,194 @@ class BaseGradientImportance(BaseExampleImportance):
     """Base class of example importance by gradients.
 
     A subclass has the parameters ``loss``, ``parameters`` and ``n_draws``. Its ``_fit_corpus``
-    decides by `_try_gradients` how gradients are taken, and whatever runs later asks `_gradients`
-    for them, inside of the explainer's session.
+    decides by `_plan_losses` what the loss is and by `_try_gradients` how gradients are taken, and
+    whatever runs later asks `_gradients` for them, inside of the explainer's session. Its
+    ``_blocks`` begins with `_with_targets`.
     """
 
     _projection = None
 
     def _explained(self):
-        return {"layer": None, "several": True}  # the loss looks at all outputs
+        # The loss looks at all outputs, as they are before probabilities are made of them.
+        return {"layer": None, "several": True, "link": False}
 
     def _check_params(self):
         super()._check_params()
         check_positive_int("n_draws", self.n_draws)
         if self.loss is not None and not callable(self.loss):
             raise TypeError(
-                f"loss={self.loss!r} must be None or a callable(output, x) that returns one "
-                "number a sample."
+                f"loss={self.loss!r} must be None or a callable(output, x) or callable(output, x, "
+                "y) that returns one number a sample."
             )
+
+    # -- losses --------------------------------------------------------------------------------
 
     def _network(self):
         """Return the session's network."""
         return Network(self.estimator_, self._representation)
 
+    def _plan_losses(self, network):
+        """Decide what the loss of a sample is, and return it."""
+        loss, y = self._params_at_fit.loss, self._y
+        self._loss_plan = plan = network.plan_loss(loss, self._corpus, y, self.seed_)
+        self._targets = None
+        if plan.takes_y:
+            self._targets = as_targets(y, plan.cast, network.numpy_dtype)
+        return self._losses(network)
+
     def _losses(self, network):
         params = self._params_at_fit
-        return network.losses(params.loss, params.n_draws, self.seed_)
+        return network.losses(self._loss_plan, params.loss, params.n_draws, self.seed_)
+
+    # -- targets -------------------------------------------------------------------------------
+
+    @property
+    def _examples(self):
+        """The training examples, with their targets if the loss takes any."""
+        return self._corpus if self._targets is None else Labelled(self._corpus, self._targets)
+
+    def _with_targets(self, inputs, y=None, exclude_self=False):
+        """Return samples with their targets, if the loss takes any.
+
+        Parameters
+        ----------
+        inputs : ndarray of shape (n, ...) or Labelled
+            Samples; those that have targets keep them.
+        y : array-like of shape (n, ...) or None, default=None
+            Targets that the user gave.
+        exclude_self : bool, default=False
+            Whether they are the training examples.
+
+        Returns
+        -------
+        inputs : ndarray of shape (n, ...) or Labelled
+
+        Raises
+        ------
+        ValueError
+            If y has another shape than in fit, or is missing and cannot be predicted.
+        """
+        if self._targets is None or isinstance(inputs, Labelled):
+            return inputs
+        if y is not None:
+            return Labelled(inputs, self._checked_targets(inputs, y))
+        if exclude_self:
+            return self._examples
+        known = self._known_targets()
+        targets = [known.get(row.tobytes()) for row in np.ascontiguousarray(inputs)]
+        unknown = np.flatnonzero([target is None for target in targets])
+        out = np.zeros((len(inputs), *self._targets.shape[1:]), self._targets.dtype)
+        for i, target in enumerate(targets):
+            out[i] = 0 if target is None else target
+        if len(unknown):
+            out[unknown] = self._predicted_targets(inputs[unknown])
+        return Labelled(inputs, out)
+
+    def _checked_targets(self, inputs, y):
+        y = np.asarray(as_array_like(y))
+        check_consistent_length(inputs, y)
+        ours = self._targets
+        if y.shape[1:] != ours.shape[1:]:
+            raise ValueError(
+                f"y has shape {n_shape(y.shape[1:])}, but {type(self).__name__} was fitted with y "
+                f"of shape {n_shape(ours.shape[1:])}."
+            )
+        return as_targets(y, self._loss_plan.cast, ours.dtype).astype(ours.dtype)
+
+    def _known_targets(self):
+        """Targets of the training examples by their bytes; None where equal ones disagree."""
+        known = {}
+        for row, target in zip(np.ascontiguousarray(self._corpus), self._targets, strict=True):
+            found = known.setdefault(row.tobytes(), target)
+            if found is not None and not np.array_equal(found, target):
+                known[row.tobytes()] = None
+        return known
+
+    def _predicted_targets(self, inputs):
+        network = self._network()
+        found = [network.predicted(x, self._targets) for x in network.batches(inputs)]
+        if any(y is None for y in found):
+            raise ValueError(
+                "the loss takes y, and what it is for new samples cannot be told from the "
+                f"network's output, as classes can; pass it: {type(self).__name__}.transform(X, y)."
+            )
+        return np.concatenate(found)
+
+    def transform(self, X, y=None):
+        """Return the importance of every training example for every sample.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or tensor of shape (n_query, ...)
+            Samples, of the shape given to ``fit``.
+        y : array-like of shape (n_query, ...), default=None
+            Targets of the samples; ignored unless the loss takes any. None: training examples have
+            those of ``fit``, and for other samples the class that the network predicts stands in.
+
+        Returns
+        -------
+        importance : ndarray of shape (n_query, n_train)
+            Larger is more important. A ValueError says if the matrix would be larger than
+            ``max_bytes``.
+
+        Raises
+        ------
+        NotFittedError
+            If called before ``fit``.
+        ValueError
+            If X does not have the fitted shape or holds NaN or infinity, if the network's output
+            is not finite, or if y is needed.
+        """
+        with self._door(X) as inputs:
+            return self._matrix(self._with_targets(inputs, y))
+
+    def top_examples(self, X, k, *, y=None, exclude_self=False):
+        """Return the most important training examples of every sample.
+
+        Needs no matrix of all samples and examples.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or tensor of shape (n_query, ...)
+            Samples, in raw units.
+        k : int
+            How many examples.
+        y : array-like of shape (n_query, ...), default=None
+            See ``transform``.
+        exclude_self : bool, default=False
+            X is the training set of ``fit``, in its order, and every example is left out of its own
+            corpus.
+
+        Returns
+        -------
+        importance : ndarray of shape (n_query, k)
+            Most important first; examples that tie stand in the order of the corpus.
+        index : ndarray of shape (n_query, k)
+            Which examples: labels of the DataFrame's index if ``fit`` was given a pandas one, else
+            positions.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer than k examples, if X is not as long as the corpus though
+            ``exclude_self`` says that it is the corpus, or if y is needed.
+        """
+        check_is_fitted(self)
+        check_positive_int("k", k)
+        with self._door(X) as inputs:
+            inputs = self._with_targets(inputs, y) if y is not None else inputs
+            importance, positions = self._top(inputs, k, exclude_self)
+        return importance, self.corpus_index_[positions]
+
+    def _label_score(self, inputs, y):
+        if self._targets is not None and self._targets.dtype.kind == "f" and self._is_continuous():
+            return self._input_score(self._with_targets(inputs, y))
+        return super()._label_score(inputs, y)
+
+    def _is_continuous(self):
+        return self._targets.ndim > 1 or bool((self._targets % 1 != 0).any())
+
+    # -- gradients -----------------------------------------------------------------------------
 
     def _try_gradients(self, network, losses, watched=None):
         """Choose parameters, and decide how gradients are taken in them.
@@ -523,13 +630,26 @@ class BaseGradientImportance(BaseExampleImportance):
         -------
         trial : Trial
             Of two training examples, with the result of `Losses.evaluate`.
+
+        Raises
+        ------
+        TypeError
+            If the loss is not the sample's, or looks at weights of which no gradient is seen.
         """
         self.parameters_ = choose_parameters(network.module, self._params_at_fit.parameters)
-        x = network.tensor(_two_different(self._corpus))
+        x = network.tensor(self._examples[two_different(self._corpus)])
         trial = Trial(losses.evaluate, network.module, self.parameters_, x, watched)
         _, outputs, values = trial.result
         separate = not self._representation.probe.random
         check_losses(losses, x, outputs, values, separate=separate)
+        ours = {id(weight) for weight in network.module.parameters()}
+        others = [w for w in network.users_module.parameters() if id(w) not in ours]
+        if acts_on_weights(losses, outputs, x, others):
+            raise TypeError(
+                "the loss looks at weights of the network that was passed, but a view of it is "
+                "run, so their part of the gradient would be missing; pass a loss without them, or "
+                "have a skorch net's get_loss look at self.module_."
+            )
         self._plan = trial.plan(values, losses)
         return trial
 

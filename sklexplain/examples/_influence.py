@@ -17,6 +17,7 @@ from ..gradients import (
     double_terms,
     flatten_terms,
     join_terms,
+    requiring_gradients,
 )
 from ..utils import check_choice, check_positive_int
 from ._gradients import BaseGradientImportance
@@ -26,6 +27,7 @@ from ._influence_warnings import (
     warn_of_no_convergence,
     warn_of_no_curvature,
 )
+from ._losses import acts_on_weights
 
 _MAX_DENSE = 5000  # length of a matrix that is decomposed
 _AUTO_PRODUCTS = 500  # products with C that auto takes for worth it
@@ -60,14 +62,21 @@ class InfluenceImportance(BaseGradientImportance):
         in ``fit``.
     loss : callable or None, default=None
         From the network's output (all of it, if that is a tuple) and its input, tensors of shape
-        (n, ...), to one loss a sample (n,). None: the skorch net's criterion for each sample, or
-        the mean squared error for a module, between the (first) output and the input; a class
-        head's cross-entropy is left out. If the
-        net was trained with a random pretext task (denoising, inpainting), the loss is the mean
-        over ``n_draws`` draws that are the same for all samples.
+        (n, ...), to one loss a sample (n,); with a third argument, it is given the targets y as
+        well. None:
+
+        - of a module, the mean squared error between the (first) output and the input;
+        - of an :class:`~sklexplain.nets.Autoencoder`, its criterion between the two; a class head's
+          cross-entropy is left out. If it was trained with a random pretext task (denoising,
+          inpainting), the mean over ``n_draws`` draws that are the same for all samples;
+        - of a skorch net, what training minimised: its own ``get_loss`` for each sample, of the
+          input if the net reconstructs that, else of y. Where training may have minimised
+          something else, a TypeError asks for ``loss``.
     parameters : {"encoder", "all"} or list of str, default="encoder"
         The parameters :math:`\theta_r`: those of the network's submodule ``encoder``, all, or those
-        named, as in ``named_parameters()`` and ``named_modules()``.
+        named, as in ``named_parameters()`` and ``named_modules()``. Frozen ones
+        (``requires_grad=False``) are taken like others; to leave them out, name the trainable:
+        ``[name for name, p in module.named_parameters() if p.requires_grad]``.
     solver : {"auto", "exact", "cg", "low_rank"}, default="auto"
         - ``"exact"``: H is decomposed, or with ``"gauss_newton"`` the smaller matrix of its rows'
           inner products, of which an encoder has only as many as its code has entries for each
@@ -142,6 +151,14 @@ class InfluenceImportance(BaseGradientImportance):
     combinations of the same rows :math:`E_n`, so ``"exact"`` needs no more than those rows' inner
     products. They are taken in the network's dtype where its rounding is far below the damping,
     else in float64.
+
+    A loss that takes y needs the targets of samples as well as those of the training examples:
+    ``transform(X, y)``. Without them, a sample that is a training example has that one's y, and for
+    any other the class that the network predicts stands in, so that the examples found are those
+    that back the prediction; a regressor has no such stand-in, and a ValueError asks for y. Where
+    weights of classes, or ignored labels, make the criterion divide by other numbers than that of
+    the samples, losses are weighted so that their mean over the training examples is the net's own
+    loss of them all.
 
     References
     ----------
@@ -221,16 +238,30 @@ class InfluenceImportance(BaseGradientImportance):
 
     def _fit_corpus(self, inputs):
         network, params = self._network(), self._params_at_fit
-        losses = self._losses(network)
+        losses = self._plan_losses(network)
         self.weight_decay_ = _weight_decay(network.net)
         by_rows = params.curvature == "gauss_newton" and params.solver != "cg"
         waist = dict(network.module.named_children()).get("encoder") if by_rows else None
         trial = self._try_gradients(network, losses, waist)
+        if params.curvature == "gauss_newton":
+            self._check_acts_through_output(losses, trial)
         rows = GaussNewtonRows(losses, trial, waist) if by_rows else None
         del trial  # and the graph of its pass
         gradients = self._gradients()
         self.solver_, self._solver = self._build(gradients, rows)
         self.residual_ = self._residual(gradients)
+
+    def _check_acts_through_output(self, losses, trial):
+        _, outputs, _ = trial.result
+        weights = list(trial.parameters.values())
+        with requiring_gradients(weights):
+            acts = acts_on_weights(losses, outputs, trial.x, weights)
+        if acts:
+            raise TypeError(
+                "the loss depends on the network's weights otherwise than through its output (by a "
+                "penalty on them, for example), and the Gauss–Newton matrix leaves that out; set "
+                "curvature='hessian', or pass loss without it."
+            )
 
     # -- solvers -------------------------------------------------------------------------------
 
@@ -285,7 +316,7 @@ class InfluenceImportance(BaseGradientImportance):
         products = curvature_products(
             gradients.losses,
             gradients.parameters,
-            gradients.batches(self._corpus),
+            gradients.batches(self._examples),
             vectors,
             self._params_at_fit.curvature,
         )
@@ -297,7 +328,7 @@ class InfluenceImportance(BaseGradientImportance):
 
     def _of_jacobian(self, gradients, rows):
         jacobian, factors = [], []
-        for x in self._row_batches(gradients, rows, self._corpus):
+        for x in self._row_batches(gradients, rows, self._examples):
             jacobian.append(rows.jacobian(x))
             factors.append(rows.factors(x))
         roots, slopes = (torch.cat(parts) for parts in zip(*factors, strict=True))
@@ -316,7 +347,7 @@ class InfluenceImportance(BaseGradientImportance):
         matrix = torch.zeros(p, p, dtype=torch.float64, device=self._representation.device)
         step = max(1, _ROOT_BYTES // (8 * p * rows.n_rows))
         step = min(step, max(1, _ROOT_BYTES // (8 * rows.size**2)))
-        for x in gradients.batches(self._corpus, step):
+        for x in gradients.batches(self._examples, step):
             part = flatten_terms(rows.rows(x, len(self._corpus))).double()
             matrix += part.T @ part
         matrix.diagonal().add_(self._shift)
@@ -336,7 +367,7 @@ class InfluenceImportance(BaseGradientImportance):
         chosen = np.sort(rng.permutation(len(self._corpus))[:n_chosen])
         k = max(1, rank // (draws * n_chosen))
         parts = []
-        for x in self._row_batches(gradients, rows, self._corpus[chosen]):
+        for x in self._row_batches(gradients, rows, self._examples[chosen]):
             probes = None
             if k < rows.size:
                 signs = rng.choice([-1.0, 1.0], size=(len(x), rows.size, k))
@@ -355,7 +386,7 @@ class InfluenceImportance(BaseGradientImportance):
         )
 
     def _residual(self, gradients):
-        g = flatten_terms(double_terms(gradients.terms(self._corpus[:_N_RESIDUALS])))
+        g = flatten_terms(double_terms(gradients.terms(self._examples[:_N_RESIDUALS])))
         solver = self._opened(gradients)
         by_rows = isinstance(solver, JacobianSolver)
         solved = solver.solved(len(g)) if by_rows else solver.solve(g)
@@ -384,6 +415,7 @@ class InfluenceImportance(BaseGradientImportance):
     # -- importance ----------------------------------------------------------------------------
 
     def _blocks(self, inputs, exclude_self=False):
+        inputs = self._with_targets(inputs, exclude_self=exclude_self)
         n_train, gradients = len(self._corpus), self._gradients()
         step = min(gradients.rows_at_once, max(1, _ROW_ENTRIES // n_train))
         if isinstance(self._solver, JacobianSolver):
@@ -406,13 +438,13 @@ class InfluenceImportance(BaseGradientImportance):
 
     def _products_by_factors(self, gradients, terms):
         solver = self._opened(gradients)
-        blocks = gradients.blocks(self._corpus, key="corpus")
+        blocks = gradients.blocks(self._examples, key="corpus")
         return torch.cat([solver.inner(terms, corpus) for _, corpus in blocks], dim=1)
 
     def _products_solving_samples(self, gradients, terms):
         solver = self._opened(gradients)
         solved = solver.solve(flatten_terms(double_terms(terms)))
-        blocks = gradients.blocks(self._corpus, key="corpus")
+        blocks = gradients.blocks(self._examples, key="corpus")
         products = [solved @ flatten_terms(double_terms(corpus)).T for _, corpus in blocks]
         self._warn(solver)
         return torch.cat(products, dim=1)
@@ -421,19 +453,21 @@ class InfluenceImportance(BaseGradientImportance):
         """Multiply; ``solved`` holds solutions by the corpus's rows, and is filled once."""
         if not solved:
             solver = self._opened(gradients)
-            for columns, corpus in gradients.blocks(self._corpus):
+            for columns, corpus in gradients.blocks(self._examples):
                 solved[columns.start] = solver.solve(flatten_terms(double_terms(corpus)))
             self._warn(solver)
         vectors = flatten_terms(double_terms(terms))
         return torch.cat([vectors @ part.T for part in solved.values()], dim=1)
 
-    def self_influence(self, X):
+    def self_influence(self, X, y=None):
         r"""Return the importance that samples would have for themselves.
 
         Parameters
         ----------
         X : array-like, DataFrame or tensor of shape (n_samples, ...)
             Samples, in raw units.
+        y : array-like of shape (n_samples, ...), default=None
+            See ``transform``.
 
         Returns
         -------
@@ -442,6 +476,7 @@ class InfluenceImportance(BaseGradientImportance):
             Large for samples that the network had to learn by heart.
         """
         with self._door(X) as inputs:
+            inputs = self._with_targets(inputs, y)
             out = np.zeros(len(inputs), dtype=self._dtype)
             gradients = self._gradients()
             solver = self._opened(gradients)

@@ -35,14 +35,21 @@ class TracInImportance(BaseGradientImportance):
         in ``fit``.
     loss : callable or None, default=None
         From the network's output (all of it, if that is a tuple) and its input, tensors of shape
-        (n, ...), to one loss a sample (n,). None: the skorch net's criterion for each sample, or
-        the mean squared error for a module, between the (first) output and the input; a class
-        head's cross-entropy is left out. If the
-        net was trained with a random pretext task (denoising, inpainting), the loss is the mean
-        over ``n_draws`` draws that are the same for all samples.
+        (n, ...), to one loss a sample (n,); with a third argument, it is given the targets y as
+        well. None:
+
+        - of a module, the mean squared error between the (first) output and the input;
+        - of an :class:`~sklexplain.nets.Autoencoder`, its criterion between the two; a class head's
+          cross-entropy is left out. If it was trained with a random pretext task (denoising,
+          inpainting), the mean over ``n_draws`` draws that are the same for all samples;
+        - of a skorch net, what training minimised: its own ``get_loss`` for each sample, of the
+          input if the net reconstructs that, else of y. Where training may have minimised
+          something else, a TypeError asks for ``loss``.
     parameters : {"encoder", "all"} or list of str, default="encoder"
         The parameters :math:`\theta_r`: those of the network's submodule ``encoder``, all, or those
-        named, as in ``named_parameters()`` and ``named_modules()``.
+        named, as in ``named_parameters()`` and ``named_modules()``. Frozen ones
+        (``requires_grad=False``) are taken like others; to leave them out, name the trainable:
+        ``[name for name, p in module.named_parameters() if p.requires_grad]``.
     checkpoints : CheckpointHistory, list of (state dict or file, float) or None, default=None
         Weights of the network, with learning rates; files are safetensors, or were written by
         `torch.save`. A history without checkpoints stands for the one among the net's callbacks.
@@ -96,6 +103,14 @@ class TracInImportance(BaseGradientImportance):
     pass over a batch, and inner products from their factors; other parameters are differentiated
     one sample at a time. Dropout is off. Checkpoints are loaded into a view of the network, which
     itself keeps its weights all the while.
+
+    A loss that takes y needs the targets of samples as well as those of the training examples:
+    ``transform(X, y)``. Without them, a sample that is a training example has that one's y, and for
+    any other the class that the network predicts stands in, so that the examples found are those
+    that back the prediction; a regressor has no such stand-in, and a ValueError asks for y. Where
+    weights of classes, or ignored labels, make the criterion divide by other numbers than that of
+    the samples, losses are weighted so that their mean over the training examples is the net's own
+    loss of them all.
 
     References
     ----------
@@ -166,7 +181,7 @@ class TracInImportance(BaseGradientImportance):
         self.learning_rates_ = np.array([checkpoint.rate for checkpoint in self._checkpoints])
         for number, checkpoint in enumerate(self._checkpoints):
             _check_weights(network.module, checkpoint.load(), number)
-        self._try_gradients(network, self._losses(network))
+        self._try_gradients(network, self._plan_losses(network))
 
     def _find_checkpoints(self, network):
         checkpoints, net = self._params_at_fit.checkpoints, network.net
@@ -185,6 +200,7 @@ class TracInImportance(BaseGradientImportance):
         )
 
     def _blocks(self, inputs, exclude_self=False):
+        inputs = self._with_targets(inputs, exclude_self=exclude_self)
         n_train, gradients = len(self._corpus), self._gradients()
         step = min(gradients.rows_at_once, max(1, _ROW_ENTRIES // n_train))
         for start in range(0, len(inputs), step):
@@ -193,19 +209,21 @@ class TracInImportance(BaseGradientImportance):
             for number, checkpoint in enumerate(self._checkpoints):
                 with loaded(gradients.module, checkpoint.load()):
                     terms = gradients.terms(inputs[rows])
-                    for columns, corpus in gradients.blocks(self._corpus, key=number):
+                    for columns, corpus in gradients.blocks(self._examples, key=number):
                         products = gram_matrix(terms, corpus)
                         block[:, columns] += checkpoint.rate * products.cpu().numpy()
             # The network has its own weights again, whenever the next rows are asked for.
             yield rows, block
 
-    def self_influence(self, X):
+    def self_influence(self, X, y=None):
         r"""Return the importance that samples would have for themselves.
 
         Parameters
         ----------
         X : array-like, DataFrame or tensor of shape (n_samples, ...)
             Samples, in raw units.
+        y : array-like of shape (n_samples, ...), default=None
+            See ``transform``.
 
         Returns
         -------
@@ -214,6 +232,7 @@ class TracInImportance(BaseGradientImportance):
             had to learn by heart: outliers, or mislabelled where the loss uses labels.
         """
         with self._door(X) as inputs:
+            inputs = self._with_targets(inputs, y)
             out = np.zeros(len(inputs), dtype=self._dtype)
             gradients = self._gradients()
             for checkpoint in self._checkpoints:

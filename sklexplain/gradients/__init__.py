@@ -1,7 +1,8 @@
 """Per-sample gradients of a loss, their inner products, curvature and its solvers."""
 
 from ._curvature import GaussNewtonRows, curvature_products
-from ._per_sample import per_sample_gradients
+from ._labelled import Labelled, samples_of, targets_of
+from ._per_sample import per_sample_gradients, requiring_gradients
 from ._plans import GradientPlan
 from ._sets import (
     double_terms,
@@ -21,6 +22,7 @@ __all__ = [
     "GradientPlan",
     "IterativeSolver",
     "JacobianSolver",
+    "Labelled",
     "RowsSolver",
     "Trial",
     "curvature_products",
@@ -31,6 +33,9 @@ __all__ = [
     "per_sample_gradients",
     "plan_gradients",
     "project_terms",
+    "requiring_gradients",
+    "samples_of",
     "squared_norms",
+    "targets_of",
     "terms_bytes",
 ]

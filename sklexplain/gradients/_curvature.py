@@ -25,6 +25,13 @@ def twice_differentiable(module, parameters):
     Yields
     ------
     None
+
+    Raises
+    ------
+    TypeError
+        If torch has no second derivatives of the loss, or of a layer.
+    RuntimeError
+        If anything else fails inside.
     """
     fused = torch.backends.mkldnn.enabled
     try:
@@ -37,6 +44,14 @@ def twice_differentiable(module, parameters):
             sdpa_kernel(SDPBackend.MATH),
         ):
             yield
+    except RuntimeError as error:
+        if "derivative for" not in str(error) or "not implemented" not in str(error):
+            raise
+        raise TypeError(
+            f"torch has no second derivatives of the loss or of the network ({error}), which "
+            "influence is computed of; pass another loss, or use TracInImportance, which needs "
+            "none."
+        ) from error
     finally:
         torch.backends.mkldnn.enabled = fused
 
@@ -188,7 +203,7 @@ class GaussNewtonRows:
         self.size = z[:1].numel()
         self.n_rows = self.size * self._n_draws
         with torch.enable_grad():
-            squares = z.flatten(1).square().sum(dim=1)
+            squares = _rows(z).square().sum(dim=1)
         self._plan = trial.plan(squares, self._squares, inputs[0])
 
     def _is_waist(self, trial, values):
@@ -198,12 +213,12 @@ class GaussNewtonRows:
         return len(outputs) == self._n_draws and tensors and trial.acts_through(values)
 
     def _squares(self, x):
-        return self._at_waist(x).flatten(1).square().sum(dim=1)
+        return _rows(self._at_waist(x)).square().sum(dim=1)
 
     def _at_waist(self, x):
         if self._waist is None:
             return _one_output(self._losses, x)
-        return run_to(self._losses.module, self._waist, x)[0]
+        return run_to(self._losses.run, self._waist, x)[0]
 
     def _after_waist(self, x):
         """Return z as the start of a graph, and the network's output."""
@@ -247,17 +262,17 @@ class GaussNewtonRows:
         with twice_differentiable(self._losses.module, []):
             z, output = self._after_waist(part)
             slope, product = _output_derivatives(self._losses, output, x)
-            slope = slope.detach().flatten(1).double()
-            units = [torch.zeros_like(z).flatten(1) for _ in range(self.size)]
+            slope = _rows(slope.detach()).double()
+            units = [torch.zeros_like(_rows(z)) for _ in range(self.size)]
             for j, unit in enumerate(units):
                 unit[:, j] = 1
             if z is output:
-                matrix = [product(unit.view_as(z)).flatten(1) for unit in units]
+                matrix = [_rows(product(unit.view_as(z))) for unit in units]
                 matrix = torch.stack(matrix, dim=2).double()
             else:
                 tangents = _tangents(z, output, units)
-                bent = torch.stack([product(t).flatten(1) for t in tangents], dim=2)
-                tangents = torch.stack([t.flatten(1) for t in tangents], dim=2)  # (n, m, size)
+                bent = torch.stack([_rows(product(t)) for t in tangents], dim=2)
+                tangents = torch.stack([_rows(t) for t in tangents], dim=2)  # (n, m, size)
                 matrix = (tangents.transpose(1, 2) @ bent).double()
                 slope = (slope.unsqueeze(1) @ tangents.double()).squeeze(1)
         values, vectors = torch.linalg.eigh((matrix + matrix.transpose(1, 2)) / 2)
@@ -311,6 +326,11 @@ class GaussNewtonRows:
         return per_sample_products(
             self._at_waist, self._losses.module, part, self._plan, directions
         )
+
+
+def _rows(values):
+    """Values of a batch as a matrix, a row a sample; also where a sample has a single one."""
+    return values.reshape(len(values), -1)
 
 
 def _tangents(z, output, directions):

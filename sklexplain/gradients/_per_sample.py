@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from ._labelled import Labelled
 from ._sets import join_terms
 from ._terms import Explicit, add_terms
 
@@ -108,7 +109,7 @@ def per_sample_products(outputs, module, x, plan, directions):
         for i in range(len(x)):
 
             def along(x, direction=direction[i]):
-                return outputs(x).flatten(1) @ direction
+                return outputs(x).reshape(len(x), -1) @ direction
 
             parts.append(_gradients(along, module, x[i : i + 1], bound))
         terms.append(join_terms(parts))
@@ -344,10 +345,14 @@ def vmapped_gradients(losses, module, parameters, x):
     inside = {f"module.{name}": p.detach() for name, p in parameters.items()}
     n_bytes = sum(p.numel() * p.element_size() for p in inside.values())
 
-    def loss(parameters, sample):
-        return torch.func.functional_call(holder, parameters, (sample.unsqueeze(0),))
+    def loss(parameters, *sample):
+        parts = [part.unsqueeze(0) for part in sample]
+        batch = Labelled(*parts) if len(parts) > 1 else parts[0]
+        return torch.func.functional_call(holder, parameters, (batch,))
 
     chunk = max(1, _VMAP_BYTES // max(1, n_bytes))
-    gradient = torch.vmap(torch.func.grad(loss), in_dims=(None, 0), chunk_size=chunk)
-    found = gradient(inside, x)
-    return {name: found[f"module.{name}"].flatten(1).detach() for name in parameters}
+    batch = (x.x, x.y) if isinstance(x, Labelled) else (x,)
+    in_dims = (None, *(0 for _ in batch))
+    gradient = torch.vmap(torch.func.grad(loss), in_dims=in_dims, chunk_size=chunk)
+    found = gradient(inside, *batch)
+    return {name: found[f"module.{name}"].reshape(len(x), -1).detach() for name in parameters}

@@ -9,6 +9,8 @@ from ._fitted import (
     fitted_estimator,
     is_fitted,
     may_take_raw,
+    routed_params,
+    routes,
     shared_or_cloned,
     takes_raw_columns,
 )
@@ -18,6 +20,7 @@ from ._offers import check_response_method, kind_of
 from ._probe import Probe, add_note
 from ._representation import NotFiniteError, Representation, not_finite_text
 from ._resolve import named_steps, no_gradient_reason, torch_modules, unwrap
+from ._skorch import first_batch, net_around, own_data, own_methods
 from ._tap import LayerRecord, LayerTap
 from ._text import as_texts, checked_texts, vectoriser_of
 
@@ -32,6 +35,7 @@ __all__ = [
     "check_response_method",
     "convert",
     "Expansion",
+    "first_batch",
     "fitted_estimator",
     "is_fitted",
     "kind_of",
@@ -41,11 +45,16 @@ __all__ = [
     "may_take_raw",
     "named",
     "named_steps",
+    "net_around",
     "no_gradient_reason",
     "not_finite_text",
     "NotFiniteError",
+    "own_data",
+    "own_methods",
     "Probe",
     "Representation",
+    "routed_params",
+    "routes",
     "shared_or_cloned",
     "Stage",
     "takes_raw_columns",

@@ -1,6 +1,7 @@
 """Checks of the parameter ``estimator``: is it a model, is it fitted? Fits it if it is not."""
 
 import numpy as np
+from sklearn import get_config
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import NotFittedError
@@ -8,6 +9,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.utils import get_tags
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 from torch import nn
@@ -16,6 +18,7 @@ from ..utils import n_shape
 from ._heads import is_head
 from ._offers import RESPONSE_METHODS, nothing_to_explain
 from ._resolve import is_sampler, named_steps, unwrap
+from ._skorch import inputs_of
 
 
 def check_estimator_type(estimator):
@@ -66,11 +69,14 @@ def is_fitted(estimator):
     ------
     NotFittedError
         If it is neither fitted nor untouched: some steps of a Pipeline are fitted and others are
-        not, a skorch net is initialised but was never trained, or a frozen estimator is not fitted.
+        not, a skorch net is initialised but was never trained (frozen, it is taken as it is), or
+        another frozen estimator is not fitted.
     """
     if isinstance(estimator, nn.Module):
         return None
     if isinstance(estimator, FrozenEstimator):
+        if _has_weights(estimator.estimator) and not isinstance(estimator, _Unfinished):
+            return None  # the weights may have been loaded; freezing says that they count
         if is_fitted(estimator.estimator) is False:
             raise NotFittedError(
                 f"estimator={estimator!r} is frozen but not fitted; fit the "
@@ -109,14 +115,22 @@ def _has_learnt(estimator):
     return any(name.endswith("_") and not name.startswith("_") for name in vars(estimator))
 
 
+class _Unfinished(FrozenEstimator):
+    """Shares an estimator that cannot be explained, so that ``fit`` says why."""
+
+
+def _has_weights(estimator):
+    return isinstance(estimator, NeuralNet) and estimator.initialized_
+
+
 def _is_trained(net):
     if not getattr(net, "initialized_", False):
         return False
-    if not net.history:
+    if not net.history and not getattr(net, "_trimmed_for_prediction", False):
         raise NotFittedError(
             f"{type(net).__name__} is initialised but was never trained; call fit, load its "
-            "history with the weights (load_params(f_params=..., f_history=...)), or pass its "
-            "module_ to explain the weights it has now."
+            "history with the weights (load_params(f_params=..., f_history=...)), or pass "
+            "FrozenEstimator(net), or its module_, to explain the weights it has now."
         )
     return True
 
@@ -133,7 +147,7 @@ def _are_fitted(steps):
     return None if not fitted and not unfitted else bool(fitted)
 
 
-def fitted_estimator(estimator, X, y=None):
+def fitted_estimator(estimator, X, y=None, fit_params=None):
     """Return the estimator to explain: the given one, or a clone fitted on (X, y).
 
     Parameters
@@ -144,6 +158,8 @@ def fitted_estimator(estimator, X, y=None):
         The data, in raw units.
     y : array-like or None, default=None
         Targets, handed to the clone's ``fit``.
+    fit_params : dict or None, default=None
+        More arguments of the clone's ``fit``.
 
     Returns
     -------
@@ -153,11 +169,12 @@ def fitted_estimator(estimator, X, y=None):
     Raises
     ------
     TypeError
-        If it is not a model.
+        If it is not a model, or is a network of several inputs.
     NotFittedError
         If it is only partly fitted, see `is_fitted`.
     """
     check_estimator_type(estimator)
+    _check_one_input(estimator)
     if is_fitted(estimator) is not False:
         return estimator
     fresh = clone(estimator)
@@ -169,7 +186,99 @@ def fitted_estimator(estimator, X, y=None):
         X = X.astype(np.float32) if X.dtype == np.float64 else X
         y = None if y is None else np.asarray(y)
         y = y.astype(np.float32) if y is not None and y.dtype == np.float64 else y
-    return fresh.fit(X) if y is None else fresh.fit(X, y)
+    given = (X,) if y is None else (X, y)
+    return fresh.fit(*given, **(fit_params or {}))
+
+
+def _check_one_input(estimator):
+    """Raise if samples would go as they are into a network of several inputs."""
+    network = _entry(estimator)
+    inputs = inputs_of(network) if isinstance(network, (nn.Module, NeuralNet)) else []
+    if not inputs:
+        return
+    what = (
+        f"{type(network).__name__} takes several inputs ({', '.join(inputs)}), and X is one array"
+    )
+    if isinstance(network, NeuralNet):
+        columns = ", ".join(f"{name!r}: X[:, ...]" for name in inputs)
+        raise TypeError(
+            f"{what}. Put in front of it a step that makes them of X's columns: "
+            f"make_pipeline(FunctionTransformer(lambda X: {{{columns}}}), net)."
+        )
+    cuts = ", ".join("x[:, ...]" for _ in inputs)
+    raise TypeError(
+        f"{what}. Wrap it in a module that takes one and cuts it: "
+        f"def forward(self, x): return self.net({cuts})."
+    )
+
+
+def _entry(estimator):
+    """Return what is given the samples as they are, of a fitted or unfitted estimator."""
+    while True:
+        if isinstance(estimator, FrozenEstimator):
+            estimator = estimator.estimator
+        elif isinstance(estimator, BaseSearchCV):
+            estimator = getattr(estimator, "best_estimator_", estimator.estimator)
+        elif isinstance(estimator, Pipeline) and named_steps(estimator):
+            estimator = named_steps(estimator)[0][1]
+        else:
+            return estimator
+
+
+def routed_params(explainer, fit_params):
+    """Return what of the arguments of an explainer's ``fit`` goes to its estimator's.
+
+    Parameters
+    ----------
+    explainer : BaseExplainer
+        With the parameter ``estimator``.
+    fit_params : dict
+        What ``fit`` was given beside X and y; None stands for nothing.
+
+    Returns
+    -------
+    fit_params : dict
+        All of it, or with metadata routing enabled what the estimator requested.
+
+    Raises
+    ------
+    TypeError
+        If there is anything, but the estimator is not to be fitted.
+    """
+    given = {name: value for name, value in fit_params.items() if value is not None}
+    if not given:
+        return {}
+    estimator = explainer.estimator
+    if is_fitted(estimator) is not False:
+        names, kind = ", ".join(sorted(given)), type(estimator).__name__
+        raise TypeError(
+            f"{type(explainer).__name__}.fit() got {names}, which goes to an estimator that is "
+            f"fitted here, but this {kind} is explained as it is; leave it out, or pass an "
+            "unfitted estimator."
+        )
+    if not get_config()["enable_metadata_routing"]:
+        return given
+    return dict(process_routing(explainer, "fit", **given).estimator.fit)
+
+
+def routes(explainer):
+    """Say that metadata of an explainer's ``fit`` goes to its estimator's.
+
+    Parameters
+    ----------
+    explainer : BaseExplainer
+        With the parameter ``estimator``.
+
+    Returns
+    -------
+    router : MetadataRouter
+    """
+    router = MetadataRouter(owner=explainer)
+    if hasattr(explainer.estimator, "get_metadata_routing"):
+        mapping = MethodMapping().add(caller="fit", callee="fit")
+        mapping = mapping.add(caller="fit_transform", callee="fit")
+        router.add(estimator=explainer.estimator, method_mapping=mapping)
+    return router
 
 
 def check_columns(estimator, shape, names):
@@ -231,8 +340,7 @@ def shared_or_cloned(estimator):
     try:
         fitted = is_fitted(estimator)
     except NotFittedError:
-        # Partly fitted: it is shared, so that fit can raise the error.
-        return FrozenEstimator(estimator)
+        return _Unfinished(estimator)
     return FrozenEstimator(estimator) if fitted else clone(estimator)
 
 

@@ -31,13 +31,16 @@ class Stage(nn.Module):
 
     def forward(self, x):
         dtype = None if self.takes_integers else self.dtype
-        x = x if dtype is None else x.to(dtype)
-        # Calling the module, not its forward, runs hooks on it.
-        call = self.module if self.method == "forward" else getattr(self.module, self.method)
-        out = call(x)
+        out = self.call(x if dtype is None else x.to(dtype))
         if self.first_output and isinstance(out, tuple):
             out = out[0]
         return out if self.post is None else self.post(out)
+
+    def call(self, x):
+        """Run the network, and return all that it returns."""
+        # Calling the module, not its forward, runs hooks on it.
+        run = self.module if self.method == "forward" else getattr(self.module, self.method)
+        return run(x)
 
 
 class BlackBox(nn.Module):

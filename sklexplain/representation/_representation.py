@@ -530,8 +530,8 @@ class Representation:
         TypeError
             If it holds complex numbers.
         """
-        while self._several and isinstance(output, (tuple, list)) and output:
-            output = output[0]
+        while self._several and isinstance(output, (tuple, list, dict)) and output:
+            output = next(iter(output.values() if isinstance(output, dict) else output))
         if not isinstance(output, torch.Tensor) and not self._link:
             raise ValueError(
                 f"the network returns {type(output).__name__}, not one tensor; wrap it in a module "

@@ -16,6 +16,7 @@ from ._heads import BranchesHead, ChainHead, Head, ModuleHead, is_head, transfor
 from ._inverses import convert_inverse
 from ._modules import BlackBox, Branches, Chain, Scaled, Stage, columns_read, stages
 from ._offers import offered_method
+from ._skorch import InferStage, changes_samples, own_methods, several_inputs
 from ._text import WordsHead, vectoriser_of
 
 _MOST = 1000  # items of a list that are looked into for networks; longer ones hold numbers
@@ -120,7 +121,7 @@ def decompose(estimator, n_columns, asked):
             raise NoTorchForm(f"{type(estimator).__name__}.{asked.method}")
         return Parts(None, Stage(*estimator._torch_form()))
     if isinstance(estimator, NeuralNet):
-        return Parts(None, _skorch_stage(estimator, asked))
+        return Parts(None, _skorch_stage(estimator, n_columns, asked))
     if is_head(estimator):
         return Parts(transformer_head(estimator), Identity())
     module = convert(estimator, asked.method)
@@ -141,16 +142,27 @@ def black_box(estimator, reason, asked):
 _SKORCH_METHODS = ("evaluation_step", "forward_iter", "forward", "infer")
 
 
-def _skorch_stage(net, asked):
+def _skorch_stage(net, n_columns, asked):
+    name = type(net).__name__
+    changing = changes_samples(net, n_columns)
+    if changing:
+        raise NoTorchForm(f"{name}.{changing} (its own code, which changes X)")
+    own = own_methods(net, ("infer",))
+    inputs = [] if own else several_inputs(net.module_.forward)
+    if inputs:
+        raise NoTorchForm(f"{name}, of several inputs ({', '.join(inputs)}),")
     if asked.layer is not None or not asked.link:
-        return Stage(net.module_, first_output=True)
+        if own and len(getattr(net, "_modules", ())) > 1:
+            raise NoTorchForm(f"{name}.infer (its own code, of several modules)")
+        return InferStage(net) if own else Stage(net.module_, first_output=True)
     # ``predict`` asks ``predict_proba``.
-    for name in dict.fromkeys((asked.method, "predict_proba", *_SKORCH_METHODS)):
-        if not getattr(type(net), name).__module__.startswith("skorch."):
-            raise NoTorchForm(
-                f"{type(net).__name__}.{name} (its own code; name a layer of its module instead, "
-                "as in layer='encoder')"
-            )
+    methods = dict.fromkeys((asked.method, "predict_proba", *_SKORCH_METHODS))
+    own = own_methods(net, tuple(methods))
+    if own:
+        raise NoTorchForm(
+            f"{name}.{own[0]} (its own code; name a layer of its module instead, as in "
+            "layer='encoder')"
+        )
     return Stage(net.module_, post=net._get_predict_nonlinearity(), first_output=True)
 
 
@@ -192,6 +204,8 @@ def _decompose_steps(steps, n_columns, asked):
             n_columns = len(head.columns)
         if not isinstance(part.module, Identity):
             modules.append((name, part.module))
+    if head is None and len(modules) == 1 and isinstance(modules[0][1], BlackBox):
+        return Parts(None, modules[0][1])
     return Parts(head, Chain(modules) if modules else Identity())
 
 

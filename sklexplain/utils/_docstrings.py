@@ -28,8 +28,8 @@ def documented(cls, base, name, hook):
 
     else:
 
-        def method(self, X, y=None):
-            return base.fit_transform(self, X, y)
+        def method(self, X, y=None, **fit_params):
+            return base.fit_transform(self, X, y, **fit_params)
 
     text, whole = inspect.getdoc(hook), inspect.getdoc(getattr(base, name))
     summary, _, rest = text.partition("\n")

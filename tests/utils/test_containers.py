@@ -223,12 +223,11 @@ def test_missing_values_of_any_kind_are_nan(column):
 # -- refused ---------------------------------------------------------------------------------------
 
 
-LINE = "Where a network takes several inputs, a first step makes them.*FunctionTransformer"
 NO_CONTAINER = {
-    "dict": ({"num": X, "cat": X}, rf"a dict of 'num', 'cat'; pass one array, X\['num'\].*{LINE}"),
-    "SliceDict": (SliceDict(a=X, b=X), "a SliceDict of 'a', 'b'; pass one array"),
+    "dict": ({"num": X, "cat": X}, r"of several arrays \('num', 'cat'\).*FunctionTransformer"),
+    "SliceDict": (SliceDict(a=X, b=X), r"a SliceDict of several arrays \('a', 'b'\)"),
     "Bunch": (Bunch(data=X, target=X), r"a Bunch of 'data', 'target'; pass one array, X\['data'\]"),
-    "tuple": ((X, X[:, :3]), rf"a tuple of arrays of shapes \(8, 4\) and \(8, 3\); pass.*{LINE}"),
+    "tuple": ((X, X[:, :3]), "a tuple of several arrays.*FunctionTransformer"),
     "triples": (TensorDataset(TENSOR, TENSOR, TARGETS), "a TensorDataset whose items hold 3"),
     "dicts in a dataset": (Samples([{"x": x} for x in X]), "holds a dict for every sample"),
     "list of dicts": ([{"a": 1.0}, {"a": 2.0}], r"list of dicts; pass pandas\.DataFrame\(X\)"),
@@ -336,7 +335,7 @@ def refuses(given, error, message):
         with pytest.raises(error, match=message) as caught:
             estimator.fit(given)
         text = str(caught.value)
-        assert "\n" not in text and len(text) < 400, text
+        assert "\n" not in text and len(text) < 600, text
 
 
 @pytest.mark.parametrize(("given", "message"), NO_CONTAINER.values(), ids=NO_CONTAINER)

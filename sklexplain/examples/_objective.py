@@ -1,0 +1,569 @@
+"""What the training of a skorch net minimised, sample by sample.
+
+Training calls a net's ``get_loss`` on batches. The loss of a sample is that of a batch of one, if
+the loss of a batch is the mean (or the sum) of those: this is tried, on outputs of the network, and
+so is what the targets are. Where a criterion divides by weights of the samples, as a cross-entropy
+with weights of classes does, its unreduced values are divided by their mean weight instead. The
+mean over the training examples is then what the net's own ``get_loss`` makes of all of them.
+"""
+
+import copy
+import warnings
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from sklearn.base import is_classifier
+from skorch import NeuralNet, NeuralNetClassifier
+from torch import nn
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    RandomSampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+)
+
+from ..gradients import Labelled, samples_of
+from ..representation import first_batch, net_around, own_data, own_methods
+from ..utils import n_shape, seeded
+from ._losses import mapped, no_loss, not_reconstructing, tensors_of
+
+# Methods that decide what training minimises, besides `get_loss` and `infer`, which are called.
+_TRAINING = ("train_step_single", "train_step", "run_single_epoch", "fit_loop")
+_SAMPLERS = (SequentialSampler, RandomSampler, SubsetRandomSampler)
+_N_ROWS = 7  # samples that a loss is tried on, more where there are more labels
+_MOST_ROWS = 64
+_SAME = 1e-4  # relative difference that rounding makes
+
+
+@dataclass(frozen=True)
+class LossPlan:
+    """How the loss of a sample is computed; decided in fit.
+
+    Attributes
+    ----------
+    source : {"given", "reconstruction", "criterion", "vectorised", "samples"}
+        The user's callable, the criterion of a reconstruction, or a skorch net's ``get_loss``:
+        with its criterion unreduced, or on batches of one, all at once or one after another.
+    takes_y : bool
+        Whether the targets are y; else they are the inputs.
+    cast : {"float", "int"} or None
+        What y is converted to, if it is not what the criterion takes.
+    divisor : float
+        What the sum of a sample's unreduced values is divided by.
+    joined : bool
+        Whether several outputs of the network are handled as one tensor.
+    """
+
+    source: str
+    takes_y: bool = False
+    cast: str | None = None
+    divisor: float = 1.0
+    joined: bool = False
+
+
+class NetLoss:
+    """A skorch net's own loss, for each sample.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        Stays as it is.
+    module : nn.Module
+        Its network, or a view of it.
+    device : torch.device
+        Where the module is.
+    plan : LossPlan
+        Of this net.
+    """
+
+    def __init__(self, net, module, device, plan):
+        criterion = _own_criterion(net.criterion_, device)
+        self.net = net_around(net, module, device, criterion_=criterion)
+        self._plan, self._template = plan, None
+        self._unreduced = None
+        if hasattr(criterion, "reduction"):
+            criterion = copy.copy(criterion)
+            criterion.reduction = "none"
+            self._unreduced = net_around(net, module, device, criterion_=criterion)
+
+    def prepared(self, output):
+        """Return the network's output as one tensor, if it is handled as one."""
+        if not self._plan.joined:
+            return output
+        self._template = mapped(lambda part: part.shape[1:], output)
+        return torch.cat([part.reshape(len(part), -1) for part in tensors_of(output)], dim=1)
+
+    def _parts(self, output):
+        """Return the network's output as it was before it was `prepared`."""
+        if not self._plan.joined:
+            return output
+        start = 0
+
+        def cut(size):
+            nonlocal start
+            start += size.numel()
+            return output[:, start - size.numel() : start].unflatten(1, size)
+
+        return _rebuilt(cut, self._template)
+
+    def __call__(self, output, x, y):
+        target = y if self._plan.takes_y else x
+        output = self._parts(output)
+        if self._plan.source == "criterion":
+            return self.unreduced(output, target, x) / self._plan.divisor
+        if self._plan.source == "vectorised":
+            return self.vectorised(output, target, x)
+        return torch.stack(self.alone(output, target, x))
+
+    def whole(self, output, target, x):
+        """Return the loss of a batch, as training computes it."""
+        return self.net.get_loss(output, target, X=x, training=True)
+
+    def alone(self, output, target, x):
+        """Return the losses of batches of one."""
+        rows = [slice(i, i + 1) for i in range(len(x))]
+        values = [self.whole(_cut(output, row), target[row], x[row]) for row in rows]
+        return [value.reshape(()) for value in values]
+
+    def vectorised(self, output, target, x):
+        """Return the losses of batches of one, all at once, where the net's code allows it."""
+
+        def alone(output, target, x):
+            output = mapped(lambda part: part.unsqueeze(0), output)
+            return self.whole(output, target.unsqueeze(0), x.unsqueeze(0)).reshape(())
+
+        return torch.vmap(alone)(output, target, x)
+
+    def unreduced(self, output, target, x):
+        """Return the sum of the criterion's values for each sample."""
+        values = self._unreduced.get_loss(output, target, X=x, training=True)
+        return values.reshape(len(x), -1).sum(dim=1)
+
+    @property
+    def reduction(self):
+        """The criterion's, None where the loss is more than a criterion, or that has none."""
+        kind = type(self.net)
+        plain = kind.get_loss in (NeuralNet.get_loss, NeuralNetClassifier.get_loss)
+        if not plain or "get_loss" in vars(self.net):
+            return None
+        return getattr(self.net.criterion_, "reduction", None)
+
+
+def _own_criterion(criterion, device):
+    """Return a criterion that can be run without a trace in the user's."""
+    if not isinstance(criterion, nn.Module):
+        return criterion
+    state = [*criterion.parameters(), *criterion.buffers()]
+    parts = len(list(criterion.modules()))
+    if parts == 1 and all(tensor.device == device for tensor in state):
+        return criterion
+    return copy.deepcopy(criterion).to(device).eval().requires_grad_(False)
+
+
+def _cut(output, rows):
+    return mapped(lambda part: part[rows], output)
+
+
+def _rebuilt(function, template):
+    """Apply a function to every shape of a nested template."""
+    if isinstance(template, torch.Size):
+        return function(template)
+    if isinstance(template, dict):
+        parts = {key: _rebuilt(function, part) for key, part in template.items()}
+        return parts if type(template) is dict else type(template)(**parts)
+    if isinstance(template, (tuple, list)):
+        parts = [_rebuilt(function, part) for part in template]
+        kind = type(template)
+        return kind(*parts) if hasattr(template, "_fields") else kind(parts)
+    return template
+
+
+def as_targets(y, cast, dtype):
+    """Convert y to numbers of the dtype that a loss takes.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n, ...)
+        Targets.
+    cast : {"float", "int"} or None
+        See `LossPlan`.
+    dtype : numpy.dtype
+        Of the network's numbers.
+
+    Returns
+    -------
+    y : ndarray of shape (n, ...)
+
+    Raises
+    ------
+    TypeError
+        If y holds anything but numbers.
+    """
+    y = np.asarray(y.tolist()) if y.dtype.kind == "O" else y
+    if y.dtype.kind not in "biuf":
+        raise TypeError(
+            f"the loss takes y, but y has dtype {y.dtype} (for example {str(y.flat[0])!r}); pass "
+            "the numbers that the network was trained on (LabelEncoder makes them of labels)."
+        )
+    if cast == "float" or (cast is None and y.dtype.kind == "f"):
+        return y.astype(dtype)
+    return y.astype(np.int64) if cast == "int" or y.dtype.kind in "iu" else y
+
+
+class Planner:
+    """Finds out what the training of a skorch net minimised.
+
+    Parameters
+    ----------
+    network : Network
+        The session's, of a skorch net.
+    inputs : ndarray of shape (n, ...)
+        Training examples.
+    y : ndarray of shape (n, ...) or None
+        What ``fit`` was given.
+    seed : int
+        For whatever is drawn on the way.
+    """
+
+    def __init__(self, network, inputs, y, seed):
+        self._network, self._net, self._inputs, self._y = network, network.net, inputs, y
+        self._seed, self._name = seed, type(network.net).__name__
+
+    def plan(self):
+        """Decide how the loss of a sample is computed.
+
+        Returns
+        -------
+        plan : LossPlan
+
+        Raises
+        ------
+        TypeError
+            Asking for ``loss``, if what training minimised is not known, or is no mean of losses of
+            single samples.
+        """
+        self._check_code()
+        with seeded(self._seed, self._network.representation.device), torch.no_grad():
+            chosen = self._telling_rows()
+            self._x = self._network.tensor(self._inputs[chosen])
+            self._output = self._network.infer(self._x)
+            joined = self._check_output()
+            loss = self._network.net_loss(LossPlan("samples", joined=False))
+            plan = replace(self._targeted(loss, chosen), joined=joined)
+            self._check_data(plan)
+            return plan
+
+    # -- what is the user's own code ---------------------------------------------------------------
+
+    def _check_code(self):
+        own = own_methods(self._net, _TRAINING)
+        if own:
+            raise no_loss(
+                f"{self._name}.{own[0]} is its own code, so what training minimised is not known"
+            )
+        criterion = getattr(self._net, "criterion_", None)
+        if criterion is None:
+            raise no_loss(f"{self._name} has no criterion any more (trim_for_prediction drops it)")
+        if isinstance(criterion, nn.Module):
+            weights = {id(weight) for weight in self._net.module_.parameters()}
+            if any(id(weight) in weights for weight in criterion.parameters()):
+                raise no_loss(f"the criterion of {self._name} holds weights of its network")
+
+    def _check_data(self, plan):
+        """Raise unless training saw the samples and targets as they were given."""
+        net = self._net
+        suspects = own_data(net, training=True)
+        if not suspects:
+            return
+        X = np.concatenate([x.cpu().numpy() for x in self._network.batches(self._inputs)])
+        y = self._targets(plan.cast) if plan.takes_y else X
+        try:
+            same = _trains_on(net, X, y)
+        except Exception as error:  # whatever the user's code does
+            raise no_loss(
+                f"{self._name} has its own {suspects[0]}, which fails on these samples "
+                f"({type(error).__name__}: {error}), so what training minimised is not known"
+            ) from error
+        if not same:
+            raise no_loss(
+                f"{self._name} was trained on what its own {suspects[0]} makes of the samples, not "
+                "on the samples as they are and each as often"
+            )
+
+    # -- samples -----------------------------------------------------------------------------------
+
+    def _telling_rows(self):
+        """Positions of a few samples: of all labels, if there are not too many."""
+        rows, y = two_different(self._inputs), self._y
+        if y is not None and y.ndim == 1 and y.dtype.kind in "iubUS":
+            rows += np.unique(y, return_index=True)[1][:_MOST_ROWS].tolist()
+        rows = list(dict.fromkeys([*rows, *range(min(_N_ROWS, len(self._inputs)))]))
+        while len(rows) < _N_ROWS:
+            rows += rows
+        return np.array(rows)
+
+    def _check_output(self):
+        """Raise unless samples can be told apart in the output; tell if there are several parts."""
+        tensors, n = tensors_of(self._output), len(self._x)
+        bad = [tuple(t.shape) for t in tensors if t.shape[:1] != (n,)]
+        if bad or not tensors:
+            what = f"of shape {bad[0]} for {n} samples" if bad else "without tensors"
+            raise no_loss(
+                f"{self._name} has an output {what}, of which the loss of single samples cannot be "
+                "made"
+            )
+        floats = all(t.is_floating_point() for t in tensors)
+        return not isinstance(self._output, torch.Tensor) and floats
+
+    def _targets(self, cast):
+        return as_targets(self._y, cast, self._network.numpy_dtype)
+
+    # -- targets -----------------------------------------------------------------------------------
+
+    def _targeted(self, loss, chosen):
+        """Find out what the targets are, and return a plan with them."""
+        found, errors = {}, {}
+        for plan in self._candidates():
+            kind = "y" if plan.takes_y else "x"
+            if kind in found:
+                continue
+            try:
+                target = self._x
+                if plan.takes_y:
+                    target = torch.as_tensor(self._targets(plan.cast)[chosen])
+                    target = target.to(self._x.device)
+                found[kind] = self._tried(loss, plan, target)
+            except Exception as error:  # whatever a criterion makes of targets that are none
+                errors.setdefault(kind, error)
+        if not found:
+            raise self._no_target(errors)
+        plans = list(found.values())
+        if len(plans) == 1 or np.isclose(plans[0][1], plans[1][1], rtol=_SAME):
+            return plans[-1][0]  # where the targets make no difference, y is not needed
+        raise no_loss(
+            f"the loss of {self._name} takes y for its target, and X as well, so what training "
+            "minimised is not known"
+        )
+
+    def _candidates(self):
+        """Yield plans with targets that training may have had, the likeliest first."""
+        y, labels = self._y, is_classifier(self._net)
+        if y is None:
+            yield from () if labels else (LossPlan("samples"),)
+            return
+        casts = {"i": (None, "float"), "u": (None, "float"), "b": (None, "float", "int")}
+        casts = casts.get(y.dtype.kind, (None,))
+        if y.dtype.kind == "f" and (y % 1 == 0).all():
+            casts = (None, "int")
+        yield from (LossPlan("samples", takes_y=True, cast=cast) for cast in casts)
+        # Otherwise y may be labels for `score` only, beside a net that reconstructs.
+        n_outputs = tensors_of(self._output)[0][0].numel()
+        if not labels and y.shape != self._inputs.shape and y[0].size != n_outputs:
+            yield LossPlan("samples")
+
+    def _no_target(self, errors):
+        fix = "call fit(X, y) with the y that the net was trained on, or "
+        error = errors.get("x" if self._y is None else "y")
+        if error is None:
+            return no_loss(f"{self._name} was trained on labels, and fit was given none", fix)
+        if isinstance(error, _Unfit):
+            return no_loss(str(error), fix if error.of_target else "")
+        if self._y is None:
+            what = "compares no reconstruction with its input"
+        else:
+            what = f"does not take y of shape {self._y.shape} and dtype {self._y.dtype}"
+        what = f"the loss of {self._name} {what} ({type(error).__name__}: {error})"
+        return no_loss(what, fix)
+
+    # -- one target --------------------------------------------------------------------------------
+
+    def _tried(self, loss, plan, target):
+        """Compute the loss of a batch, and find how those of samples make it up.
+
+        Parameters
+        ----------
+        loss : NetLoss
+            The net's.
+        plan : LossPlan
+            With the targets that are tried.
+        target : torch.Tensor of shape (n, ...)
+            They themselves, for the samples that are looked at.
+
+        Returns
+        -------
+        plan : LossPlan
+            Complete.
+        whole : float
+            The loss of the batch.
+
+        Raises
+        ------
+        _Unfit
+            If there is no loss of single samples.
+        """
+        if not plan.takes_y and loss.reduction is not None:
+            self._check_reconstruction(loss, target)
+        rows = self._unlike_any_axis(target)
+        output, target, x = _cut(self._output, rows), target[rows], self._x[rows]
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            whole = self._differentiable(loss, output, target, x)
+            again = loss.whole(output, target, x)
+            alone = torch.stack(loss.alone(output, target, x))
+        if any("target size" in str(w.message) for w in caught):
+            shapes = [n_shape(tuple(t.shape[1:])) for t in (target, tensors_of(output)[0])]
+            raise _Unfit(
+                f"the loss of {self._name} spreads targets of shape {shapes[0]} over outputs of "
+                f"shape {shapes[1]}",
+                of_target=True,
+            )
+        if not _close(again, whole, whole.abs()):
+            raise _Unfit(f"the loss of {self._name} draws random numbers")
+        if loss.reduction is not None:
+            divisor = self._divisor(loss, plan, output, target, x, alone)
+            if divisor is not None:
+                return replace(plan, source="criterion", divisor=divisor), float(whole)
+        scale = alone.abs().max()
+        if _close(whole, alone.mean(), scale) or _close(whole, alone.sum(), scale):
+            if self._vectorises(loss, output, target, x, alone):
+                plan = replace(plan, source="vectorised")
+            return plan, float(whole)
+        raise _Unfit(
+            f"the loss that {self._name} has for a batch is neither the mean nor the sum of those "
+            "of its samples"
+        )
+
+    def _check_reconstruction(self, loss, target):
+        reason = not_reconstructing(self._output, target)
+        if reason is None and isinstance(loss.net.criterion_, nn.CrossEntropyLoss):
+            sums = target.sum(dim=1)
+            if (target < 0).any() or not torch.allclose(sums, torch.ones_like(sums), atol=1e-3):
+                reason = "CrossEntropyLoss compares the output with labels or probabilities, not X"
+        if reason is not None:
+            raise _Unfit(reason, of_target=True)
+
+    def _unlike_any_axis(self, target):
+        """Positions of samples, as many as no axis has entries: nothing is spread by chance."""
+        sizes = {1}.union(*(t.shape[1:] for t in (*tensors_of(self._output), target, self._x)))
+        n = next(n for n in range(len(self._x), len(self._x) + len(sizes) + 1) if n not in sizes)
+        return torch.arange(n, device=self._x.device) % len(self._x)
+
+    def _differentiable(self, loss, output, target, x):
+        with torch.enable_grad():
+            leaf = mapped(
+                lambda t: t.detach().requires_grad_() if t.is_floating_point() else t, output
+            )
+            value = loss.whole(leaf, target, x)
+            if not isinstance(value, torch.Tensor) or value.numel() != 1:
+                what = getattr(value, "shape", type(value).__name__)
+                raise _Unfit(f"{self._name}.get_loss returns no number, but {what}")
+            leaves = [t for t in tensors_of(leaf) if t.requires_grad]
+            if not value.requires_grad:
+                raise _Unfit(f"the loss of {self._name} is detached from the network's output")
+            torch.autograd.grad(value, leaves, allow_unused=True)
+        return value.detach()
+
+    def _vectorises(self, loss, output, target, x, alone):
+        try:
+            found = loss.vectorised(output, target, x)
+        except Exception:  # whatever code of one's own makes of vmap's tensors
+            return False
+        return _close((found - alone).abs().max(), torch.zeros_like(found[0]), alone.abs().max())
+
+    def _divisor(self, loss, plan, output, target, x, alone):
+        """Return what unreduced values are divided by; None if they do not make up the loss."""
+        values = loss.unreduced(output, target, x)
+        size = values.abs().max()
+        if loss.reduction == "sum":
+            return 1.0 if _close(loss.whole(output, target, x), values.sum(), size) else None
+        ignored = torch.isnan(alone) & (values == 0)  # divided by no weight at all
+        finite = torch.isfinite(alone)
+        told = ignored | (finite & (alone.abs() > _SAME * alone[finite].abs().max()))
+        weights = torch.where(ignored, 0.0, values / alone)[told]
+        if len(weights) < 2 or not torch.isfinite(weights).all() or (weights < 0).any():
+            return None
+        whole = loss.whole(_cut(output, told), target[told], x[told])
+        if not _close(whole, values[told].sum() / weights.sum(), whole.abs()):
+            return None
+        criterion = loss.net.criterion_
+        weighted = getattr(criterion, "weight", None) is not None or not _alike(weights)
+        if plan.takes_y and getattr(criterion, "ignore_index", None) is not None:
+            weighted = weighted or (self._targets(plan.cast) == criterion.ignore_index).any()
+        if weighted:
+            return self._mean_weight(loss, plan)
+        divisor = float(weights.double().mean())
+        whole = round(divisor)
+        return float(whole) if abs(divisor - whole) <= 10 * _SAME * whole else divisor
+
+    def _mean_weight(self, loss, plan):
+        """Return what the criterion divides by for one training example, on average over all."""
+        total, n, examples = 0.0, 0, self._inputs
+        if plan.takes_y:
+            examples = Labelled(examples, self._targets(plan.cast))
+        for batch in self._network.batches(examples):
+            x = samples_of(batch)
+            target = batch.y if plan.takes_y else x
+            output = self._network.infer(x)
+            whole = float(loss.whole(output, target, x))
+            if whole:
+                total += float(loss.unreduced(output, target, x).double().sum()) / whole
+                n += len(x)
+        return total / n
+
+
+class _Unfit(Exception):
+    """Says why the targets, or the loss, make no loss of single samples."""
+
+    def __init__(self, reason, of_target=False):
+        super().__init__(reason)
+        self.of_target = of_target
+
+
+def _alike(weights):
+    return bool(weights.max() - weights.min() <= 10 * _SAME * weights.max())
+
+
+def _close(a, b, scale):
+    tolerance = max(_SAME, 30 * torch.finfo(a.dtype).eps)
+    return bool((a - b).abs() <= tolerance * scale)  # False if either is NaN
+
+
+def two_different(inputs):
+    """Return the positions of the first sample and of the one farthest from it."""
+    flat = inputs.reshape(len(inputs), -1).astype(np.float64)
+    return [0, int(np.square(flat - flat[0]).sum(axis=1).argmax())]
+
+
+def _trains_on(net, X, y):
+    """Tell whether a net's training sees samples and targets as they were given.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        Not changed.
+    X, y : ndarray of shape (n, ...)
+        Samples and targets.
+
+    Returns
+    -------
+    same : bool
+    """
+    *pair, loader = first_batch(net, X, y, training=True)
+    if isinstance(loader, DataLoader):
+        sampler, often = loader.sampler, getattr(loader.sampler, "replacement", False)
+        if not isinstance(sampler, _SAMPLERS) or often:
+            return False  # some samples may count more than others
+        if type(loader.batch_sampler) is not BatchSampler:
+            return False
+    inputs, targets = (np.asarray(part) for part in pair)
+    if inputs.shape[1:] != X.shape[1:] or targets.shape[1:] != y.shape[1:]:
+        return False
+    pairs = zip(inputs, targets, strict=True)
+    return all(_has_pair(X, y, sample, target) for sample, target in pairs)
+
+
+def _has_pair(X, y, sample, target):
+    rows = np.flatnonzero(np.isclose(X, sample).reshape(len(X), -1).all(axis=1))
+    return any(np.allclose(y[row], target) for row in rows)

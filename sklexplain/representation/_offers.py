@@ -239,7 +239,8 @@ def _having(estimator):
 def name_of(estimator):
     """Class of an estimator, of a Pipeline's last step."""
     while getattr(estimator, "steps", None):
-        estimator = estimator.steps[-1][1]
+        acting = [s for _, s in estimator.steps if s is not None and s != "passthrough"]
+        estimator = acting[-1] if acting else None
     return type(estimator).__name__
 
 

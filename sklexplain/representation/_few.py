@@ -4,7 +4,7 @@ import numpy as np
 
 from ..exceptions import FewValuesWarning
 from ..utils import warn
-from ._offers import RESPONSE_METHODS
+from ._offers import RESPONSE_METHODS, name_of
 
 _FEWEST_ROWS = 40  # of fewer samples, few values say nothing
 _MOST_ROWS = 1000
@@ -57,7 +57,7 @@ def _distinct(rows):
 
 def _text(representation, outputs, n_rows):
     method, estimator = representation.method, representation.estimator
-    what = "the layer's output" if method is None else f"{method} of {type(estimator).__name__}"
+    what = "the layer's output" if method is None else f"{method} of {name_of(estimator)}"
     one_hot = method == "predict_proba" and np.isin(outputs, (0, 1)).all()
     values = f"{len(outputs)} different value{'s' if len(outputs) > 1 else ''}"
     text = (

@@ -137,7 +137,7 @@ def offered_method(estimator, response_method="auto"):
     others = [name for name in _having(estimator) if not (name == "predict" and labelled)]
     fix = f"it has {', '.join(others)}" if others else "leave response_method='auto'"
     raise ValueError(
-        f"response_method={response_method!r}, but {_name(estimator)} has no "
+        f"response_method={response_method!r}, but {name_of(estimator)} has no "
         f"{' and no '.join(wanted)}{_reason(estimator, wanted)}; {fix}."
     )
 
@@ -156,7 +156,7 @@ def nothing_to_explain(estimator):
     """
     if hasattr(estimator, "predict"):
         return labels_refused(estimator, "predict")
-    name, kind, reason = _name(estimator), kind_of(estimator), _reason(estimator, OFFERS)
+    name, kind, reason = name_of(estimator), kind_of(estimator), _reason(estimator, OFFERS)
     way = ""
     if _having(estimator):
         method = _having(estimator)[0]
@@ -188,7 +188,7 @@ def labels_refused(estimator, method):
     -------
     text : str
     """
-    name = _name(estimator)
+    name = name_of(estimator)
     others = [other for other in _having(estimator) if other not in (method, "predict")]
     if others:
         return (
@@ -236,10 +236,11 @@ def _having(estimator):
     return [name for name in RESPONSE_METHODS if hasattr(estimator, name)]
 
 
-def _name(estimator):
+def name_of(estimator):
     """Class of an estimator, of a Pipeline's last step."""
     while getattr(estimator, "steps", None):
-        estimator = estimator.steps[-1][1]
+        acting = [s for _, s in estimator.steps if s is not None and s != "passthrough"]
+        estimator = acting[-1] if acting else None
     return type(estimator).__name__
 
 

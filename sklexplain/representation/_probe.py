@@ -28,6 +28,7 @@ from ..exceptions import RandomModelWarning
 from ..layers import ancestors, batch_axis, depends, record
 from ..utils import n_shape, numpy_dtype_of, too_large, warn
 from ._layout import input_layout
+from ._offers import name_of
 from ._session import own_weights
 
 # Relative difference of a black box's outputs that may be due to rounding.
@@ -190,7 +191,7 @@ class Prober:
         axis = batch_axis(*(tuple(output.shape) for output in outputs), what)
         if outputs[0].numel() == 0:
             method = representation.method
-            name = f"{method} of {type(representation.estimator).__name__}"
+            name = f"{method} of {name_of(representation.estimator)}"
             raise ValueError(
                 f"{what if method in (None, 'forward') else name} returns no numbers "
                 f"{tuple(outputs[1].shape)} for three samples, so there is nothing to explain."
@@ -340,7 +341,7 @@ class Prober:
         if not _close(alone, together[:1], _BOX_TOLERANCE * scale):
             box, difference = representation.chain, _difference(alone, together[:1])
             warn(
-                f"{box.method} of {type(box.estimator).__name__} gives sample 0 another output "
+                f"{box.method} of {name_of(box.estimator)} gives sample 0 another output "
                 f"alone than beside two others, by {difference:.2g}: it draws at random or "
                 "compares the samples of a batch, so what is explained is no function of one "
                 "sample, and explanations change with the batch. Explain an estimator whose output "

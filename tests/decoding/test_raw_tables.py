@@ -8,6 +8,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.pipeline import make_pipeline
 
 from sklexplain import ClaDecExplainer
+from sklexplain.exceptions import FewValuesWarning
 
 N = 80
 RNG = np.random.RandomState(0)
@@ -26,7 +27,9 @@ def explainer():
     columns = make_column_transformer(("passthrough", ["age", "site"]))
     boosting = HistGradientBoostingClassifier(categorical_features="from_dtype", max_iter=20)
     model = make_pipeline(columns.set_output(transform="pandas"), boosting).fit(FRAME, Y)
-    return ClaDecExplainer(model, reference=None, max_epochs=150, random_state=0).fit(FRAME)
+    explainer = ClaDecExplainer(model, reference=None, max_epochs=150, random_state=0)
+    with pytest.warns(FewValuesWarning, match="only 2 different values"):
+        return explainer.fit(FRAME)
 
 
 def test_reconstructions_have_a_column_for_every_category(explainer):

@@ -57,7 +57,7 @@ def test_the_readme_agrees():
 def test_the_docstring_agrees():
     text = inspect.getdoc(LabelFreeAttributor)
     methods, params = re.search(
-        r"method : str.*?\n(.*?)method_params : .*?\n(.*?)baseline : ", text, re.DOTALL
+        r"\nmethod : str.*?\n(.*?)method_params : .*?\n(.*?)baseline : ", text, re.DOTALL
     ).groups()
     by_gradient, by_output = methods.split("Needing only the estimator's output:")
     for section, records in ((by_gradient, GRADIENT_METHODS), (by_output, PERTURBATION_METHODS)):

@@ -346,7 +346,7 @@ def test_chosen_classes_have_their_names():
 
 def test_what_has_no_layers_says_so(table, tmp_path):
     X, y, _ = table
-    forest = RandomForestClassifier(5, random_state=0)
+    forest = RandomForestClassifier(30, min_samples_leaf=3, random_state=0)
     quick = options(method="feature_ablation", **INSIDE)
     report = RepresentationReport(forest, **quick).fit(X, y)
     assert "no torch form" in report.concepts_.reason

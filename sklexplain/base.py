@@ -36,7 +36,6 @@ from .utils import (
     FittedParams,
     as_array_like,
     cast_checked,
-    check_one_array,
     check_positive_int,
     documented,
     draw_seed,
@@ -186,7 +185,6 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         kept = {*params, *_SETTINGS, *_DURING_FIT}
         for name in [name for name in vars(self) if name not in kept]:
             delattr(self, name)  # of an earlier fit
-        check_one_array(X)
         given = as_array_like(X), None if y is None else as_array_like(y)
         X, y = given
         texts = as_texts(X)

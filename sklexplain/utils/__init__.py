@@ -12,7 +12,6 @@ from ._precision import cast_checked, too_large
 from ._random import GENERATOR_LOCK, draw_seed, kept_rows, seeded
 from ._saving import SavedAsArrays, SavedWeights
 from ._scores import harmonic_mean
-from ._several import check_one_array
 from ._validation import (
     check_choice,
     check_finite,
@@ -38,7 +37,6 @@ __all__ = [
     "check_encode",
     "check_finite",
     "check_numbers",
-    "check_one_array",
     "check_positive_int",
     "did_you_mean",
     "draw_seed",

@@ -15,6 +15,7 @@ from scipy import sparse
 from torch.utils.data import IterableDataset
 
 from ._precision import cast_checked
+from ._several import check_one_array
 
 PANEL = "sklexplain.utils.as_numpy3d"
 _RAGGED = ("ragged",)  # instead of a shape
@@ -59,6 +60,8 @@ def as_array_like(X, name="X"):
         return _from_tensor(X, name)
     if is_table(X) or sparse.issparse(X):
         return X
+    if name == "X":
+        check_one_array(X)
     if isinstance(X, (list, tuple)):
         return _from_sequence(X, name)
     return _from_object(X, name)

@@ -9,7 +9,6 @@ from sklearn.utils.validation import validate_data
 from ._cells import as_numbers
 from ._containers import as_array_like, check_rows
 from ._messages import did_you_mean, n_shape
-from ._several import check_one_array
 
 
 def validate_X(estimator, X, *, reset, raw=False, allow_nan=False):
@@ -43,7 +42,6 @@ def validate_X(estimator, X, *, reset, raw=False, allow_nan=False):
     TypeError
         If X is sparse, or several arrays.
     """
-    check_one_array(X)
     X = as_array_like(X)
     check_rows(X)
     if raw:

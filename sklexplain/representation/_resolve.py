@@ -342,6 +342,8 @@ def _decompose_branches(branches, asked):
     for _, indices, step, weight in branches:
         part = Parts(None, Identity())
         if not isinstance(step, str):  # "passthrough"
+            if vectoriser_of(step) is not None:  # its words are no columns of the table
+                raise NoTorchForm(type(step).__name__)
             part = _decompose_or_wrap(step, len(indices), _before(asked))
         if weight is not None:
             part = Parts(part.head, Scaled(part.module, weight))

@@ -11,8 +11,9 @@ import polars as pl
 import pytest
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.compose import ColumnTransformer
+from sklearn.compose import ColumnTransformer, make_column_transformer
 from sklearn.decomposition import PCA
+from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.feature_selection import VarianceThreshold
 from sklearn.frozen import FrozenEstimator
 from sklearn.impute import MissingIndicator, SimpleImputer
@@ -324,7 +325,8 @@ class Swapped(nn.Module):
 
 
 def test_a_column_map_is_not_relied_upon(monkeypatch):
-    monkeypatch.setitem(_convert._CONVERTERS, StandardScaler, lambda est: Swapped())
+    converters = _convert._CONVERTERS["transform"]
+    monkeypatch.setitem(converters, StandardScaler, lambda est: Swapped())
     model = make_pipeline(StandardScaler(), SimpleImputer()).fit(NUMBERS)
     assert Representation(model, 3, X=NUMBERS).is_black_box
 
@@ -366,6 +368,34 @@ def test_cells_are_recombined_in_any_container():
     assert recombined(pl.DataFrame(data), take).rows() == [tuple(row) for row in expected]
     twice = pd.DataFrame([[1, 2], [3, 4], [5, 6]], columns=["same", "same"])
     assert recombined(twice, take).to_numpy().tolist() == [[5, 2], [3, 4], [1, 6], [5, 6]]
+
+
+def test_a_text_column_of_a_table_is_no_list_of_texts():
+    """Its words are no columns, so it is explained as it is."""
+    frame = pd.DataFrame({"text": ["a b", "b c", "c a a", "b"] * 5, "n": np.arange(20.0)})
+    words = CountVectorizer(token_pattern=r"\w")
+    columns = make_column_transformer((words, "text"), (StandardScaler(), ["n"]))
+    model = make_pipeline(columns, LogisticRegression()).fit(frame, frame["n"] > 9)
+    explainer = LabelFreeAttributor(model, method="shapley_sampling").fit(frame)
+    assert explainer.transform(frame).shape == (20, 2)
+    with pytest.raises(TypeError, match="needs gradients, but CountVectorizer has no torch form"):
+        LabelFreeAttributor(model).fit(frame)
+
+
+def test_baselines_of_texts_are_numbers_of_words():
+    texts = ["a b", "b c", "c a a", "b", "b a c"] * 4
+    model = make_pipeline(CountVectorizer(token_pattern=r"\w"), SimpleImputer(), PCA(2)).fit(texts)
+    zeros, rows, own = (
+        LabelFreeAttributor(model, method="kernel_shap", baseline=baseline).fit(texts)
+        for baseline in ("zeros", np.zeros(3), np.zeros_like)
+    )
+    expected = rows.transform(texts[:5])
+    np.testing.assert_allclose(zeros.transform(texts[:5]), expected)
+    np.testing.assert_allclose(own.transform(texts[:5]), expected)
+    z, z0 = model.transform(texts[:5]), model[-1].transform(np.zeros((1, 3)))
+    np.testing.assert_allclose(expected.sum(axis=1), (z * (z - z0)).sum(axis=1), atol=1e-9)
+    saliency = LabelFreeAttributor(model, method="saliency").fit(texts)
+    np.testing.assert_allclose(saliency.unit_attributions(texts)[0], model[-1].components_)
 
 
 # -- steps behind steps that change the number of columns ---------------------------------------

@@ -224,7 +224,7 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         with self._inside(inputs):
             rows = getattr(self._params_at_fit, "batch_size", None) or 1024
             warn_of_few_values(representation, inputs, rows, self.seed_)
-            self._fit(inputs, y)
+            self._fit(self._handed(inputs, checked), y)
             own_arrays(self, [*given, *params.values()], skip=params)
         if self._table is not None:
             self._table.settle()
@@ -412,13 +412,19 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         Yields
         ------
         inputs : ndarray of shape (n_samples, ...)
-            As they enter the network. The network can be run while the context lasts.
+            As they enter the network (see `_handed`), which can be run while the context lasts.
 
         Raises
         ------
         ValueError
             If they are not of the kind given to ``fit``.
         """
+        with self._opened(X) as (inputs, checked):
+            yield self._handed(inputs, checked)
+
+    @contextmanager
+    def _opened(self, X):
+        """Let samples in, and keep hold of them in raw units: yields (inputs, validated X)."""
         check_is_fitted(self)
         if self._texts:
             texts = as_texts(X)
@@ -433,7 +439,7 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
             inputs = self._cast(self._representation.inputs(X))
             with self._inside(inputs):
                 self._warn_if_changed()
-                yield inputs
+                yield inputs, X
 
     def _warn_if_changed(self):
         if self._keeps_results and self._representation.fingerprint() != self._fingerprint:
@@ -442,6 +448,22 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
                 "fitted, and what it has kept is of the network as it was; fit it again.",
                 ChangedModelWarning,
             )
+
+    def _handed(self, inputs, X):
+        """Return what hooks are handed of samples: their inputs, unless X itself tells more.
+
+        Parameters
+        ----------
+        inputs : ndarray of shape (n_samples, ...)
+            Samples as they enter the network.
+        X : ndarray or DataFrame of shape (n_samples, ...)
+            The same in raw units, validated.
+
+        Returns
+        -------
+        inputs : object
+        """
+        return inputs
 
     @contextmanager
     def _inside(self, inputs):

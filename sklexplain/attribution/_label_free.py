@@ -1,5 +1,7 @@
 """Label-free feature importance."""
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
@@ -15,12 +17,31 @@ from ..explaining import (
     checked_units,
     fitted_baseline,
     mean_sample,
+    raw_baselines,
     resolve_groups,
     warn_of_unreached,
 )
 from ..representation import no_gradient_reason
 from ..utils import check_choice, kept_rows
 from ._latent_shift import latent_shift_curve
+
+
+class _Samples(NamedTuple):
+    """Samples as the engine takes them.
+
+    Attributes
+    ----------
+    inputs : ndarray of shape (n, ...)
+        As they enter the network.
+    slopes : ndarray of shape (n, ...) or None
+        Their derivatives by raw columns, where preprocessing is in front and the method asks.
+    baselines : callable, ndarray of shape (n, ...) or None
+        Each one's own baseline, or what returns it of inputs.
+    """
+
+    inputs: np.ndarray
+    slopes: np.ndarray | None
+    baselines: object
 
 
 class LabelFreeAttributor(BaseExplainer):
@@ -59,7 +80,9 @@ class LabelFreeAttributor(BaseExplainer):
         the gradient), ``"integrated_gradients"``, ``"gradient_shap"`` (expected gradients),
         ``"smooth_grad"``, ``"deep_lift"`` (rescale rule). Needing only the estimator's output:
         ``"feature_ablation"``, ``"occlusion"``, ``"shapley_sampling"``, ``"kernel_shap"``,
-        ``"lime"`` (ridge).
+        ``"lime"`` (ridge). Saliency and smooth_grad are derivatives by raw columns at the sample:
+        0 for missing values and for what encoders and missing-value indicators make of a column,
+        which have none; there, use another method.
     method_params : dict or None, default=None
         ``n_steps`` (50; integrated_gradients); ``n_samples`` (50 for gradient_shap, 25 for
         smooth_grad, 25 orders for shapley_sampling, 2 n_features + 2048 coalitions for kernel_shap
@@ -71,9 +94,11 @@ class LabelFreeAttributor(BaseExplainer):
         What "absent" means: the fitted data's mean; zeros; a fixed random sample of 100 fitted
         rows, averaged over; an array of a sample's shape or of several samples (averaged over); or
         a callable that returns each sample's own baseline, ``baseline(X)`` of X's shape (a blurred
-        image, for example). In raw units. A black box is given tables as they are: there the mean
-        of text, categories and booleans is the most frequent value, and that of integers too if
-        it takes no others. Not used by saliency and smooth_grad.
+        image, for example). In raw units, which go through a Pipeline's imputers and encoders as
+        samples do; the mean is that of what these return, and zeros are none of the categories of
+        a column without numbers, or whose encoder does not know 0. A black box is given tables as
+        they are: there the mean of text, categories and booleans is the most frequent value, and
+        that of integers too if it takes no others. Not used by saliency and smooth_grad.
     center : bool, default=False
         Explain :math:`\langle f(x) - f(\bar x), f(\tilde x) \rangle` instead: attributions sum to
         :math:`\|f(x) - f(\bar x)\|^2` and do not depend on where the latent origin lies.
@@ -183,8 +208,15 @@ class LabelFreeAttributor(BaseExplainer):
             check_choice("baseline", self.baseline, BASELINES)
         checked_params(self.method, self.method_params)
 
-    def _fit(self, inputs, y):
-        """Learn from validated inputs.
+    def _handed(self, inputs, X):
+        params, representation = self._params_at_fit, self._representation
+        slopes = representation.slopes(X) if METHODS[params.method].in_raw_slope else None
+        own = callable(params.baseline)
+        own = raw_baselines(params.baseline, representation, X) if own else None
+        return _Samples(inputs, slopes, own)
+
+    def _fit(self, samples, y):
+        """Learn from validated samples.
 
         Warns
         -----
@@ -192,6 +224,7 @@ class LabelFreeAttributor(BaseExplainer):
             If a method that needs gradients is used although no gradient reaches some inputs that
             the representation depends on.
         """
+        inputs = samples.inputs
         representation, params = self._representation, self._params_at_fit
         reason = None if representation.differentiable else no_gradient_reason(representation)
         check_gradients(params.method, reason)
@@ -220,7 +253,7 @@ class LabelFreeAttributor(BaseExplainer):
             baseline=self._baseline,
             seed=self.seed_,
         )
-        self._kept = kept_rows(inputs, self.seed_)  # for feature_importances_
+        self._kept = self._kept_of(samples)  # for feature_importances_
         self._later = {}  # what is computed when it is first asked for
         if METHODS[params.method].needs_gradients:
             warn_of_unreached(
@@ -232,9 +265,14 @@ class LabelFreeAttributor(BaseExplainer):
                 seed=self.seed_,
             )
 
+    def _kept_of(self, samples):
+        """Return copies of some samples, as plain arrays by name."""
+        kept = {k: v for k, v in samples._asdict().items() if isinstance(v, np.ndarray)}
+        return {name: kept_rows(values, self.seed_) for name, values in kept.items()}
+
     # -- explaining ----------------------------------------------------------------------------
 
-    def _transform(self, inputs):
+    def _transform(self, samples):
         """Label-free importance of every feature of every sample.
 
         Returns
@@ -254,7 +292,7 @@ class LabelFreeAttributor(BaseExplainer):
         ConvergenceWarning
             If attributions of a complete method miss their sum by more than 5 % for some samples.
         """
-        return self._explain(inputs, None)[:, 0]
+        return self._explain(samples, None)[:, 0]
 
     def unit_attributions(self, X, units=None):
         """Explain single latent units: a(f_j, x), one map for each (section 4.3 of the paper).
@@ -283,11 +321,11 @@ class LabelFreeAttributor(BaseExplainer):
         ConvergenceWarning
             If attributions of a complete method miss their sum by more than 5 % for some samples.
         """
-        with self._door(X) as inputs:
+        with self._door(X) as samples:
             units = self._units if units is None else checked_units(units, self.n_units_)
-            return self._explain(inputs, units)
+            return self._explain(samples, units)
 
-    def _explain(self, inputs, units):
+    def _explain(self, samples, units):
         """Compute maps of <f(x), f(.)> (units None), or of chosen units: (n, k, ...)."""
         params = self._params_at_fit
 
@@ -296,10 +334,11 @@ class LabelFreeAttributor(BaseExplainer):
 
         maps = self._engine.maps(
             self._representation,
-            inputs,
+            samples.inputs,
             cotangents,
             batch_size=params.batch_size,
-            own_baseline=params.baseline if self._baseline is None else None,
+            own_baseline=samples.baselines,
+            slopes=samples.slopes,
             verbose=params.verbose,
         )
         return np.abs(maps) if params.absolute else maps
@@ -341,8 +380,11 @@ class LabelFreeAttributor(BaseExplainer):
         """Mean absolute attribution over the data given to ``fit``, or 1000 of its samples."""
         check_is_fitted(self)
         if "importances" not in self._later:
-            with self._inside(self._kept):
-                maps = np.abs(self._transform(self._kept))
+            own = self._params_at_fit.baseline
+            defaults = {"slopes": None, "baselines": own if callable(own) else None}
+            samples = _Samples(**defaults | self._kept)
+            with self._inside(samples.inputs):
+                maps = np.abs(self._transform(samples))
             self._later["importances"] = maps.mean(axis=0)
         return self._later["importances"]
 
@@ -364,10 +406,10 @@ class LabelFreeAttributor(BaseExplainer):
         curve : Bunch
             See `sklexplain.metrics.latent_shift_curve`.
         """
-        with self._door(X) as inputs:
-            return self._latent_shift(inputs, n_random)
+        with self._door(X) as samples:
+            return self._latent_shift(samples, n_random)
 
-    def _latent_shift(self, inputs, n_random):
+    def _latent_shift(self, samples, n_random):
         batch_size, representation = self._params_at_fit.batch_size, self._representation
         by_entry = self._features.is_identity
 
@@ -376,8 +418,8 @@ class LabelFreeAttributor(BaseExplainer):
 
         return latent_shift_curve(
             encode,
-            inputs,
-            self._transform(inputs),
+            samples.inputs,
+            self._transform(samples),
             mask_value=self._mean,
             channel_axis=self._sample.channel_axis if by_entry else None,
             groups=None if by_entry else self._features.players,

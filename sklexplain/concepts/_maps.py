@@ -10,6 +10,7 @@ from ..explaining import (
     check_gradients,
     checked_params,
     fitted_baseline,
+    raw_baselines,
     warn_of_unreached,
 )
 from ..representation import no_gradient_reason
@@ -53,14 +54,14 @@ def concept_maps(explainer, X, method, method_params, baseline):
     check_choice("method", method, [*METHODS, EXCITATION])
     if method not in METHODS and method_params:
         raise ValueError(f"method_params={method_params}: method={method!r} has no parameters.")
-    with explainer._door(X) as inputs:
+    with explainer._opened(X) as (inputs, X):
         if method not in METHODS:
             return _excitation(explainer, inputs)
         params = checked_params(method, method_params)
-        return _attributions(explainer, inputs, method, params, baseline)
+        return _attributions(explainer, inputs, X, method, params, baseline)
 
 
-def _attributions(explainer, inputs, method, params, baseline):
+def _attributions(explainer, inputs, X, method, params, baseline):
     representation, data = explainer._representation, explainer._data
     tap, module = explainer._tap, explainer.net_.module_
     batch_size, seed = explainer.batch_size, explainer.seed_
@@ -97,7 +98,8 @@ def _attributions(explainer, inputs, method, params, baseline):
         every_concept,
         encode=encode,
         batch_size=batch_size,
-        own_baseline=baseline if rows is None else None,
+        own_baseline=raw_baselines(baseline, representation, X) if rows is None else None,
+        slopes=representation.slopes(X) if METHODS[method].in_raw_slope else None,
         verbose=explainer.verbose,
     )
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..representation import Chain, Expansion
+from ..representation import Chain, Expansion, column_map, is_affine_at
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class InputUnits:
     Notes
     -----
     One sample and the slopes describe a step completely only if it is affine within the range of
-    the data (beyond it, it may clip, for example). A step must declare that (``is_affine``), and
+    the data (beyond it, it may clip, for example). A step must declare that (see `column_map`), and
     the declaration is checked at two more points.
     """
 
@@ -62,7 +62,7 @@ class InputUnits:
             with torch.no_grad():
                 values = Chain(prefix)(points).to(points)
             columns, slopes = mapped[0], torch.as_tensor(mapped[1].copy()).to(points)
-            if not _agree_with_slopes(points[:, torch.as_tensor(columns)], values, slopes):
+            if not is_affine_at(points, values, columns, slopes):
                 break
             order = torch.as_tensor(np.argsort(columns), device=points.device)
             kept = points[0], slopes[order], values[0][order]
@@ -149,16 +149,9 @@ def _points(inputs):
     return np.stack([mean, (mean + inputs.min(axis=0)) / 2, (mean + inputs.max(axis=0)) / 2])
 
 
-def _agree_with_slopes(points, values, slopes):
-    """Whether all values follow from the first and the slopes, up to rounding."""
-    steps = slopes * (points - points[0])
-    error = (values[0] + steps - values).abs()
-    return bool((error <= 1e-3 * steps.abs().amax(dim=0) + 1e-5 * values.abs().amax(dim=0)).all())
-
-
 def _one_to_one(step, chain, n_columns):
     """Column map of a chain that ends in a step, if it is affine and loses no column."""
-    mapped = chain.column_map(n_columns) if getattr(step, "is_affine", False) else None
+    mapped = column_map(chain, n_columns) if getattr(step, "is_affine", False) else None
     if mapped is None:
         return None
     columns, slopes = mapped

@@ -1,6 +1,6 @@
 """The engine of attributions: methods, paths, designs, baselines, groups of features."""
 
-from ._baselines import BASELINES, data_mean, fitted_baseline, mean_sample
+from ._baselines import BASELINES, data_mean, fitted_baseline, mean_sample, raw_baselines
 from ._deep_lift import ELEMENTWISE, MIXING, RECURRENT
 from ._engine import AttributionEngine
 from ._groups import resolve_groups, time_segments
@@ -32,6 +32,7 @@ __all__ = [
     "MIXING",
     "PERTURBATION_METHODS",
     "RECURRENT",
+    "raw_baselines",
     "resolve_groups",
     "time_segments",
     "warn_of_unreached",

@@ -52,19 +52,19 @@ def mean_sample(representation, inputs):
     return data_mean(inputs, integers=representation.takes_integers)
 
 
-def named_baseline(name, inputs, mean, integers, seed):
+def named_baseline(name, representation, inputs, mean, seed):
     """Return the rows of a baseline given by name.
 
     Parameters
     ----------
     name : {"mean", "zeros", "background"}
         Which baseline.
+    representation : Representation
+        The network, which may have preprocessing in front.
     inputs : ndarray of shape (n, ...)
         Fitted data.
     mean : ndarray of shape (...)
         Its mean.
-    integers : bool
-        Whether these are token numbers.
     seed : int
         Of the choice of background rows.
 
@@ -78,12 +78,12 @@ def named_baseline(name, inputs, mean, integers, seed):
         If the mean of token numbers is asked for.
     """
     if name == "zeros":
-        return np.zeros((1, *inputs.shape[1:]), dtype=inputs.dtype)
+        return representation.zeros(inputs)
     if name == "background":
         n_rows = min(_N_BACKGROUND, len(inputs))
         chosen = check_random_state(seed).choice(len(inputs), n_rows, replace=False)
         return inputs[np.sort(chosen)]
-    if integers:
+    if representation.takes_integers:
         raise ValueError(
             "baseline='mean': the network takes integers, which have no mean; use "
             "baseline='zeros' (the padding token, often), 'background' or an array."
@@ -111,7 +111,10 @@ def given_baseline(baseline, shape):
         If it has another shape.
     """
     baseline = as_array_like(baseline, "baseline")
-    baseline = baseline if hasattr(baseline, "columns") else np.asarray(baseline)
+    if not hasattr(baseline, "columns"):
+        # numpy makes text of a list that holds numbers and text.
+        dtype = object if isinstance(baseline, (list, tuple)) and _holds_text(baseline) else None
+        baseline = np.asarray(baseline, dtype=dtype)
     baseline_shape = tuple(baseline.shape)
     if baseline_shape == shape:
         return np.asarray(baseline)[None]
@@ -123,33 +126,60 @@ def given_baseline(baseline, shape):
     return baseline
 
 
-def own_baselines(function, batch):
+def _holds_text(baseline):
+    return np.asarray(baseline).dtype.kind in "US"
+
+
+def own_baselines(function, X):
     """Call for every sample's own baseline.
 
     Parameters
     ----------
     function : callable
         From samples to baselines of the same shape.
-    batch : ndarray of shape (b, ...)
+    X : ndarray or DataFrame of shape (n, ...)
         Samples.
 
     Returns
     -------
-    baselines : ndarray of shape (b, ...)
+    baselines : ndarray or DataFrame of shape (n, ...)
 
     Raises
     ------
     ValueError
         If they have another shape.
     """
-    baselines = as_array_like(function(batch), "baseline(X)")
+    baselines = as_array_like(function(X), "baseline(X)")
     shape = np.shape(baselines) if hasattr(baselines, "shape") else np.asarray(baselines).shape
-    if shape != np.shape(batch):
+    if shape != np.shape(X):
         raise ValueError(
-            f"baseline(X) returned shape {shape} for X of shape {np.shape(batch)}; it "
+            f"baseline(X) returned shape {shape} for X of shape {np.shape(X)}; it "
             "must return every sample's own baseline, in X's shape."
         )
     return baselines if hasattr(baselines, "columns") else np.asarray(baselines)
+
+
+def raw_baselines(function, representation, X):
+    """Every sample's own baseline, in raw units, as it enters the network.
+
+    Parameters
+    ----------
+    function : callable
+        From samples to baselines of the same shape.
+    representation : Representation
+        The network, which may have preprocessing in front.
+    X : ndarray, DataFrame or list of texts of shape (n, ...)
+        Validated samples in raw units.
+
+    Returns
+    -------
+    baselines : callable or ndarray of shape (n, ...)
+        ``function`` itself where samples (or numbers of words) enter the network as they are: so
+        it is called for few at a time.
+    """
+    if representation.head is None or isinstance(X, list):  # words of texts are the raw columns
+        return function
+    return representation.inputs(own_baselines(function, X))
 
 
 def fitted_baseline(baseline, representation, inputs, *, mean, input_shape, seed, estimator=None):
@@ -189,7 +219,7 @@ def fitted_baseline(baseline, representation, inputs, *, mean, input_shape, seed
     if isinstance(baseline, str):
         if baseline == "zeros" and table is not None:
             table.check_zeros()
-        return named_baseline(baseline, inputs, mean, representation.takes_integers, seed)
+        return named_baseline(baseline, representation, inputs, mean, seed)
     rows = np.asarray(representation.inputs(given_baseline(baseline, input_shape)))
     if table is None:  # a black box may take missing values
         allow_nan = first_missing(rows) is not None and representation.takes(rows)

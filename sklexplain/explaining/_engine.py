@@ -28,7 +28,8 @@ class _Task:
     inputs: np.ndarray
     index: np.ndarray | None
     cotangents: Callable
-    own_baseline: Callable | None
+    own_baseline: Callable | np.ndarray | None
+    slopes: np.ndarray | None
     block_rows: int
     what: str
     references: torch.Tensor | None = None  # common to all samples: (1, K, ...)
@@ -37,18 +38,22 @@ class _Task:
     def __len__(self):
         return len(self.inputs if self.index is None else self.index)
 
-    def batch(self, rows):
-        """Take samples at some positions."""
-        return self.inputs[rows if self.index is None else self.index[rows]]
+    def batch(self, rows, of=None):
+        """Take samples at some positions, or what belongs ``of`` each of them."""
+        return (self.inputs if of is None else of)[rows if self.index is None else self.index[rows]]
 
-    def baselines(self, batch):
-        """Baselines of a batch and their mean representations."""
-        if self.own_baseline is None:
+    def baselines(self, rows):
+        """Baselines of samples at some positions and their mean representations."""
+        own = self.own_baseline
+        if own is None:
             return self.references, self.z_ref
-        rows = own_baselines(self.own_baseline, self.representation.restored(batch))
-        if self.representation.table is not None:
-            rows = self.representation.inputs(rows)
-        references = self.representation.tensor(rows)[:, None]
+        if callable(own):
+            own = own_baselines(own, self.representation.restored(self.batch(rows)))
+            if self.representation.table is not None:
+                own = self.representation.inputs(own)
+        else:
+            own = self.batch(rows, own)
+        references = self.representation.tensor(own)[:, None]
         return references, self.mean_latents(references)
 
     def mean_latents(self, references):
@@ -105,6 +110,8 @@ class AttributionEngine:
             n_players=self.features.n_players,
             window_shape=self.window_shape,
             noise_std=self.noise_std,
+            columns=self.features.columns,
+            n_columns=self.features.n_columns,
         )
         record = METHODS[self.method]
         # A generator takes longer to make than some methods to run, and few of them draw.
@@ -121,6 +128,7 @@ class AttributionEngine:
         encode=None,
         index=None,
         own_baseline=None,
+        slopes=None,
         what=None,
         items="samples",
         parameter="method_params[{!r}]",
@@ -143,8 +151,12 @@ class AttributionEngine:
             f, from tensors (b, ...) to (b, N); None: ``representation`` itself.
         index : ndarray of int or None, default=None
             Explain ``inputs[index]`` instead, without making it.
-        own_baseline : callable or None, default=None
-            From samples to each one's own baseline; for engines without baseline rows.
+        own_baseline : callable, ndarray of the inputs' shape or None, default=None
+            From samples to each one's own baseline, or these baselines; for engines without
+            baseline rows.
+        slopes : ndarray of shape (n, ...) or None, default=None
+            Derivatives of the inputs by raw columns, which belong to methods whose maps are
+            derivatives; None where the inputs are raw.
         what : str or None, default=None
             Name of the maps, for the progress bar and warnings; by default the method's
             attributions.
@@ -167,7 +179,10 @@ class AttributionEngine:
         what = f"{self.method} attributions" if what is None else what
         rows = representation.block_rows(batch_size)
         encode = representation if encode is None else encode
-        task = _Task(representation, encode, inputs, index, cotangents, own_baseline, rows, what)
+        slopes = slopes if METHODS[self.method].in_raw_slope else None
+        task = _Task(
+            representation, encode, inputs, index, cotangents, own_baseline, slopes, rows, what
+        )
         parts, errors, scores = [], [], []
         with representation.session(), torch.no_grad():
             if own_baseline is None:
@@ -180,7 +195,7 @@ class AttributionEngine:
                 result, error, score = self._run(task, attribute, positions)
                 errors.append(error)
                 scores.append(score)
-                parts.append(self._in_features(result, representation.output_dtype))
+                parts.append(self._in_features(result, task, positions))
             if METHODS[self.method].is_complete:
                 errors, scores = np.concatenate(errors), np.concatenate(scores)
                 errors[scores <= self._allowed(errors.size * parts[0].shape[1])] = 0.0
@@ -190,17 +205,19 @@ class AttributionEngine:
 
     def _run(self, task, attribute, positions):
         """Make maps of some samples; also their errors, and these in standard errors."""
-        record, batch = METHODS[self.method], task.batch(positions)
-        x = task.representation.tensor(batch)
-        references, z_ref = task.baselines(batch)
+        record, signs = METHODS[self.method], None
+        x = task.representation.tensor(task.batch(positions))
+        if task.slopes is not None:
+            signs = torch.from_numpy(np.sign(task.batch(positions, task.slopes))).to(x)
+        references, z_ref = task.baselines(positions)
         z = task.encode(x)
         cotangents = task.cotangents(positions, z, z_ref)
         squares = None
         if record.in_expectation:
             squares = z.new_zeros(cotangents.shape[:2], dtype=torch.float64)
-        maps = attribute(task.encode, x, references, cotangents, task.block_rows, squares)
+        maps = attribute(task.encode, x, references, cotangents, task.block_rows, squares, signs)
         if record.needs_gradients:
-            _check_finite(maps, batch, references, positions, task.what)
+            _check_finite(maps, task.batch(positions), references, positions, task.what)
         if not record.is_complete:
             return maps, None, None
         n_draws = self.params.get("n_samples", 1)
@@ -212,16 +229,17 @@ class AttributionEngine:
             return 0.0
         return beyond_sampling(n_maps, self.params["n_samples"])
 
-    def _in_features(self, maps, dtype):
+    def _in_features(self, maps, task, positions):
         """From entries of the inputs to features, on the CPU: (b, k, *features.shape)."""
         maps, record = maps.cpu().numpy(), METHODS[self.method]
         if not record.needs_gradients:  # they are of features already
             maps = maps.reshape(*maps.shape[:2], *self.features.shape)
         else:
-            if record.in_raw_slope and self.features.slopes is not None:
-                maps = maps * self.features.slopes
+            if task.slopes is not None:
+                maps = maps * task.batch(positions, task.slopes)[:, None]
             maps = self.features.sums(maps)
-        return maps.astype(numpy_dtype_of(dtype), copy=False)
+        dtype = numpy_dtype_of(task.representation.output_dtype)
+        return maps.astype(dtype, copy=False)
 
 
 def _check_finite(maps, batch, references, positions, what):

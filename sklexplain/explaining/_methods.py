@@ -29,6 +29,10 @@ class Setup:
         Shape that occlusion windows slide over; None: the players are the windows.
     noise_std : ndarray or None
         Standard deviation of SmoothGrad's noise for each entry.
+    columns : ndarray of int or None
+        Raw column of each entry behind preprocessing, which share its noise.
+    n_columns : int or None
+        Number of raw columns.
     """
 
     n_references: int
@@ -36,6 +40,8 @@ class Setup:
     n_players: int
     window_shape: tuple | None = None
     noise_std: np.ndarray | None = None
+    columns: np.ndarray | None = None
+    n_columns: int | None = None
 
 
 @dataclass(frozen=True)
@@ -50,8 +56,8 @@ class Method:
         One line on what it does.
     build : callable
         From parameters, a `Setup` and a random generator to the function
-        ``(encode, x, references, cotangents, block_rows, squares=None) -> maps`` of tensors, whose
-        maps have shape (n, k, ...) or, without gradients, (n, k, n_players).
+        ``(encode, x, references, cotangents, block_rows, squares=None, signs=None) -> maps`` of
+        tensors, whose maps have shape (n, k, ...) or, without gradients, (n, k, n_players).
     params : mapping
         Parameters with their defaults.
     needs_gradients : bool
@@ -63,8 +69,8 @@ class Method:
     samples : bool
         Whether it draws at random.
     in_raw_slope : bool
-        Whether its maps are derivatives, in units of 1 over the input: the slopes of what stands in
-        front of the network belong to them.
+        Whether its maps are derivatives, in units of 1 over the input: the slopes, at the sample,
+        of what stands in front of the network belong to them.
     uses_baseline : bool
         Whether it compares with a baseline.
     refined_by : str or None
@@ -90,8 +96,10 @@ class Method:
 def _along(path):
     """Make a method of a table of points."""
 
-    def attribute(encode, x, references, cotangents, block_rows, squares=None):
-        return paths.path_gradients(encode, x, references, cotangents, path, block_rows, squares)
+    def attribute(encode, x, references, cotangents, block_rows, squares=None, signs=None):
+        return paths.path_gradients(
+            encode, x, references, cotangents, path, block_rows, squares, signs
+        )
 
     return attribute
 
@@ -100,7 +108,7 @@ def _masked(design, setup):
     """Make a method of a table of coalitions."""
     players = torch.from_numpy(setup.players)
 
-    def attribute(encode, x, references, cotangents, block_rows, squares=None):
+    def attribute(encode, x, references, cotangents, block_rows, squares=None, signs=None):
         return designs.masked_attributions(
             encode, x, references, cotangents, players, design, block_rows
         )
@@ -111,7 +119,7 @@ def _masked(design, setup):
 def _rescaled(params, setup, rng):
     """Make DeepLIFT, which runs samples and baselines together, a few at a time."""
 
-    def attribute(encode, x, references, cotangents, block_rows, squares=None):
+    def attribute(encode, x, references, cotangents, block_rows, squares=None, signs=None):
         n_rows, parts = max(1, block_rows // 2), []
         for i in range(0, len(x), n_rows):
             block = slice(i, i + n_rows)
@@ -140,7 +148,10 @@ def _gradient_shap(params, setup, rng):
 
 
 def _smooth_grad(params, setup, rng):
-    return _along(paths.smooth_grad_path(params["n_samples"], setup.noise_std, rng))
+    path = paths.smooth_grad_path(
+        params["n_samples"], setup.noise_std, rng, setup.columns, setup.n_columns
+    )
+    return _along(path)
 
 
 def _feature_ablation(params, setup, rng):

@@ -28,7 +28,7 @@ class Path:
     rows : tensor of shape (S,) of int64
         Which reference row is r_s.
     noise : tensor of shape (S, ...) or None
-        e_s.
+        e_s; behind preprocessing, times what it makes of noise at the sample.
     times_difference : bool
         Whether m_s is x - r_s.
     """
@@ -73,15 +73,20 @@ def expected_gradients_path(n_rows, n_samples, rng):
     return Path(positions, torch.full((n_samples,), 1.0 / n_samples, dtype=torch.float64), rows)
 
 
-def smooth_grad_path(n_samples, noise_std, rng):
+def smooth_grad_path(n_samples, noise_std, rng, columns=None, n_columns=None):
     """Gradients at the sample plus noise, whose standard deviation is given for each entry."""
-    noise = torch.from_numpy(rng.normal(size=(n_samples, *noise_std.shape)) * noise_std)
+    # Entries behind preprocessing share the noise of the raw column that they are made of.
+    if columns is None:
+        noise = rng.normal(size=(n_samples, *noise_std.shape))
+    else:
+        noise = rng.normal(size=(n_samples, n_columns))[:, columns]
+    noise = torch.from_numpy(noise * noise_std)
     one = torch.ones(n_samples, dtype=torch.float64)
     rows = torch.zeros(n_samples, dtype=torch.int64)
     return Path(one, one / n_samples, rows, noise=noise, times_difference=False)
 
 
-def path_gradients(encode, x, references, cotangents, path, block_rows, squares=None):
+def path_gradients(encode, x, references, cotangents, path, block_rows, squares=None, signs=None):
     """Attributions of several scalar functions <c_j, encode(.)> of each sample.
 
     Parameters
@@ -101,6 +106,9 @@ def path_gradients(encode, x, references, cotangents, path, block_rows, squares=
     squares : tensor of shape (n, k) or None, default=None
         The weighted mean of the squared sums over entries of the single points' maps is added to
         it, for standard errors of paths drawn at random.
+    signs : tensor of shape (n, ...) or None, default=None
+        Signs of the derivatives of x by its raw columns. Noise goes the way that x goes with its
+        column, and there is none where x goes nowhere.
 
     Returns
     -------
@@ -117,11 +125,12 @@ def path_gradients(encode, x, references, cotangents, path, block_rows, squares=
         for j in range(0, n_points, points_at_once):
             part = slice(j, j + points_at_once)
             sums = None if squares is None else squares[block]
-            out[block] += _block(encode, x[block], rows, cotangents[block], path, part, sums)
+            ways = None if signs is None else signs[block]
+            out[block] += _block(encode, x[block], rows, cotangents[block], path, part, sums, ways)
     return out
 
 
-def _block(encode, x, references, cotangents, path, part, squares=None):
+def _block(encode, x, references, cotangents, path, part, squares=None, signs=None):
     """One block of samples at one block of points: (b, k, ...)."""
     ones = [1] * (x.dim() - 1)
     positions = path.positions[part].to(x).view(1, -1, *ones)
@@ -133,7 +142,8 @@ def _block(encode, x, references, cotangents, path, part, squares=None):
     if path.noise is None:
         points = reference + positions * difference
     else:
-        points = x[:, None] + path.noise[part].to(x)
+        noise = path.noise[part].to(x)
+        points = x[:, None] + (noise if signs is None else noise * signs[:, None])
     shape = (len(x), points.shape[1])
     points = points.reshape(-1, *x.shape[1:]).requires_grad_()
     with torch.enable_grad():

@@ -58,8 +58,10 @@ class Features:
         How many features there are, those without an entry included.
     shape : tuple of int
         Of one sample's map.
-    slopes : ndarray or None
-        Derivative of every entry along its raw column.
+    columns : ndarray of int or None
+        Raw column of every entry behind a head; None where entries are raw themselves.
+    n_columns : int
+        How many raw columns (or entries) a sample has.
     is_identity : bool
         Whether every entry is a feature.
     """
@@ -71,7 +73,8 @@ class Features:
         self.n_players = int(index.max()) + 1
         self.players = index if head is None else index[head.columns]
         self.shape = tuple(input_shape) if groups is None else (self.n_players,)
-        self.slopes = None if head is None else head.slopes
+        self.columns = None if head is None else head.columns
+        self.n_columns = raw.size
         self.is_identity = head is None and groups is None
 
     def sums(self, maps):

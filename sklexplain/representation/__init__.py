@@ -15,7 +15,7 @@ from ._fitted import (
     takes_raw_columns,
 )
 from ._heads import named
-from ._modules import BlackBox, Chain, Stage, layer_table
+from ._modules import BlackBox, Chain, Stage, column_map, is_affine_at, layer_table
 from ._offers import check_response_method, kind_of
 from ._probe import Probe, add_note
 from ._representation import NotFiniteError, Representation, not_finite_text
@@ -33,10 +33,12 @@ __all__ = [
     "check_estimator_type",
     "checked_texts",
     "check_response_method",
+    "column_map",
     "convert",
     "Expansion",
     "first_batch",
     "fitted_estimator",
+    "is_affine_at",
     "is_fitted",
     "kind_of",
     "layer_table",

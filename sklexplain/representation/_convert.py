@@ -5,6 +5,7 @@ attributes. Types are matched exactly, never by ``isinstance``, or the method's 
 a subclass may compute something else, and then it has no torch form.
 """
 
+import copy
 import functools
 import operator
 
@@ -19,10 +20,6 @@ from torch import nn
 
 from ..layers import LinearMap
 from ._offers import offered_method
-
-# A module that keeps columns apart has a `column_map`, which is used only if the module declares to
-# be affine (``is_affine``): then one value and the derivative determine all others, up to a clip or
-# to rounding.
 
 
 class Affine(nn.Module):
@@ -41,8 +38,38 @@ class Affine(nn.Module):
         return x if self.clip is None else x.clamp(*self.clip)
 
     def column_map(self, n_columns):
-        """Source column of every output column, and the derivative along it."""
+        """Map outputs to columns; see `column_map`, which has the law."""
         return np.arange(n_columns), np.broadcast_to(self.scale.numpy(), n_columns)
+
+
+class Clip(nn.Module):
+    """Columns clipped to limits of their own, as a scaler in front of an imputer clips them."""
+
+    is_affine = True
+
+    def __init__(self, low, high):
+        super().__init__()
+        self.register_buffer("low", low)
+        self.register_buffer("high", high)
+
+    def forward(self, x):
+        return x.to(self.low.dtype).clamp(self.low, self.high)
+
+    def column_map(self, n_columns):
+        """Map outputs to columns; see `column_map`, which has the law."""
+        return np.arange(n_columns), np.ones(n_columns)
+
+
+def without_clips(module):
+    """Return a copy of a column-wise module that does not clip."""
+    module = copy.deepcopy(module)
+    for part in module.modules():
+        if isinstance(part, Affine):
+            part.clip = None
+        elif isinstance(part, Clip):
+            part.low.fill_(-torch.inf)
+            part.high.fill_(torch.inf)
+    return module
 
 
 class ColumnSelection(nn.Module):
@@ -58,7 +85,7 @@ class ColumnSelection(nn.Module):
         return x[:, self.indices]
 
     def column_map(self, n_columns):
-        """Source column of every output column, and the derivative along it."""
+        """Map outputs to columns; see `column_map`, which has the law."""
         return self.indices.numpy(), np.ones(len(self.indices))
 
 
@@ -71,7 +98,7 @@ class Identity(nn.Module):
         return x
 
     def column_map(self, n_columns):
-        """Source column of every output column, and the derivative along it."""
+        """Map outputs to columns; see `column_map`, which has the law."""
         return np.arange(n_columns), np.ones(n_columns)
 
 
@@ -88,7 +115,7 @@ class Cast(nn.Module):
         return x.to(self.dtype)
 
     def column_map(self, n_columns):
-        """Source column of every output column, and the derivative along it."""
+        """Map outputs to columns; see `column_map`, which has the law."""
         return np.arange(n_columns), np.ones(n_columns)
 
 

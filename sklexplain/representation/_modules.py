@@ -106,10 +106,10 @@ class Chain(nn.Module):
         return zip(self.names, self.steps, strict=True)
 
     def column_map(self, n_columns):
-        """Source column of every output column and the derivative along it, None if they mix."""
+        """Map outputs to columns; see `column_map`, which has the law. None if they mix."""
         columns, slopes = np.arange(n_columns), np.ones(n_columns)
         for module in self.steps:
-            mapped = _column_map(module, len(columns))
+            mapped = column_map(module, len(columns))
             if mapped is None:
                 return None
             columns, slopes = columns[mapped[0]], slopes[mapped[0]] * mapped[1]
@@ -139,10 +139,10 @@ class Branches(nn.Module):
         return zip(self.names, self.branches, strict=True)
 
     def column_map(self, n_columns):
-        """Source column of every output column and the derivative along it, None if they mix."""
+        """Map outputs to columns; see `column_map`, which has the law. None if they mix."""
         columns, slopes = [], []
         for indices, module in zip(self.selections, self.branches, strict=True):
-            mapped = _column_map(module, len(indices))
+            mapped = column_map(module, len(indices))
             if mapped is None:
                 return None
             columns.append(indices.numpy()[mapped[0]])
@@ -164,14 +164,56 @@ class Scaled(nn.Module):
         return self.module(x) * self.factor
 
     def column_map(self, n_columns):
-        """Source column of every output column and the derivative along it, None if they mix."""
-        mapped = _column_map(self.module, n_columns)
+        """Map outputs to columns; see `column_map`, which has the law. None if they mix."""
+        mapped = column_map(self.module, n_columns)
         return None if mapped is None else (mapped[0], mapped[1] * self.factor)
 
 
-def _column_map(module, n_columns):
-    """Column map of an affine module, None of any other."""
+def column_map(module, n_columns):
+    """Source column of every output column of a module, and the derivative along it.
+
+    The law of ``column_map``, a method of modules that keep columns apart: each output is made of
+    one column and of nothing else, by an affine function, up to rounding and to a clip of what lies
+    beyond the fitted data. A module that claims it says ``is_affine``; no claim is relied upon
+    before it was held against numbers: where columns are what is needed, by `check_columns_of`;
+    where one value and the derivatives are to stand for all others, by `is_affine_at`. Derivatives
+    at a sample are never taken from it, as a clip makes them the sample's own.
+
+    Parameters
+    ----------
+    module : nn.Module
+        A step, or a chain of steps.
+    n_columns : int
+        Number of columns of its input.
+
+    Returns
+    -------
+    map : tuple of ndarray (columns, slopes) or None
+        None of a module that mixes columns or is not affine.
+    """
     return module.column_map(n_columns) if getattr(module, "is_affine", False) else None
+
+
+def is_affine_at(points, values, columns, slopes):
+    """Whether a column map holds at some points: all values follow from the first, up to rounding.
+
+    Parameters
+    ----------
+    points : tensor of shape (n_points, n_columns)
+        Samples.
+    values : tensor of shape (n_points, n_outputs)
+        What the module makes of them.
+    columns, slopes : ndarray of shape (n_outputs,)
+        What its ``column_map`` says.
+
+    Returns
+    -------
+    holds : bool
+    """
+    columns = torch.as_tensor(columns, device=points.device)
+    steps = torch.as_tensor(slopes).to(points) * (points - points[0])[:, columns]
+    error = (values[0] + steps - values).abs()
+    return bool((error <= 1e-3 * steps.abs().amax(dim=0) + 1e-5 * values.abs().amax(dim=0)).all())
 
 
 def without_link(module):

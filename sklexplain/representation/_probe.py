@@ -28,6 +28,7 @@ from ..exceptions import RandomModelWarning
 from ..layers import ancestors, batch_axis, depends, record
 from ..utils import n_shape, numpy_dtype_of, too_large, warn
 from ._layout import input_layout
+from ._modules import stages
 from ._offers import name_of
 from ._session import own_weights
 
@@ -76,6 +77,10 @@ class Probe:
         Axis of a sample's array that holds channels, as the first layers take it.
     is_series : bool
         Whether samples with one axis go through layers for series.
+    black_box : str or None
+        The step for whose sake the estimator is run as a whole, None if it has a torch path.
+    head_zeros : tuple of float or None
+        What a head makes of zeros in raw units.
     """
 
     n_units: int = 0
@@ -91,6 +96,8 @@ class Probe:
     random: bool = False
     channel_axis: int | None = None
     is_series: bool = False
+    black_box: str | None = None
+    head_zeros: tuple | None = None
 
 
 def is_misfit(error):
@@ -328,7 +335,8 @@ class Prober:
                 RandomModelWarning,
             )
             return
-        self._check_alone(again, tolerance)
+        if stages(representation.chain):  # our own steps take rows one by one, but round in batches
+            self._check_alone(again, tolerance)
 
     def _check_box(self, together):
         """Run one sample alone through a black box: some compare the samples of a batch."""

@@ -10,11 +10,12 @@ from sklearn.utils import _safe_indexing
 
 from ..layers import find_points, fitting_rows, parse_path, pick, record, run_to, unknown_layer
 from ..utils import check_columns_numeric, check_finite
+from ._columns import NoTorchForm, check_columns_of, zeros_of
 from ._convert import Identity
 from ._heads import as_tensor, named, numbers_of, numpy_dtype
 from ._modules import BlackBox, Stage, columns_read, first_step, layer_table, stages, without_link
 from ._probe import Probe, Prober, add_note, misfit
-from ._resolve import Asked, NoTorchForm, Parts, black_box, decompose, torch_modules, unwrap
+from ._resolve import Asked, Parts, black_box, decompose, torch_modules, unwrap
 from ._runner import Runner
 from ._session import checked_device
 from ._table import Table
@@ -123,11 +124,7 @@ class Representation:
         self._several, self._link = several, link
         asked = Asked.of(self.estimator, response_method, layer, link)
         self.method = None if layer is not None else asked.method
-        try:
-            parts = decompose(self.estimator, n_columns, asked)
-            parts = parts if asked.link else Parts(parts.head, without_link(parts.module))
-        except NoTorchForm as error:
-            parts = Parts(None, black_box(self.estimator, str(error), asked))
+        parts, facts = self._parts(n_columns, asked, X if probe is None else None, probe)
         self.head, self._chain = parts.head, parts.module
         self._move(device)
         self._entry = first_step(self._chain)
@@ -142,7 +139,8 @@ class Representation:
         self._runner = Runner(self._chain, self._networks, self.device)
         self.probe, self.recordings, self._recorded_chain = probe, None, None
         if probe is None:
-            self.probe = Probe(method=None if self._stage is None else self._stage.method)
+            method = None if self._stage is None else self._stage.method
+            self.probe = Probe(method=method, **facts)
             inputs = self.inputs(_first_rows(X)) if inputs is None else inputs
             if inputs.ndim > 2 and not isinstance(self._entry, (Stage, BlackBox, Identity)):
                 raise misfit(inputs, "scikit-learn's steps take two dimensions")
@@ -152,6 +150,21 @@ class Representation:
             self._recorded_chain = prober.chain
 
     # -- construction --------------------------------------------------------------------------
+
+    def _parts(self, n_columns, asked, X, probe):
+        """Take the estimator apart, and try its head out on X; also the facts about that."""
+        facts = {}
+        try:
+            if probe is not None and probe.black_box is not None:
+                raise NoTorchForm(probe.black_box)
+            parts = decompose(self.estimator, n_columns, asked)
+            if parts.head is not None and X is not None:
+                facts = _facts_of(*parts.head.on_raw_columns(X))
+        except NoTorchForm as error:
+            reason = str(error)
+            return Parts(None, black_box(self.estimator, reason, asked)), {"black_box": reason}
+        module = parts.module if asked.link else without_link(parts.module)
+        return Parts(parts.head, module), facts
 
     def _move(self, device):
         networks = stages(self._chain)
@@ -448,8 +461,7 @@ class Representation:
             return self.table.inputs(X)
         if self.head is None:
             return _as_numbers(X) if self._read.all() else self._read_numbers(X)
-        X = X.copy() if isinstance(X, np.ndarray) else X  # an imputer may write into it
-        inputs = self.head(X if isinstance(X, list) else named(X, self.estimator))
+        inputs = self.head(self._copied(X))
         bad = ~np.isfinite(inputs).all(axis=0)
         if bad.any():
             column = self.head.columns[np.flatnonzero(bad)[0]]
@@ -470,6 +482,46 @@ class Representation:
         inputs = numbers_of(X, self._read)
         check_finite(inputs, getattr(X, "columns", None), self.estimator)
         return inputs
+
+    def slopes(self, X):
+        """Return derivatives of `inputs` along raw columns, at each sample.
+
+        Parameters
+        ----------
+        X : ndarray or DataFrame
+            Validated samples in raw units.
+
+        Returns
+        -------
+        slopes : ndarray of shape (n, n_inputs) or None
+            See `Head.slopes`; None where inputs are the raw columns.
+        """
+        return None if self.head is None else self.head.slopes(self._copied(X))
+
+    def _copied(self, X):
+        """X as the estimator was fitted on it, and free to be written into, as an imputer may."""
+        if isinstance(X, list):  # of texts
+            return X
+        copies = isinstance(X, np.ndarray) or hasattr(X, "iloc")  # others cannot be written into
+        return named(X.copy() if copies else X, self.estimator)
+
+    def zeros(self, inputs):
+        """Row of zeros in raw units, as they enter the torch path.
+
+        Parameters
+        ----------
+        inputs : ndarray of shape (n, *shape)
+            Samples, for shape and dtype.
+
+        Returns
+        -------
+        zeros : ndarray of shape (1, *shape)
+            Of the outputs of a head, see `zeros_of`.
+        """
+        zeros = np.zeros((1, *inputs.shape[1:]), dtype=inputs.dtype)
+        if self.probe.head_zeros is not None:
+            zeros[:] = self.probe.head_zeros
+        return zeros
 
     def tensor(self, inputs):
         """Tensor of inputs in the torch path's dtype, on its device."""
@@ -668,6 +720,14 @@ def not_finite_text(where):
         f"the network's output is not finite (NaN or infinity) for {where}; check its weights, and "
         "whether X has the scale that it was trained on."
     )
+
+
+def _facts_of(head, X):
+    """Try a head out on samples; what later passes need to know of it."""
+    if head is None:
+        return {}
+    check_columns_of(head, X)
+    return {"head_zeros": tuple(zeros_of(head, X).tolist())}
 
 
 def _first_rows(X, n_rows=3):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.frozen import FrozenEstimator
@@ -11,10 +12,11 @@ from sklearn.pipeline import FeatureUnion, Pipeline
 from skorch import NeuralNet
 from torch import nn
 
-from ._convert import Identity, convert
-from ._heads import BranchesHead, ChainHead, Head, ModuleHead, is_head, transformer_head
+from ._columns import NoTorchForm
+from ._convert import Clip, Identity, convert, without_clips
+from ._heads import BranchesHead, ChainHead, Head, ModuleHead, TransformerHead, is_head
 from ._inverses import convert_inverse
-from ._modules import BlackBox, Branches, Chain, Scaled, Stage, columns_read, stages
+from ._modules import BlackBox, Branches, Chain, Scaled, Stage, column_map, columns_read, stages
 from ._offers import offered_method
 from ._skorch import InferStage, changes_samples, own_methods, several_inputs
 from ._text import WordsHead, vectoriser_of
@@ -78,10 +80,6 @@ def _last_method(estimator, response_method):
     return offered_method(estimator, response_method)
 
 
-class NoTorchForm(Exception):
-    """Carries the name of the step that cannot be written in torch."""
-
-
 def decompose(estimator, n_columns, asked):
     """Split a fitted estimator into a head and a torch module.
 
@@ -108,6 +106,8 @@ def decompose(estimator, n_columns, asked):
         return Parts(None, Stage(estimator))
     if vectoriser_of(estimator) is not None:
         return _decompose_texts(estimator, asked)
+    # Steps before may have dropped columns, or made some.
+    n_columns = getattr(estimator, "n_features_in_", n_columns)
     if isinstance(estimator, Pipeline):
         return _decompose_steps(named_steps(estimator), n_columns, asked)
     if isinstance(estimator, ColumnTransformer):
@@ -123,7 +123,7 @@ def decompose(estimator, n_columns, asked):
     if isinstance(estimator, NeuralNet):
         return Parts(None, _skorch_stage(estimator, n_columns, asked))
     if is_head(estimator):
-        return Parts(transformer_head(estimator), Identity())
+        return Parts(TransformerHead(estimator), Identity())
     module = convert(estimator, asked.method)
     if module is None:
         raise NoTorchForm(type(estimator).__name__)
@@ -190,15 +190,18 @@ def _decompose_steps(steps, n_columns, asked):
         if part.head is not None and modules:
             # The steps before it must join the head, which needs columns to be kept apart.
             before = Chain(modules)
-            if before.column_map(n_columns) is None:
+            mapped = column_map(before, n_columns)
+            if mapped is None:
                 reason = f"{name!r} after steps that mix columns"
                 if not asked.split:
                     raise NoTorchForm(reason)
                 wanted = asked if number == len(steps) else _before(asked)
                 part = Parts(None, black_box(step, reason, wanted))
             else:
-                before = ModuleHead(before, columns_read(before, n_columns))
-                head, modules = _after(head, before), []
+                read = columns_read(before, n_columns)
+                before, clips = _clipped_later(before, part.head, n_columns)
+                modules = [] if clips is None else [(modules[-1][0], clips)]
+                head = _after(head, ModuleHead(before, mapped[0], read))
         if part.head is not None:
             head = _after(head, part.head)
             n_columns = len(head.columns)
@@ -284,6 +287,34 @@ def _raw_prefix(steps, parts, asked):
     ]
 
 
+def _clipped_later(before, head, n_columns):
+    """Move the clip of a scaler behind the imputer that follows, where both orders are the same.
+
+    So the clip is part of the torch path: gradients and straight lines are those of raw columns.
+
+    Returns
+    -------
+    before : nn.Module
+        Without the clip, if that can be moved.
+    clips : Clip or None
+        What comes behind the imputer instead.
+    """
+    if not isinstance(head, TransformerHead) or not head.fills_nan:
+        return before, None
+    ends = torch.full((2, n_columns), torch.inf, dtype=torch.float64)
+    ends[0] *= -1
+    limits = before(ends)[:, head.columns].sort(dim=0).values  # a scale may be negative
+    free = limits.isnan().any(dim=0)  # scaled by NaN, as empty columns are, or by 0
+    free[np.setdiff1d(np.arange(len(head.columns)), head.passed_on)] = True  # indicators
+    low, high = torch.where(free, ends[:, :1], limits)
+    fills = torch.as_tensor(head.fills())
+    # What fills a gap is not clipped: so it has to lie within the limits.
+    within = ((low <= fills) & (fills <= high)).all()
+    if not within or (low.isinf() & high.isinf()).all():
+        return before, None
+    return without_clips(before), Clip(low, high)
+
+
 def _after(first, second):
     return second if first is None else ChainHead(first, second)
 
@@ -325,6 +356,8 @@ def _decompose_branches(branches, asked):
     for _, indices, step, weight in branches:
         part = Parts(None, Identity())
         if not isinstance(step, str):  # "passthrough"
+            if vectoriser_of(step) is not None:  # its words are no columns of the table
+                raise NoTorchForm(type(step).__name__)
             part = _decompose_or_wrap(step, len(indices), _before(asked))
         if weight is not None:
             part = Parts(part.head, Scaled(part.module, weight))

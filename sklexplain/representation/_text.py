@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.utils import get_tags
 
-from ._heads import Head
+from ._heads import Head, to_dense
 
 _MOST_BYTES = 2**31
 
@@ -86,15 +86,23 @@ class WordsHead(Head):
 
     def __init__(self, vectoriser):
         self.words = np.asarray(vectoriser.get_feature_names_out(), dtype=object)
-        super().__init__(np.arange(len(self.words)), np.ones(len(self.words)))
+        super().__init__(np.arange(len(self.words)))
         self.vectoriser = vectoriser
 
-    def __call__(self, texts):
+    def on_raw_columns(self, X):
+        return None, None  # they are what it makes
+
+    def _run(self, texts):
+        if not isinstance(texts, list):
+            return texts  # rows of counts, as baselines are given
         n_bytes = 8 * len(texts) * len(self.words)
         if n_bytes > _MOST_BYTES:
             raise ValueError(
                 f"{len(texts)} texts of {len(self.words)} words would take {n_bytes / 2**30:.1f} "
                 "GiB; explain fewer at once, or set the vectoriser's max_features or min_df."
             )
-        counts = self.vectoriser.transform(texts)
-        return np.asarray(counts.toarray() if hasattr(counts, "toarray") else counts, np.float64)
+        return self.vectoriser.transform(texts)
+
+    def _run_with_slopes(self, texts):
+        counts = to_dense(self._run(texts))
+        return counts, np.ones(counts.shape)

@@ -1,12 +1,15 @@
 """Maps of concepts: methods of label-free importance, and excitation backprop by its definition."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_iris
+from sklearn.impute import SimpleImputer
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
 from torch import nn
 
 from sklexplain import LabelFreeAttributor, SRAEExplainer
@@ -67,6 +70,26 @@ def test_raw_columns_of_a_pipeline():
     explainer = SRAEExplainer(pipeline, target=0, **QUICK).fit(X)
     for method in ("integrated_gradients", "excitation_backprop"):
         assert explainer.concept_attributions(X[:3], method).shape == (3, 2, 4)
+
+
+@pytest.mark.parametrize("method", ["saliency", "smooth_grad", "integrated_gradients"])
+@pytest.mark.parametrize("baseline", ["zeros", "callable"])
+def test_maps_in_raw_units_whatever_stands_in_front(method, baseline):
+    """Scalers that clip, and an imputer that has nothing to do."""
+    X, y = load_iris(return_X_y=True)
+    X, baseline = X[::3], {"zeros": "zeros", "callable": np.zeros_like}[baseline]
+    scaler, net = MinMaxScaler(clip=True), MLPClassifier((5,), max_iter=5, random_state=0)
+    maps, rows = [], X[:4] * [[1], [1], [0.2], [5]]
+    for steps in ((scaler, net), (scaler, SimpleImputer(), net)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            pipeline = make_pipeline(*steps).fit(X, y[::3])
+            explainer = SRAEExplainer(pipeline, **QUICK).fit(X)
+        params = {"n_steps": 500} if method == "integrated_gradients" else None
+        maps.append(
+            explainer.concept_attributions(rows, method, method_params=params, baseline=baseline)
+        )
+    np.testing.assert_allclose(*maps, rtol=1e-4, atol=1e-6)
 
 
 class Detached(nn.Module):

@@ -41,7 +41,7 @@ class Plain:
 
 
 class Head:
-    columns, slopes = np.array([1, 1, 0, 2]), np.array([2.0, 3.0, 1.0, 0.5])
+    columns = np.array([1, 1, 0, 2])
 
 
 def engine(X, method="integrated_gradients", baseline=None, features=None, **params):
@@ -89,14 +89,14 @@ def test_what_is_encoded_may_be_more_than_the_network():
 
 @pytest.mark.parametrize("method", ["saliency", "smooth_grad", "input_x_gradient", "kernel_shap"])
 def test_features_of_a_head_are_summed_in_raw_units(method):
-    X = RNG.normal(size=(6, 4))
+    X, slopes = RNG.normal(size=(6, 4)), RNG.normal(size=(6, 4))
     maps = engine(X, method, features=Features((3,), Head)).maps(
-        Plain(lambda x: x @ W), X, first_unit, batch_size=8
+        Plain(lambda x: x @ W), X, first_unit, batch_size=8, slopes=slopes
     )
     for i, x in enumerate(X):
         expected = np.zeros(3)
         for entry in range(4):
-            own = Head.slopes[entry] if METHODS[method].in_raw_slope else x[entry]
+            own = slopes[i, entry] if METHODS[method].in_raw_slope else x[entry]
             expected[Head.columns[entry]] += W[entry, 0] * own
         np.testing.assert_allclose(maps[i, 0], expected, rtol=1e-9)
 

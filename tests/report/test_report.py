@@ -1,5 +1,4 @@
 import matplotlib
-import matplotlib.figure
 
 matplotlib.use("Agg")
 
@@ -85,14 +84,6 @@ def check_page(path):
 
 def options(**kwargs):
     return {"n_examples": 1, "n_neighbors": 3, "n_explained": 20, "random_state": 0} | kwargs
-
-
-@pytest.fixture
-def undrawn(monkeypatch):
-    """Pictures are made and laid out, but not written: for tests that read the words only."""
-    monkeypatch.setattr(
-        matplotlib.figure.Figure, "savefig", lambda self, out, **kwargs: out.write(b"<svg/>")
-    )
 
 
 @pytest.fixture(scope="module")

@@ -101,7 +101,7 @@ def test_table_with_text_and_missing_values(run, tmp_path, patients, suffix):
         ("images", (60, 1, 5, 6)),
     ],
 )
-def test_npz_of_every_layout(run, tmp_path, layout, shape):
+def test_npz_of_every_layout(run, tmp_path, layout, shape, undrawn):
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "x.npz", X=rng.normal(size=shape), y=rng.integers(2, size=60))
     status, out, _ = run("--data", "x.npz", "--layout", layout, "--max-epochs", 1, "--seed", 3)
@@ -112,7 +112,7 @@ def test_npz_of_every_layout(run, tmp_path, layout, shape):
     assert ("24 time steps" in page.text) == series
 
 
-def test_npz_with_a_test_part(run, tmp_path):
+def test_npz_with_a_test_part(run, tmp_path, undrawn):
     X, y, _ = make_relevant_columns(n_samples=60, random_state=0)
     np.savez(tmp_path / "x.npz", X_train=X[:50], y_train=y[:50], X_test=X[50:], y_test=y[50:])
     status, out, _ = run("--data", "x.npz", "--max-epochs", 1, "--out", "other.html")
@@ -126,7 +126,7 @@ def save_model(path, frame):
     skops_io.dump(make_pipeline(StandardScaler(), net).fit(X), path)
 
 
-def test_saved_model_is_explained_and_not_trained(run, tmp_path, patients):
+def test_saved_model_is_explained_and_not_trained(run, tmp_path, patients, undrawn):
     frame = numbers(patients)
     frame.to_csv(tmp_path / "x.csv", index=False)
     save_model(tmp_path / "model.skops", frame)
@@ -136,7 +136,7 @@ def test_saved_model_is_explained_and_not_trained(run, tmp_path, patients):
     assert "is not known here" in check_page(tmp_path / "report.html").text
 
 
-def test_saved_model_with_a_text_column(run, tmp_path, patients):
+def test_saved_model_with_a_text_column(run, tmp_path, patients, undrawn):
     frame = patients[["weight", "$\\frac{", "ward"]].fillna("unknown")
     frame.to_csv(tmp_path / "x.csv", index=False)
     columns = [("n", StandardScaler(), ["weight", "$\\frac{"]), ("c", OneHotEncoder(), ["ward"])]
@@ -150,7 +150,7 @@ def test_saved_model_with_a_text_column(run, tmp_path, patients):
 # Concepts of a network with so little training bend within a step from the baseline.
 @pytest.mark.filterwarnings("ignore:integrated_gradients attributions miss")
 @pytest.mark.parametrize("solver", ["adam", "sgd"])
-def test_saved_classifiers_are_looked_into(run, tmp_path, patients, solver):
+def test_saved_classifiers_are_looked_into(run, tmp_path, patients, solver, undrawn):
     frame = numbers(patients)
     frame.to_csv(tmp_path / "x.csv", index=False)
     options = {"max_iter": 2, "random_state": 0, "solver": solver}
@@ -166,7 +166,7 @@ def test_saved_classifiers_are_looked_into(run, tmp_path, patients, solver):
     assert "What a layer keeps of its input" in text
 
 
-def test_pickles_only_where_allowed(run, tmp_path, patients):
+def test_pickles_only_where_allowed(run, tmp_path, patients, undrawn):
     frame = numbers(patients)
     frame.to_csv(tmp_path / "x.csv", index=False)
     joblib.dump(PCA(n_components=1).fit(frame.drop(columns="outcome")), tmp_path / "pca.joblib")
@@ -200,7 +200,7 @@ class OwnPCA(PCA):
     """An estimator of the user's."""
 
 
-def test_unknown_types_in_skops_files_must_be_named(run, tmp_path, patients):
+def test_unknown_types_in_skops_files_must_be_named(run, tmp_path, patients, undrawn):
     frame = numbers(patients)
     frame.to_csv(tmp_path / "x.csv", index=False)
     skops_io.dump(OwnPCA(n_components=1).fit(frame.drop(columns="outcome")), tmp_path / "m.skops")

@@ -5,6 +5,7 @@ files and names with a leading underscore are its own.
 """
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -36,12 +37,18 @@ EXCEPTIONS = {
 }
 
 
+@cache
+def nodes(path):
+    """All nodes of a file's syntax tree; several tests look at each file."""
+    return list(ast.walk(ast.parse(path.read_text())))
+
+
 def imports(path, package):
     """Yield the line and the parts of every module below sklexplain that a file imports.
 
     A name that is imported from a package may be a module of it, so it is among the parts.
     """
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 parts = alias.name.split(".")
@@ -157,7 +164,7 @@ def test_tests_of_the_whole_use_faces():
 
 
 def _paths_in_strings(path):
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             parts = node.value.split(".")
             if parts[0] == "sklexplain" and all(p.isidentifier() for p in parts):

@@ -84,7 +84,6 @@ def train_test(dataset, purpose, rng):
 
 def train_encoder(dataset, purpose, X, seed, args):
     """Train the paper's autoencoder, with fewer epochs."""
-    X = X[: args.n_train]
     common = {"validation_split": 0.1, "patience": 10, "random_state": seed}
     with warnings.catch_warnings():
         # The number of epochs is a setting here, and written into the results.
@@ -212,6 +211,7 @@ def run_one(dataset, seed, args):
         start = time.perf_counter()
         if encoder is None or dataset == "ecg5000":  # one encoder of digits serves both
             data = train_test(dataset, name, np.random.RandomState(seed))
+            data = [a[: args.n_train] for a in data]
             encoder = train_encoder(dataset, name, data[0], seed, args)
         results[name] = check(dataset, encoder, data, seed, args)
         results[name]["minutes"] = round((time.perf_counter() - start) / 60, 2)
@@ -482,7 +482,9 @@ def parse_args(argv=None):
     parser.add_argument("--n-explained-mnist", type=int, default=100)
     parser.add_argument("--n-explained-ecg", type=int, default=50)
     parser.add_argument("--n-examples", type=int, default=1000, help="training, and test, samples")
-    parser.add_argument("--n-train", type=int, default=None, help="at most; for short tests")
+    parser.add_argument(
+        "--n-train", type=int, default=None, help="and test, at most; for short tests"
+    )
     parser.add_argument("--n-jobs", type=int, default=2)
     parser.add_argument("--smoke", action="store_true", help="a tiny run that says nothing")
     parser.add_argument("--render", action="store_true", help="only write the section again")
@@ -494,9 +496,9 @@ def parse_args(argv=None):
     args.out = args.out or folder / results
     args.docs = args.docs or folder / "docs" / "results.md"
     if args.smoke:
-        args.seeds, args.n_jobs, args.n_train, args.n_examples = args.seeds[:1], 1, 64, 30
+        args.seeds, args.n_jobs, args.n_train, args.n_examples = args.seeds[:1], 1, 32, 16
         args.epochs_mnist = args.epochs_ecg = args.epochs_ecg_examples = 1
-        args.units_ecg = args.n_explained_mnist = args.n_explained_ecg = 2
+        args.units_ecg, args.n_explained_mnist, args.n_explained_ecg = 2, 1, 1
     return args
 
 

@@ -233,7 +233,7 @@ def parse_args(argv=None):
     args.docs = args.docs or folder / "docs" / "results.md"
     args.cache = args.cache or Path(tempfile.mkdtemp())
     if args.smoke:
-        args.runs_mnist, args.runs_ecg, args.n_train, args.n_examples = 2, 1, 64, 10
+        args.runs_mnist, args.runs_ecg, args.n_train, args.n_examples = 2, 1, 32, 10
         args.epochs_mnist = args.epochs_ecg = 1
         args.units_ecg = 2
     return args

@@ -289,7 +289,7 @@ def parse_args(argv=None):
     args.out = args.out or folder / "benchmarks/speed/results/integrated_gradients.json"
     if args.smoke:
         args.networks, args.n_samples, args.n_repeats = ["mnist_cnn", "ecg_lstm"], [4], 2
-        args.n_train, args.epochs, args.memory_sizes = 64, 1, [4]
+        args.n_train, args.epochs, args.memory_sizes = 16, 1, [4]
     return args
 
 

@@ -55,7 +55,7 @@ def data_uri(figure):
     # A fixed salt and no date: the same report gives the same bytes.
     with rc_context({"svg.hashsalt": "sklexplain", "svg.fonttype": "path"}):
         # The layout depends on ticks that depend on the layout: once more settles it.
-        figure.draw_without_rendering()
+        figure.get_layout_engine().execute(figure)
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 

@@ -1,34 +1,11 @@
 """The benchmark scripts run, in a tiny size, and write what they should."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from .running import run
+
 METHODS = 11
-
-
-def run(script, tmp_path, *options):
-    """Run a script with --smoke in a process of its own; return its results."""
-    out = tmp_path / "results.json"
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    done = subprocess.run(
-        [sys.executable, ROOT / "benchmarks" / script, "--smoke", "--out", out, *options],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "PYDVL_PYTHON": ""},
-    )
-    assert done.returncode == 0, done.stderr
-    results = json.loads(out.read_text())
-    assert {"settings", "environment"} <= set(results)
-    assert results["environment"]["n_cores"] >= 1
-    return results
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +129,8 @@ def test_simplex(tmp_path):
             assert entry["worst_excess_ratio"] < 0.01
 
 
-def test_influence(tmp_path):
+def test_influence(tmp_path, monkeypatch):
+    monkeypatch.delenv("PYDVL_PYTHON", raising=False)
     docs = tmp_path / "results.md"
     results = run("speed/influence.py", tmp_path, "--docs", docs)
     assert results["pydvl"] is None  # its environment is made by hand

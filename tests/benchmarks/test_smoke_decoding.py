@@ -2,7 +2,7 @@ import importlib
 
 import numpy as np
 
-from tests.benchmarks.test_smoke import ROOT, run
+from .running import ROOT, run
 
 
 def test_speed_of_decoding(tmp_path):

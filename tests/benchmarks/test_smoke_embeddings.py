@@ -1,6 +1,6 @@
 """The scripts about embeddings run, in a tiny size, and write what they should."""
 
-from .test_smoke import run
+from .running import run
 
 
 def run_paper(script, tmp_path):

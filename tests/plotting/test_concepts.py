@@ -28,17 +28,19 @@ def close_figures():
 
 
 @pytest.mark.parametrize(
-    ("shape", "channel_axis", "kind"),
+    ("shape", "channel_axis", "kind", "n_concepts"),
     [
-        ((12,), None, None),
-        ((12,), None, "series"),
-        ((2, 12), 0, None),
-        ((12, 3), 1, "series"),
-        ((6, 7), None, None),
-        ((3, 6, 7), 0, "image"),
+        ((12,), None, None, 5),
+        ((12,), None, None, 1),
+        ((12,), None, "series", 5),
+        ((2, 12), 0, None, 5),
+        ((2, 12), 0, None, 1),
+        ((12, 3), 1, "series", 5),
+        ((6, 7), None, None, 5),
+        ((3, 6, 7), 0, "image", 5),
+        ((3, 6, 7), 0, "image", 1),
     ],
 )
-@pytest.mark.parametrize("n_concepts", [1, 5])
 def test_every_kind_is_drawn(shape, channel_axis, kind, n_concepts):
     rng = np.random.default_rng(0)
     display = ConceptDisplay(

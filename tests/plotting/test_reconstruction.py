@@ -28,18 +28,20 @@ def close_figures():
 
 
 @pytest.mark.parametrize(
-    ("shape", "channel_axis", "kind"),
+    ("shape", "channel_axis", "kind", "with_reference"),
     [
-        ((12,), None, None),
-        ((12,), None, "series"),
-        ((2, 12), 0, None),
-        ((12, 3), 1, "series"),
-        ((6, 7), None, None),
-        ((1, 6, 7), 0, None),
-        ((3, 6, 7), 0, "image"),
+        ((12,), None, None, True),
+        ((12,), None, None, False),
+        ((12,), None, "series", True),
+        ((2, 12), 0, None, True),
+        ((2, 12), 0, None, False),
+        ((12, 3), 1, "series", True),
+        ((6, 7), None, None, True),
+        ((1, 6, 7), 0, None, True),
+        ((3, 6, 7), 0, "image", True),
+        ((3, 6, 7), 0, "image", False),
     ],
 )
-@pytest.mark.parametrize("with_reference", [True, False])
 def test_every_kind_is_drawn(shape, channel_axis, kind, with_reference):
     inputs, references, reconstructions = np.random.default_rng(0).normal(size=(3, 2, *shape))
     display = ReconstructionDisplay(

@@ -83,7 +83,7 @@ def check_page(path):
 
 
 def options(**kwargs):
-    return {"n_examples": 2, "n_neighbors": 3, "n_explained": 20, "random_state": 0} | kwargs
+    return {"n_examples": 1, "n_neighbors": 3, "n_explained": 20, "random_state": 0} | kwargs
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def test_report_on_a_table(table, tmp_path):
     assert f"“x{int(importances.argmax())}”" in page.text
 
 
-def test_without_labels_nothing_is_said_about_them(table, tmp_path):
+def test_without_labels_nothing_is_said_about_them(table, tmp_path, undrawn):
     report = RepresentationReport(PCA(n_components=2), **options()).fit(table[0])
     assert report.label_agreement_ is None
     page = check_page(report.to_html(tmp_path / "report.html"))
@@ -120,7 +120,8 @@ def test_names_from_users_are_escaped(table, tmp_path, frame):
     X = frame({name: column for name, column in zip(names, X.T, strict=True)})
     labels = np.array([_EVIL, "<i>"], dtype=object)[y]
     report = RepresentationReport(
-        PCA(n_components=4), **options(title=_EVIL, notes=[_EVIL], target_names={"<i>": "<u>"})
+        PCA(n_components=4),
+        **options(n_examples=2, title=_EVIL, notes=[_EVIL], target_names={"<i>": "<u>"}),
     )
     page = check_page(report.fit(X, labels).to_html(tmp_path / "report.html"))
     for text in (_EVIL, "$\\frac{1}{", "a & b", "${title}", "<u>"):
@@ -141,7 +142,7 @@ def test_report_on_series_and_images(shape, tmp_path):
         X = X.reshape(60, 1, 6, 8)
         estimator = Autoencoder("mlp", n_components=2, hidden_layer_sizes=(8,))
     estimator.set_params(max_epochs=2, validation_split=None, random_state=0)
-    report = RepresentationReport(estimator, **options()).fit(X, y)
+    report = RepresentationReport(estimator, **options(n_examples=2)).fit(X, y)
     assert report.feature_importances_.shape == X.shape[1:]
     page = check_page(report.to_html(tmp_path / "report.html"))
     assert ("time steps" in page.text) == (shape != "image")
@@ -149,7 +150,7 @@ def test_report_on_series_and_images(shape, tmp_path):
     assert len(page.named("img")) == images
 
 
-def test_corpus_and_explained_samples_can_be_given(table, tmp_path):
+def test_corpus_and_explained_samples_can_be_given(table, tmp_path, undrawn):
     X, y, _ = table
     report = RepresentationReport(PCA(n_components=2), **options(max_corpus=30))
     report.fit(X[y == 0], X_explain=X[y == 1][:9], y_explain=y[y == 1][:9], X_corpus=X, y_corpus=y)
@@ -168,7 +169,7 @@ def test_explained_samples_are_held_out(table):
     np.testing.assert_allclose(report.estimator_.mean_, train.mean(axis=0))
 
 
-def test_fitted_models_are_explained_as_they_are(table, tmp_path):
+def test_fitted_models_are_explained_as_they_are(table, tmp_path, undrawn):
     X, y, _ = table
     pipeline = make_pipeline(StandardScaler(), PCA(n_components=2)).fit(X)
     report = RepresentationReport(pipeline, **options()).fit(X)
@@ -184,7 +185,7 @@ def test_fitted_models_are_explained_as_they_are(table, tmp_path):
 def test_same_seed_gives_the_same_report(table, tmp_path):
     X, y, _ = table
     texts = []
-    report = RepresentationReport(PCA(n_components=2, random_state=0), **options())
+    report = RepresentationReport(PCA(n_components=2, random_state=0), **options(n_examples=2))
     for one in (report, clone(report)):
         path = one.fit(X, y).to_html(tmp_path / "report.html")
         images = re.findall(r'src="([^"]+)"', path.read_text(encoding="utf-8"))
@@ -250,8 +251,10 @@ def last(n_outputs):
     return torch.nn.Linear(6, n_outputs)
 
 
-@pytest.mark.parametrize("shape", [(10,), (2, 24), (1, 8, 8)])
-def test_classifiers_are_looked_into(shape, tmp_path):
+@pytest.fixture(scope="module", params=[(10,), (2, 24), (1, 8, 8)], ids=str)
+def looked_into(request, tmp_path_factory):
+    """A classifier, its report on X, and the page of it."""
+    shape = request.param
     rng = np.random.RandomState(0)
     X = rng.randn(40, *shape).astype(np.float32)
     y = np.array(["no", _EVIL, "maybe"])[np.arange(40) % 3]
@@ -268,8 +271,13 @@ def test_classifiers_are_looked_into(shape, tmp_path):
         torch.manual_seed(0)
         net.fit(X, classes.transform(y))
     names = dict(enumerate(classes.classes_))
-    report = RepresentationReport(net, **options(target_names=names), **INSIDE)
+    report = RepresentationReport(net, **options(n_examples=2, target_names=names), **INSIDE)
     report.fit(X, classes.transform(y))
+    return net, X, report, report.to_html(tmp_path_factory.mktemp("report") / "report.html")
+
+
+def test_classifiers_are_looked_into(looked_into):
+    net, X, report, path = looked_into
     concepts, decoding = report.concepts_, report.decoding_
     X_explain = X[report.explained_]
     found = concepts.explainer.score_parts(X_explain)
@@ -277,7 +285,7 @@ def test_classifiers_are_looked_into(shape, tmp_path):
     values = concepts.explainer.transform(X_explain)
     weights = concepts.explainer.concept_weights_
     np.testing.assert_allclose(concepts.moves, weights * values.std(axis=0), rtol=1e-4, atol=1e-6)
-    assert concepts.maps.shape == (5, *shape)
+    assert concepts.maps.shape == (5, *X.shape[1:])
     for one in concepts.shown:
         sample = X_explain[report._shown.positions[one.place]]
         output = net.predict_proba(sample[None])[0]
@@ -292,7 +300,7 @@ def test_classifiers_are_looked_into(shape, tmp_path):
     squared = decoding.explainer.reconstruction_loss(X_explain, reference=True).mean()
     own = decoding.explainer.reconstruction_loss(X_explain).mean()
     np.testing.assert_allclose((1 - decoding.kept_reference) / (1 - decoding.kept), squared / own)
-    page = check_page(report.to_html(tmp_path / "report.html"))
+    page = check_page(path)
     for text in ("Which concepts its output is made of", "What a layer keeps of its input"):
         assert page.text.count(text) == 2  # in the contents, and above the section
     assert f"score of {_EVIL}" in page.text
@@ -344,7 +352,7 @@ def test_chosen_classes_have_their_names():
     assert report.fit(X, y).concepts_.outputs == ["score of virginica", "score of setosa"]
 
 
-def test_what_has_no_layers_says_so(table, tmp_path):
+def test_what_has_no_layers_says_so(table, tmp_path, undrawn):
     X, y, _ = table
     forest = RandomForestClassifier(30, min_samples_leaf=3, random_state=0)
     quick = options(method="feature_ablation", **INSIDE)
@@ -358,7 +366,7 @@ def test_what_has_no_layers_says_so(table, tmp_path):
         RepresentationReport(forest, concepts=True, **quick).fit(X, y)
 
 
-def test_looking_inside_is_a_choice(table, tmp_path):
+def test_looking_inside_is_a_choice(table, tmp_path, undrawn):
     X, y, _ = table
     report = RepresentationReport(PCA(2), **options(), **INSIDE).fit(X)
     assert report.concepts_ is None and report.decoding_ is None  # no predictor
@@ -396,7 +404,7 @@ def test_missing_labels_are_named(table, missing):
         RepresentationReport(PCA(2), **options()).fit(X, y)
 
 
-def test_what_nothing_was_rebuilt_of_is_not_compared(tmp_path):
+def test_what_nothing_was_rebuilt_of_is_not_compared(tmp_path, undrawn):
     X = np.random.RandomState(0).randn(80, 10)
     model = LogisticRegression().fit(X, np.arange(80) % 2)
     report = RepresentationReport(model, **options(), **INSIDE).fit(X)
@@ -477,7 +485,7 @@ def test_maps_of_concepts_are_of_samples_at_random():
     assert np.abs(found.maps - own).sum() < 0.5 * np.abs(first - own).sum()
 
 
-def test_references_and_betas_that_say_something_else(table, tmp_path):
+def test_references_and_betas_that_say_something_else(table, tmp_path, undrawn):
     X, y, _ = table
     report = RepresentationReport(
         LogisticRegression(),
@@ -493,7 +501,7 @@ def test_references_and_betas_that_say_something_else(table, tmp_path):
     assert "they may repeat the output" in text and "cannot merely repeat" not in text
 
 
-def test_one_column_that_has_all_the_variation_is_named(table, tmp_path):
+def test_one_column_that_has_all_the_variation_is_named(table, tmp_path, undrawn):
     X, y, _ = table
     X = pd.DataFrame(X * [1] * 10).rename(columns=str)
     X["3"] *= 1000
@@ -526,7 +534,7 @@ def test_outputs_of_other_sizes_are_shown_by_what_is_unusual():
         assert one.target == np.abs(values[0]).argmax()
 
 
-def test_regressors_of_several_outputs(tmp_path):
+def test_regressors_of_several_outputs(tmp_path, undrawn):
     X = np.random.RandomState(0).randn(60, 5)
     model = MLPRegressor(hidden_layer_sizes=(4,), solver="lbfgs", max_iter=200, random_state=0)
     report = RepresentationReport(model, **options(), **INSIDE).fit(X, X[:, :2])
@@ -555,7 +563,7 @@ def test_every_concept_has_its_largest_column(monkeypatch):
 # -- what a sample is ----------------------------------------------------------------------------
 
 
-def test_channels_of_a_network_without_axes(tmp_path):
+def test_channels_of_a_network_without_axes(tmp_path, undrawn):
     X, y, _ = make_motif_series(n_samples=60, n_timesteps=20, n_channels=3, random_state=0)
     net = Autoencoder("mlp", n_components=2, max_epochs=15, random_state=0)
     with pytest.warns(match="max_epochs"):
@@ -580,17 +588,10 @@ def test_channels_of_a_network_without_axes(tmp_path):
     assert "Which pixels matter overall" in check_page(auto.to_html(tmp_path / "auto.html")).text
 
 
-@pytest.mark.parametrize("n_columns", [(10,), (2, 24), (1, 8, 8)])
-def test_writing_only_writes(n_columns, tmp_path, monkeypatch):
-    X = np.random.RandomState(0).normal(size=(60, *n_columns)).astype(np.float32)
-    y = (X.reshape(60, -1)[:, 0] > 0).astype(np.int64)
-    net = networks(n_columns, 2)
-    net(torch.as_tensor(X[:2]))
-    criterion = torch.nn.CrossEntropyLoss
-    net = NeuralNetClassifier(net, criterion=criterion, max_epochs=1, verbose=0).fit(X, y)
-    report = RepresentationReport(net, **options(), **INSIDE).fit(X, y)
+def test_writing_only_writes(looked_into, tmp_path, monkeypatch):
+    _, _, report, path = looked_into
     assert "reason" not in report.concepts_ and "reason" not in report.decoding_
-    before = report.to_html(tmp_path / "before.html").read_text()
+    before = path.read_text()
 
     def run(*args, **kwargs):
         raise AssertionError("a network is run")

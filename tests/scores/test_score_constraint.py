@@ -190,6 +190,23 @@ def test_the_scores_rise():
         assert ends[0] > ends[1] * 1.1
 
 
+CONSTRAINED = {"lambda_noise": 0.5, "lambda_variance": 0.5, "score_every": 1, "random_state": 0}
+
+
+def constrained(**other):
+    """A net trained on data whose range is not that of "unit"."""
+    return train(ScoreConstraint(**(CONSTRAINED | other)), X=X * 0.5)
+
+
+@pytest.fixture(scope="module")
+def net_constrained():
+    return constrained()
+
+
+def test_the_same_parameters_give_the_same_net(net_constrained):
+    assert same(net_constrained, constrained())
+
+
 @pytest.mark.parametrize(
     "other",
     [
@@ -205,12 +222,8 @@ def test_the_scores_rise():
         {"random_state": 1},
     ],
 )
-def test_every_parameter_matters(other):
-    params = {"lambda_noise": 0.5, "lambda_variance": 0.5, "score_every": 1, "random_state": 0}
-    data = X * 0.5  # so that the range of the data is not that of "unit"
-    one = train(ScoreConstraint(**params), X=data)
-    assert same(one, train(ScoreConstraint(**params), X=data))
-    assert not same(one, train(ScoreConstraint(**(params | other)), X=data))
+def test_every_parameter_matters(other, net_constrained):
+    assert not same(net_constrained, constrained(**other))
 
 
 def test_any_net_and_output():

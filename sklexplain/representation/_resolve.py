@@ -207,8 +207,6 @@ def _decompose_steps(steps, n_columns, asked):
             n_columns = len(head.columns)
         if not isinstance(part.module, Identity):
             modules.append((name, part.module))
-    if head is None and len(modules) == 1 and isinstance(modules[0][1], BlackBox):
-        return Parts(None, modules[0][1])
     return Parts(head, Chain(modules) if modules else Identity())
 
 

@@ -58,6 +58,9 @@ class Runner:
         self.obstacles = self._find_obstacles(inside)
         parts = [*chain.modules(), *inside]
         self._needs_switch = any(isinstance(m, (nn.MultiheadAttention, nn.RNNBase)) for m in parts)
+        # Loaders of skorch nets draw a seed of torch's generator for every pass.
+        boxes = any(isinstance(m, BlackBox) for m in chain.modules())
+        self._boxes_draw = boxes and bool(inside)
         self._local = threading.local()
 
     def _find_obstacles(self, inside):
@@ -143,7 +146,7 @@ class Runner:
             exact_attention(networks, self._device) if self._needs_switch else nullcontext(),
             torch.inference_mode(False),
             torch.autocast(self._device.type, enabled=False),
-            seeded(seed, self._device) if draws else nullcontext(),
+            seeded(seed, self._device) if draws or self._boxes_draw else nullcontext(),
         ):
             yield
 

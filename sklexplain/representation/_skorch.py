@@ -38,7 +38,7 @@ def own_methods(net, names):
     return [
         name
         for name in names
-        if name in vars(net) or getattr(type(net), name) is not getattr(theirs, name, None)
+        if name in vars(net) or getattr(type(net), name, None) is not getattr(theirs, name, None)
     ]
 
 

@@ -13,8 +13,8 @@ def check_one_array(X):
     Parameters
     ----------
     X : object
-        What a user passed as samples. A dict is several arrays, and so is a tuple of
-        arrays that have as many rows each but other shapes.
+        What a user passed as samples. A dict is several arrays, and so is a tuple of arrays that
+        have as many rows each but other shapes, and a list of such that differ in their axes.
 
     Raises
     ------
@@ -23,8 +23,8 @@ def check_one_array(X):
     """
     # Some of scipy's sparse matrices are dicts as well.
     is_dict = isinstance(X, Mapping) and not sparse.issparse(X) and not isinstance(X, Bunch)
-    # A list of arrays may also be series of unequal length, and a Bunch is a data set.
-    if not is_dict and not (isinstance(X, tuple) and _are_several(X)):
+    # A Bunch is a data set.
+    if not is_dict and not (isinstance(X, (tuple, list)) and _are_several(X)):
         return
     cuts, start = [], 0
     for part in X.values() if is_dict else X:
@@ -47,7 +47,9 @@ def _are_several(X):
     if len(shapes) < 2 or not all(shapes):
         return False
     shapes = {tuple(getattr(item, "shape", None) or ()) for item in X}
-    return len(shapes) > 1 and len({shape[:1] for shape in shapes}) == 1
+    alike = len(shapes) > 1 and len({shape[:1] for shape in shapes}) == 1
+    # A list of arrays with the same axes may also be series of unequal length.
+    return alike and (isinstance(X, tuple) or len(set(map(len, shapes))) > 1)
 
 
 def _cut(part, start):

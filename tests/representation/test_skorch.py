@@ -86,11 +86,12 @@ TOGETHER = [
     {"num": NUM, "cat": CAT},
     SliceDict(num=NUM, cat=CAT),
     (NUM, CAT),
+    [torch.as_tensor(NUM), torch.as_tensor(CAT)],
 ]
 
 
 @pytest.mark.parametrize("explainer", EVERY)
-@pytest.mark.parametrize("several", TOGETHER, ids=["dict", "SliceDict", "tuple"])
+@pytest.mark.parametrize("several", TOGETHER, ids=["dict", "SliceDict", "tuple", "list"])
 def test_several_arrays_are_refused_with_the_step_that_makes_them(explainer, several):
     net = trained(module=Two, X={"num": NUM, "cat": CAT})
     with pytest.raises(TypeError, match="of several arrays") as caught:
@@ -155,9 +156,11 @@ def test_a_pipeline_that_makes_several_inputs_is_a_black_box(fitted):
     assert decoder.fit(X, Y).transform(X[:5]).shape == (5, 4)
     with pytest.raises(TypeError, match="needs gradients, but FunctionTransformer"):
         LabelFreeAttributor(model).fit(X)
-    for explainer in (SRAEExplainer, TracInImportance, VarianceScorer):
+    for explainer in (TracInImportance, VarianceScorer):
         with pytest.raises(TypeError, match="FunctionTransformer has no torch form"):
             explainer(model).fit(X, Y)
+    with pytest.raises(ValueError, match="name a layer: 'neuralnetclassifier'"):
+        SRAEExplainer(model).fit(X, Y)
 
 
 def test_modules_with_optional_arguments_take_one_input():
@@ -291,6 +294,15 @@ def test_a_net_whose_data_code_leaves_X_as_it_is_has_a_torch_form():
 
     for net in (trained(dataset=type("Own", (Dataset,), {})), trained(Same)):
         assert Representation(net, 4, X=X).differentiable
+
+
+def test_black_boxes_around_nets_leave_the_global_generator_alone():
+    net = trained(module=Two, X={"num": NUM, "cat": CAT})
+    pipeline = make_pipeline(FunctionTransformer(cut), net)
+    state = torch.get_rng_state()
+    DKNNImportance(pipeline).fit(X).transform(X[:3])
+    DKNNImportance(trained(Doubling)).fit(X).transform(X[:3])
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 # -- nets in other states

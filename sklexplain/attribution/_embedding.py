@@ -245,7 +245,8 @@ class EmbeddingAttributor(BaseExplainer):
         NotFittedError
             If called before ``fit``.
         ValueError
-            If X does not have the fitted shape or holds NaN or infinity.
+            If X does not have the fitted shape or holds infinity, or NaN that the network does not
+            take.
         """
         params, representation = self._params_at_fit, self._representation
         points = representation.bound(self._points)

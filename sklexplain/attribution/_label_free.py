@@ -285,7 +285,8 @@ class LabelFreeAttributor(BaseExplainer):
         NotFittedError
             If called before ``fit``.
         ValueError
-            If X does not have the fitted shape or holds NaN or infinity.
+            If X does not have the fitted shape or holds infinity, or NaN that the network does not
+            take; or if gradients are not finite, as they are where values are missing.
 
         Warns
         -----

@@ -375,7 +375,7 @@ class InfluenceImportance(BaseGradientImportance):
             parts.append(rows.rows(x, n_chosen, probes))
         return join_terms(parts)
 
-    def _opened(self, gradients):
+    def _open_solver(self, gradients):
         """Return the solver; conjugate gradients run the network."""
         if self._solver is not None:
             return self._solver.moved(self._representation.device)
@@ -387,7 +387,7 @@ class InfluenceImportance(BaseGradientImportance):
 
     def _residual(self, gradients):
         g = flatten_terms(double_terms(gradients.terms(self._examples[:_N_RESIDUALS])))
-        solver = self._opened(gradients)
+        solver = self._open_solver(gradients)
         by_rows = isinstance(solver, JacobianSolver)
         solved = solver.solved(len(g)) if by_rows else solver.solve(g)
         self.n_iter_ = 1
@@ -419,7 +419,7 @@ class InfluenceImportance(BaseGradientImportance):
         n_train, gradients = len(self._corpus), self._gradients()
         step = min(gradients.rows_at_once, max(1, _ROW_ENTRIES // n_train))
         if isinstance(self._solver, JacobianSolver):
-            multiply = self._opened(gradients).corpus_products
+            multiply = self._open_solver(gradients).corpus_products
         elif self._solver is not None:
             multiply = partial(self._products_by_factors, gradients)
         elif len(inputs) < n_train:
@@ -437,12 +437,12 @@ class InfluenceImportance(BaseGradientImportance):
     # one: the samples', or the corpus's, which are then solved for the first samples and kept.
 
     def _products_by_factors(self, gradients, terms):
-        solver = self._opened(gradients)
+        solver = self._open_solver(gradients)
         blocks = gradients.blocks(self._examples, key="corpus")
         return torch.cat([solver.inner(terms, corpus) for _, corpus in blocks], dim=1)
 
     def _products_solving_samples(self, gradients, terms):
-        solver = self._opened(gradients)
+        solver = self._open_solver(gradients)
         solved = solver.solve(flatten_terms(double_terms(terms)))
         blocks = gradients.blocks(self._examples, key="corpus")
         products = [solved @ flatten_terms(double_terms(corpus)).T for _, corpus in blocks]
@@ -452,7 +452,7 @@ class InfluenceImportance(BaseGradientImportance):
     def _products_solving_corpus(self, gradients, solved, terms):
         """Multiply; ``solved`` holds solutions by the corpus's rows, and is filled once."""
         if not solved:
-            solver = self._opened(gradients)
+            solver = self._open_solver(gradients)
             for columns, corpus in gradients.blocks(self._examples):
                 solved[columns.start] = solver.solve(flatten_terms(double_terms(corpus)))
             self._warn(solver)
@@ -479,7 +479,7 @@ class InfluenceImportance(BaseGradientImportance):
             inputs = self._with_targets(inputs, y)
             out = np.zeros(len(inputs), dtype=self._dtype)
             gradients = self._gradients()
-            solver = self._opened(gradients)
+            solver = self._open_solver(gradients)
             for rows, terms in gradients.blocks(inputs):
                 out[rows] = (solver.diagonal(terms) / len(self._corpus)).cpu().numpy()
             return out

@@ -29,7 +29,10 @@ def as_numbers(X, name="X"):
     Raises
     ------
     ValueError
-        If some cell holds no number, naming its column or position.
+        If some cell holds text, a date, a series or a complex number, naming its column or
+        position.
+    TypeError
+        If some cell holds an object of another kind.
 
     Warns
     -----
@@ -191,6 +194,14 @@ def _no_number(what, dtype, cell):
         else "encode it in a Pipeline around the estimator (OneHotEncoder, OrdinalEncoder in a "
         "ColumnTransformer)."
     )
+    if is_date or isinstance(cell, (str, bytes)):
+        return ValueError(f"{what} is not numeric ({example}); drop it, or {fix}")
+    try:
+        float(cell)
+    except TypeError as error:  # as scikit-learn has it
+        return TypeError(f"{what} is not numeric ({example}): {error}; drop it, or {fix}")
+    except (ValueError, OverflowError):
+        pass
     return ValueError(f"{what} is not numeric ({example}); drop it, or {fix}")
 
 

@@ -248,6 +248,7 @@ NO_CONTAINER = {
     "query": (pl.DataFrame(FRAME).lazy(), r"a LazyFrame, a query; pass X\.collect\(\)"),
     "structured": (FRAME.to_records(index=False), r"fields 'a', 'b', 'c', 'd'; pass pandas\.Data"),
     "sparse tensor": (TENSOR.to_sparse(), r"Sparse data.*sparse_coo; pass X\.to_dense\(\)"),
+    "objects": (objects([{"a": 1}] * 8, (4, 2)), "column 0 is not numeric.*'dict'"),
     "sparse matrix": (sparse.csr_matrix(X), "Sparse data"),
 }
 NO_NUMBERS = {

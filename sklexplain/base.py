@@ -36,6 +36,7 @@ from .utils import (
     FittedParams,
     as_array_like,
     cast_checked,
+    check_half,
     check_positive_int,
     documented,
     draw_seed,
@@ -504,7 +505,9 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         names = getattr(self, "feature_names_in_", None)
         if names is not None and representation.head is not None:
             names = names[representation.head.columns]
-        return cast_checked(inputs, numpy_dtype_of(representation.input_dtype), names)
+        inputs = cast_checked(inputs, numpy_dtype_of(representation.input_dtype), names)
+        check_half(inputs, representation.entry_dtype, names)
+        return inputs
 
     def _output(self, values):
         """Return explanations as they are, or with flat columns where a DataFrame is asked for."""

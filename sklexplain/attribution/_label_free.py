@@ -13,6 +13,7 @@ from ..explaining import (
     AttributionEngine,
     Features,
     check_gradients,
+    check_operations,
     checked_params,
     checked_units,
     fitted_baseline,
@@ -228,6 +229,7 @@ class LabelFreeAttributor(BaseExplainer):
         representation, params = self._representation, self._params_at_fit
         reason = None if representation.differentiable else no_gradient_reason(representation)
         check_gradients(params.method, reason)
+        check_operations(params.method, representation.hidden)
         self.n_units_ = representation.n_units
         self._units = checked_units(params.units, self.n_units_)
         names = getattr(self, "feature_names_in_", None)

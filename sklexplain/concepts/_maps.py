@@ -8,6 +8,7 @@ from ..explaining import (
     AttributionEngine,
     Features,
     check_gradients,
+    check_operations,
     checked_params,
     fitted_baseline,
     raw_baselines,
@@ -72,6 +73,7 @@ def _attributions(explainer, inputs, X, method, params, baseline):
     needs_gradients = METHODS[method].needs_gradients
     if needs_gradients and not _is_differentiable(representation, encode, data.background):
         check_gradients(method, no_gradient_reason(representation))
+    check_operations(method, representation.hidden)
     rows = fitted_baseline(
         baseline,
         representation,
@@ -108,6 +110,8 @@ def _is_differentiable(representation, encode, inputs):
     """Whether gradients pass from the input to the concepts, even if not to the output."""
     if representation.takes_integers or representation.differentiable:
         return representation.differentiable
+    if representation.probe.quantised:
+        return False
     reached = []
     with representation.session(), torch.enable_grad():
         hooked = representation.boxes
@@ -122,6 +126,9 @@ def _is_differentiable(representation, encode, inputs):
 
 def _excitation(explainer, inputs):
     representation, maps = explainer._representation, []
+    if representation.probe.quantised:
+        reason = no_gradient_reason(representation)
+        raise TypeError(f"method={EXCITATION!r} needs the layers' operations, but {reason}.")
     features = Features(explainer.input_shape_, representation.head)
     dtype = numpy_dtype_of(representation.output_dtype)
     with representation.session():

@@ -1,13 +1,13 @@
 """Fresh copies of a network up to a layer: the encoders of references."""
 
-import copy
-
 import torch
 from torch import nn
 
-from ..layers import LinearMap, pick, run_to
+from ..layers import LinearMap, copied, pick, run_to, unwrapped
 from ..representation import layer_table
 from ..training import draw_weights, undrawn
+
+_HALF = (torch.float16, torch.bfloat16)
 
 
 class FreshEncoder(nn.Module):
@@ -32,32 +32,18 @@ class FreshEncoder(nn.Module):
     def forward(self, x):
         """Turn samples (b, ...) into activations (b, *z_shape)."""
         record = self._record
-        seen, _ = run_to(self.chain, self._layer[0], x.clone(), record.n_calls, record.at)
+        seen, n = run_to(self.chain, self._layer[0], x.clone(), record.n_calls, record.at)
+        if n == 0:
+            raise ValueError(
+                "the reference needs a copy of the network, but the copy calls layers of the "
+                "original (by a closure or a global name, for example); use reference=None."
+            )
         return pick(seen, record.items, record.name).movedim(record.batch_axis, 0)
 
 
 class _FreshLinear(nn.Linear):
     def forward(self, x):
         return super().forward(x.to(self.weight.dtype))
-
-
-def copied(module, *parts):
-    """Copy a module and parts of it, also where it keeps results of a pass (old weight_norm).
-
-    Parameters
-    ----------
-    module, *parts : nn.Module
-        The module, and modules in it.
-
-    Returns
-    -------
-    module, *parts : nn.Module
-        The copies; a single one is not in a tuple.
-    """
-    kept = (value for part in module.modules() for value in vars(part).values())
-    results = [v for v in kept if isinstance(v, torch.Tensor) and not v.is_leaf]
-    memo = {id(value): value.detach().clone() for value in results}
-    return copy.deepcopy((module, *parts) if parts else module, memo)
 
 
 def copied_encoder(chain, record):
@@ -81,15 +67,32 @@ def copied_encoder(chain, record):
     """
     layer = layer_table(chain)[record.module_name][0]
     try:
-        chain, layer = copied(chain, layer)
+        chain, layer = copied((chain, layer), [chain])
     except (RuntimeError, TypeError) as error:
         raise ValueError(
             f"the reference needs a copy of the network, which cannot be copied ({error}); use "
             "reference=None."
         ) from error
+    chain, layer = _in_single_precision(_without_wrappers(chain)), unwrapped(layer)
     replaced = _with_trainable_maps(chain)
     _drop_foreign_hooks(chain)
     return FreshEncoder(chain, replaced.get(layer, layer), record)
+
+
+def _without_wrappers(module):
+    """Replace compiled and other wrapped parts of a copy of a network by what is inside."""
+    module = unwrapped(module)
+    for part in list(module.modules()):
+        for name, child in part._modules.items():
+            if child is not None:
+                part._modules[name] = unwrapped(child)
+        vars(part).pop("_compiled_call_impl", None)
+    return module
+
+
+def _in_single_precision(module):
+    """Raise half precision, in which Adam's steps are lost or infinite."""
+    return module._apply(lambda t: t.float() if t.dtype in _HALF else t)
 
 
 def draw_encoder(encoder, x):
@@ -127,7 +130,13 @@ def _needed(encoder, parameters, x):
     """Names of the weights that activations depend on."""
     # cuDNN refuses a backward pass of recurrent layers in eval mode.
     with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
-        z = encoder(x)
+        try:
+            z = encoder(x)
+        except RuntimeError as error:
+            raise ValueError(
+                f"the reference, a copy of the network in single precision, does not run "
+                f"({error}); use reference=None."
+            ) from error
         trained = {k: p for k, p in parameters.items() if p.requires_grad}
         if not z.requires_grad or not trained:
             return set()

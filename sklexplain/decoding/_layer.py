@@ -3,11 +3,11 @@
 import numpy as np
 import torch
 
-from ..layers import LinearMap, activation_buffer
+from ..layers import LinearMap, activation_buffer, copied
 from ..representation import BlackBox, Chain, LayerTap, Stage
 from ..training import load_arrays
 from ..utils import seeded
-from ._encoders import copied, copied_encoder, draw_encoder
+from ._encoders import copied_encoder, draw_encoder
 from ._units import InputUnits, TableUnits
 
 
@@ -262,6 +262,8 @@ class Layer:
         reason : str or None
             What has no torch form or weights, if activations depend on it and on no weight.
         """
+        if self.representation.probe.quantised:
+            return self.representation.no_torch_form
         with self.representation.session(), torch.no_grad():
             modules = self.representation.chain.modules()
             boxes = [module for module in modules if isinstance(module, BlackBox)]

@@ -1,6 +1,5 @@
 """How much reconstructions help with the task, and how close to samples they are."""
 
-import copy
 from functools import partial
 
 import numpy as np
@@ -14,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet, NeuralNetClassifier
 from torch import nn
 
+from ..layers import copied
 from ..representation import named, unwrap
 from ..training import draw_weights, undrawn
 from ..utils import as_array, as_array_like, check_positive_int, draw_seed, seeded
@@ -385,7 +385,7 @@ def _fresh_classifier(explainer, classifier):
     # Logarithms of probabilities are logits, too.
     by_scores = explainer._found_comparison().link != "probability"
     return NeuralNetClassifier(
-        copy.deepcopy(estimator).requires_grad_(True),
+        copied(estimator).requires_grad_(True),
         criterion=nn.CrossEntropyLoss if by_scores else nn.NLLLoss,
         optimizer=torch.optim.Adam,
         lr=1e-3,

@@ -5,7 +5,7 @@ from scipy import sparse
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
-from ..utils import check_choice, check_positive_int, numpy_dtype_of
+from ..utils import check_choice, check_positive_int
 from ._base import BaseExampleImportance
 from ._distances import METRICS, distances, first_of_rows, median_distance, nearest, pair_distances
 
@@ -210,9 +210,8 @@ class DKNNImportance(BaseExampleImportance):
         metric = self._scale_metric()
         if metric not in _NORMS:
             return 0.0
-        dtype = numpy_dtype_of(self._representation.output_dtype)
         length = np.median(distances(z, np.zeros((1, z.shape[1])), metric))
-        return min(32 * np.finfo(dtype).eps * length, 1e-4 * self.median_distance_)
+        return min(32 * self._representation.eps * length, 1e-4 * self.median_distance_)
 
     @property
     def _sparse_output(self):

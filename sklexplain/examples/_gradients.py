@@ -78,9 +78,10 @@ class Network:
                 f"pass the network alone (with loss, if it is a module), or {ALTERNATIVES}."
             )
         self._stage = last
-        self.module = last.module
+        hooks = last.module._forward_hooks or last.module._forward_pre_hooks
+        self.module = last.module if hooks else unwrapped(last.module)
         # An autoencoder is explained by its codes, but its loss looks at reconstructions.
-        self._run = last.call if last.method == "forward" else last.module
+        self._run = last.call if last.method == "forward" else self.module
         owner = unwrap(estimator)
         while isinstance(owner, Pipeline):
             owner = unwrap(named_steps(owner)[-1][1])
@@ -275,6 +276,7 @@ def choose_parameters(module, parameters):
         )
     parts = dict(module.named_modules())
     chosen = set()
+    wanted = [plain_name(name, {*named, *parts}) for name in wanted]
     for name in wanted:
         if name not in named and name not in parts:
             raise ValueError(_unknown_text(name, [*named, *parts], type(module).__name__))
@@ -376,6 +378,16 @@ class GradientPass:
     def rows_at_once(self):
         """Number of samples whose gradients fit into memory."""
         return max(1, _BLOCK_BYTES // self.bytes_per_sample)
+
+
+def _no_gradient_text(names):
+    """Words of the error about a loss that no parameter acts on, as far as gradients show."""
+    listed = ", ".join(map(repr, names[:5])) + (", …" if len(names) > 5 else "")
+    return (
+        f"the loss has no gradient in the parameters {listed}, so all importance would be 0: it "
+        "does not depend on them, or only through detach() or a lookup. Name other parameters, or "
+        f"{ALTERNATIVES}."
+    )
 
 
 @contextmanager
@@ -634,13 +646,22 @@ class BaseGradientImportance(BaseExampleImportance):
         Raises
         ------
         TypeError
-            If the loss is not the sample's, or looks at weights of which no gradient is seen.
+            If the loss is not the sample's, has no gradient in the parameters, or looks at weights
+            of which no gradient is seen.
         """
+        probe = self._representation.probe
+        if probe.quantised:
+            raise TypeError(
+                f"{self._representation.no_torch_form} has no gradient in its weights: pass the "
+                f"network as it was before it was quantised, or {ALTERNATIVES}."
+            )
         self.parameters_ = choose_parameters(network.module, self._params_at_fit.parameters)
         x = network.tensor(self._examples[two_different(self._corpus)])
         trial = Trial(losses.evaluate, network.module, self.parameters_, x, watched)
         _, outputs, values = trial.result
-        separate = not self._representation.probe.random
+        if not values.requires_grad:
+            raise TypeError(_no_gradient_text(self.parameters_))
+        separate = not probe.random
         check_losses(losses, x, outputs, values, separate=separate)
         ours = {id(weight) for weight in network.module.parameters()}
         others = [w for w in network.users_module.parameters() if id(w) not in ours]

@@ -63,7 +63,7 @@ def project(
     )
     latents = representation.activations(references, batch_size)
     origin = torch.from_numpy(latents).double().mean(dim=0)
-    epsilon = 16 * torch.finfo(representation.output_dtype).eps
+    epsilon = 16 * representation.eps
     directions = _directions(torch.from_numpy(combinations).to(origin), origin, epsilon)
 
     def cotangents(rows, z, z_ref):

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from ..gradients import gram_matrix, squared_norms
+from ..layers import plain_name
 from ..training import CheckpointHistory, load_weights
 from ..utils import SavedWeights, check_positive_int
 from ._gradients import BaseGradientImportance, loaded
@@ -180,6 +181,7 @@ class TracInImportance(BaseGradientImportance):
         self._checkpoints = self._find_checkpoints(network)
         self.learning_rates_ = np.array([checkpoint.rate for checkpoint in self._checkpoints])
         for number, checkpoint in enumerate(self._checkpoints):
+            checkpoint.names = list(network.module.state_dict())
             _check_weights(network.module, checkpoint.load(), number)
         self._try_gradients(network, self._plan_losses(network))
 
@@ -264,12 +266,20 @@ class Checkpoint:
         self.path = os.fspath(saved) if is_file else None
         self.weights = None if saved is None or is_file else SavedWeights(saved)
         self.rate = rate
+        self.names = ()  # of the network's weights
 
     def load(self):
         """Return the state dict, None for the weights that the network has."""
         if self.path is not None:
-            return load_weights(self.path)
-        return None if self.weights is None else self.weights.state_dict()
+            return self._plain(load_weights(self.path))
+        return None if self.weights is None else self._plain(self.weights.state_dict())
+
+    def _plain(self, weights):
+        """Leave out of names what wrappers put there, which the network that runs is without."""
+        plain = type(weights)((plain_name(k, self.names), v) for k, v in weights.items())
+        if hasattr(weights, "_metadata"):
+            plain._metadata = weights._metadata
+        return plain
 
 
 def _checkpoints_of(history, net):

@@ -10,6 +10,7 @@ from ._methods import (
     PERTURBATION_METHODS,
     Method,
     check_gradients,
+    check_operations,
     checked_params,
 )
 from ._units import Features, checked_units
@@ -19,6 +20,7 @@ __all__ = [
     "AttributionEngine",
     "BASELINES",
     "check_gradients",
+    "check_operations",
     "checked_params",
     "checked_units",
     "data_mean",

@@ -14,7 +14,7 @@ _FLOOR = 1e-4
 _ALPHA = 1e-3
 
 
-def completeness_errors(maps, z, z_ref, cotangents, squares=None, n_draws=1):
+def completeness_errors(maps, z, z_ref, cotangents, squares=None, n_draws=1, *, eps=0.0):
     """Errors of the sums of attributions, relative to the largest sum that there could be.
 
     Parameters
@@ -31,6 +31,8 @@ def completeness_errors(maps, z, z_ref, cotangents, squares=None, n_draws=1):
         Where sums are means over random draws: the mean of the draws' squares.
     n_draws : int, default=1
         How many draws there are.
+    eps : float, default=0.0
+        Relative rounding error of the network, where it is larger than that of ``z``.
 
     Returns
     -------
@@ -44,7 +46,7 @@ def completeness_errors(maps, z, z_ref, cotangents, squares=None, n_draws=1):
     missed = (sums - torch.einsum("bn,bkn->bk", dz, cotangents)).abs()
     # The product of lengths, not the inner product: that may be small by cancellation.
     # And no less than what rounding can make of it.
-    share = max(_FLOOR, 64 * torch.finfo(z.dtype).eps)
+    share = max(_FLOOR, 64 * max(torch.finfo(z.dtype).eps, eps))
     floor = share * torch.maximum(*torch.broadcast_tensors(_length(z), _length(z_ref)))
     size = _length(dz).clamp(min=floor) * cotangents.norm(dim=2)
     errors = torch.where(size > 0, missed / torch.where(size > 0, size, 1.0), 0.0)

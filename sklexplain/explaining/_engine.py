@@ -59,8 +59,27 @@ class _Task:
     def mean_latents(self, references):
         """Mean representation of baselines: (1, N) or (b, N)."""
         flat, rows = references.flatten(0, 1), self.block_rows
-        z = torch.cat([self.encode(flat[i : i + rows]) for i in range(0, len(flat), rows)])
+        try:
+            z = torch.cat([self.encode(flat[i : i + rows]) for i in range(0, len(flat), rows)])
+        except Exception as error:
+            if not _is_of_the_values(error):
+                raise
+            what = "a baseline of zeros" if not flat.any() else "the baseline"
+            raise ValueError(
+                f"the network does not run on {what} ({error}): choose another that it runs on, "
+                "baseline='mean', 'background' or an array of samples."
+            ) from error
         return z.view(*references.shape[:2], -1).mean(dim=1)
+
+
+def _is_of_the_values(error):
+    """Whether an error may be due to the numbers that a network was given."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return False
+    # A subclass of ValueError says something else: that an output is not finite, for example.
+    return isinstance(error, (RuntimeError, LookupError, AssertionError, ArithmeticError)) or (
+        type(error) is ValueError
+    )
 
 
 class AttributionEngine:
@@ -221,7 +240,9 @@ class AttributionEngine:
         if not record.is_complete:
             return maps, None, None
         n_draws = self.params.get("n_samples", 1)
-        return maps, *completeness_errors(maps, z, z_ref, cotangents, squares, n_draws)
+        eps = task.representation.eps
+        errors = completeness_errors(maps, z, z_ref, cotangents, squares, n_draws, eps=eps)
+        return maps, *errors
 
     def _allowed(self, n_maps):
         """Return the miss, in standard errors, that random draws explain."""

@@ -62,6 +62,8 @@ class Method:
         Parameters with their defaults.
     needs_gradients : bool
         Whether it needs more than the network's output.
+    follows_operations : bool
+        Whether it follows the operations of a network, one by one.
     is_complete : bool
         Whether a sample's attributions sum to the change of the output.
     in_expectation : bool
@@ -84,6 +86,7 @@ class Method:
     build: Callable
     params: Mapping = field(default_factory=lambda: MappingProxyType({}))
     needs_gradients: bool = True
+    follows_operations: bool = False
     is_complete: bool = False
     in_expectation: bool = False
     samples: bool = False
@@ -277,6 +280,7 @@ _RECORDS = (
         "deep_lift",
         "slopes of secants instead of derivatives (DeepLIFT's rescale rule)",
         _rescaled,
+        follows_operations=True,
         is_complete=True,
         shortfall=(
             "the network has operations without a rescale rule, so use 'integrated_gradients'"
@@ -384,4 +388,27 @@ def check_gradients(method, reason):
         raise TypeError(
             f"method={method!r} needs gradients, but {reason}; use one of "
             f"{list(PERTURBATION_METHODS)}."
+        )
+
+
+def check_operations(method, reason):
+    """Raise a TypeError if a method follows a network's operations and cannot see them.
+
+    Parameters
+    ----------
+    method : str
+        One of `METHODS`.
+    reason : str or None
+        Why they cannot be seen; None if they can.
+
+    Raises
+    ------
+    TypeError
+        Naming a method that needs gradients only.
+    """
+    if METHODS[method].follows_operations and reason is not None:
+        others = [name for name, other in METHODS.items() if not other.follows_operations]
+        raise TypeError(
+            f"method={method!r} follows the operations of a network, but {reason} Or use one of "
+            f"{others}."
         )

@@ -58,6 +58,7 @@ class _Probe:
     """Some samples, what the network makes of them, and of changed ones."""
 
     def __init__(self, representation, encode, inputs, batch_size, seed):
+        self.eps = representation.eps
         self.encode = representation if encode is None else encode
         self.block_rows = representation.block_rows(batch_size)
         self.x = representation.tensor(inputs).clone()
@@ -115,7 +116,8 @@ class _Probe:
 
     def _differs(self, x):
         z = torch.cat([self.encode(block.clone()) for block in self._blocks(x)])
-        rounding = 100 * torch.finfo(z.dtype).eps * self.z.abs().amax(dim=1, keepdim=True)
+        eps = max(torch.finfo(z.dtype).eps, self.eps)
+        rounding = 100 * eps * self.z.abs().amax(dim=1, keepdim=True)
         return bool(((z - self.z).abs() > rounding).any())
 
     def _matter(self, entries):

@@ -11,10 +11,12 @@ All functions here are for networks in eval mode whose parameters require no gra
 from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
 
+from ..layers import mapped
 from ._labelled import Labelled
 from ._sets import join_terms
 from ._terms import Explicit, add_terms
@@ -68,12 +70,12 @@ def completed(terms, parameters, n):
     Returns
     -------
     terms : dict of str to term
-        In the parameters' order, each in its smallest form.
+        In the parameters' order, each in its smallest form, and in float32 if not in float64.
     """
     for name, p in parameters.items():
         if name not in terms:
             terms[name] = Explicit(p.new_zeros(n, p.numel()))
-    return {name: terms[name].compact() for name in parameters}
+    return {name: terms[name].single().compact() for name in parameters}
 
 
 def per_sample_products(outputs, module, x, plan, directions):
@@ -234,25 +236,22 @@ def _recorder(calls):
 
     def record(layer, args, kwargs, output):
         edges = []
-        output = _with_edges(output, edges)
+        output = mapped(partial(_with_edge, edges), output)
         calls.append(LayerCall(layer, args, kwargs, edges))
         return output
 
     return record
 
 
-def _with_edges(part, edges):
-    """Return a layer's output, or a part of it, and add where its tensors are in the graph."""
-    # No nested function: one that calls itself is a circle, which would hold the graph.
-    if isinstance(part, torch.Tensor):
-        if not part.requires_grad and part.is_floating_point():
-            # Nothing before needs a gradient; a copy may be changed in place.
-            part = part.detach().requires_grad_().clone()
-        edges.append(torch.autograd.graph.get_gradient_edge(part))
-        return part
-    if isinstance(part, (tuple, list)):
-        return type(part)(_with_edges(p, edges) for p in part)
-    return part
+def _with_edge(edges, tensor):
+    """Return a tensor that a layer returned, and add where it is in the graph, if it can be."""
+    if not tensor.requires_grad:
+        if not tensor.is_floating_point():  # lengths in a packed sequence, for example
+            return tensor
+        # Nothing before needs a gradient; a copy may be changed in place.
+        tensor = tensor.detach().requires_grad_().clone()
+    edges.append(torch.autograd.graph.get_gradient_edge(tensor))
+    return tensor
 
 
 def looped_gradients(losses, module, parameters, x):

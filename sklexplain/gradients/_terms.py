@@ -7,6 +7,10 @@ import torch
 from ..utils import SavedAsArrays
 
 
+def _single(tensor):
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
 class Explicit(SavedAsArrays):
     """Gradients as they are.
 
@@ -42,6 +46,10 @@ class Explicit(SavedAsArrays):
     def double(self):
         """Convert to float64."""
         return Explicit(self.values.double())
+
+    def single(self):
+        """Convert half precision to float32."""
+        return Explicit(_single(self.values))
 
     def joined(self, others):
         """Stack with the gradients of other samples."""
@@ -108,6 +116,10 @@ class Outer(SavedAsArrays):
     def double(self):
         """Convert to float64."""
         return Outer(self.a.double(), self.b.double())
+
+    def single(self):
+        """Convert half precision to float32."""
+        return Outer(_single(self.a), _single(self.b))
 
     def joined(self, others):
         """Stack with the gradients of other samples."""
@@ -208,6 +220,10 @@ class Lookup(SavedAsArrays):
     def double(self):
         """Convert to float64."""
         return Lookup(self.index, self.b.double(), self.n_rows)
+
+    def single(self):
+        """Convert half precision to float32."""
+        return Lookup(self.index, _single(self.b), self.n_rows)
 
     def joined(self, others):
         """Stack with the gradients of other samples."""

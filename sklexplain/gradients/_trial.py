@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ._layers import possible_axes
 from ._per_sample import (
@@ -17,8 +18,9 @@ from ._plans import GradientPlan, rule_of
 from ._sets import terms_bytes
 
 # A rule that is wrong for a layer is wrong by more than rounding.
-_TOLERANCE = {torch.float64: 1e-7}
+_TOLERANCE = {torch.float64: 1e-7, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 _MAX_ROUNDING = 1e-3
+_MASKS = (torch.bool, torch.uint8)
 
 
 @dataclass
@@ -36,6 +38,26 @@ class Watched:
 
     output: object
     edge: tuple | None = None
+
+
+class _VaryingRows(TorchDispatchMode):
+    """Notes whether samples are taken apart into rows, as many as each has.
+
+    Packed sequences and selections by a mask do that: their rows belong to samples in a way that
+    depends on the samples.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.seen = False
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if not self.seen:
+            varies = torch.Tag.dynamic_output_shape in getattr(func, "tags", ())
+            if varies and func is torch.ops.aten.index.Tensor:
+                varies = any(i is not None and i.dtype in _MASKS for i in args[1])
+            self.seen = varies or func is torch.ops.aten._pack_padded_sequence.default
+        return func(*args, **(kwargs or {}))
 
 
 class Trial:
@@ -90,12 +112,16 @@ class Trial:
                 recorded_calls(self._layers.values()) as calls,
                 requiring_gradients(self._tensors),
                 torch.enable_grad(),
+                _VaryingRows() as varying,
             ):
                 self.result = run(x)
         finally:
             if handle is not None:
                 handle.remove()
         self._calls = calls
+        if varying.seen:
+            # Both samples may have the same number of rows, by which a rule would seem right.
+            self._calls, self._layers = [], {}
 
     def _watch(self, _module, _args, output):
         if not isinstance(output, torch.Tensor):

@@ -2,6 +2,7 @@
 
 from ._aggregators import AGGREGATORS, aggregate, check_aggregator
 from ._buffer import activation_buffer, root_mean_square
+from ._copies import copied
 from ._linear_map import LinearMap
 from ._maps import (
     SALIENCIES,
@@ -11,6 +12,7 @@ from ._maps import (
     samples_from,
     unit_maps,
 )
+from ._nested import first_tensor, mapped, path_of, tensor_paths
 from ._points import (
     CHANNELS_FIRST,
     CHANNELS_LAST,
@@ -21,7 +23,16 @@ from ._points import (
     watching,
 )
 from ._recording import ancestors, depends, record
-from ._run import batch_axis, parse_path, pick, run_through, run_to, unknown_layer
+from ._run import batch_axis, known_layer, parse_path, pick, run_through, run_to, unknown_layer
+from ._wrappers import (
+    can_be_passed_over,
+    hidden_layers,
+    named_layers,
+    plain_name,
+    uncompiled,
+    unwrapped,
+    wrapped,
+)
 
 __all__ = [
     "AGGREGATORS",
@@ -35,21 +46,34 @@ __all__ = [
     "aggregate",
     "ancestors",
     "batch_axis",
+    "can_be_passed_over",
     "check_aggregator",
     "check_grad_cam",
+    "copied",
     "depends",
     "entering",
     "find_points",
+    "first_tensor",
     "fitting_rows",
+    "hidden_layers",
+    "known_layer",
     "layer_maps",
+    "mapped",
+    "named_layers",
     "parse_path",
+    "path_of",
     "pick",
+    "plain_name",
     "record",
     "root_mean_square",
     "run_through",
     "run_to",
     "samples_from",
+    "tensor_paths",
+    "uncompiled",
     "unit_maps",
     "unknown_layer",
+    "unwrapped",
     "watching",
+    "wrapped",
 ]

@@ -88,8 +88,9 @@ def _check_finite(array, what, start):
 
 def _numpy(tensor):
     tensor = tensor.detach().cpu()
-    # numpy has no bfloat16.
-    return tensor.float().numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()
+    # In single precision, whatever half a network computes in: numpy has but one of them.
+    is_half = tensor.dtype in (torch.bfloat16, torch.float16)
+    return tensor.float().numpy() if is_half else tensor.numpy()
 
 
 def _empty(shape, dtype, max_bytes):

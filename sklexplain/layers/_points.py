@@ -19,8 +19,10 @@ from torch import nn
 
 from ..utils import warn
 from ._linear_map import LinearMap
+from ._nested import path_of, replaced
 from ._recording import ancestors, depends, record
-from ._run import batch_axis, parse_path, pick, unknown_layer
+from ._run import batch_axis, known_layer, parse_path, pick
+from ._wrappers import hidden_layers
 
 CHANNELS_FIRST = (
     nn.modules.conv._ConvNd,
@@ -196,6 +198,8 @@ def find_points(call, x, modules, *, layers=None, at="output", recordings=None):
     ValueError
         If a layer does not exist, is not called before the output is computed, returns several
         tensors, has no axis that follows the samples, or if the output does not depend on it.
+    TypeError
+        If a name is no string, or the network runs without calling its layers.
 
     Warns
     -----
@@ -223,6 +227,10 @@ def find_points(call, x, modules, *, layers=None, at="output", recordings=None):
             if layers is not None:
                 raise
             warn(f"left out: {error}")
+    if not points:
+        reason = hidden_layers(part for module in modules.values() for part in module.modules())
+        if reason is not None:
+            raise TypeError(reason)
     n_units = passes[1].z.numel() // 3
     return Points(tuple(points), n_units, max(1, passes[1].bytes - passes[0].bytes))
 
@@ -264,9 +272,8 @@ def _requested(layer, modules, at):
     if not isinstance(layer, str):
         raise TypeError(f"layer={layer!r} must be a string.")
     name, items = parse_path(layer)
-    if name not in modules:
-        raise unknown_layer(name, modules)
-    module = modules[name]
+    name = known_layer(name, modules)
+    module, layer = modules[name], path_of(name, items)
     if not items and _returns_tuple(module, at):
         items = (0,)
     return Point(layer, module, items, at)
@@ -409,7 +416,7 @@ def watching(watched):
                 detached = point.at == "output" or isinstance(tensor, nn.Parameter)
                 tensor = (tensor.detach() if detached else tensor).requires_grad_()
             keep(tensor)
-            return _replaced(where, point.items, tensor.clone())
+            return replaced(where, point.items, tensor.clone())
 
         def after(_module, _inputs, output):
             return see(output)
@@ -435,15 +442,3 @@ def watching(watched):
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _replaced(nested, items, tensor):
-    """Nested output with one of its tensors replaced."""
-    if not items:
-        return tensor
-    if isinstance(nested, dict):
-        key = list(nested)[items[0]]
-        return type(nested)({**nested, key: _replaced(nested[key], items[1:], tensor)})
-    parts = list(nested)
-    parts[items[0]] = _replaced(parts[items[0]], items[1:], tensor)
-    return type(nested)(*parts) if hasattr(nested, "_fields") else type(nested)(parts)

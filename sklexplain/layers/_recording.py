@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 import torch
 
+from ._nested import mapped
+
 
 @dataclass
 class Call:
@@ -115,7 +117,8 @@ def record(call, x, modules):
         while call.module is not module:  # that call ended by an error, which the network caught
             call = opened.pop()
         call.output, call.ended, call.n_bytes = _with_gradient(output), next(clock), n_bytes[0]
-        return _copied(call.output)
+        # A copy, so that later operations in place leave the output as it is.
+        return mapped(torch.clone, call.output)
 
     n_bytes = [0]
 
@@ -129,6 +132,8 @@ def record(call, x, modules):
     handles = []
     try:
         for module in dict.fromkeys(modules):
+            if isinstance(module, torch.jit.ScriptModule):
+                continue  # takes no hooks, or never calls what is inside of it
             handles.append(module.register_forward_pre_hook(before, with_kwargs=True, prepend=True))
             handles.append(module.register_forward_hook(after, with_kwargs=True))
         try:
@@ -151,15 +156,6 @@ def _with_gradient(value):
     if not isinstance(value, torch.Tensor) or not value.is_floating_point():
         return value
     return value if value.requires_grad else value.detach().requires_grad_()
-
-
-def _copied(output):
-    """Copy of an output, so that later operations in place leave the original as it is."""
-    if isinstance(output, torch.Tensor):
-        return output.clone()
-    if type(output) in (tuple, list):
-        return type(output)(map(_copied, output))
-    return output
 
 
 def ancestors(z):

@@ -4,10 +4,14 @@ import re
 from contextlib import contextmanager
 
 import torch
+from torch.nn.utils.rnn import PackedSequence
 
 from ..utils import did_you_mean
+from ._nested import key_of, parts_of, path_of, tensor_paths
+from ._wrappers import hidden_layers, plain_name
 
-_PATH = re.compile(r"^(?P<name>[^\[\]]*)(?P<items>(\[-?\d+\])*)$")
+_ITEM = re.compile(r"""\[(?:(?P<position>-?\d+)|'(?P<key>[^']+)'|"(?P<other>[^"]+)")\]""")
+_PATH = re.compile(r"""^(?P<name>[^\[\]]*)(?P<items>(\[(-?\d+|'[^']+'|"[^"]+")\])*)$""")
 
 
 class _LayerReached(Exception):
@@ -15,17 +19,17 @@ class _LayerReached(Exception):
 
 
 def parse_path(path):
-    """Split ``"rnn[1][0]"`` into the submodule's name and the items of its output.
+    """Split ``"rnn[1][0]"`` or ``"enc['mu']"`` into the submodule's name and items of its output.
 
     Parameters
     ----------
     path : str
-        A name as in ``named_modules()``, followed by any number of ``[integer]``.
+        A name as in ``named_modules()``, followed by any number of ``[integer]`` and ``['key']``.
 
     Returns
     -------
     name : str
-    items : tuple of int
+    items : tuple of int or str
 
     Raises
     ------
@@ -36,15 +40,21 @@ def parse_path(path):
     --------
     >>> parse_path("rnn[1][0]")
     ('rnn', (1, 0))
+    >>> parse_path("enc['mu']")
+    ('enc', ('mu',))
     """
     match = _PATH.match(path)
     if match is None:
         raise ValueError(
             f"layer={path!r} is not a layer path; write a submodule's name as in "
-            "named_modules(), and pick from a tuple by its position: 'rnn[1][0]'."
+            "named_modules(), and pick from a tuple by its position, 'rnn[1][0]', and from a dict "
+            "by its key, \"enc['mu']\"."
         )
-    items = tuple(int(i) for i in re.findall(r"-?\d+", match["items"]))
-    return match["name"], items
+    items = (
+        int(item["position"]) if item["position"] else item["key"] or item["other"]
+        for item in _ITEM.finditer(match["items"])
+    )
+    return match["name"], tuple(items)
 
 
 def unknown_layer(name, known, parameter="layer"):
@@ -57,17 +67,56 @@ def unknown_layer(name, known, parameter="layer"):
     )
 
 
-def pick(output, items, where):
+def known_layer(name, modules, parameter="layer"):
+    """Find a layer by its name, with or without what wrappers of the network have put into it.
+
+    Parameters
+    ----------
+    name : str
+        Without items.
+    modules : dict of str to nn.Module
+        The layers there are, see `named_layers`.
+    parameter : str, default="layer"
+        Name of the parameter, for error messages.
+
+    Returns
+    -------
+    name : str
+        One of ``modules``.
+
+    Raises
+    ------
+    ValueError
+        If there is no such layer.
+    TypeError
+        If the layer is part of a network that runs without calling it (TorchScript, torch.export).
+    """
+    name = plain_name(name, modules)
+    if name not in modules:
+        error = unknown_layer(name, modules, parameter)
+        raise error
+    parents = [name[:i] for i, letter in enumerate(name) if letter == "."] + [""] * bool(name)
+    around = [modules[parent] for parent in parents if parent in modules]
+    itself = [modules[name]] if isinstance(modules[name], torch.jit.ScriptModule) else []
+    reason = hidden_layers(around + itself)
+    if reason is not None:
+        raise TypeError(f"{parameter}={name!r}: {reason}")
+    return name
+
+
+def pick(output, items, where, parameter="layer"):
     """Take one tensor out of a module's (possibly nested) output.
 
     Parameters
     ----------
-    output : tensor or nested tuple, list or dict of tensors
+    output : tensor or nested tuple, dict or object with tensors
         What the module returned.
-    items : tuple of int
-        Positions, outermost first.
+    items : tuple of int or str
+        Positions and keys, outermost first.
     where : str
         The layer's name, for the error message.
+    parameter : str, default="layer"
+        Name of the parameter that names layers, for the error message.
 
     Returns
     -------
@@ -76,20 +125,57 @@ def pick(output, items, where):
     Raises
     ------
     ValueError
-        If a position does not exist, or leads to something other than a single tensor.
+        If a part does not exist, or is something other than a single tensor.
     """
-    for item in items:
-        is_nested = isinstance(output, (tuple, list, dict))
-        if not is_nested or not -len(output) <= item < len(output):
-            raise ValueError(f"the output of layer {where!r} has no item [{item}].")
-        output = list(output.values())[item] if isinstance(output, dict) else output[item]
+    if isinstance(output, torch.Tensor) and not items:
+        return output.dequantize() if output.is_quantized else output
+    whole, name = output, _PATH.match(where)["name"] if _PATH.match(where) else where
+    for depth, item in enumerate(items):
+        try:
+            output = parts_of(output)[key_of(output, item)]
+        except KeyError:
+            raise ValueError(
+                f"{_named(name, items[:depth])} has no item [{item!r}]: it is "
+                f"{_described(output)}.{_suggested(whole, name, parameter)}"
+            ) from None
     if not isinstance(output, torch.Tensor):
-        size = len(output) if isinstance(output, (tuple, list, dict)) else type(output).__name__
+        within = _suggested(output, name, parameter, items)
         raise ValueError(
-            f"the output of layer {where!r} is not one tensor but {type(output).__name__} "
-            f"({size}); name the part to explain: layer='{where}[0]', layer='{where}[1]', …"
+            f"{_named(name, items)} is not one tensor but {_described(output)}."
+            f"{within or _suggested(whole, name, parameter)}"
         )
-    return output
+    return output.dequantize() if output.is_quantized else output
+
+
+def _named(name, items):
+    """Name a part of what a layer, or the whole network, returns."""
+    path = path_of(name, items)
+    of = f"the output of layer {path!r}" if name else "the network's output"
+    return of if name or not items else f"{of} {path!r}"
+
+
+def _described(output):
+    """Say what an output is, for an error message."""
+    if output is None:
+        return "None, which the network leaves out (attention with need_weights=False, for example)"
+    if isinstance(output, torch.Tensor):
+        return f"one tensor of shape {tuple(output.shape)}"
+    parts, kind = parts_of(output), type(output).__name__
+    if isinstance(output, PackedSequence):
+        return f"{kind}, whose rows belong to no sample alone (pad_packed_sequence unpacks it)"
+    if parts is None:
+        return kind
+    keys = ", ".join(repr(key) for key in list(parts)[:8]) + (", …" if len(parts) > 8 else "")
+    keys = ", ".join(map(repr, output._fields)) if hasattr(output, "_fields") else keys
+    by_position = isinstance(output, (tuple, list)) and not hasattr(output, "_fields")
+    return f"{kind} ({len(parts)})" if by_position else f"{kind} with {keys}"
+
+
+def _suggested(output, name, parameter, items=()):
+    """List the parts that are tensors, as values of the parameter."""
+    paths = tensor_paths(output, name, items)
+    listed = ", ".join(f"{parameter}={path!r}" for path in paths)
+    return f" Name the part to explain: {listed}." if listed and paths != [name] else ""
 
 
 def batch_axis(two, three, what):

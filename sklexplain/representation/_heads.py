@@ -319,7 +319,7 @@ def is_head(estimator):
 
 
 def numpy_dtype(dtype, other=torch.float32):
-    """Return a floating dtype if numpy has it too, else ``other``."""
+    """Return single or double precision as it is, ``other`` for half precision and others."""
     if dtype is None:
         return torch.get_default_dtype()
-    return dtype if dtype in (torch.float16, torch.float32, torch.float64) else other
+    return dtype if dtype in (torch.float32, torch.float64) else other

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..layers import named_layers
 from ..utils import numpy_dtype_of
 from ._heads import as_tensor, named, to_numbers
 from ._offers import check_no_labels, nothing_to_explain
@@ -301,9 +302,11 @@ def _walk(module, name, stage):
         return ".".join(filter(None, (name, child)))
 
     if isinstance(module, Stage):
-        for path, layer in module.module.named_modules():
-            # Calling a method of the network bypasses its hooks: so the step itself is watched.
-            is_step = path == "" and module.method != "forward"
+        for path, layer in named_layers(module.module).items():
+            # Calling a method of the network bypasses its hooks, and TorchScript takes none: so the
+            # step itself is watched.
+            hookless = module.method != "forward" or isinstance(layer, torch.jit.ScriptModule)
+            is_step = path == "" and hookless
             yield below(path), (module if is_step else layer, module)
     elif isinstance(module, Scaled):
         yield from _walk(module.module, name, stage)

@@ -26,7 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..exceptions import RandomModelWarning
 from ..layers import ancestors, batch_axis, depends, record
-from ..utils import n_shape, numpy_dtype_of, too_large, warn
+from ..utils import n_shape, too_large, warn
 from ._layout import input_layout
 from ._modules import stages
 from ._offers import name_of
@@ -42,6 +42,13 @@ _SHAPES = re.compile(
     r"values to unpack|must match|expanded size|padded input size|[Kk]ernel size|"
     r"should contain \d+ elements|broadcast|shape|index out of range",
 )
+# Names of torch's operations; fake quantisation, for training, passes gradients on.
+# Errors of exported networks about the size of their batch.
+_FIXED_SIZE = re.compile(r"size\(\)\[0\] == (\d+)|shape\[0\] to be equal to (\d+)")
+_QUANTISED = re.compile(r"^quantized|^(?!.*fake).*quantize|choose_qparams|int8")
+_DYNAMIC = re.compile(r"_dynamic|quantized_(lstm|gru|rnn)|choose_qparams|fbgemm_linear_int8")
+# A run for one sample and one for several are rounded differently: by so many of these.
+_ROUNDINGS, _FEW_ROUNDINGS = 100, 8
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,11 @@ class Probe:
         is run on copies of them then.
     draws : bool
         Whether the network draws from torch's global generator.
+    quantised : bool
+        Whether it computes with quantised numbers, through which no gradient passes.
+    one_by_one : bool
+        Whether samples are run one at a time: dynamic quantisation rounds a sample by the range of
+        its batch.
     random : bool
         Whether two runs on the same samples differ.
     channel_axis : int or None
@@ -93,6 +105,8 @@ class Probe:
     no_torch_form: str | None = None
     writes_weights: bool = False
     draws: bool = False
+    quantised: bool = False
+    one_by_one: bool = False
     random: bool = False
     channel_axis: int | None = None
     is_series: bool = False
@@ -102,6 +116,8 @@ class Probe:
 
 def is_misfit(error):
     """Whether a network's error is about shapes, judging by its type and words."""
+    if str(error).startswith("Guard failed"):  # of an exported network
+        return True
     known = isinstance(error, (RuntimeError, ValueError, IndexError))
     return (
         known and not isinstance(error, torch.OutOfMemoryError) and bool(_SHAPES.search(str(error)))
@@ -116,6 +132,19 @@ def misfit(inputs, error):
     )
 
 
+def fixed_size(error):
+    """Build the error for a network that takes batches of one size only; None if it is not that."""
+    found = _FIXED_SIZE.search(str(error))
+    if found is None:
+        return None
+    size = found[1] or found[2]
+    return ValueError(
+        f"the network runs on batches of {size} samples only: torch.export fixed that size. Export "
+        "it with a batch axis of any size, torch.export.export(network, (x,), "
+        "dynamic_shapes=({0: torch.export.Dim('n')},)), or pass the Python module."
+    )
+
+
 def add_note(error, inputs_shape, what="the network"):
     """Add to an error of the user's code what was being run, unless it says so already."""
     if not any(note.startswith("raised while running") for note in getattr(error, "__notes__", ())):
@@ -125,15 +154,28 @@ def add_note(error, inputs_shape, what="the network"):
         )
 
 
-class _Draws(TorchDispatchMode):
-    """Notes whether an operation draws random numbers; in this thread only."""
+class _Operations(TorchDispatchMode):
+    """Notes what operations there are; in this thread only.
+
+    Attributes
+    ----------
+    draws : bool
+        Whether an operation draws random numbers.
+    quantised : bool
+        Whether one computes with quantised numbers, which have no gradient.
+    dynamic : bool
+        Whether one quantises by the range of its batch.
+    """
 
     def __init__(self):
         super().__init__()
-        self.seen = False
+        self.draws = self.quantised = self.dynamic = False
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.seen = self.seen or torch.Tag.nondeterministic_seeded in getattr(func, "tags", ())
+        self.draws = self.draws or torch.Tag.nondeterministic_seeded in getattr(func, "tags", ())
+        name = str(func)
+        self.quantised = self.quantised or bool(_QUANTISED.search(name))
+        self.dynamic = self.dynamic or bool(_DYNAMIC.search(name))
         return func(*args, **(kwargs or {}))
 
 
@@ -183,6 +225,11 @@ class Prober:
                     if viewed and changed():
                         self._learn(writes_weights=True)
                     self._learn_the_rest(three)
+            except Exception as error:
+                fixed = fixed_size(error)
+                if fixed is None:
+                    raise
+                raise fixed from error
             finally:
                 if representation.probe.draws:
                     torch.set_rng_state(self._state)
@@ -190,7 +237,7 @@ class Prober:
     def _learn_the_rest(self, three):
         """Learn everything but what the first pass had to show."""
         representation = self._representation
-        two = self._recorded(self._rows[:2])
+        two = self._recorded_second()
         self.recordings, self.chain = [two, three], representation.chain
         with torch.enable_grad():
             outputs = [representation.picked(r.output) for r in self.recordings]
@@ -214,10 +261,9 @@ class Prober:
         for recording, output in zip(self.recordings, outputs, strict=True):
             with torch.enable_grad():
                 recording.output = output.movedim(axis, 0).reshape(output.shape[axis], -1)
-        if np.isfinite(self._rows).all() and not torch.isfinite(three.leaf).all():
-            # The network's dtype is too small for them.
-            dtype = numpy_dtype_of(representation.input_dtype)
-            raise ValueError(too_large(self._rows, dtype))
+        entered = three.leaf.to(representation.entry_dtype)
+        if np.isfinite(self._rows).all() and not torch.isfinite(entered).all():
+            raise ValueError(too_large(self._rows, representation.entry_dtype))
         representation.check_finite(self._flat(outputs[1])[: self._n_samples])
         if representation.is_black_box:
             self._check_box(self._flat(outputs[1]))
@@ -265,6 +311,18 @@ class Prober:
                 f"{self._rows.dtype}; pass X.astype('int64')."
             ) from error
         return recording
+
+    def _recorded_second(self):
+        """Record two samples; a network that runs on three has no reason not to."""
+        try:
+            return self._recorded(self._rows[:2])
+        except Exception as error:
+            if self._representation.is_black_box or fixed_size(error) is not None:
+                raise
+            raise ValueError(
+                f"the network runs on three samples but not on two ({error}), so its batch size is "
+                "fixed (by a view or a trace, for example). Have it take any number of samples."
+            ) from error
 
     def _explain(self, error):
         """Raise a clearer error if shapes are at fault, else add what was being run."""
@@ -317,13 +375,18 @@ class Prober:
         representation, rows = self._representation, self._rows
         tolerance = _tolerance(z, representation)
         state = torch.get_rng_state()
-        draws = _Draws()
-        with draws:
+        operations = _Operations()
+        with operations:
             again = representation.run(representation.tensor(rows))
-        moved = draws.seen and not torch.equal(state, torch.get_rng_state())
+        moved = operations.draws and not torch.equal(state, torch.get_rng_state())
         again = self._flat(again)
         random = not _close(again, z, tolerance)
-        self._learn(draws=moved, random=random)
+        self._learn(draws=moved, random=random, quantised=operations.quantised)
+        self._learn(one_by_one=operations.dynamic and not random)
+        if operations.quantised and representation.no_torch_form is None:
+            # A path past the quantised layers has a gradient, but not that of the whole.
+            name = type(representation.estimator).__name__
+            self._learn(no_torch_form=f"{name}, which computes with quantised numbers,")
         if random:
             warn(
                 "the network draws random numbers or changes its own state when it is run: two "
@@ -335,6 +398,8 @@ class Prober:
                 RandomModelWarning,
             )
             return
+        if operations.dynamic:
+            again = self._flat(representation.run(representation.tensor(rows)))
         if stages(representation.chain):  # our own steps take rows one by one, but round in batches
             self._check_alone(again, tolerance)
 
@@ -384,11 +449,13 @@ class Prober:
 def _tolerance(z, representation):
     """Largest difference that rounding can make in a network with so many layers."""
     dtype = z.dtype if z.is_floating_point() else torch.float32
-    least = torch.finfo(torch.float32).eps if representation.lowest_is_single else 0.0
-    eps = max(torch.finfo(dtype).eps, least)
+    # What runs inside a black box is unknown.
+    least = torch.finfo(torch.float32).eps if representation.boxes else 0.0
+    eps = max(torch.finfo(dtype).eps, representation.eps, least)
+    n = _ROUNDINGS if eps <= torch.finfo(torch.float32).eps else _FEW_ROUNDINGS
     depth = max(1, len(list(representation.chain.modules())))
     scale = z.abs().amax().item() if z.numel() else 0.0
-    return 100 * eps * depth**0.5 * scale
+    return n * eps * depth**0.5 * scale
 
 
 def _difference(a, b):

@@ -1,6 +1,5 @@
 """A representation: an estimator, or a part of it, as one function of tensors."""
 
-import copy
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
@@ -8,7 +7,19 @@ import numpy as np
 import torch
 from sklearn.utils import _safe_indexing
 
-from ..layers import find_points, fitting_rows, parse_path, pick, record, run_to, unknown_layer
+from ..layers import (
+    copied,
+    find_points,
+    first_tensor,
+    fitting_rows,
+    hidden_layers,
+    known_layer,
+    parse_path,
+    pick,
+    record,
+    run_to,
+    tensor_paths,
+)
 from ..utils import check_columns_numeric, check_finite
 from ._columns import NoTorchForm, check_columns_of, zeros_of
 from ._convert import Identity
@@ -51,7 +62,8 @@ class Representation:
         Instead of both: what was learnt before, of the same estimator.
     layer : str or None, default=None
         Submodule whose output is the representation, as in ``named_modules()``, with ``[i]`` for
-        an item of a tuple. None: what ``response_method`` says; a module's ``forward``.
+        an item of a tuple and ``['key']`` for one of a dict. None: what ``response_method`` says;
+        a module's ``forward``.
     response_method : str or list of str, default="auto"
         The estimator's method, see `offered_method`.
     link : bool, default=True
@@ -83,6 +95,10 @@ class Representation:
         Where the path begins with a black box: raw samples as numbers, and back.
     input_dtype, output_dtype : torch.dtype
         Of the tensors at the torch path's entry, and of explanations.
+    entry_dtype : torch.dtype
+        Of the network that takes the inputs: float16, for example, where `input_dtype` is float32.
+    eps : float
+        Relative rounding error of the least precise numbers that take part.
     device : torch.device
         Where the network runs.
     viewed : bool
@@ -96,7 +112,8 @@ class Representation:
         If the layer does not exist, or is asked for where there is no torch path; if the network
         cannot run on X, its output does not follow the samples one by one, or is not finite.
     TypeError
-        If the network takes integers and was given other numbers, or the estimator returns labels.
+        If the network takes integers and was given other numbers, or the estimator returns labels;
+        if the network runs without calling its layers and one of them is asked for.
     """
 
     @torch.inference_mode(False)  # else the buffers made here would take part in no gradient
@@ -180,7 +197,7 @@ class Representation:
             )
         if networks and wanted != self.device:
             # Moving a module moves its parameters in place: the user's stays where it is.
-            self._chain = copy.deepcopy(self._chain).to(wanted)
+            self._chain = copied(self._chain).to(wanted)
             self.device = wanted
         ours = set(self._chain.modules()).difference(*(net.modules() for net in networks))
         for module in ours:
@@ -199,22 +216,20 @@ class Representation:
         if not isinstance(self.layer, str):
             raise TypeError(f"{self.parameter}={self.layer!r} must be a string or None.")
         name, items = parse_path(self.layer)
-        table = layer_table(self._chain)
-        if name not in table:
-            raise unknown_layer(name, table, self.parameter)
-        self._path = (name, items)
+        modules = {name: module for name, (module, _) in layer_table(self._chain).items()}
+        self._path = (known_layer(name, modules, self.parameter), items)
 
     def _set_dtypes(self):
-        # Networks in a dtype that numpy lacks receive, and give, float32.
-        dtypes = [numpy_dtype(stage.dtype) for stage in stages(self._chain)]
+        # Networks of half precision, bfloat16 too, receive and give float32.
+        networks = stages(self._chain)
+        dtypes = [numpy_dtype(stage.dtype) for stage in networks]
         self._float_dtype = dtypes[0] if self.enters_network else torch.float64
+        own = networks[0].dtype if self.enters_network else None
+        self._entry_dtype = self._float_dtype if own is None else own
         self.output_dtype = dtypes[-1] if dtypes else torch.float64
-        # What runs inside a black box is unknown.
-        boxes = [m for m in self._chain.modules() if isinstance(m, BlackBox)]
-        self.lowest_is_single = bool(boxes) or any(
-            t.is_floating_point() and t.dtype != torch.float64
-            for t in (*self._chain.parameters(), *self._chain.buffers())
-        )
+        tensors = (*self._chain.parameters(), *self._chain.buffers())
+        dtypes = {t.dtype for t in tensors if t.is_floating_point()} | {self.output_dtype}
+        self.eps = max(torch.finfo(dtype).eps for dtype in dtypes)
 
     def forget_recordings(self):
         """Drop the recordings of the probing passes, once nobody needs them."""
@@ -316,6 +331,11 @@ class Representation:
         return isinstance(self._entry, Stage)
 
     @property
+    def hidden(self):
+        """Why layers cannot be looked at, as of TorchScript; None if they can."""
+        return hidden_layers(self._chain.modules())
+
+    @property
     def n_units(self):
         """Number of entries of a sample's representation, N."""
         return self.probe.n_units
@@ -339,6 +359,11 @@ class Representation:
     def input_dtype(self):
         """Dtype of the tensors at the torch path's entry."""
         return torch.int64 if self.probe.takes_integers else self._float_dtype
+
+    @property
+    def entry_dtype(self):
+        """Dtype in which the network that takes the inputs computes."""
+        return torch.int64 if self.probe.takes_integers else self._entry_dtype
 
     def block_rows(self, batch_size):
         """Return the number of rows to run at once: activations stay in the processor's cache.
@@ -582,21 +607,33 @@ class Representation:
         TypeError
             If it holds complex numbers.
         """
-        while self._several and isinstance(output, (tuple, list, dict)) and output:
-            output = next(iter(output.values() if isinstance(output, dict) else output))
+        if self._several:
+            output = first_tensor(output)
         if not isinstance(output, torch.Tensor) and not self._link:
-            raise ValueError(
-                f"the network returns {type(output).__name__}, not one tensor; wrap it in a module "
-                "whose forward returns the part that is meant."
-            )
-        output = pick(output, () if self._path is None else self._path[1], self.layer or "")
+            raise ValueError(_not_one_tensor(output))
+        items = () if self._path is None else self._path[1]
+        output = pick(output, items, self.layer or "", self.parameter)
         if output.is_complex():
             raise TypeError("the network returns complex numbers; have it return real ones.")
         return output.to(numpy_dtype(output.dtype, self.output_dtype))
 
     def run(self, x):
         """Run a batch, unchecked, with the axes that the network gives."""
-        return self.picked(self._forward(x))
+        parts = [self.picked(self._forward(rows)) for rows in self.run_at_once(x)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=self.probe.batch_axis)
+
+    def run_at_once(self, x):
+        """Split a batch into those that may be run together: all, unless each row is run alone.
+
+        Parameters
+        ----------
+        x : torch.Tensor of shape (b, ...)
+
+        Returns
+        -------
+        batches : sequence of torch.Tensor
+        """
+        return x.split(1) if self.probe.one_by_one and len(x) > 1 else (x,)
 
     def __call__(self, x):
         """Representation of a batch: (b, *shape) to (b, N), differentiable where it can be."""
@@ -712,6 +749,16 @@ class Representation:
             recordings = self.recordings_of(inputs)
             points = find_points(self, x, self.layers, layers=layers, at=at, recordings=recordings)
         return replace(points, points=tuple(replace(p, module=None) for p in points))
+
+
+def _not_one_tensor(output):
+    """Words of the error where a layer may not be named instead of the output."""
+    parts = ", ".join(tensor_paths(output, ""))
+    parts = f" ({parts})" if parts else ""
+    return (
+        f"the network returns {type(output).__name__}, not one tensor{parts}; wrap it in a module "
+        "whose forward returns the part that is meant."
+    )
 
 
 def not_finite_text(where):

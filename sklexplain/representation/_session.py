@@ -1,9 +1,10 @@
 """Running networks that cannot be viewed, and restoring them; checks of devices."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 
+from ..layers import uncompiled
 from ..utils import GENERATOR_LOCK
 
 
@@ -22,12 +23,18 @@ def frozen(modules):
     """
     parts = {id(m): m for module in modules for m in module.modules()}.values()
     # One lock for all that is shared: two, taken in either order, could wait for each other.
-    with GENERATOR_LOCK, _as_found(parts):
+    with GENERATOR_LOCK, _as_found(parts), uncompiled(parts), _eager():
         for part in parts:
             part.training = False
             for parameter in part.parameters(recurse=False):
                 parameter.requires_grad_(False)
         yield
+
+
+def _eager():
+    """Run what is compiled as it is written, functions too, where torch can be told so."""
+    set_stance = getattr(torch.compiler, "set_stance", None)  # since torch 2.6
+    return nullcontext() if set_stance is None else set_stance("force_eager")
 
 
 @contextmanager

@@ -10,11 +10,13 @@ from ..layers import (
     Point,
     batch_axis,
     entering,
+    hidden_layers,
+    known_layer,
     parse_path,
+    path_of,
     pick,
     run_through,
     run_to,
-    unknown_layer,
     watching,
 )
 from ._modules import BlackBox
@@ -29,10 +31,11 @@ class LayerRecord:
     Attributes
     ----------
     name : str
-        The layer, as in ``named_modules()``, with ``[i]`` for an item of a tuple.
+        The layer, as in ``named_modules()``, with ``[i]`` for an item of a tuple and ``['key']``
+        for one of a dict.
     module_name : str
         The same without items.
-    items : tuple of int
+    items : tuple of int or str
         Which part of its output.
     at : {"output", "input"}
         Whether its output or its input is looked at.
@@ -87,7 +90,7 @@ class LayerTap:
             Of the whole network.
         layer : str or None
             Submodule whose output is looked at, as in ``named_modules()``, with ``[i]`` for an item
-            of a tuple. None: the input of the last linear layer.
+            of a tuple and ``['key']`` for one of a dict. None: the input of the last linear layer.
         inputs : ndarray of shape (n, *shape)
             Samples as they enter the network; at most three are run.
 
@@ -98,7 +101,7 @@ class LayerTap:
         Raises
         ------
         TypeError
-            If there is no network to look into.
+            If there is no network to look into, or it runs without calling its layers.
         ValueError
             If the layer does not exist, is not called, or its output does not follow the samples.
         """
@@ -168,10 +171,17 @@ class LayerTap:
 
     def __call__(self, x):
         """Activations of a batch, going no further than the layer: (b, ...) to (b, *shape)."""
-        return self._arranged(self._raw(x.clone()))
+        batches = self._representation.run_at_once(x)
+        parts = [self._arranged(self._raw(rows.clone())) for rows in batches]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def with_output(self, x):
         """Activations (b, *shape) and the network's output (b, N), of the same pass."""
+        batches = self._representation.run_at_once(x)
+        parts = [self._with_output(rows) for rows in batches]
+        return parts[0] if len(parts) == 1 else tuple(map(torch.cat, zip(*parts, strict=True)))
+
+    def _with_output(self, x):
         representation, record = self._representation, self.record
         z, output = run_through(
             representation.chain, self._module(), x.clone(), record.items, record.name, record.at
@@ -194,9 +204,15 @@ class LayerTap:
         z : tensor of shape (b, *shape)
             Activations.
         gradient : tensor of shape (b, *shape)
-            Of each of the k numbers in turn; zeros where it does not depend on the layer.
+            Of each of the k numbers in turn; zeros where it does not depend on the layer, and
+            where the network computes with quantised numbers, which have none.
         """
         representation, record, seen = self._representation, self.record, []
+        if representation.probe.quantised:
+            z, output = self.with_output(x)
+            for _ in range(function(output).shape[1]):
+                yield z, torch.zeros_like(z)
+            return
         point = Point(record.name, self._module(), record.items, record.at)
         with torch.enable_grad(), watching([(point, seen.append)]):
             output = representation.chain(entering(x.clone(), [point]))
@@ -216,9 +232,8 @@ def _named(layers, layer):
     if not isinstance(layer, str):
         raise TypeError(f"layer={layer!r} must be a string or None.")
     name, items = parse_path(layer)
-    if name not in layers:
-        raise unknown_layer(name, layers)
-    return {"name": layer, "module_name": name, "items": items}
+    name = known_layer(name, layers)
+    return {"name": path_of(name, items), "module_name": name, "items": items}
 
 
 def _calls(recording, module, at):
@@ -231,15 +246,26 @@ def _calls(recording, module, at):
     ]
 
 
+def _is_linear(module):
+    """Whether a module is a linear layer, quantised or not."""
+    if isinstance(module, _LINEAR):
+        return True
+    sizes = hasattr(module, "in_features") and hasattr(module, "out_features")
+    return sizes and "quantized" in type(module).__module__
+
+
 def _last_linear(layers, recording):
-    """Locate the linear layer that is called last; raise a ValueError if there is none."""
+    """Locate the linear layer that is called last; raise an error if there is none."""
     names = {module: name for name, module in layers.items()}
     called = [
         call
         for call in recording.calls
-        if isinstance(call.module, _LINEAR) and call.module in names and call.ended is not None
+        if _is_linear(call.module) and call.module in names and call.ended is not None
     ]
     if not called:
+        reason = hidden_layers(part for layer in layers.values() for part in layer.modules())
+        if reason is not None:
+            raise TypeError(f"layer=None looks at the last linear layer's input, but {reason}")
         listed = ", ".join(repr(name) for name in list(layers)[:20] if name)
         raise ValueError(
             "layer=None looks at the last linear layer's input, but this network has no linear "

@@ -28,9 +28,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..layers import can_be_passed_over, wrapped
+
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
 _ATOMS = frozenset((*PLAIN, type, torch.dtype, torch.device, torch.Size, slice, range))
 _MUTABLE = (dict, list, set, collections.deque)
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 _ENCODERS = (nn.TransformerEncoderLayer, nn.TransformerEncoder)
 
 
@@ -92,6 +95,15 @@ def refill(container, contents):
         container.extend(contents)
 
 
+class _Handing(nn.Module):
+    """Stands for a wrapper that hands on to the network inside, for the sake of its hooks."""
+
+    hands_on_to = "inside"
+
+    def forward(self, *args, **kwargs):
+        return self.inside(*args, **kwargs)
+
+
 class Maker:
     """Makes the twins of one view, and remembers which twin belongs to which original."""
 
@@ -141,8 +153,9 @@ class Maker:
 
     def module(self, original):
         kind = type(original)
-        if kind.__name__ == "OptimizedModule" and hasattr(original, "_orig_mod"):
-            return self.remember(original, self.rebuild(original._orig_mod))
+        inside = wrapped(original)
+        if inside is not None and can_be_passed_over(original):
+            return self.passed_over(original, inside)
         if isinstance(original, torch.jit.ScriptModule):
             return self.remember(original, original)  # `escapes` names it
         try:
@@ -163,6 +176,20 @@ class Maker:
             ours[name] = value
         self.containers.append((theirs, ours))
         self.slots(original, twin)
+        return twin
+
+    def passed_over(self, wrapper, inside):
+        """Twin of the network inside a wrapper, with hooks that the wrapper has of its own."""
+        attributes = vars_of(wrapper)
+        hooks = {n: attributes[n] for n in _HOOKS if attributes.get(n)}
+        if not hooks:
+            return self.remember(wrapper, self.rebuild(inside))
+        twin = self.remember(wrapper, _Handing())
+        self.modules.append((wrapper, twin))
+        twin.inside = self.rebuild(inside)
+        for name in attributes:
+            if "_hooks" in name:
+                vars_of(twin)[name] = self.rebuild(attributes[name])
         return twin
 
     def slots(self, original, twin):

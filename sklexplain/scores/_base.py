@@ -23,7 +23,7 @@ class LayerScorer(BaseExplainer):
 
     def _explained(self):
         # The parameter ``layers`` says where it is looked at.
-        return {"layer": self._params_at_fit.output}
+        return {"layer": self._params_at_fit.output, "parameter": "output"}
 
     def _check_params(self):
         super()._check_params()
@@ -86,7 +86,7 @@ class LayerScorer(BaseExplainer):
 
     def _layer_names(self):
         if self._params_at_fit.layers is not None:
-            return list(self._params_at_fit.layers)
+            return self._points.names
         # The output of a recurrent layer, its item 0, goes by the layer's name.
         return [p.name.removesuffix("[0]") if p.items == (0,) else p.name for p in self._points]
 

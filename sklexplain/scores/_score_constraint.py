@@ -11,7 +11,7 @@ from skorch.dataset import unpack_data
 from skorch.utils import to_tensor
 from torch import nn
 
-from ..layers import find_points, parse_path, pick, run_to, unknown_layer
+from ..layers import find_points, known_layer, named_layers, parse_path, pick, run_to, uncompiled
 from ..training import evaluating
 from ..utils import check_choice, check_positive_int, draw_seed, seeded, warn
 from ._score_terms import add_gradients, piecewise_linear, run
@@ -259,7 +259,13 @@ class ScoreConstraint(Callback):
         cudnn = torch.backends.cudnn.flags(enabled=False) if recurrent else nullcontext()
         call = _embedding(net, self.output)
         seed = (self._seed + self.n_batches_) % 2**31  # for networks that draw in eval mode too
-        with evaluating(module), seeded(seed, net.device), torch.enable_grad(), cudnn:
+        with (
+            evaluating(module),
+            uncompiled(parts),
+            seeded(seed, net.device),
+            torch.enable_grad(),
+            cudnn,
+        ):
             if self._point is None:
                 self._point = self._find_point(call, module, x)
                 self.score_layer_ = self._point.name
@@ -275,12 +281,10 @@ class ScoreConstraint(Callback):
 
     def _find_point(self, call, module, x):
         """Find the layer to score; raise a ValueError if there is none or it has one position."""
-        modules = dict(module.named_modules())
+        modules = named_layers(module)
         if self.score_layer is not None:
             if isinstance(self.score_layer, str):
-                name = parse_path(self.score_layer)[0]
-                if name not in modules:
-                    raise unknown_layer(name, modules, "score_layer")
+                known_layer(parse_path(self.score_layer)[0], modules, "score_layer")
             point = find_points(call, x, modules, layers=[self.score_layer])[0]
         else:
             points = find_points(call, x, modules)
@@ -323,15 +327,12 @@ def _embedding(net, output):
     if output is None:
         encoder = getattr(module, "encoder", None)
         call, where, items = (
-            (encoder, "encoder", ())
-            if isinstance(encoder, nn.Module)
-            else (module, "the module", ())
+            (encoder, "encoder", ()) if isinstance(encoder, nn.Module) else (module, "", ())
         )
         return lambda x: pick(call(x), items, where)
     name, items = parse_path(output)
-    modules = dict(module.named_modules())
-    if name not in modules:
-        raise unknown_layer(name, modules, "output")
+    modules = named_layers(module)
+    name = known_layer(name, modules, "output")
 
     def call(x):
         made, n_calls = run_to(module, modules[name], x, n_calls=None)

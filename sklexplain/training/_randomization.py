@@ -1,14 +1,14 @@
 """Copies of networks in which one layer has new random weights."""
 
-import copy
 import zlib
 
 import numpy as np
 import torch
 
-from ..layers import unknown_layer
+from ..layers import copied, named_layers, plain_name, unknown_layer
 from ..representation import torch_modules
 from ..utils import draw_seed, seeded
+from ._weights import draw_part
 
 
 def randomized_layers(estimator, layers=None, random_state=None):
@@ -57,8 +57,8 @@ def randomized_layers(estimator, layers=None, random_state=None):
 
 def _copies(estimator, names, seed):
     for name in names:
-        randomized = copy.deepcopy(estimator)
-        _reset(_network(randomized).get_submodule(name), seed, name)
+        randomized = copied(estimator, torch_modules(estimator))
+        _reset(named_layers(_network(randomized))[name], seed, name)
         yield name, randomized
 
 
@@ -73,10 +73,10 @@ def _network(estimator):
 
 
 def _checked_layers(network, layers):
-    modules = dict(network.named_modules())
+    modules = named_layers(network)
     if layers is None:
         return [name for name, m in modules.items() if _can_reset(m) and _has_weights(m)]
-    layers = list(layers)
+    layers = [plain_name(name, modules) for name in layers]
     for name in layers:
         if name not in modules:
             raise unknown_layer(name, modules)
@@ -94,7 +94,10 @@ def _can_reset(module):
 
 
 def _has_weights(module):
-    return any(parameter.dim() > 1 for parameter in module.parameters(recurse=False))
+    own = list(module.parameters(recurse=False))
+    for computed in getattr(module, "parametrizations", {}).values():
+        own += computed.parameters()
+    return any(parameter.dim() > 1 for parameter in own)
 
 
 def _reset(layer, seed, name):
@@ -105,6 +108,5 @@ def _reset(layer, seed, name):
     mixed = np.random.SeedSequence([seed, zlib.crc32(name.encode())]).generate_state(1)
     layer.to("cpu")
     with seeded(int(mixed[0])), torch.no_grad():
-        reset = "reset_parameters" if hasattr(layer, "reset_parameters") else "_reset_parameters"
-        getattr(layer, reset)()
+        draw_part(layer)
     layer.to(device)

@@ -3,9 +3,12 @@
 import torch
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
+from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from ._modes import evaluating
+
+_N_SETTLING = 15  # torch's own number of steps for a new spectral norm
 
 
 def draw_weights(module):
@@ -19,7 +22,7 @@ def draw_weights(module):
     # In eval mode: a parametrization that keeps something between passes (spectral norm, for
     # example) must not update it from weights that are not drawn yet.
     with torch.no_grad(), evaluating(module):
-        parametrized = {part: _drawn_plain(part) for part in module.modules()}
+        plain = {part: _drawn_plain(part) for part in module.modules()}
         for parameter in module.parameters():
             parameter.requires_grad_(parameter.is_floating_point())
             parameter.grad = None
@@ -27,13 +30,43 @@ def draw_weights(module):
                 parameter.fill_(torch.nan)
         # Inner modules first, as those around them may adapt their weights.
         for part in reversed(list(module.modules())):
-            for name in ("reset_parameters", "_reset_parameters"):
-                if callable(getattr(part, name, None)):
-                    getattr(part, name)()
-                    break
-            for name, weight in parametrized[part].items():
-                setattr(part, name, weight)
-            _take_over_weight_norm(part)
+            _draw_own(part, plain[part])
+
+
+def draw_part(part):
+    """Draw the weights of one layer anew, by its ``reset_parameters``; those inside it are kept.
+
+    Parameters
+    ----------
+    part : nn.Module
+        The layer.
+    """
+    with torch.no_grad(), evaluating(part):
+        _draw_own(part, _drawn_plain(part))
+
+
+def _draw_own(part, plain):
+    """Draw a module's own weights, ``plain`` being those of a parametrized one."""
+    reset = _reset_of(part)
+    if reset is None:
+        return
+    computed = list(_computed(part))
+    for weight, _ in computed:
+        weight.fill_(torch.nan)
+    reset()
+    for name, weight in plain.items():
+        _take_over(part, name, weight)
+    for weight, originals in computed:
+        _take_over_computed(weight, originals, part)
+    _settle(part)
+
+
+def _reset_of(part):
+    """Return the method that draws a module's weights, None if it has none."""
+    for name in ("reset_parameters", "_reset_parameters"):
+        if callable(getattr(part, name, None)):
+            return getattr(part, name)
+    return None
 
 
 def _drawn_plain(part):
@@ -43,7 +76,7 @@ def _drawn_plain(part):
     subclass whose ``weight`` is computed from other parameters, so ``reset_parameters`` would draw
     into a temporary tensor. The plain weights are therefore drawn by a stand-in: an object of the
     original class that has the layer's attributes and ordinary parameters of the same shapes.
-    Assigning the result to the layer (`draw_weights`) then lets each parametrization find the
+    Assigning the result to the layer (`_take_over`) then lets each parametrization find the
     parameters that give these weights, by its ``right_inverse``.
 
     Parameters
@@ -56,7 +89,7 @@ def _drawn_plain(part):
     weights : dict of str to torch.Tensor
         Empty for a module that is not parametrized.
     """
-    if not is_parametrized(part) or not hasattr(part, "reset_parameters"):
+    if not is_parametrized(part) or _reset_of(part) is None:
         return {}
     # torch puts one class in front of the original one, which is therefore the first base.
     plain_class = type(part).__bases__[0]
@@ -65,18 +98,94 @@ def _drawn_plain(part):
     weights = {name: torch.empty_like(getattr(part, name)) for name in part.parametrizations}
     plain._modules = {k: v for k, v in part._modules.items() if k != "parametrizations"}
     plain._parameters = {**part._parameters, **{k: nn.Parameter(w) for k, w in weights.items()}}
-    plain.reset_parameters()
+    _reset_of(plain)()
     return {name: getattr(plain, name).detach() for name in weights}
 
 
-def _take_over_weight_norm(part):
-    """Set direction and length to those of the drawn weight, for the hook-based weight_norm."""
+def _take_over(part, name, weight):
+    """Set the parameters of a parametrized weight to those that give a drawn one, if possible."""
+    try:
+        setattr(part, name, weight)
+    except (NotImplementedError, RuntimeError):  # it has no right_inverse
+        originals = part.parametrizations[name]
+        original = getattr(originals, "original", None)
+        if original is None or original.shape != weight.shape:
+            return  # stays NaN, which is an error where the weight matters
+        original.copy_(weight)
+
+
+def _computed(part):
+    """Weights that a hook computes before every call, with what it computes them of.
+
+    Old weight_norm and spectral_norm and pruning do that: ``weight`` is no parameter, but an
+    attribute, made of ``weight_orig``, or of ``weight_g`` and ``weight_v``.
+
+    Parameters
+    ----------
+    part : nn.Module
+        Any module.
+
+    Yields
+    ------
+    weight : torch.Tensor
+        The attribute.
+    originals : dict of str to nn.Parameter
+        By what their names add to the attribute's.
+    """
+    for name, value in vars(part).items():
+        if not isinstance(value, torch.Tensor) or not value.is_floating_point():
+            continue
+        endings = ("_orig", "_g", "_v")
+        originals = {e: part._parameters.get(name + e) for e in endings}
+        originals = {e: p for e, p in originals.items() if p is not None}
+        if "_orig" in originals or len(originals) == 2:
+            yield value, originals
+
+
+def _take_over_computed(weight, originals, part):
+    """Set what a weight is computed of to what gives the weight that was drawn."""
+    if "_orig" in originals:
+        # Drawn into the attribute, or into the parameters themselves by recurrent layers.
+        if not torch.isnan(weight).any():
+            originals["_orig"].copy_(weight)
+        return
+    direction = originals["_v"]
+    if not torch.isnan(weight).any():
+        direction.copy_(weight)
     for hook in part._forward_pre_hooks.values():
-        if isinstance(hook, WeightNorm) and hasattr(part, "reset_parameters"):
-            weight = getattr(part, hook.name).detach()
-            getattr(part, f"{hook.name}_v").copy_(weight)
-            length = torch.norm_except_dim(weight, 2, hook.dim)
-            getattr(part, f"{hook.name}_g").copy_(length)
+        if isinstance(hook, WeightNorm) and getattr(part, f"{hook.name}_v") is direction:
+            originals["_g"].copy_(torch.norm_except_dim(direction, 2, hook.dim))
+
+
+def _settle(part):
+    """Let spectral norms find the largest singular values of weights that were drawn anew.
+
+    They keep an estimate of the singular vectors, and improve it a little in every pass of
+    training. That of other weights may be so far off that weights are divided by almost zero.
+
+    Parameters
+    ----------
+    part : nn.Module
+        Any module.
+    """
+    hooks = [h for h in part._forward_pre_hooks.values() if isinstance(h, SpectralNorm)]
+    names = []
+    if is_parametrized(part):
+        names = [n for n, p in part.parametrizations.items() if any(True for _ in p.buffers())]
+    if not hooks and not names:
+        return
+    modes = [(m, m.training) for m in part.modules()]
+    try:
+        for m, _ in modes:
+            m.training = True
+        for _ in range(_N_SETTLING):
+            for hook in hooks:
+                hook(part, None)
+            for name in names:
+                getattr(part, name)
+    finally:
+        for m, mode in modes:
+            m.training = mode
 
 
 def undrawn(module):

@@ -8,7 +8,7 @@ from ._messages import did_you_mean, n_shape, numpy_dtype_of, warn
 from ._missing import first_missing, known_mean, known_range
 from ._owning import FittedParams, own_arrays, own_value
 from ._panel import as_numpy3d
-from ._precision import cast_checked, too_large
+from ._precision import cast_checked, check_half, too_large
 from ._random import GENERATOR_LOCK, draw_seed, kept_rows, seeded
 from ._saving import SavedAsArrays, SavedWeights
 from ._scores import harmonic_mean
@@ -36,6 +36,7 @@ __all__ = [
     "check_columns_numeric",
     "check_encode",
     "check_finite",
+    "check_half",
     "check_numbers",
     "check_positive_int",
     "did_you_mean",

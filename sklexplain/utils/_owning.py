@@ -31,10 +31,8 @@ def own_arrays(owner, foreign, skip=()):
 
 def _arrays(value):
     if isinstance(value, torch.Tensor):
-        value = value.detach()
-        return (
-            [value.numpy()] if value.device.type == "cpu" and value.dtype != torch.bfloat16 else []
-        )
+        array = _array(value)
+        return [] if array is None else [array]
     if isinstance(value, np.ndarray):
         return [value]
     if hasattr(value, "columns") and hasattr(value, "to_numpy"):
@@ -45,6 +43,14 @@ def _arrays(value):
     if isinstance(value, (list, tuple)) and len(value) <= 100:
         return [a for v in value for a in _arrays(v)]
     return []
+
+
+def _array(tensor):
+    """Array that shares memory with a tensor, None where numpy cannot have it."""
+    try:
+        return tensor.detach().numpy()
+    except (TypeError, RuntimeError):  # bfloat16 and quantised numbers; on another device
+        return None
 
 
 class _Owning:
@@ -69,8 +75,8 @@ class _Owning:
         if isinstance(value, np.ndarray):
             return self._copied(value, value)
         if isinstance(value, torch.Tensor):
-            shared = value.device.type == "cpu" and value.dtype != torch.bfloat16
-            return self._copied(value, value.detach().numpy()) if shared else value
+            array = _array(value)
+            return value if array is None else self._copied(value, array)
         if depth > _DEPTH or id(value) in self._seen:
             return value
         if isinstance(value, dict):

@@ -1,6 +1,7 @@
 """Casts of numbers that tell what they lose."""
 
 import numpy as np
+import torch
 
 from ..exceptions import DataConversionWarning
 from ._messages import warn
@@ -17,9 +18,15 @@ def too_large(X, dtype):
     else:
         largest = f"{largest:.3g}"
     return (
-        f"X holds values up to {largest}, too large for the network's {np.dtype(dtype).name}; put "
-        "a scaler in a Pipeline in front of it."
+        f"X holds values up to {largest}, too large for the network's {_name(dtype)}; put a scaler "
+        "in a Pipeline in front of it."
     )
+
+
+def _name(dtype):
+    """Name of a dtype of torch's, or of numpy's."""
+    is_torch = isinstance(dtype, torch.dtype)
+    return str(dtype).removeprefix("torch.") if is_torch else np.dtype(dtype).name
 
 
 def cast_checked(X, dtype, names=None):
@@ -59,15 +66,52 @@ def cast_checked(X, dtype, names=None):
         if lost.any():
             i = np.flatnonzero(lost)[0]
             column = X.reshape(len(X), -1)[:, i : i + 1]
-            if X.ndim == 2:
-                where = f"Column {i if names is None else repr(str(names[i]))}"
-            else:
-                where = (
-                    f"Position {tuple(map(int, np.unravel_index(i, X.shape[1:])))} of the sample"
-                )
             scalable = not _lost(column, column.astype(np.float64)).any()
-            warn_of_lost(where, dtype, scalable=scalable)
+            warn_of_lost(_place(X, i, names), dtype, scalable=scalable)
     return cast
+
+
+def check_half(X, dtype, names=None):
+    """Check that a network of half precision can hold single-precision numbers, as it will.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, ...)
+        Numbers; missing ones are NaN.
+    dtype : torch.dtype
+        In which the network computes; any but float16 and bfloat16 needs no check.
+    names : array-like of str or None, default=None
+        Column names, for messages.
+
+    Raises
+    ------
+    ValueError
+        If a finite value overflows.
+
+    Warns
+    -----
+    DataConversionWarning
+        If rounding errors are usually more than 1 % of a column's standard deviation.
+    """
+    if dtype not in (torch.float16, torch.bfloat16):
+        return
+    cast = torch.from_numpy(np.ascontiguousarray(X)).to(dtype).double().numpy()
+    known = np.isfinite(X)
+    if (known & ~np.isfinite(cast)).any():
+        raise ValueError(too_large(X, dtype))
+    # The usual error, not the largest: that of values far out is a percent at any scale.
+    X, error = (np.ma.array(values, mask=~known) for values in (X.astype(np.float64), cast - X))
+    lost = np.ravel((np.sqrt((error**2).mean(axis=0)) > 0.01 * X.std(axis=0)).filled(False))
+    lost &= np.ravel((X.max(axis=0) > X.min(axis=0)).filled(False))
+    if lost.any():
+        warn_of_lost(_place(X, np.flatnonzero(lost)[0], names), dtype, scalable=True)
+
+
+def _place(X, i, names):
+    """Name an entry of a flat sample."""
+    if X.ndim == 2:
+        return f"Column {i if names is None else repr(str(names[i]))}"
+    return f"Position {tuple(map(int, np.unravel_index(i, X.shape[1:])))} of the sample"
 
 
 def warn_of_lost(where, dtype, *, scalable=False):
@@ -87,15 +131,15 @@ def warn_of_lost(where, dtype, *, scalable=False):
     DataConversionWarning
         Always.
     """
-    dtype = np.dtype(dtype)
-    taker = ", which the network takes" if dtype.itemsize < 8 else ""
+    size = dtype.itemsize if isinstance(dtype, torch.dtype) else np.dtype(dtype).itemsize
+    taker = ", which the network takes" if size < 8 else ""
     fix = (
         "put a StandardScaler in a Pipeline in front of it"
         if scalable
         else "subtract its smallest value before, as integers"
     )
     warn(
-        f"{where} varies too little for its size to be told apart in {dtype.name}{taker}; {fix}.",
+        f"{where} varies too little for its size to be told apart in {_name(dtype)}{taker}; {fix}.",
         DataConversionWarning,
     )
 

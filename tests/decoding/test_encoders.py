@@ -1,5 +1,6 @@
 """Fresh encoders, and the units that enter the network."""
 
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,13 +14,14 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 from torch import nn
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, parametrize, prune
 from torch.nn.utils.parametrizations import spectral_norm
 
 from sklexplain.decoding._layer import Layer
 from sklexplain.decoding._units import InputUnits
-from sklexplain.layers import LinearMap
+from sklexplain.layers import LinearMap, copied
 from sklexplain.representation import Chain, Representation, convert
+from sklexplain.training import arrays_of
 from tests.cases import NETS, encode, make_net, make_X
 
 
@@ -110,9 +112,37 @@ def old_weight_norm(layer):
         return nn.utils.weight_norm(layer)
 
 
+def old_spectral_norm(layer):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return nn.utils.spectral_norm(layer)
+
+
+def pruned(layer):
+    prune.l1_unstructured(layer, "weight", 0.5)
+    return layer
+
+
+class Negative(nn.Module):
+    def forward(self, weight):
+        return -weight
+
+
+def without_inverse(layer):
+    return parametrize.register_parametrization(layer, "weight", Negative())
+
+
 @pytest.mark.parametrize(
     "norm",
-    [parametrizations.weight_norm, parametrizations.orthogonal, spectral_norm, old_weight_norm],
+    [
+        parametrizations.weight_norm,
+        parametrizations.orthogonal,
+        spectral_norm,
+        old_weight_norm,
+        old_spectral_norm,
+        pruned,
+        without_inverse,
+    ],
 )
 def test_reparametrized_weights(norm):
     X = make_X("mlp")
@@ -135,6 +165,75 @@ def test_reparametrized_weights(norm):
     trained = [p for p in first.chain.parameters() if p.requires_grad]
     assert len(trained) >= 2
     assert all(p.grad is not None for p in trained)
+
+
+@pytest.mark.parametrize("norm", [spectral_norm, old_spectral_norm])
+def test_spectral_norms_of_drawn_weights_are_one(norm):
+    """They keep singular vectors, and those of the trained weights would not do."""
+    X, net = make_X("mlp"), nn.Sequential(norm(nn.Linear(5, 4)), nn.Linear(4, 2))
+    with torch.no_grad():
+        for name, weight in net.named_parameters():
+            if "weight" in name:
+                weight.copy_(
+                    torch.outer(torch.arange(weight.shape[0]), torch.ones(weight.shape[1]))
+                )
+        for _ in range(20):
+            net.train()(torch.as_tensor(X))
+    net.eval()
+    layer = layer_of(net, X)
+    for seed in range(5):
+        encoder = layer.fresh_encoder(seed, X)
+        encoder(layer.tensor(X))  # the old one computes the weight then
+        largest = torch.linalg.matrix_norm(encoder.chain.module[0].weight, 2)
+        assert largest.item() == pytest.approx(1, rel=0.05)
+
+
+RECURRENT = {
+    "lstm": (lambda: nn.LSTM(2, 3, batch_first=True), "weight_hh_l0"),
+    "attention": (lambda: nn.MultiheadAttention(2, 1, batch_first=True), "in_proj_weight"),
+}
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+@pytest.mark.parametrize("kind", ["weight_norm", "spectral_norm", "orthogonal", "old", "pruned"])
+def test_reparametrized_layers_with_several_weights(kind, name):
+    class Around(nn.Module):
+        def __init__(self):
+            super().__init__()
+            make, weight = RECURRENT[name]
+            self.layer, self.end = make(), nn.Linear(3 if name == "lstm" else 2, 2)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)
+                if kind == "old":
+                    nn.utils.weight_norm(self.layer, weight)
+                elif kind == "pruned":
+                    prune.l1_unstructured(self.layer, weight, 0.3)
+                else:
+                    getattr(parametrizations, kind)(self.layer, weight)
+
+        def forward(self, x):
+            out = self.layer(x, x, x) if name == "attention" else self.layer(x)
+            return self.end(out[0].sum(dim=1))
+
+    torch.manual_seed(0)
+    X, weight = np.random.default_rng(0).normal(size=(8, 5, 2)).astype("f"), RECURRENT[name][1]
+    net = Around()
+    with torch.no_grad():
+        for parameter in net.layer.parameters():
+            parameter.mul_(7)
+        net(torch.as_tensor(X))
+    trained = getattr(net.layer, weight).clone()
+    layer = layer_of(net, X)
+    encoder = layer.fresh_encoder(0, X)
+    z = encoder.train()(layer.tensor(X))
+    z.sum().backward()
+    drawn = getattr(encoder.chain.module.layer, weight)
+    assert torch.isfinite(drawn).all() and (drawn - trained).abs().max() > 0.1
+    assert not torch.allclose(drawn.flatten()[:4] / trained.flatten()[:4], torch.ones(4), atol=0.01)
+    again = copied(encoder)  # in the middle of a pass
+    torch.testing.assert_close(again.eval()(layer.tensor(X)), encoder.eval()(layer.tensor(X)))
+    saved = layer.saved_encoder(arrays_of(encoder))
+    torch.testing.assert_close(saved(layer.tensor(X)), encoder(layer.tensor(X)))
 
 
 def test_hooks_of_the_user_do_not_see_the_reference():

@@ -7,6 +7,7 @@ import torch
 from scipy.stats import spearmanr
 from sklearn.exceptions import ConvergenceWarning
 from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence
 
 from sklexplain import InfluenceImportance, TracInImportance
 from sklexplain.examples import _influence
@@ -61,9 +62,10 @@ def dense(module, X, names, curvature="hessian"):
     def loss(theta):
         return (output(theta, x) - x).square().mean()
 
-    gradients = torch.stack(
-        [torch.func.grad(lambda t, s=s: (output(t, s[None]) - s).square().mean())(theta) for s in x]
-    )
+    def each(theta):
+        return torch.stack([(output(theta, s[None]) - s).square().mean() for s in x])
+
+    gradients = torch.autograd.functional.jacobian(each, theta)
     if curvature == "hessian":
         matrix = torch.autograd.functional.hessian(loss, theta)
     else:
@@ -101,6 +103,43 @@ def test_against_the_dense_matrix(curvature, solver, n_train):
     )
     np.testing.assert_allclose(
         influence.self_influence(X), influence.transform(X).diagonal(), rtol=1e-6, atol=1e-12
+    )
+
+
+class PackedEncoder(nn.Module):
+    """Stops at each sample's padding."""
+
+    def __init__(self, cell):
+        super().__init__()
+        self.rnn = cell(2, 2, batch_first=True)
+
+    def forward(self, x):
+        lengths = (x != 0).any(dim=2).sum(dim=1)
+        packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        states = self.rnn(packed)[1]
+        return (states[0] if isinstance(states, tuple) else states)[0]
+
+
+class PackedAutoencoder(nn.Module):
+    def __init__(self, cell=nn.GRU):
+        super().__init__()
+        self.encoder, self.decoder = PackedEncoder(cell), nn.Linear(2, 8)
+
+    def forward(self, x):
+        return self.decoder(self.encoder(x)).view(x.shape)
+
+
+@pytest.mark.parametrize("curvature", ["gauss_newton", "hessian"])
+@pytest.mark.parametrize("cell", [nn.GRU, nn.LSTM])
+def test_packed_sequences(cell, curvature):
+    module = make(PackedAutoencoder, cell=cell)
+    X = RNG.normal(size=(7, 4, 2))
+    for row, length in zip(X, (4, 1, 2, 3, 4, 1, 2), strict=True):
+        row[length:] = 0
+    expected = expected_influence(module, X, X, curvature, 1.0)
+    influence = InfluenceImportance(module, curvature=curvature, damping=1.0).fit(X)
+    np.testing.assert_allclose(
+        influence.transform(X), expected, rtol=1e-6, atol=1e-8 * np.abs(expected).max()
     )
 
 

@@ -20,7 +20,7 @@ RNG = np.random.RandomState(0)
 class Plain:
     """What an engine asks of a representation, around a function of float64 tensors."""
 
-    head, output_dtype = None, torch.float64
+    head, output_dtype, eps = None, torch.float64, torch.finfo(torch.float64).eps
 
     def __init__(self, function):
         self.function = function

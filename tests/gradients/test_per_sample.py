@@ -1,10 +1,12 @@
 import copy
 import pickle
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from sklexplain.gradients import (
     Trial,
@@ -569,3 +571,84 @@ def test_terms_are_saved_as_arrays(dtype):
         for again in (pickle.loads(pickle.dumps(term)), copy.deepcopy(term)):
             assert again.values.dtype == dtype
             assert torch.equal(again.values, term.values)
+
+
+# -- rows that belong to samples as the samples are --------------------------------------------
+
+
+class Packing(nn.Module):
+    """Runs only as many steps of a sample as there are before the padding."""
+
+    def __init__(self, kind=nn.LSTM, uses="state", **params):
+        super().__init__()
+        self.rnn = kind(3, 4, batch_first=True, **params)
+        self.inner, self.end, self.uses = nn.Linear(4, 4), nn.Linear(4, 3), uses
+        self.sides = 2 if params.get("bidirectional") else 1
+
+    def forward(self, x):
+        lengths = (x != 0).any(dim=2).sum(dim=1)
+        packed, states = self.rnn(
+            pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        )
+        if self.uses == "state":
+            states = states[0] if isinstance(states, tuple) else states
+            return self.end(sum(states[-self.sides :]).tanh())
+        data = self.inner(packed.data.unflatten(1, (self.sides, 4)).sum(dim=1)).tanh()
+        packed = PackedSequence(data, *packed[1:])
+        steps, _ = pad_packed_sequence(packed, batch_first=True, total_length=x.shape[1])
+        return self.end(steps.sum(dim=1))
+
+
+class Masking(nn.Module):
+    """Takes out the rows that are no padding."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(3, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        mask = (x != 0).any(dim=2)
+        rows = self.a(x[mask]).tanh()
+        out = x.new_zeros(*mask.shape, 4).masked_scatter(mask[..., None], rows)
+        return self.b(out.sum(dim=1))
+
+
+def padded(lengths):
+    x = torch.randn(len(lengths), 4, 3, dtype=torch.float64)
+    for row, length in zip(x, lengths, strict=True):
+        row[length:] = 0
+    return x
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        Packing,
+        partial(Packing, nn.GRU),
+        partial(Packing, nn.RNN, bidirectional=True),
+        partial(Packing, num_layers=2, bidirectional=True, uses="steps"),
+        Masking,
+    ],
+)
+@pytest.mark.parametrize("lengths", [[3, 1, 4, 2, 2, 4], [1, 1, 4, 2, 3, 1], [4, 4, 2, 2, 3, 1]])
+def test_packed_and_masked_rows(make, lengths):
+    """The trial's two samples may have equal numbers of rows, and others not."""
+    torch.manual_seed(0)
+    net, x = make().double(), padded(lengths)
+    terms, plan = gradients(net, x)
+    torch.testing.assert_close(flatten_terms(terms), obvious(net, x))
+    assert not plan.layers and not plan.vectorised
+    terms, _ = gradients(net, x, names=["end.bias" if make is not Masking else "a.weight"])
+    assert flatten_terms(terms).any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_gradients_of_half_precision_are_single(dtype):
+    net, x = build("mlp", torch.float32)
+    exact, _ = gradients(net.to(dtype).float(), x.to(dtype).float())
+    terms, plan = gradients(net.to(dtype), x.to(dtype))
+    found, expected = flatten_terms(terms), flatten_terms(exact)
+    assert found.dtype == torch.float32 and not plan.rest
+    scale = expected.abs().max()
+    assert (found - expected).abs().max() <= 16 * torch.finfo(dtype).eps * scale
+    assert gram_matrix(terms, terms).dtype == torch.float32

@@ -1,5 +1,9 @@
 """Any named submodule can be what is explained."""
 
+import collections
+import dataclasses
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +13,8 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from sklexplain.layers import parse_path
+from sklexplain import ClaDecExplainer, DKNNImportance, EmbeddingAttributor, VarianceScorer
+from sklexplain.layers import first_tensor, mapped, parse_path, pick
 from sklexplain.nets import Autoencoder
 from sklexplain.representation import Probe, Representation, layer_table
 
@@ -247,3 +252,145 @@ def test_malformed_paths(layer):
 def test_layer_that_is_no_string():
     with pytest.raises(TypeError, match="layer=3 must be a string or None"):
         Representation(nn.Linear(4, 2), 4, layer=3)
+
+
+# -- nested outputs ----------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+    mu: object
+    scale: object
+    loss: object = None
+
+
+class Ordered(collections.OrderedDict):
+    """Like the outputs of transformers: by key, by position and by attribute."""
+
+    def __getitem__(self, key):
+        return super().__getitem__(key) if isinstance(key, str) else list(self.values())[key]
+
+
+Named = collections.namedtuple("Named", ["mu", "scale"])
+CONTAINERS = {
+    "dict": dict,
+    "ordered": Ordered,
+    "frozen": Frozen,
+    "named": Named,
+    "object": SimpleNamespace,
+    "default": lambda **parts: collections.defaultdict(list, parts),
+}
+
+
+class Returning(nn.Module):
+    """Returns its mean in a container, or a network around it that uses the mean."""
+
+    def __init__(self, make, nested=False):
+        super().__init__()
+        torch.manual_seed(0)
+        self.make, self.nested = make, nested
+        self.mu, self.scale = nn.Linear(4, 3), nn.Linear(4, 3)
+
+    def forward(self, x):
+        mu = self.mu(x).tanh()
+        return self.make(mu=[None, mu] if self.nested else mu, scale=self.scale(x))
+
+
+class Using(nn.Module):
+    def __init__(self, part, items):
+        super().__init__()
+        self.part, self.items, self.end = part, items, nn.Linear(3, 2)
+
+    def forward(self, x):
+        return self.end(pick(self.part(x), self.items, "part").sigmoid())
+
+
+X4 = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("kind", CONTAINERS)
+def test_parts_by_key(kind, nested):
+    part = Returning(CONTAINERS[kind], nested)
+    items = ("mu", 1) if nested else ("mu",)
+    path = "['mu'][1]" if nested else "['mu']"
+    plain = nn.Sequential(part.mu, nn.Tanh())
+    expected = DKNNImportance(plain).fit(X4).transform(X4[:3])
+    places = [(part, path), (nn.Sequential(part), f"0{path}"), (part, path.replace("'", '"'))]
+    for net, layer in places:
+        found = DKNNImportance(net, layer=layer).fit(X4).transform(X4[:3])
+        np.testing.assert_array_equal(found, expected)
+    # The same gradients at the layer: it is replaced by a copy in what flows on.
+    net = Using(part, items)
+    same = nn.Sequential(part.mu, nn.Tanh(), nn.Sigmoid(), net.end)
+    found = EmbeddingAttributor(net, layer=f"part{path}").fit(X4).transform(X4[:3])
+    expected = EmbeddingAttributor(same, layer="1").fit(X4).transform(X4[:3])
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    names = VarianceScorer(net, layers=[f"part{path}"]).fit(X4).get_feature_names_out()
+    assert list(names) == [f"part{path}"]
+
+
+def test_messages_about_parts():
+    net = Returning(dict, nested=True)
+    listed = r".*layer=\"\['mu'\]\[1\]\", layer=\"\['scale'\]\"\.$"
+    messages = {
+        None: r"the network's output is not one tensor but dict with 'mu', 'scale'",
+        "['m']": r"no item \['m'\]: it is dict with 'mu', 'scale'",
+        "['mu'][0]": r"output \"\['mu'\]\[0\]\" is not one tensor but None, ",
+    }
+    for layer, message in messages.items():
+        with pytest.raises(ValueError, match=message + listed):
+            DKNNImportance(net, layer=layer).fit(X4)
+    with pytest.raises(ValueError, match=r"output=\"\['mu'\]\[1\]\""):
+        VarianceScorer(net).fit(X4)
+    with pytest.raises(
+        ValueError, match=r"dict, not one tensor \(\['mu'\]\[1\], \['scale'\]\); wrap"
+    ):
+        ClaDecExplainer(net).fit(X4)
+    with pytest.raises(ValueError, match="not a layer path.*by its key"):
+        DKNNImportance(net, layer="[mu]").fit(X4)
+
+    class Attention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attn = nn.MultiheadAttention(2, 1, batch_first=True)
+
+        def forward(self, x):
+            return self.attn(x, x, x, need_weights=False)[0].flatten(1)
+
+    series = X4.reshape(9, 2, 2)
+    with pytest.raises(
+        ValueError, match=r"'attn\[1\]' is not one tensor but None.*layer='attn\[0\]'\.$"
+    ):
+        DKNNImportance(Attention(), layer="attn[1]").fit(series)
+    DKNNImportance(Attention(), layer="attn[0]").fit(series)
+
+
+def test_packed_sequences_are_no_layer():
+    class Packed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = nn.LSTM(2, 3, batch_first=True)
+
+        def forward(self, x):
+            lengths = torch.full((len(x),), x.shape[1])
+            packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True)
+            return self.rnn(packed)[1][0][0]
+
+    message = r"PackedSequence, whose rows.*layer='rnn\[1\]\[0\]', layer='rnn\[1\]\[1\]'\.$"
+    with pytest.raises(ValueError, match=message):
+        DKNNImportance(Packed(), layer="rnn[0]").fit(X4.reshape(9, 2, 2))
+
+
+def test_mapped_keeps_types_and_what_is_not_changed():
+    x, whole = torch.ones(2), torch.ones(2, dtype=torch.long)
+    packed = nn.utils.rnn.pack_sequence([x, x])
+    outputs = [x, (x, None), [x], {"a": {"b": x}}, Named(x, whole), Frozen(x, whole), packed]
+    outputs += [torch.max(torch.ones(2, 2), dim=0), SimpleNamespace(a=x), None, "text"]
+    for output in outputs:
+        assert mapped(lambda tensor: tensor, output) is output
+        doubled = mapped(lambda tensor: 2 * tensor, output)
+        assert type(doubled) is type(output)
+        if first_tensor(output) is not output or output is x:
+            torch.testing.assert_close(first_tensor(doubled), 2 * first_tensor(output))
+    assert torch.equal(x, torch.ones(2))

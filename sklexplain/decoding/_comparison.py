@@ -7,6 +7,7 @@ import torch
 from skorch import NeuralNet
 from torch import nn
 
+from ..layers import unwrapped
 from ..representation import BlackBox, Representation, kind_of, unwrap
 from ._losses import class_loss, find_link, log_probabilities, squared_error
 
@@ -154,6 +155,7 @@ def _task(representation):
         return "classification" if hasattr(estimator, "predict_proba") else "regression"
     if kind != "regressor" and isinstance(last, NeuralNet):
         criterion = getattr(last, "criterion_", None)
+        criterion = unwrapped(criterion) if isinstance(criterion, nn.Module) else criterion
         return "classification" if isinstance(criterion, _CLASS_CRITERIA) else "regression"
     return "regression"
 

@@ -19,6 +19,7 @@ from ..gradients import (
     project_terms,
     terms_bytes,
 )
+from ..layers import plain_name, unwrapped
 from ..representation import BlackBox, Chain, Stage, named_steps, unwrap
 from ..training import PretextNet
 from ..utils import as_array_like, check_positive_int, did_you_mean, n_shape, numpy_dtype_of

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from ..gradients import samples_of, targets_of
+from ..layers import unwrapped
 from ..representation import add_note
 from ..training import corrupt
 
@@ -210,6 +211,8 @@ class ReconstructionLoss:
     """
 
     def __init__(self, criterion):
+        # A compiled one would hand the change of its reduction on to the user's.
+        criterion = unwrapped(criterion) if isinstance(criterion, nn.Module) else criterion
         self._reduction = getattr(criterion, "reduction", None)
         if self._reduction is not None:
             criterion = copy.copy(criterion)

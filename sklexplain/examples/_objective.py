@@ -25,6 +25,7 @@ from torch.utils.data import (
 )
 
 from ..gradients import Labelled, samples_of
+from ..layers import unwrapped
 from ..representation import first_batch, net_around, own_data, own_methods
 from ..utils import n_shape, seeded
 from ._losses import mapped, no_loss, not_reconstructing, tensors_of
@@ -155,6 +156,7 @@ def _own_criterion(criterion, device):
     """Return a criterion that can be run without a trace in the user's."""
     if not isinstance(criterion, nn.Module):
         return criterion
+    criterion = unwrapped(criterion)  # skorch compiles it with the network
     state = [*criterion.parameters(), *criterion.buffers()]
     parts = len(list(criterion.modules()))
     if parts == 1 and all(tensor.device == device for tensor in state):

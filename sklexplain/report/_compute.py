@@ -1,13 +1,12 @@
 """The numbers in a report that no explainer computes."""
 
 import numpy as np
-from sklearn.base import is_classifier, is_regressor
 from sklearn.metrics import r2_score
 from sklearn.pipeline import Pipeline
 from sklearn.utils import Bunch
 
 from ..metrics import similarity_rate
-from ..representation import torch_modules, unwrap
+from ..representation import kind_of, torch_modules, unwrap
 from ..utils import as_array_like
 
 _MAX_CLASSES = 20
@@ -260,13 +259,13 @@ def is_predictor(estimator):
     estimator = unwrap(estimator)
     if not hasattr(estimator, "get_params") or hasattr(estimator, "transform"):
         return False
-    return is_classifier(estimator) or is_regressor(estimator)
+    return kind_of(estimator) in ("classifier", "regressor")
 
 
 def is_classifying(estimator):
     """Tell whether a fitted model is a classifier by what it says of itself."""
     estimator = unwrap(estimator)
-    return hasattr(estimator, "get_params") and is_classifier(estimator)
+    return hasattr(estimator, "get_params") and kind_of(estimator) == "classifier"
 
 
 def random_part(X, y, n_most, rng):
@@ -307,7 +306,7 @@ def has_values(estimator, y):
     answer : bool
     """
     estimator = unwrap(estimator)
-    if hasattr(estimator, "get_params") and is_regressor(estimator):
+    if hasattr(estimator, "get_params") and kind_of(estimator) == "regressor":
         return True
     return y.dtype.kind == "f" and bool(np.any(y[np.isfinite(y)] % 1 != 0))
 

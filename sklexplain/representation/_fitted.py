@@ -181,8 +181,9 @@ def fitted_estimator(estimator, X, y=None, fit_params=None):
     # A step with copy=False writes into the data that it is fitted on.
     X = X.copy() if isinstance(X, np.ndarray) or hasattr(X, "iloc") else X
     if isinstance(fresh.estimator if isinstance(fresh, BaseSearchCV) else fresh, NeuralNet):
-        # skorch takes DataFrame columns for keyword arguments and does not cast.
-        X = np.asarray(X)
+        # skorch takes DataFrame columns for keyword arguments and does not cast; pandas locks what
+        # it hands out, of which torch warns.
+        X = np.require(X, requirements="W")
         X = X.astype(np.float32) if X.dtype == np.float64 else X
         y = None if y is None else np.asarray(y)
         y = y.astype(np.float32) if y is not None and y.dtype == np.float64 else y

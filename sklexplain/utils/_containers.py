@@ -205,7 +205,7 @@ def _from_object(X, name):
         return as_array_like(X.compute(), name)
     if isinstance(X, Mapping):
         example = f", {name}[{next(iter(X))!r}] for example" if len(X) else ""
-        raise _several_inputs(name, f"is {_a(kind.__name__)} of {_listed(X)}", example)
+        raise _several_inputs(name, f"is {_a(kind.__name__)} of {_listed(X) or 'nothing'}", example)
     if isinstance(X, (str, bytes, os.PathLike)):
         raise TypeError(
             f"{name} is {_a(kind.__name__)}, no array; if it names a file, read that first "

@@ -1,7 +1,5 @@
 """Refuses samples that are several arrays, and writes the step that makes them of one."""
 
-from collections.abc import Mapping
-
 import numpy as np
 from scipy import sparse
 from sklearn.utils import Bunch
@@ -13,17 +11,19 @@ def check_one_array(X):
     Parameters
     ----------
     X : object
-        What a user passed as samples. A dict is several arrays, and so is a tuple of arrays that
-        have as many rows each but other shapes, and a list of such that differ in their axes.
+        What a user passed as samples. A dict of several arrays is that, and so is a tuple of
+        arrays that have as many rows each but other shapes, and a list of such that differ in
+        their axes.
 
     Raises
     ------
     TypeError
         With the step that makes the same of one array.
     """
-    # Some of scipy's sparse matrices are dicts as well.
-    is_dict = isinstance(X, Mapping) and not sparse.issparse(X) and not isinstance(X, Bunch)
-    # A Bunch is a data set.
+    # Some of scipy's sparse matrices are dicts as well. Other mappings, open files for example, may
+    # be large: they are only named, elsewhere. A Bunch is a data set.
+    is_dict = isinstance(X, dict) and not sparse.issparse(X) and not isinstance(X, Bunch)
+    is_dict = is_dict and len(X) > 1 and all(map(_has_rows, X.values()))
     if not is_dict and not (isinstance(X, (tuple, list)) and _are_several(X)):
         return
     cuts, start = [], 0
@@ -39,6 +39,13 @@ def check_one_array(X):
         "front of the network make the several of it: make_pipeline(FunctionTransformer(lambda X: "
         f"{made}), net)."
     )
+
+
+def _has_rows(part):
+    try:
+        return len(np.shape(part)) > 0
+    except (ValueError, TypeError, RuntimeError):  # ragged, or no array at all
+        return False
 
 
 def _are_several(X):

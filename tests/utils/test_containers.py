@@ -226,6 +226,11 @@ def test_missing_values_of_any_kind_are_nan(column):
 NO_CONTAINER = {
     "dict": ({"num": X, "cat": X}, r"of several arrays \('num', 'cat'\).*FunctionTransformer"),
     "SliceDict": (SliceDict(a=X, b=X), r"a SliceDict of several arrays \('a', 'b'\)"),
+    "dict of one": ({"x": X}, r"a dict of 'x'; pass one array, X\['x'\] for example"),
+    "dict of lists": ({"x": [[1.0], [1.0, 2.0]], "y": [1.0]}, "a dict of 'x', 'y'; pass one array"),
+    "dict of words": ({"x": "text", "y": None}, "a dict of 'x', 'y'; pass one array"),
+    "empty dict": ({}, "a dict of nothing; pass one array"),
+    "open file": (collections.UserDict(x=X, y=X), "UserDict of 'x', 'y'; pass one array"),
     "Bunch": (Bunch(data=X, target=X), r"a Bunch of 'data', 'target'; pass one array, X\['data'\]"),
     "tuple": ((X, X[:, :3]), "a tuple of several arrays.*FunctionTransformer"),
     "triples": (TensorDataset(TENSOR, TENSOR, TARGETS), "a TensorDataset whose items hold 3"),

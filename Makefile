@@ -1,4 +1,4 @@
-# Every target sets up its own .venv first; only Python 3.11 or later is needed beforehand.
+# Every target sets up its own environment first; only Python 3.11 or later is needed beforehand.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 # More options for installing torch, for example an index that has CPU-only builds.
 TORCH_PIP_ARGS ?=
@@ -8,11 +8,15 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 PIP := $(BIN)/python -m pip install --quiet -c constraints.txt
 
+NEIGHBOURS_BIN := .venv-neighbours/bin
+NEIGHBOURS_STAMP := .venv-neighbours/.stamp
+NEIGHBOURS_PIP := $(NEIGHBOURS_BIN)/python -m pip install --quiet -c constraints-neighbours.txt
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench
+.PHONY: help demo test test-neighbours lint bench
 
 help:  ## Show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 # The stamp is written last, so an interrupted installation is taken up again next time.
 $(STAMP): setup.cfg constraints.txt
@@ -28,6 +32,16 @@ demo: $(STAMP)  ## Train an autoencoder on real heartbeats, explain it, write re
 # One thread a worker: the two workers share the cores, and oversubscribed threads are slower.
 test: $(STAMP)  ## Run all tests and the examples in docstrings
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+$(NEIGHBOURS_STAMP): setup.cfg constraints-neighbours.txt
+	@echo "Setting up .venv-neighbours with $(PYTHON) (a few minutes the first time)"
+	@test -x $(NEIGHBOURS_BIN)/python || $(PYTHON) -m venv .venv-neighbours
+	@$(NEIGHBOURS_PIP) $(TORCH_PIP_ARGS) torch
+	@$(NEIGHBOURS_PIP) -e '.[neighbours]'
+	@touch $@
+
+test-neighbours: $(NEIGHBOURS_STAMP)  ## Run the tests with estimators of other libraries
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(NEIGHBOURS_BIN)/python -m pytest -n 2 tests/neighbours
 
 lint: $(STAMP)  ## Check style, imports, docstrings and formatting
 	$(BIN)/ruff check .

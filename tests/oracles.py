@@ -20,18 +20,18 @@ def as_dense(Z):
 def output_method(estimator):
     """Name the method whose output is explained, None if there is none."""
     found = [name for name in METHODS if hasattr(estimator, name)]
-    if not found and is_regressor(estimator) and hasattr(estimator, "predict"):
+    if not found and hasattr(estimator, "predict") and is_regressor(estimator):
         found = ["predict"]
     return found[0] if found else None
 
 
-def output(estimator, X):
+def output(estimator, X, method=None):
     """Return what is explained of X, a row each."""
-    Z = as_dense(getattr(estimator, output_method(estimator))(X))
+    Z = as_dense(getattr(estimator, method or output_method(estimator))(X))
     return Z.reshape(len(Z), -1)
 
 
-def check_sums(attributor, estimator, X, absent, rtol=1e-6):
+def check_sums(attributor, estimator, X, absent, rtol=1e-6, method=None):
     """Check that attributions of a complete method sum to <f(x), f(x) - f(absent)>.
 
     Parameters
@@ -46,20 +46,22 @@ def check_sums(attributor, estimator, X, absent, rtol=1e-6):
         Rows that stand for what is absent; averaged over.
     rtol : float
         Relative to the size of the output.
+    method : str or None
+        The estimator's method that is explained; None: found by what the estimator has.
     """
     attributions = attributor.transform(X)
-    Z, Z_absent = output(estimator, X), output(estimator, absent).mean(axis=0)
+    Z, Z_absent = output(estimator, X, method), output(estimator, absent, method).mean(axis=0)
     expected = (Z * (Z - Z_absent)).sum(axis=1)
     scale = max(np.abs(Z).max() ** 2 * Z.shape[1], 1e-12)
     found = attributions.reshape(len(Z), -1).sum(axis=1, dtype=np.float64)
     np.testing.assert_allclose(found, expected, rtol=0, atol=rtol * scale)
 
 
-def check_neighbours(dknn, estimator, X_train, X, k, atol=1e-6):
+def check_neighbours(dknn, estimator, X_train, X, k, atol=1e-6, method=None):
     """Check that the neighbours found are the k nearest by the estimator's own output."""
     found = dknn.transform(X)
     assert found.shape == (len(X), len(X_train)) and np.isfinite(found.data).all()
-    Z_train, Z = output(estimator, X_train), output(estimator, X)
+    Z_train, Z = output(estimator, X_train, method), output(estimator, X, method)
     distances = np.sqrt(((Z[:, None] - Z_train[None]) ** 2).sum(axis=2))
     scale = max(np.abs(Z_train).max(), 1e-12)
     for row, own in zip(sparse.csr_matrix(found), distances, strict=True):

@@ -1,6 +1,7 @@
 """Networks in wrappers, in other forms and precisions, compared with the plain network."""
 
 import copy
+import functools
 import warnings
 
 import numpy as np
@@ -100,6 +101,15 @@ LAYERS = {
 }
 DEEP_LIFT = {"deep_lift": lambda n: LabelFreeAttributor(n, method="deep_lift")}
 EVERY = {**OUTPUT, **GRADIENTS, **DEEP_LIFT, **LAYERS}
+SOME = [
+    "shapley",
+    "deep_lift",
+    "tracin",
+    "embedding",
+    "variance",
+    "srae",
+    "cladec",
+]  # one of a kind
 
 
 @silently
@@ -169,8 +179,10 @@ WRAPPED = {
 }
 
 
-@pytest.mark.parametrize("name", EVERY)
-@pytest.mark.parametrize("wrapper", WRAPPED)
+@pytest.mark.parametrize(
+    ("wrapper", "name"),
+    [(w, n) for w in WRAPPED for n in (EVERY if w in ("compiled", "parallel") else SOME)],
+)
 def test_wrappers_are_looked_through(wrapper, name, plain):
     net = WRAPPED[wrapper]()
     net(torch.from_numpy(X))  # compiled before anything is explained
@@ -347,8 +359,8 @@ def test_computed_weights(kind):
     with torch.no_grad():
         for name in ("l1", "l2"):
             getattr(plain, name).weight.copy_(getattr(net, name).weight)
-    for name in EVERY:
-        if name in ("tracin", "influence"):  # their parameters are others
+    for name in SOME:
+        if name == "tracin":  # its parameters are others
             assert np.isfinite(results_of(EVERY[name](net))[0]).all()
             continue
         ours, theirs = (results_of(EVERY[name](n)) for n in (net, plain))
@@ -379,18 +391,21 @@ def test_layers_with_computed_weights_are_randomized(kind):
 # -- TorchScript and exported networks ---------------------------------------------------------
 
 
+@functools.cache
 def traced():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TorchScript is deprecated
         return torch.jit.trace(network(), torch.zeros(3, 5))
 
 
+@functools.cache
 def scripted():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return torch.jit.script(network())
 
 
+@functools.cache
 def exported(fixed=False):
     shapes = None if fixed else ({0: torch.export.Dim("n")},)
     return torch.export.export(network(), (torch.zeros(3, 5),), dynamic_shapes=shapes).module()
@@ -468,8 +483,11 @@ def test_fixed_batch_sizes():
 HALF = {torch.float16: 4e-3, torch.bfloat16: 2e-2}
 
 
-@pytest.mark.parametrize("name", [n for n in EVERY if n not in ("variance", "noise")])
-@pytest.mark.parametrize("dtype", HALF)
+@pytest.mark.parametrize(
+    ("dtype", "name"),
+    [(torch.float16, n) for n in EVERY if n not in ("variance", "noise")]
+    + [(torch.bfloat16, n) for n in (*SOME, "dknn", "influence") if n != "variance"],
+)
 def test_half_precision(dtype, name):
     net = network().to(dtype)
     same = copy.deepcopy(net).float()  # the same weights

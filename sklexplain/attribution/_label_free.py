@@ -69,7 +69,7 @@ class LabelFreeAttributor(BaseExplainer):
         in units of the raw columns.
     layer : str or None, default=None
         Submodule whose output is explained, as in ``named_modules()``; ``"rnn[1][0]"`` picks from
-        a tuple. None: what ``response_method`` says; a module's ``forward``.
+        a tuple, ``"enc['mu']"`` from a dict. None: what ``response_method`` says; a module's ``forward``.
     response_method : str or list of str, default="auto"
         What of an estimator is explained. ``"auto"``: the first that it has of ``transform``,
         ``predict_proba``, ``decision_function`` and a regressor's ``predict``; labels are refused.
@@ -280,7 +280,8 @@ class LabelFreeAttributor(BaseExplainer):
         Returns
         -------
         attributions : ndarray of X's shape, or (n_samples, n_groups)
-            Of the network's dtype. With ``set_output``, a DataFrame with a column for each number.
+            Of the network's dtype, float32 of half precision. With ``set_output``, a DataFrame with
+            a column for each number.
 
         Raises
         ------

@@ -44,8 +44,8 @@ class SRAEExplainer(BaseExplainer):
         scikit-learn's, the scores before it (logits) are explained; a module is what its
         ``forward`` returns, a transformer what ``transform`` returns.
     layer : str or None, default=None
-        Submodule whose output is Z, as in ``named_modules()``; ``"rnn[1][0]"`` picks from a tuple.
-        None: the *input* of the last linear layer.
+        Submodule whose output is Z, as in ``named_modules()``; ``"rnn[1][0]"`` picks from a tuple,
+        ``"enc['mu']"`` from a dict. None: the *input* of the last linear layer.
     response_method : str or list of str, default="auto"
         Which of an estimator's outputs concepts approximate. ``"auto"``: the first that it has of
         ``transform``, ``predict_proba``, ``decision_function`` and a regressor's ``predict``;

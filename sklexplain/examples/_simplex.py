@@ -39,7 +39,8 @@ class SimplExImportance(BaseExampleImportance):
         What is explained: a torch module, a skorch net, a scikit-learn estimator or a Pipeline. An
         unfitted estimator is cloned and fitted in ``fit``.
     layer : str or None, default=None
-        Submodule whose output is the representation, as in ``named_modules()``. None: what
+        Submodule whose output is the representation, as in ``named_modules()``;
+        ``"rnn[1][0]"`` picks from a tuple, ``"enc['mu']"`` from a dict. None: what
         ``response_method`` says; a module's ``forward``.
     response_method : str or list of str, default="auto"
         Which of an estimator's outputs is the representation. ``"auto"``: the first that it has of

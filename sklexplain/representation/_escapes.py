@@ -27,9 +27,7 @@ _FOREIGN = (
 _SKIPPED_NAMES = frozenset(("_trainer", "_fabric"))  # Lightning's: lead back, never in forward
 
 # These run the original through objects that they have registered elsewhere.
-_NOT_VIEWABLE = frozenset(
-    ("DistributedDataParallel", "FullyShardedDataParallel", "FSDPModule", "DeepSpeedEngine")
-)
+_NOT_VIEWABLE = frozenset(("FullyShardedDataParallel", "FSDPModule", "DeepSpeedEngine"))
 _LEAVES = (bool, int, float, complex, str, bytes, type(None), torch.Tensor, type)
 _MOST = 200_000  # objects visited before giving up
 

@@ -1,5 +1,7 @@
 """A fixed sample in `make test`, more in `make fuzz`: the same draws in every run of either."""
 
+import os
+
 from hypothesis import HealthCheck, settings
 
 # A test function is a kind of pipeline; there are five.
@@ -12,4 +14,4 @@ for name, n_examples in (("few", 8), ("many", 80)):
         database=None,
         suppress_health_check=list(HealthCheck),
     )
-settings.load_profile("few")
+settings.load_profile(os.environ.get("SKLEXPLAIN_FUZZ", "few"))

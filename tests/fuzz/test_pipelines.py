@@ -4,6 +4,7 @@ import itertools
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.base import clone
 
@@ -50,28 +51,19 @@ def check_output(pipeline, X):
 
 def values_of_coalitions(pipeline, X, groups):
     """<f(x), f(x with all but a coalition's cells from another row)>, by coalition and sample."""
-    samples, background = X[EXPLAINED], X[ABSENT]
-    Z = oracles.output(pipeline, samples)
-    values = {}
-    for coalition in itertools.product([False, True], repeat=len(groups)):
-        rows = []
-        for i, j in itertools.product(range(len(samples)), range(len(background))):
-            row = background.iloc[[j]].reset_index(drop=True)
-            for present, group in zip(coalition, groups, strict=True):
-                for column in group if present else []:
-                    row[X.columns[column]] = samples.iloc[[i], column].to_numpy()
-            rows.append(row)
-        table = stacked(rows, X)
-        outputs = oracles.output(pipeline, table).reshape(len(samples), len(background), -1)
-        values[coalition] = (outputs.mean(axis=1) * Z).sum(axis=1)
-    return values
-
-
-def stacked(rows, X):
-    """One table of single rows, with the dtypes of X."""
-    import pandas as pd
-
-    return pd.concat(rows, ignore_index=True).astype(X.dtypes.to_dict())
+    samples, background = np.arange(len(X))[EXPLAINED], np.arange(len(X))[ABSENT]
+    coalitions = list(itertools.product([False, True], repeat=len(groups)))
+    # Which row of X each cell comes from, by coalition, sample and row of the background.
+    shape = len(coalitions), len(samples), len(background)
+    sources = {}
+    for i, group in enumerate(groups):
+        present = np.array([c[i] for c in coalitions])[:, None, None]
+        source = np.where(present, samples[None, :, None], background[None, None, :])
+        sources |= dict.fromkeys(group, np.broadcast_to(source, shape).ravel())
+    table = pd.DataFrame({name: X[name].take(sources[i]).array for i, name in enumerate(X.columns)})
+    outputs = oracles.output(pipeline, table).reshape(*shape, -1).mean(axis=2)
+    values = (outputs * oracles.output(pipeline, X[EXPLAINED])).sum(axis=2)
+    return dict(zip(coalitions, values, strict=True))
 
 
 def brute_force(pipeline, X, groups):
@@ -98,11 +90,10 @@ def check_shapley_values(pipeline, X, players):
     if X.shape[1] > 1:
         # Two orders are all there are.
         half = len(players) // 2
-        labels = np.zeros(X.shape[1], dtype=int)
-        labels[players[half:]] = 1
-        groups = [sorted(players[:half]), sorted(players[half:])]
+        groups = [players[:half], players[half:]]
+        names = {f"group {i}": X.columns[group].tolist() for i, group in enumerate(groups)}
         explainer = attributor(
-            pipeline, X, "shapley_sampling", method_params={"n_samples": 2}, groups=labels
+            pipeline, X, "shapley_sampling", method_params={"n_samples": 2}, groups=names
         )
         expected, scale = brute_force(pipeline, X, groups)
         found = explainer.transform(X[EXPLAINED])

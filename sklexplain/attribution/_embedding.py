@@ -40,8 +40,9 @@ class EmbeddingAttributor(BaseExplainer):
         it is and never changed; of an unfitted estimator a clone is fitted in ``fit``.
     layer : str or None, default=None
         Submodule that is looked at, as in ``named_modules()``; ``"rnn[1][0]"`` picks from a tuple,
-        ``"enc['mu']"`` from a dict. None: the last convolutional, linear, recurrent or attention layer with positions beside
-        channels; else the last such layer before the one that makes the output; else the input.
+        ``"enc['mu']"`` from a dict. None: the last convolutional, linear, recurrent or attention
+        layer with positions beside channels; else the last such layer before the one that makes the
+        output; else the input.
     output : str or None, default=None
         Submodule whose output is the embedding. None: what ``response_method`` says; a module's
         ``forward``.
@@ -236,9 +237,9 @@ class EmbeddingAttributor(BaseExplainer):
         Returns
         -------
         maps : ndarray of shape (n_samples, *spatial)
-            Of the network's dtype, float32 of half precision. With "none" for an aggregator, the axis of units, then that of
-            channels, comes before the positions. With ``set_output``, a DataFrame with one column
-            for each number.
+            Of the network's dtype, float32 of half precision. With "none" for an aggregator, the
+            axis of units, then that of channels, comes before the positions. With ``set_output``, a
+            DataFrame with one column for each number.
 
         Raises
         ------

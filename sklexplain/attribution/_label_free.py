@@ -68,8 +68,9 @@ class LabelFreeAttributor(BaseExplainer):
         of an unfitted estimator a clone is fitted in ``fit``. Through a Pipeline, attributions are
         in units of the raw columns.
     layer : str or None, default=None
-        Submodule whose output is explained, as in ``named_modules()``; ``"rnn[1][0]"`` picks from
-        a tuple, ``"enc['mu']"`` from a dict. None: what ``response_method`` says; a module's ``forward``.
+        Submodule whose output is explained, as in ``named_modules()``; ``"rnn[1][0]"`` picks from a
+        tuple, ``"enc['mu']"`` from a dict. None: what ``response_method`` says; a module's
+        ``forward``.
     response_method : str or list of str, default="auto"
         What of an estimator is explained. ``"auto"``: the first that it has of ``transform``,
         ``predict_proba``, ``decision_function`` and a regressor's ``predict``; labels are refused.

@@ -40,8 +40,9 @@ class ClaDecExplainer(BaseExplainer):
         of an unfitted estimator a clone is fitted in ``fit``.
     layer : str or None, default=None
         Submodule whose activations are decoded, as in ``named_modules()``; ``"rnn[1][0]"`` picks
-        from a tuple, ``"enc['mu']"`` from a dict. None: the last linear layer's input (its output, where the model has no layer
-        before it); the output of an estimator without torch form or without any linear layer.
+        from a tuple, ``"enc['mu']"`` from a dict. None: the last linear layer's input (its output,
+        where the model has no layer before it); the output of an estimator without torch form or
+        without any linear layer.
     response_method : str or list of str, default="auto"
         Which of an estimator's outputs counts as the model's. ``"auto"``: the first that it has of
         ``transform``, ``predict_proba``, ``decision_function`` and a regressor's ``predict``;

@@ -98,7 +98,8 @@ class LayerScorer(BaseExplainer):
         Returns
         -------
         scores : ndarray of shape (n_samples, n_layers)
-            Of the network's dtype, float32 of half precision. With ``set_output``, a DataFrame with columns named by layer.
+            Of the network's dtype, float32 of half precision. With ``set_output``, a DataFrame with
+            columns named by layer.
         """
         dtype = numpy_dtype_of(self._representation.output_dtype)
         return self._scores(inputs)[0].astype(dtype)

@@ -32,7 +32,8 @@ class VarianceScorer(LayerScorer):
         unfitted estimator a clone is fitted in ``fit``.
     layers : list of str or None, default=None
         Where it is looked at, as in ``named_modules()``; ``"rnn[1][0]"`` picks from a tuple,
-        ``"enc['mu']"`` from a dict. None: every convolution, linear, recurrent and attention layer that the output depends on, in call order.
+        ``"enc['mu']"`` from a dict. None: every convolution, linear, recurrent and attention layer
+        that the output depends on, in call order.
     output : str or None, default=None
         Submodule whose output is scored. None: what ``response_method`` says; a
         module's ``forward``.

@@ -209,9 +209,11 @@ def drawn(draw, head):
     branches = [("numbers", draw(number_branches()), kinds["numbers"])]
     if kinds["categories"]:
         branches.append(("categories", draw(encoders), kinds["categories"]))
+    numeric = kinds["numbers"]
     if kinds["truths"]:
         way = draw(st.sampled_from(["passthrough", "drop", OneHotEncoder()]))
         branches.append(("truths", way, kinds["truths"]))
+        numeric = numeric + (kinds["truths"] if way == "passthrough" else [])
     columns = ColumnTransformer(
         list(draw(st.permutations(branches))),
         sparse_threshold=draw(st.sampled_from([0.0, 0.3, 1.0])),
@@ -221,4 +223,4 @@ def drawn(draw, head):
     if isinstance(last, RidgeClassifier):
         y = (y > np.median(y)).astype(int)
     pipeline = pipeline_of(columns, draw(mixing), last)
-    return Drawn(X, y, pipeline, kinds["numbers"])
+    return Drawn(X, y, pipeline, numeric)

@@ -65,6 +65,12 @@ def test_regressors():
 
 def test_clusterers():
     check(
-        TimeSeriesKMeans(n_clusters=2, max_iter=2, distance="euclidean", random_state=0),
+        TimeSeriesKMeans(
+            n_clusters=2,
+            max_iter=2,
+            distance="euclidean",
+            averaging_method="mean",
+            random_state=0,
+        ),
         method="predict_proba",
     )

@@ -13,6 +13,8 @@ from ._modules import BlackBox, layer_table, stages
 from ._session import frozen, own_weights
 from ._views import Pool, escapes, exact_attention
 
+_functorch = torch._C._functorch
+
 
 @dataclass
 class Running:
@@ -124,6 +126,7 @@ class Runner:
             else:
                 running = self._running_view(view)
             n_modes = torch._C._len_torch_function_stack()
+            n_levels = _functorch.get_dynamic_layer_stack_depth()
             writes = view is not None and probe is not None and probe.writes_weights
             # Weakly: an interrupt while this ends must not leave a session open.
             self._local.running = weakref.ref(running)
@@ -132,9 +135,11 @@ class Runner:
                     yield True
             finally:
                 self._local.running = None
-                # An interrupt may leave DeepLIFT's rules in place, for all that runs afterwards.
+                # An interrupt may leave DeepLIFT's rules or torch.vmap's axes in place.
                 while torch._C._len_torch_function_stack() > n_modes:
                     torch.overrides._pop_mode()
+                if _functorch.get_dynamic_layer_stack_depth() > n_levels:
+                    _functorch.pop_dynamic_layer_stack_and_undo_to_depth(n_levels)
             if view is not None:
                 self._pool.give(view)
 

@@ -276,7 +276,7 @@ def check_interrupts(estimator, X, y):
     fitted.transform(X)
     seconds = time.perf_counter() - start
     before, switches, lost = snapshot(modules), _switches(), 0
-    n_modes = torch._C._len_torch_function_stack()
+    n_modes, levels = torch._C._len_torch_function_stack(), torch._C._functorch
     random_state = np.random.RandomState(0)
     with _alarm_interrupts():
         for _ in range(40):
@@ -286,6 +286,9 @@ def check_interrupts(estimator, X, y):
                 torch.set_grad_enabled(True)
                 while torch._C._len_torch_function_stack() > n_modes:
                     torch.overrides._pop_mode()
+            if levels.get_dynamic_layer_stack_depth():  # of torch.vmap
+                lost += 1
+                levels.pop_dynamic_layer_stack_and_undo_to_depth(0)
             if torch.is_inference_mode_enabled():
                 raise AssertionError("Ctrl-C leaves inference mode on")
             if _switches() != switches:

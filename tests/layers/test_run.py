@@ -112,6 +112,9 @@ def test_table_prefers_full_names_and_later_steps():
         def __init__(self, net):
             self._torch_form = lambda: (net, "forward")
 
+        def transform(self, X):
+            raise AssertionError("its torch form is run")
+
     chain = Representation(
         Pipeline([("0", Step(nets[0])), ("b", Step(nets[1]))]), 4, probe=Probe()
     ).chain

@@ -75,20 +75,21 @@ def named_layers(module):
         As ``named_modules()`` of the network without wrappers: compiled with `torch.compile`, its
         layers are ``l1``, not ``_orig_mod.l1``.
     """
-    layers, seen = {}, set()
-
-    def walk(part, name):
-        part = unwrapped(part)
-        if id(part) in seen:
-            return
-        seen.add(id(part))
-        layers[name] = part
-        for child, below in part._modules.items():
-            if below is not None:
-                walk(below, f"{name}.{child}" if name else child)
-
-    walk(module, "")
+    layers = {}
+    _add_layers(layers, set(), module, "")
     return layers
+
+
+def _add_layers(layers, seen, module, name):
+    # Not a closure: one that calls itself is a cycle, which would keep the modules it has seen.
+    module = unwrapped(module)
+    if id(module) in seen:
+        return
+    seen.add(id(module))
+    layers[name] = module
+    for child, below in module._modules.items():
+        if below is not None:
+            _add_layers(layers, seen, below, f"{name}.{child}" if name else child)
 
 
 @contextmanager

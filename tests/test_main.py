@@ -122,10 +122,13 @@ def test_npz_with_a_test_part(run, tmp_path, undrawn):
 
 def save_model(path, frame):
     X = frame.drop(columns="outcome")
-    net = Autoencoder(n_components=2, hidden_layer_sizes=(8,), validation_split=None, max_epochs=2)
+    options = {"validation_split": None, "max_epochs": 2, "random_state": 0}
+    net = Autoencoder(n_components=2, hidden_layer_sizes=(8,), **options)
     skops_io.dump(make_pipeline(StandardScaler(), net).fit(X), path)
 
 
+# A network with so little training bends within a step from the baseline.
+@pytest.mark.filterwarnings("ignore:integrated_gradients attributions miss")
 def test_saved_model_is_explained_and_not_trained(run, tmp_path, patients, undrawn):
     frame = numbers(patients)
     frame.to_csv(tmp_path / "x.csv", index=False)

@@ -5,7 +5,7 @@ import os
 from hypothesis import HealthCheck, settings
 
 # A test function is a kind of pipeline; there are five.
-for name, n_examples in (("few", 8), ("many", 80)):
+for name, n_examples in (("few", 4), ("many", 80)):
     settings.register_profile(
         name,
         max_examples=n_examples,

@@ -10,7 +10,7 @@ from sklearn.base import clone
 
 pytest.importorskip("hypothesis")
 
-from hypothesis import given
+from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from sklexplain import LabelFreeAttributor
@@ -28,7 +28,12 @@ EXPLAINED, ABSENT = slice(0, 2), slice(10, 13)
 def test_pipelines(head):
     @given(drawn(head), st.data())
     def check(case, data):
-        pipeline = clone(case.pipeline).fit(case.X, case.y)
+        try:
+            pipeline = clone(case.pipeline).fit(case.X, case.y)
+        except ValueError as error:
+            if "while a minimum of" not in str(error):  # too few columns for a step
+                raise
+            reject()
         check_output(pipeline, case.X)
         players = data.draw(st.permutations(range(case.X.shape[1])))
         check_shapley_values(pipeline, case.X, players)

@@ -51,7 +51,7 @@ from .utils import (
 
 # Words of errors about the values of X, in any library.
 _ABOUT_VALUES = re.compile(
-    "convert|nan|null|infinit|isfinite|finite|numeric|dtype|str|promot|supported", re.IGNORECASE
+    r"convert|nan|null|infinit|finite|numeric|dtype|\bstr(ing)?s?\b|promot|supported", re.IGNORECASE
 )
 # What scikit-learn keeps beside parameters; fitting does not end it.
 _SETTINGS = ("_metadata_request", "_sklearn_output_config")
@@ -619,7 +619,8 @@ def _blaming(obstacle):
     try:
         yield
     except (ValueError, TypeError) as error:
-        if obstacle is None or not _ABOUT_VALUES.search(str(error)):
+        of_output = isinstance(error, NotFiniteError)  # X was taken as it is
+        if obstacle is None or of_output or not _ABOUT_VALUES.search(str(error)):
             raise
         raise obstacle from error
 

@@ -676,7 +676,7 @@ class BaseGradientImportance(BaseExampleImportance):
         return trial
 
     def _gradients(self):
-        """Return what takes gradients, to be used inside of this session."""
+        """Return what takes gradients, while its network can be run."""
         network = self._network()
         losses = self._losses(network)
         return GradientPass(network, losses, self._plan, self.batch_size, self._projection)

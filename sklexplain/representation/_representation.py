@@ -236,12 +236,12 @@ class Representation:
         self.recordings = self._recorded_chain = None
 
     def recordings_of(self, inputs):
-        """Return recorded passes of two and of three samples, with this session's own modules.
+        """Return recorded passes of two and of three samples, with the modules that run now.
 
         Parameters
         ----------
         inputs : ndarray of shape (n, *shape)
-            What `inputs` returned; run only where nothing was recorded in this session.
+            What `inputs` returned; run only where nothing was recorded with these modules.
 
         Returns
         -------

@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler, TargetEncoder
+from sklearn.preprocessing import FunctionTransformer, StandardScaler, TargetEncoder
 
 from sklexplain import DKNNImportance, LabelFreeAttributor
 from sklexplain.representation._expansion import Expansion
@@ -324,6 +324,16 @@ def test_what_stands_in_the_way_is_named():
         LabelFreeAttributor(estimator, method="occlusion", baseline="zeros").fit(frame)
     with pytest.raises(ValueError, match="column 'id' is not numeric"):
         LabelFreeAttributor(MLPClassifier(), method="occlusion").fit(frame, frame["smoker"])
+
+
+def gaps(frame):
+    return np.where(np.arange(len(frame)) % 3 == 1, np.nan, 1.0)[:, None]
+
+
+def test_an_output_that_is_not_finite_is_not_blamed_on_a_column():
+    box = FunctionTransformer(gaps).fit(raw_frame())
+    with pytest.raises(ValueError, match="output is not finite .* for sample 1"):
+        DKNNImportance(box).fit(raw_frame())
 
 
 def test_columns_that_no_step_reads_may_hold_anything():

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from ._containers import CONTAINERS, cast_if_exact, container_of, is_plain
+from ._frames import CONTAINERS, cast_if_exact, container_of, is_plain
 
 
 class Table:

@@ -23,6 +23,7 @@ from .representation import (
     fitted_estimator,
     may_take_raw,
     not_finite_text,
+    represent,
     routed_params,
     routes,
     shared_or_cloned,
@@ -268,7 +269,7 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
     def _represent(self, X):
         """Make the representation, which is run on the first three samples."""
         make = partial(
-            Representation, self.estimator_, self.n_features_in_, **self._representation_params()
+            represent, self.estimator_, self.n_features_in_, **self._representation_params()
         )
         try:
             return make(X=X)

@@ -1,5 +1,6 @@
 """How the model's outputs for samples and for reconstructions are compared."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,8 +119,9 @@ def find_comparison(representation, rows, task):
     if not isinstance(estimator, nn.Module) and hasattr(estimator, "predict_proba"):
         options = {"device": representation.device, "table": representation.table}
         options["response_method"] = "predict_proba"
-        whole = Representation(estimator, rows.shape[1], inputs=rows, **options)
-        probabilities = torch.from_numpy(whole.activations(rows, len(rows)))
+        with suppress(AttributeError, NotImplementedError):  # it may lack what that method needs
+            whole = Representation(estimator, rows.shape[1], inputs=rows, **options)
+            probabilities = torch.from_numpy(whole.activations(rows, len(rows)))
     scores = torch.from_numpy(representation.activations(rows, len(rows)))
     link = find_link(scores, probabilities)
     if link is None and task is None and representation.method == "decision_function":

@@ -2,6 +2,7 @@
 
 from ._convert import convert
 from ._expansion import Expansion
+from ._fallback import represent
 from ._few import warn_of_few_values
 from ._fitted import (
     check_columns,
@@ -54,6 +55,7 @@ __all__ = [
     "own_data",
     "own_methods",
     "Probe",
+    "represent",
     "Representation",
     "routed_params",
     "routes",

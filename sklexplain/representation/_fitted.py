@@ -1,5 +1,6 @@
 """Checks of the parameter ``estimator``: is it a model, is it fitted? Fits it if it is not."""
 
+import joblib
 import numpy as np
 from sklearn import get_config
 from sklearn.base import clone
@@ -104,15 +105,31 @@ def is_fitted(estimator):
         check_is_fitted(estimator)
     except NotFittedError:
         return False
-    return True
+    return hasattr(estimator, "__sklearn_is_fitted__") or bool(_learnt(estimator))
 
 
 def _has_learnt(estimator):
     """Tell whether an estimator without tags is fitted, by what it says or by its attributes."""
     said = getattr(estimator, "is_fitted", None)
-    if isinstance(said, bool):
-        return said
-    return any(name.endswith("_") and not name.startswith("_") for name in vars(estimator))
+    return said if isinstance(said, bool) else bool(_learnt(estimator))
+
+
+def _learnt(estimator):
+    """Name the attributes that ``fit`` has set; a constructor may have made some of their kind."""
+    names = [n for n in vars(estimator) if n.endswith("_") and not n.startswith("__")]
+    try:
+        made = vars(type(estimator)(**estimator.get_params(deep=False)))
+    except Exception:  # it cannot be made anew, so nothing is known of its constructor
+        return names
+    return [n for n in names if n not in made or _differ(made[n], getattr(estimator, n))]
+
+
+def _differ(one, other):
+    """Tell whether two values are not the same; those that cannot be saved are taken to differ."""
+    try:
+        return joblib.hash(one) != joblib.hash(other)
+    except Exception:
+        return True
 
 
 class _Unfinished(FrozenEstimator):

@@ -68,7 +68,12 @@ class BlackBox(nn.Module):
         self.reached = True
         if self.method is None:
             raise TypeError(nothing_to_explain(self.estimator))
-        out = getattr(self.estimator, self.method)(self._given(x))
+        given = self._given(x)
+        try:
+            out = getattr(self.estimator, self.method)(given)
+        except (AttributeError, NotImplementedError) as error:
+            error.method_called = self.method  # there may be another one that works
+            raise
         check_no_labels(out, self.estimator, self.method)
         return as_tensor(to_numbers(out, self.method)).to(x.device)
 

@@ -55,6 +55,25 @@ def kind_of(estimator):
     return kind
 
 
+def offers_of(estimator):
+    """List what ``response_method="auto"`` takes the first one of.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted or not.
+
+    Returns
+    -------
+    names : tuple of str
+        `OFFERS`, scores first for detectors of outliers: their probabilities, where a library has
+        any, are scores that are cut off at the ends of the fitted range.
+    """
+    if kind_of(estimator) != "outlier_detector":
+        return OFFERS
+    return "decision_function", *(name for name in OFFERS if name != "decision_function")
+
+
 def check_response_method(response_method, estimator, place=None):
     """Raise if the parameter ``response_method`` has none of its values, or cannot count.
 
@@ -108,7 +127,7 @@ def offered_method(estimator, response_method="auto"):
     estimator : estimator
         A fitted one; a Pipeline has the methods of its last step.
     response_method : str or list of str, default="auto"
-        ``"auto"``: the first of `OFFERS` that it has; else the method, or the first one of the list
+        ``"auto"``: the first of `offers_of` that it has; else the method, or the first one of the list
         that it has.
 
     Returns
@@ -124,7 +143,7 @@ def offered_method(estimator, response_method="auto"):
     """
     labelled = kind_of(estimator) in _LABELLED
     if response_method == "auto":
-        for name in OFFERS:
+        for name in offers_of(estimator):
             if hasattr(estimator, name) and not (name == "predict" and labelled):
                 return name
         raise TypeError(nothing_to_explain(estimator))

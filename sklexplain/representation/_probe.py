@@ -93,6 +93,8 @@ class Probe:
         The step for whose sake the estimator is run as a whole, None if it has a torch path.
     head_zeros : tuple of float or None
         What a head makes of zeros in raw units.
+    offered : str or None
+        The estimator's method, where others that come first failed on trial.
     """
 
     n_units: int = 0
@@ -112,6 +114,7 @@ class Probe:
     is_series: bool = False
     black_box: str | None = None
     head_zeros: tuple | None = None
+    offered: str | None = None
 
 
 def is_misfit(error):

@@ -81,6 +81,8 @@ class Representation:
     table : Table or None, default=None
         How the raw samples looked, where ``inputs`` or ``probe`` are given and the path begins
         with a black box.
+    fallback : bool, default=False
+        Whether ``response_method`` was found by trial, which the probe remembers.
 
     Attributes
     ----------
@@ -133,12 +135,15 @@ class Representation:
         parameter="layer",
         several=False,
         table=None,
+        fallback=False,
     ):
         self.estimator = unwrap(estimator)
         self.layer = layer
         self.parameter = parameter
         self.seed = seed
         self._several, self._link = several, link
+        if probe is not None and probe.offered is not None:
+            response_method = probe.offered
         asked = Asked.of(self.estimator, response_method, layer, link)
         self.method = None if layer is not None else asked.method
         parts, facts = self._parts(n_columns, asked, X if probe is None else None, probe)
@@ -157,7 +162,7 @@ class Representation:
         self.probe, self.recordings, self._recorded_chain = probe, None, None
         if probe is None:
             method = None if self._stage is None else self._stage.method
-            self.probe = Probe(method=method, **facts)
+            self.probe = Probe(method=method, offered=self.method if fallback else None, **facts)
             inputs = self.inputs(_first_rows(X)) if inputs is None else inputs
             if inputs.ndim > 2 and not isinstance(self._entry, (Stage, BlackBox, Identity)):
                 raise misfit(inputs, "scikit-learn's steps take two dimensions")

@@ -19,6 +19,7 @@ from .representation import (
     check_columns,
     check_estimator_type,
     check_response_method,
+    check_vectoriser,
     checked_texts,
     fitted_estimator,
     may_take_raw,
@@ -189,15 +190,17 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
             delattr(self, name)  # of an earlier fit
         given = as_array_like(X), None if y is None else as_array_like(y)
         X, y = given
-        texts = as_texts(X)
-        checked, obstacle = (X, None) if texts is not None else self._checked(X)
+        are_texts = as_texts(X) is not None
+        if are_texts:
+            check_vectoriser(unwrap(self.estimator))
+            checked, obstacle = checked_texts(X, type(self).__name__), None
+        else:
+            checked, obstacle = self._checked(X)
         with _blaming(obstacle):
             # A DataFrame goes on as it is: a ColumnTransformer may need its names.
             fitted_on = X if hasattr(X, "columns") else checked
-            if texts is not None:
-                fitted_on = checked = self._checked_texts(texts)
             self.estimator_ = fitted_estimator(self.estimator, fitted_on, y, fit_params)
-            if texts is not None:
+            if are_texts:
                 words = vectoriser_of(unwrap(self.estimator_)).get_feature_names_out()
                 self.feature_names_in_ = np.asarray(words, dtype=object)
                 self.n_features_in_ = len(words)
@@ -212,7 +215,7 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
             }
             representation = self._represent(checked)
         self._raw = representation.takes_raw
-        self._texts = texts is not None
+        self._texts = are_texts
         self._representation_of_fit = representation
         self._probe, self._table = representation.probe, representation.table
         if not self._raw:
@@ -231,21 +234,6 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         if self._table is not None:
             self._table.settle()
         representation.forget_recordings()
-
-    def _checked_texts(self, texts):
-        """Raise unless the estimator turns texts into numbers of words."""
-        vectoriser = vectoriser_of(unwrap(self.estimator))
-        if vectoriser is None:
-            raise ValueError(
-                "X holds texts, one a sample; put a vectoriser (TfidfVectorizer) in a Pipeline in "
-                "front of the estimator. Expected 2D array otherwise."
-            )
-        if not hasattr(vectoriser, "get_feature_names_out"):
-            raise TypeError(
-                f"{type(vectoriser).__name__} does not remember which word a column counts, so "
-                "nothing could be named; use CountVectorizer or TfidfVectorizer."
-            )
-        return checked_texts(texts, type(self).__name__)
 
     def _checked(self, X):
         """Validate X in fit, and say what keeps it from being finite numbers, if anything does.
@@ -429,10 +417,7 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         """Let samples in, and keep hold of them in raw units: yields (inputs, validated X)."""
         check_is_fitted(self)
         if self._texts:
-            texts = as_texts(X)
-            if texts is None:
-                raise ValueError("X must hold texts, one a sample, as in fit.")
-            X = checked_texts(texts, type(self).__name__)
+            X = checked_texts(X, type(self).__name__)
         else:
             X = validate_X(self, X, reset=False, raw=self._raw, allow_nan=True)
         if not self._raw:

@@ -23,7 +23,7 @@ from ._representation import NotFiniteError, Representation, not_finite_text
 from ._resolve import named_steps, no_gradient_reason, torch_modules, unwrap
 from ._skorch import first_batch, net_around, own_data, own_methods
 from ._tap import LayerRecord, LayerTap
-from ._text import as_texts, checked_texts, vectoriser_of
+from ._text import as_texts, check_vectoriser, checked_texts, vectoriser_of
 
 __all__ = [
     "add_note",
@@ -32,6 +32,7 @@ __all__ = [
     "Chain",
     "check_columns",
     "check_estimator_type",
+    "check_vectoriser",
     "checked_texts",
     "check_response_method",
     "column_map",

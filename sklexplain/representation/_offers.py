@@ -127,8 +127,8 @@ def offered_method(estimator, response_method="auto"):
     estimator : estimator
         A fitted one; a Pipeline has the methods of its last step.
     response_method : str or list of str, default="auto"
-        ``"auto"``: the first of `offers_of` that it has; else the method, or the first one of the list
-        that it has.
+        ``"auto"``: the first of `offers_of` that it has; else the method, or the first one of the
+        list that it has.
 
     Returns
     -------

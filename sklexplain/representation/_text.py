@@ -53,13 +53,41 @@ def vectoriser_of(estimator):
     return estimator if tags.string and not tags.two_d_array else None
 
 
-def checked_texts(texts, name):
-    """Raise a ValueError if some sample is no text.
+def check_vectoriser(estimator):
+    """Raise unless an estimator turns texts into numbers of words.
 
     Parameters
     ----------
-    texts : list
-        One a sample.
+    estimator : estimator
+        Fitted or not.
+
+    Raises
+    ------
+    ValueError
+        If no vectoriser comes first.
+    TypeError
+        If it does not know its words.
+    """
+    vectoriser = vectoriser_of(estimator)
+    if vectoriser is None:
+        raise ValueError(
+            "X holds texts, one a sample; put a vectoriser (TfidfVectorizer) in a Pipeline in "
+            "front of the estimator. Expected 2D array otherwise."
+        )
+    if not hasattr(vectoriser, "get_feature_names_out"):
+        raise TypeError(
+            f"{type(vectoriser).__name__} does not remember which word a column counts, so "
+            "nothing could be named; use CountVectorizer or TfidfVectorizer."
+        )
+
+
+def checked_texts(X, name):
+    """Return samples as a list of texts.
+
+    Parameters
+    ----------
+    X : object
+        What was given as samples.
     name : str
         The explainer's class.
 
@@ -70,8 +98,11 @@ def checked_texts(texts, name):
     Raises
     ------
     ValueError
-        Naming the first sample that is none.
+        If they are no texts, or naming the first sample that is none.
     """
+    texts = as_texts(X)
+    if texts is None:
+        raise ValueError("X must hold texts, one a sample, as in fit.")
     for i, text in enumerate(texts):
         if not isinstance(text, str):
             raise ValueError(
@@ -85,6 +116,7 @@ class WordsHead(Head):
     """A fitted vectoriser, whose words are the raw columns."""
 
     def __init__(self, vectoriser):
+        check_vectoriser(vectoriser)
         self.words = np.asarray(vectoriser.get_feature_names_out(), dtype=object)
         super().__init__(np.arange(len(self.words)))
         self.vectoriser = vectoriser

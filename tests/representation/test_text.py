@@ -65,6 +65,12 @@ def test_containers_of_texts(container):
 def test_what_cannot_be_explained_is_named():
     with pytest.raises(TypeError, match="HashingVectorizer does not remember which word"):
         LabelFreeAttributor(make_pipeline(HashingVectorizer(), LogisticRegression())).fit(TEXTS, Y)
+
+
+def test_counts_for_a_vectoriser_that_does_not_know_its_words_are_refused():
+    model = make_pipeline(HashingVectorizer(), LogisticRegression()).fit(TEXTS, Y)
+    with pytest.raises(TypeError, match="HashingVectorizer does not remember which word"):
+        LabelFreeAttributor(model).fit(np.zeros((5, 4)))
     with pytest.raises(ValueError, match="X holds texts, one a sample; put a vectoriser"):
         LabelFreeAttributor(LogisticRegression()).fit(TEXTS, Y)
     model = make_pipeline(CountVectorizer(), LogisticRegression())

@@ -248,10 +248,45 @@ def masked_attributions(encode, x, references, cotangents, players, design, bloc
         for i in range(0, len(x), samples_at_once):
             block = slice(i, i + samples_at_once)
             rows = references if len(references) == 1 else references[block]
+            keep, of = kept, None
+            if samples_at_once == 1:
+                keep, of = _distinct(kept, x[i], rows[0])
             # (b, coalitions, K, ...)
-            rows = torch.where(kept, x[block, None, None], rows[:, None])
+            rows = torch.where(keep, x[block, None, None], rows[:, None])
             z = encode(rows.flatten(0, 2)).to(torch.float64)
             z = z.view(*rows.shape[:3], -1).mean(dim=2)
             values = torch.einsum("bsn,bkn->bks", z, cotangents[block].to(z))
-            out[block] += values @ coefficients
+            out[block] += (values if of is None else values[:, :, of]) @ coefficients
     return out
+
+
+def _distinct(kept, x, references):
+    """Coalitions that make different rows of a sample: where it is as the baseline, all are alike.
+
+    Most words are not in a text, and most pixels of a digit are black: those that a baseline of
+    zeros leaves as they are need not be taken out one by one.
+
+    Parameters
+    ----------
+    kept : tensor of shape (1, S, 1, ...) of bool
+        Entries that keep their value, for each coalition.
+    x : tensor of shape (...)
+        The sample.
+    references : tensor of shape (K, ...)
+        Its baseline rows.
+
+    Returns
+    -------
+    kept : tensor of shape (1, D, 1, ...) of bool
+        The same without repetitions.
+    of : tensor of shape (S,) of int64 or None
+        Which of them each coalition is; None: nothing was left out.
+    """
+    differs = (x != references).any(dim=0).flatten()
+    if 2 * int(differs.sum()) > len(differs):
+        return kept, None  # few repetitions, if any, for the price of looking for them
+    flat = kept[0, :, 0].flatten(1)
+    patterns, of = torch.unique(flat[:, differs], dim=0, return_inverse=True)
+    first = torch.zeros(len(patterns), dtype=torch.int64, device=kept.device)
+    first[of] = torch.arange(len(of), device=kept.device)
+    return kept[:, first], of

@@ -183,3 +183,32 @@ def test_blocks_change_nothing(block_rows):
     a = _run(design, x, references, cotangents, np.arange(6), block_rows)
     b = _run(design, x, references, cotangents, np.arange(6), 64)
     np.testing.assert_allclose(a, b, rtol=1e-12)
+
+
+@pytest.mark.parametrize("players", [np.arange(6), np.array([0, 0, 1, 2, 2, 1])])
+@pytest.mark.parametrize("n_references", [1, 3])
+def test_entries_like_the_baseline_cost_no_runs(players, n_references):
+    x, references, cotangents = _instance(n_references=n_references)
+    references[:, :, 2:] = x[0, 2:]  # of the first sample; of no other
+    references[0, 0, 1] = x[0, 1]  # still an entry that differs, if there are other rows
+    n = players.max() + 1
+    design = p.shapley_sampling_design(n, 4, np.random.RandomState(0))
+    rows = []
+
+    def counted(z):
+        rows.append(len(z))
+        return _encode(z)
+
+    size = design.n_coalitions * n_references
+    actual = p.masked_attributions(
+        counted, x, references, cotangents, torch.from_numpy(players), design, size
+    ).numpy()
+    n_differing = 1 if n_references == 1 else 2
+    assert rows[0] <= n_references * 2**n_differing
+    assert rows[1:] == [size] * 3
+    kept, coefficients = design.block(0, design.n_coalitions)
+    for i, k in _each(x, cotangents):
+        values = [
+            _value(x[i], references, cotangents[i, k], players, np.flatnonzero(s)) for s in kept
+        ]
+        np.testing.assert_allclose(actual[i, k], coefficients @ values, atol=1e-12)

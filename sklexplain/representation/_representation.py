@@ -1,11 +1,10 @@
 """A representation: an estimator, or a part of it, as one function of tensors."""
 
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 import torch
-from sklearn.utils import _safe_indexing
 
 from ..layers import (
     copied,
@@ -20,10 +19,10 @@ from ..layers import (
     run_to,
     tensor_paths,
 )
-from ..utils import check_columns_numeric, check_finite
 from ._columns import NoTorchForm, check_columns_of, zeros_of
 from ._convert import Identity
-from ._heads import as_tensor, named, numbers_of, numpy_dtype
+from ._heads import as_tensor, numpy_dtype
+from ._inputs import RawInputs
 from ._modules import BlackBox, Stage, columns_read, first_step, layer_table, stages, without_link
 from ._probe import Probe, Prober, add_note, misfit
 from ._resolve import Asked, Parts, black_box, decompose, torch_modules, unwrap
@@ -41,7 +40,7 @@ class NotFiniteError(ValueError):
     """The network returned NaN or infinity, in some row of a batch."""
 
 
-class Representation:
+class Representation(RawInputs):
     """The function that an estimator or one of its layers computes: x in R^d to z in R^N.
 
     Complete once it is constructed; nothing about it changes later. What is run is never the
@@ -286,29 +285,6 @@ class Representation:
         """Whether there is no torch path at all."""
         return isinstance(self._chain, BlackBox)
 
-    @property
-    def takes_raw(self):
-        """Whether samples may be other than finite numbers: some step takes them as they are."""
-        return self.head is not None or self.table is not None or not self._read.all()
-
-    def reading(self):
-        """Context in which `inputs` can be called: values unknown to the table last so long."""
-        return nullcontext() if self.table is None else self.table.reading()
-
-    def restored(self, inputs):
-        """Turn inputs into raw samples again, where there is a table; else return them.
-
-        Parameters
-        ----------
-        inputs : ndarray of shape (n, *shape)
-            What `inputs` returned.
-
-        Returns
-        -------
-        X : ndarray or DataFrame of shape (n, *shape)
-        """
-        return inputs if self.table is None else self.table.restored(inputs)
-
     def typical(self, inputs):
         """Return the mean sample of a raw table, as far as there is one; see `Table.typical`.
 
@@ -467,91 +443,6 @@ class Representation:
         return entry[1]
 
     # -- running -------------------------------------------------------------------------------
-
-    def inputs(self, X):
-        """Numbers at the entry of the torch path (or of the black box), on the CPU.
-
-        Parameters
-        ----------
-        X : ndarray or DataFrame
-            Validated samples in raw units.
-
-        Returns
-        -------
-        inputs : ndarray of shape (n, *shape)
-            X itself, or what the head made of it, in float64.
-
-        Raises
-        ------
-        ValueError
-            If the head's output is not finite, or X holds other things than numbers and there is
-            no head to encode them.
-        """
-        if self.table is not None:
-            return self.table.inputs(X)
-        if self.head is None:
-            return _as_numbers(X) if self._read.all() else self._read_numbers(X)
-        inputs = self.head(self._copied(X))
-        bad = ~np.isfinite(inputs).all(axis=0)
-        if bad.any():
-            column = self.head.columns[np.flatnonzero(bad)[0]]
-            names = getattr(self.estimator, "feature_names_in_", None)
-            column = column if names is None else repr(str(names[column]))
-            raise ValueError(
-                f"column {column} still contains NaN or infinity after preprocessing; impute it "
-                "in the Pipeline (SimpleImputer) or clean it."
-            )
-        return inputs
-
-    def _read_numbers(self, X):
-        """Return the columns that some step reads as numbers, and zeros for the others."""
-        if isinstance(X, np.ndarray) and X.dtype.kind in "biuf" and np.isfinite(X).all():
-            return X
-        part = _safe_indexing(X, np.flatnonzero(self._read), axis=1)
-        check_columns_numeric(part)
-        inputs = numbers_of(X, self._read)
-        check_finite(inputs, getattr(X, "columns", None), self.estimator)
-        return inputs
-
-    def slopes(self, X):
-        """Return derivatives of `inputs` along raw columns, at each sample.
-
-        Parameters
-        ----------
-        X : ndarray or DataFrame
-            Validated samples in raw units.
-
-        Returns
-        -------
-        slopes : ndarray of shape (n, n_inputs) or None
-            See `Head.slopes`; None where inputs are the raw columns.
-        """
-        return None if self.head is None else self.head.slopes(self._copied(X))
-
-    def _copied(self, X):
-        """X as the estimator was fitted on it, and free to be written into, as an imputer may."""
-        if isinstance(X, list):  # of texts
-            return X
-        copies = isinstance(X, np.ndarray) or hasattr(X, "iloc")  # others cannot be written into
-        return named(X.copy() if copies else X, self.estimator)
-
-    def zeros(self, inputs):
-        """Row of zeros in raw units, as they enter the torch path.
-
-        Parameters
-        ----------
-        inputs : ndarray of shape (n, *shape)
-            Samples, for shape and dtype.
-
-        Returns
-        -------
-        zeros : ndarray of shape (1, *shape)
-            Of the outputs of a head, see `zeros_of`.
-        """
-        zeros = np.zeros((1, *inputs.shape[1:]), dtype=inputs.dtype)
-        if self.probe.head_zeros is not None:
-            zeros[:] = self.probe.head_zeros
-        return zeros
 
     def tensor(self, inputs):
         """Tensor of inputs in the torch path's dtype, on its device."""
@@ -784,17 +675,3 @@ def _facts_of(head, X):
 
 def _first_rows(X, n_rows=3):
     return X.iloc[:n_rows] if hasattr(X, "iloc") else X[:n_rows]
-
-
-def _as_numbers(X):
-    """X as numbers, without column names; raise a ValueError if it holds anything else."""
-    if not hasattr(X, "columns") and X.dtype.kind in "biuf":
-        return X
-    check_columns_numeric(X)
-    try:
-        return np.asarray(X, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"X holds values that are no numbers ({error}); encode them in a Pipeline around the "
-            "estimator (OneHotEncoder, OrdinalEncoder)."
-        ) from None

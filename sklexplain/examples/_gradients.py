@@ -35,10 +35,11 @@ from ._losses import (
     takes_targets,
     tensors_of,
 )
-from ._objective import LossPlan, NetLoss, Planner, as_targets, two_different
+from ._objective import LossPlan, NetLoss, Planner, as_targets, telling_rows
 
 _CACHE_BYTES = 2**28  # gradients of the corpus kept for the next samples
 _BLOCK_BYTES = 2**27  # gradients of samples at once
+_N_TRIED = 6  # training examples whose gradients are compared with a loop
 
 
 class Network:
@@ -642,7 +643,7 @@ class BaseGradientImportance(BaseExampleImportance):
         Returns
         -------
         trial : Trial
-            Of two training examples, with the result of `Losses.evaluate`.
+            Of some training examples, with the result of `Losses.evaluate`.
 
         Raises
         ------
@@ -657,7 +658,7 @@ class BaseGradientImportance(BaseExampleImportance):
                 f"network as it was before it was quantised, or {ALTERNATIVES}."
             )
         self.parameters_ = choose_parameters(network.module, self._params_at_fit.parameters)
-        x = network.tensor(self._examples[two_different(self._corpus)])
+        x = network.tensor(self._examples[telling_rows(self._corpus, _N_TRIED)])
         trial = Trial(losses.evaluate, network.module, self.parameters_, x, watched)
         _, outputs, values = trial.result
         if not values.requires_grad:

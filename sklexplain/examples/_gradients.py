@@ -17,6 +17,7 @@ from ..gradients import (
     join_terms,
     per_sample_gradients,
     project_terms,
+    scale_terms,
     terms_bytes,
 )
 from ..layers import plain_name, unwrapped
@@ -323,6 +324,8 @@ class GradientPass:
         The chosen ones.
     bytes_per_sample : int
         Bytes that the gradients of a sample take.
+    factors : dict of str to float or None
+        What gradients are multiplied with, by parameter; to be set from outside.
     """
 
     def __init__(self, network, losses, plan, batch_size, projection=None):
@@ -330,13 +333,14 @@ class GradientPass:
         self.module = network.module
         self.parameters = list(plan.bound(network.module).parameters.values())
         self._batch_size = network.representation.block_rows(batch_size)
-        self._projection, self._kept = projection, {}
+        self._projection, self._kept, self.factors = projection, {}, None
         self.bytes_per_sample = plan.bytes_per_sample
         if projection is not None:
             self.bytes_per_sample = projection[0] * self.parameters[0].element_size()
 
     def _terms(self, x):
         terms = per_sample_gradients(self.losses, self.module, x, self.plan)
+        terms = scale_terms(terms, self.factors)
         return terms if self._projection is None else project_terms(terms, *self._projection)
 
     def batches(self, inputs, n_rows=None):

@@ -47,6 +47,10 @@ class Explicit(SavedAsArrays):
         """Return the sum over samples, and that of what is added up without signs, (p,) each."""
         return self.values.sum(dim=0), self.values.abs().sum(dim=0)
 
+    def scaled(self, factor):
+        """Multiply with a number."""
+        return Explicit(self.values * factor)
+
     def double(self):
         """Convert to float64."""
         return Explicit(self.values.double())
@@ -123,6 +127,10 @@ class Outer(SavedAsArrays):
         total = b.transpose(1, 2) @ a
         size = b.norm(dim=1).unsqueeze(2) * a.norm(dim=1).unsqueeze(1)  # by Cauchy and Schwarz
         return total.flatten(), size.flatten()
+
+    def scaled(self, factor):
+        """Multiply with a number."""
+        return Outer(self.a, self.b * factor)
 
     def double(self):
         """Convert to float64."""
@@ -234,6 +242,10 @@ class Lookup(SavedAsArrays):
         table = b.new_zeros(self.n_rows, b.shape[1])
         sums = (table.index_add(0, index, part).flatten() for part in (b, b.abs()))
         return tuple(sums)
+
+    def scaled(self, factor):
+        """Multiply with a number."""
+        return Lookup(self.index, self.b * factor, self.n_rows)
 
     def double(self):
         """Convert to float64."""

@@ -35,13 +35,17 @@ class CheckpointHistory(Callback):
     epochs_ : list of int
         Number of epochs trained before each.
 
+    rates_ : list of (dict of str to float or None)
+        Learning rates by parameter, where those of the optimizer's parameter groups differ.
+
     Notes
     -----
     The learning rate is the one that the epoch began with, of the optimizer's first parameter
-    group. Training again from new weights starts a new history, and the files of the old one are
-    removed. Training that goes on (``partial_fit``) goes on with its history: also in another
-    process, if the net's own history was loaded with its weights, ``load_params(f_params=...,
-    f_history=...)``; checkpoints of later epochs than those are removed.
+    group; where groups have others, ``rates_`` has each parameter's own. Training again from new
+    weights starts a new history, and the files of the old one are removed. Training that goes on
+    (``partial_fit``) goes on with its history: also in another process, if the net's own history
+    was loaded with its weights, ``load_params(f_params=..., f_history=...)``; checkpoints of later
+    epochs than those are removed.
 
     Examples
     --------
@@ -75,10 +79,11 @@ class CheckpointHistory(Callback):
         self : CheckpointHistory
         """
         check_positive_int("every", self.every)
-        self.checkpoints_, self.epochs_ = [], []
+        self.checkpoints_, self.epochs_, self.rates_ = [], [], []
         if self.folder is not None and self._index.exists():
             for entry in json.loads(self._index.read_text()):
                 self.epochs_.append(entry["epoch"])
+                self.rates_.append(entry.get("rates"))
                 self.checkpoints_.append((Path(self.folder) / entry["file"], entry["lr"]))
         return self
 
@@ -88,7 +93,7 @@ class CheckpointHistory(Callback):
         later = [i for i, epoch in enumerate(self.epochs_) if epoch > n_epochs]
         for i in reversed(later):
             saved, _ = self.checkpoints_.pop(i)
-            del self.epochs_[i]
+            del self.epochs_[i], self.rates_[i]
             if isinstance(saved, Path):
                 saved.unlink(missing_ok=True)
         if later:
@@ -96,7 +101,11 @@ class CheckpointHistory(Callback):
 
     def on_epoch_begin(self, net, **kwargs):
         """Remember the learning rate, before a scheduler changes it."""
-        self._lr = float(net.optimizer_.param_groups[0]["lr"])
+        groups = net.optimizer_.param_groups
+        self._lr = float(groups[0]["lr"])
+        held = {id(p): float(group["lr"]) for group in groups for p in group["params"]}
+        rates = {name: held.get(id(p), 0.0) for name, p in net.module_.named_parameters()}
+        self._rates = None if set(rates.values()) == {self._lr} else rates
 
     def on_epoch_end(self, net, **kwargs):
         """Keep the weights, if it is time to."""
@@ -109,6 +118,7 @@ class CheckpointHistory(Callback):
             weights = save_weights(weights, Path(self.folder) / f"epoch{epoch:05d}")
         self.checkpoints_.append((weights, self._lr))
         self.epochs_.append(epoch)
+        self.rates_.append(self._rates)
         self._write_index()
 
     def __getstate__(self):
@@ -124,6 +134,8 @@ class CheckpointHistory(Callback):
     def __setstate__(self, state):
         """Make tensors of arrays."""
         vars(self).update(state)
+        if "checkpoints_" in state and "rates_" not in state:  # of an earlier version
+            self.rates_ = [None] * len(state["checkpoints_"])
         if "checkpoints_" in state:
             self.checkpoints_ = [
                 (Path(saved) if isinstance(saved, str) else dict(saved.state_dict()), lr)
@@ -138,8 +150,10 @@ class CheckpointHistory(Callback):
         if self.folder is None:
             return
         entries = [
-            {"epoch": epoch, "lr": lr, "file": saved.name}
-            for epoch, (saved, lr) in zip(self.epochs_, self.checkpoints_, strict=True)
+            {"epoch": epoch, "lr": lr, "file": saved.name} | ({"rates": rates} if rates else {})
+            for epoch, (saved, lr), rates in zip(
+                self.epochs_, self.checkpoints_, self.rates_, strict=True
+            )
         ]
         _replace(self._index, lambda path: path.write_text(json.dumps(entries, indent=1)))
 

@@ -678,6 +678,8 @@ class BaseGradientImportance(BaseExampleImportance):
                 "have a skorch net's get_loss look at self.module_."
             )
         self._plan = trial.plan(values, losses)
+        if values.any() and not trial.reaches_parameters(values):
+            raise TypeError(_no_gradient_text(self.parameters_))
         return trial
 
     def _gradients(self):

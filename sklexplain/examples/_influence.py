@@ -23,6 +23,7 @@ from ..gradients import (
     requiring_gradients,
 )
 from ..utils import check_choice, check_positive_int
+from ._base import check_finite
 from ._gradients import BaseGradientImportance
 from ._influence_warnings import (
     warn_of_asymmetry,
@@ -543,6 +544,7 @@ class InfluenceImportance(BaseGradientImportance):
             solver = self._open_solver(gradients)
             for rows, terms in gradients.blocks(inputs):
                 out[rows] = (solver.diagonal(terms) / len(self._corpus)).cpu().numpy()
+            check_finite(0, out)
             return out
 
 

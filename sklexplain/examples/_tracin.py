@@ -11,6 +11,7 @@ from ..gradients import gram_matrix, squared_norms
 from ..layers import plain_name
 from ..training import CheckpointHistory, load_weights
 from ..utils import SavedWeights, check_positive_int
+from ._base import check_finite
 from ._gradients import BaseGradientImportance, choose_parameters, loaded
 from ._optimizer import of_groups
 
@@ -253,6 +254,7 @@ class TracInImportance(BaseGradientImportance):
                 with loaded(gradients.module, checkpoint.load()):
                     for rows, terms in gradients.blocks(inputs):
                         out[rows] += checkpoint.rate * squared_norms(terms).cpu().numpy()
+            check_finite(0, out)
             return out
 
     def __sklearn_clone__(self):

@@ -307,9 +307,36 @@ def test_weight_decay_of_each_parameters_group(solver, n):
     assert influence.residual_ < 1e-4
 
 
-def test_numbers_that_are_too_large():
-    big = X.astype(np.float32).copy()
-    big[3, 2] = 1e30
-    for kind in (InfluenceImportance, TracInImportance):
-        with pytest.raises(ValueError, match="not finite"):
-            kind(make().float()).fit(big).transform(big)
+@pytest.mark.parametrize("kind", [InfluenceImportance, TracInImportance])
+def test_numbers_that_are_too_large(kind):
+    big = X.copy()
+    big[3, 2] = 1e200
+    net = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 4)).double()
+    explainer = kind(net, parameters="all").fit(X)
+    with pytest.raises(ValueError, match="importance for sample 3 is not finite"):
+        explainer.self_influence(big)
+    with pytest.raises(ValueError, match="not finite"):
+        kind(net, parameters="all").fit(big)
+
+
+def test_checkpoints_of_no_numbers():
+    net = make()
+    weights = {name: value.clone() for name, value in net.state_dict().items()}
+    broken = weights | {"encoder.0.weight": weights["encoder.0.weight"] * float("nan")}
+    for checkpoints in ([(broken, 0.1)], [(weights, 1e308)] * 9):
+        tracin = TracInImportance(net, checkpoints=checkpoints).fit(X)
+        for method in (tracin.transform, tracin.self_influence):
+            with pytest.raises(ValueError, match="importance for sample . is not finite"):
+                method(1e6 * X)
+
+
+def test_losses_without_gradient():
+    for loss in (
+        lambda output, x: (output - x).square().mean(dim=1).detach(),
+        lambda output, x: torch.ones(len(x)).double(),
+        lambda output, x: 0 * output.sum(dim=1) + 3,
+        lambda output, x: (output - x).square().sum(dim=1).round(),
+    ):
+        for kind in (InfluenceImportance, TracInImportance):
+            with pytest.raises(TypeError, match="the loss has no gradient"):
+                kind(make(), loss=loss).fit(X)

@@ -366,7 +366,21 @@ class BaseExampleImportance(BaseExplainer):
         return np.array([f"{prefix}{label}" for label in self.corpus_index_], dtype=object)
 
 
-def check_finite(rows.start, block):
+def check_finite(start, block):
+    """Raise if importance is not finite.
+
+    Parameters
+    ----------
+    start : int
+        Position of the first sample.
+    block : ndarray or CSR matrix of shape (b, ...)
+        Importance for b samples.
+
+    Raises
+    ------
+    ValueError
+        Naming the sample.
+    """
     values = block.data if sparse.issparse(block) else block
     if np.isfinite(values).all():
         return

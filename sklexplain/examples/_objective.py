@@ -535,6 +535,7 @@ def _close(a, b, scale):
 def two_different(inputs):
     """Return the positions of the first sample and of the one farthest from it."""
     flat = inputs.reshape(len(inputs), -1).astype(np.float64)
+    flat = flat / max(1.0, np.abs(flat).max(initial=0.0))  # squares of huge numbers overflow
     return [0, int(np.square(flat - flat[0]).sum(axis=1).argmax())]
 
 

@@ -56,8 +56,9 @@ def _example_words(settings):
         "them. SimplEx gives a weight to a handful of examples and 0 to all others: those are "
         "ranked by their reduced cost, which says how far each is from a weight, as "
         "`top_examples` does. *Weights only* leaves them tied: beyond the handful its rates tend "
-        "to chance, which an earlier version of this page took for a weakness of the method. The "
-        "first 5 and 10 examples are shown as well as the paper's shares. *TracIn, last weights* is one checkpoint, the weights that are explained. ± is "
+        "to chance, which is no weakness of the method. The first 5 and 10 examples are shown as "
+        "well as the paper's shares. *TracIn, last weights* is one checkpoint, the weights that "
+        "are explained. ± is "
         "the standard deviation over runs: of ECG5000, runs differ in the split, the weights and "
         "the samples, of MNIST in the weights only."
     )

@@ -224,8 +224,9 @@ class TracInImportance(BaseGradientImportance):
                 with loaded(gradients.module, checkpoint.load()):
                     terms = gradients.terms(inputs[rows])
                     for columns, corpus in gradients.blocks(self._examples, key=number):
-                        products = gram_matrix(terms, corpus)
-                        block[:, columns] += checkpoint.rate * products.cpu().numpy()
+                        products = gram_matrix(terms, corpus).cpu().numpy()
+                        with np.errstate(over="ignore", invalid="ignore"):  # an error later
+                            block[:, columns] += checkpoint.rate * products
             # The network has its own weights again, whenever the next rows are asked for.
             yield rows, block
 
@@ -253,7 +254,9 @@ class TracInImportance(BaseGradientImportance):
                 gradients.factors = checkpoint.factors
                 with loaded(gradients.module, checkpoint.load()):
                     for rows, terms in gradients.blocks(inputs):
-                        out[rows] += checkpoint.rate * squared_norms(terms).cpu().numpy()
+                        norms = squared_norms(terms).cpu().numpy()
+                        with np.errstate(over="ignore", invalid="ignore"):  # an error later
+                            out[rows] += checkpoint.rate * norms
             check_finite(0, out)
             return out
 

@@ -89,19 +89,6 @@ def simplex_rates(matrix, network, data):
     }
 
 
-def simplex_again(results, dataset, run, settings):
-    """Compute the rates of SimplEx anew, with a network that is trained like that of the run."""
-    task = "denoising" if dataset == "mnist" else None
-    network, data = trained(dataset, task, run, settings)
-    entry = results["consistency"][dataset][str(run)]
-    found = rounded(network.score(data["queries"]))
-    print(f"R² {found}, {entry['r2_queries']} before", flush=True)
-    matrix, _ = networks.explain("SimplEx", network, data)
-    for method, rates in simplex_rates(matrix, network, data).items():
-        entry["methods"][method] = entry["methods"].get(method, {}) | rates
-    entry["r2_simplex"] = found
-
-
 def consistency(dataset, run, settings):
     """Similarity rates of every method, for one run."""
     task = "denoising" if dataset == "mnist" else None
@@ -253,7 +240,9 @@ def parse_args(argv=None):
     parser.add_argument("--n-train", type=int, default=None, help="at most; for short tests")
     parser.add_argument("--cache", type=Path, help="folder for networks and slow importances")
     parser.add_argument("--smoke", action="store_true", help="a tiny run that says nothing")
-    parser.add_argument("--simplex", action="store_true", help="only SimplEx's rates, again")
+    parser.add_argument(
+        "--figure3", action="store_true", help="only figure 3 again; keep the rest of the results"
+    )
     parser.add_argument("--render", action="store_true", help="only write the section again")
     parser.add_argument("--out", type=Path, help="results file (JSON)")
     parser.add_argument("--docs", type=Path, help="page with the section (Markdown)")
@@ -276,23 +265,17 @@ def main(argv=None):
         write_section(args.docs, SECTION, render(results))
         return
     torch.set_num_threads(1)
-    left_out = ("out", "docs", "render", "smoke", "simplex")
+    left_out = ("out", "docs", "render", "smoke", "figure3")
     settings = {k: v for k, v in vars(args).items() if k not in left_out}
     settings["cache"] = str(args.cache)
-    if args.simplex:
-        results = json.loads(args.out.read_text())
-        for dataset, runs in results["consistency"].items():
-            for run in map(int, runs):
-                simplex_again(results, dataset, run, settings)
-                write_json(args.out, results)
-        write_section(args.docs, SECTION, render(results))
-        return
     results = {
         "settings": {k: v for k, v in settings.items() if k != "cache"}
         | {"n_explained": min(N_EXPLAINED, args.n_examples)},
         "environment": environment(),
         "consistency": {"ecg5000": {}, "mnist": {}},
     }
+    if args.figure3:
+        results["pretext"] = json.loads(args.out.read_text())["pretext"]
     runs = {"ecg5000": args.runs_ecg, "mnist": args.runs_mnist}
     ran = {k: settings[k] for k in settings if not k.startswith("runs")}
     for run, dataset in product(range(max(runs.values())), runs):
@@ -302,8 +285,9 @@ def main(argv=None):
         results["consistency"][dataset][str(run)] = consistency(dataset, run, ran)
         write_json(args.out, results)
         print(f"{dataset}, run {run}: {time.perf_counter() - start:.0f} s", flush=True)
-    for results["pretext"] in pretext(range(args.runs_mnist), ran):
-        write_json(args.out, results)
+    if not args.figure3:
+        for results["pretext"] in pretext(range(args.runs_mnist), ran):
+            write_json(args.out, results)
     write_section(args.docs, SECTION, render(results))
     print(f"wrote {args.out} and {args.docs}")
 

@@ -272,6 +272,10 @@ class InfluenceImportance(BaseGradientImportance):
         gradients = self._gradients()
         self._cut = params.curvature == "gauss_newton" and self._bends_back(gradients, trial)
         rows = GaussNewtonRows(losses, trial, waist, self._cut) if by_rows else None
+        if rows is not None and not rows.holds(
+            gradients.batches(self._examples), gradients.parameters
+        ):
+            rows = GaussNewtonRows(losses, trial, None, self._cut)
         del trial  # and the graph of its pass
         self.solver_, self._solver = self._build(gradients, rows)
         self.residual_ = self._residual(gradients)

@@ -272,6 +272,37 @@ class GaussNewtonRows:
             handle.remove()
         return leaves[0], output
 
+    def holds(self, batches, parameters):
+        """Tell whether the parameters act through z only, for other samples than the trial's.
+
+        Parameters
+        ----------
+        batches : iterable of torch.Tensor
+            Samples.
+        parameters : list of torch.Tensor
+            The chosen ones.
+
+        Returns
+        -------
+        holds : bool
+            Whether gradients by the chain rule, through z, are those of the losses.
+        """
+        if self._waist is None:
+            return True
+        with twice_differentiable(self._losses.module, parameters):
+            for x in batches:
+                weights = torch.linspace(1, 2, len(x), dtype=torch.float64, device=x.device)
+                for part in self._losses.inputs(x):
+                    z, output = self._after_waist(part)
+                    slope = _weighted_slopes(self._losses.compare(output, x), [z], weights)[0]
+                    z = self._at_waist(part)
+                    through = _weighted_slopes((z * slope).flatten(1).sum(dim=1), parameters)
+                    whole = self._losses.compare(self._losses.output(part), x)
+                    whole = _weighted_slopes(whole, parameters, weights)
+                    if not all(map(_close, through, whole)):
+                        return False
+        return True
+
     def factors(self, x):
         """Find the loss's derivatives in z, in every draw of a random pretext task.
 
@@ -374,3 +405,17 @@ def _tangents(z, output, directions):
     return [
         torch.autograd.grad(slopes, probe, d.view_as(z), retain_graph=True)[0] for d in directions
     ]
+
+
+def _weighted_slopes(values, tensors, weights=None):
+    """Gradients of a weighted sum, zeros for what it does not depend on."""
+    if not values.requires_grad:
+        return [torch.zeros_like(t) for t in tensors]
+    weights = torch.ones_like(values) if weights is None else weights.to(values)
+    grads = torch.autograd.grad(values, tensors, weights, allow_unused=True)
+    return [torch.zeros_like(t) if g is None else g for g, t in zip(grads, tensors, strict=True)]
+
+
+def _close(found, expected):
+    tolerance = 1e-8 if expected.dtype == torch.float64 else 1e-3
+    return bool(((found - expected).abs() <= tolerance * expected.abs().max()).all())

@@ -128,7 +128,7 @@ def test_rates_are_those_that_the_optimizer_has():
 
 
 @pytest.mark.parametrize("where", ["memory", "files"])
-@pytest.mark.parametrize("n_projections", [None, 4000])
+@pytest.mark.parametrize("n_projections", [None, 300])
 def test_rates_of_each_parameters_group(where, n_projections, tmp_path):
     history = CheckpointHistory(every=1, folder=tmp_path if where == "files" else None)
     groups = [("encoder*", {"lr": 0.5})]
@@ -153,7 +153,7 @@ def test_rates_of_each_parameters_group(where, n_projections, tmp_path):
         sizes = [by_name[name].numel() for name in tracin.parameters_]
         gradients = obvious(module, TRAIN, part=None)
         expected = expected + gradients * np.repeat(rates, sizes) @ gradients.T
-    rtol = 1e-3 if n_projections is None else 0.1
+    rtol = 1e-3 if n_projections is None else 0.3
     found = tracin.transform(TRAIN)
     assert np.linalg.norm(found - expected) <= rtol * np.linalg.norm(expected)
     own = tracin.self_influence(TRAIN)

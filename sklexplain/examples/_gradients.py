@@ -632,6 +632,15 @@ class BaseGradientImportance(BaseExampleImportance):
 
     # -- gradients -----------------------------------------------------------------------------
 
+    def _choose_parameters(self, network):
+        """Find the parameters that gradients are taken in, and refuse a network without any."""
+        if self._representation.probe.quantised:
+            raise TypeError(
+                f"{self._representation.no_torch_form} has no gradient in its weights: pass the "
+                f"network as it was before it was quantised, or {ALTERNATIVES}."
+            )
+        self.parameters_ = choose_parameters(network.module, self._params_at_fit.parameters)
+
     def _try_gradients(self, network, losses, watched=None):
         """Choose parameters, and decide how gradients are taken in them.
 
@@ -655,13 +664,8 @@ class BaseGradientImportance(BaseExampleImportance):
             If the loss is not the sample's, has no gradient in the parameters, or looks at weights
             of which no gradient is seen.
         """
+        self._choose_parameters(network)
         probe = self._representation.probe
-        if probe.quantised:
-            raise TypeError(
-                f"{self._representation.no_torch_form} has no gradient in its weights: pass the "
-                f"network as it was before it was quantised, or {ALTERNATIVES}."
-            )
-        self.parameters_ = choose_parameters(network.module, self._params_at_fit.parameters)
         x = network.tensor(self._examples[telling_rows(self._corpus, _N_TRIED)])
         trial = Trial(losses.evaluate, network.module, self.parameters_, x, watched)
         _, outputs, values = trial.result

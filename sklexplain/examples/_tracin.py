@@ -12,7 +12,7 @@ from ..layers import plain_name
 from ..training import CheckpointHistory, load_weights
 from ..utils import SavedWeights, check_positive_int
 from ._base import check_finite
-from ._gradients import BaseGradientImportance, choose_parameters, loaded
+from ._gradients import BaseGradientImportance, loaded
 from ._optimizer import of_groups
 
 _ROW_ENTRIES = 2**25  # of the importance matrix at once
@@ -182,7 +182,7 @@ class TracInImportance(BaseGradientImportance):
 
     def _fit_corpus(self, inputs):
         network = self._network()
-        self.parameters_ = choose_parameters(network.module, self._params_at_fit.parameters)
+        self._choose_parameters(network)
         self._checkpoints = self._find_checkpoints(network)
         self.learning_rates_ = _table([c.rates for c in self._checkpoints], self.parameters_)
         for number, checkpoint in enumerate(self._checkpoints):

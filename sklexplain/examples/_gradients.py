@@ -33,6 +33,7 @@ from ._losses import (
     acts_on_weights,
     check_losses,
     draws_of,
+    is_flat,
     takes_targets,
     tensors_of,
 )
@@ -682,7 +683,7 @@ class BaseGradientImportance(BaseExampleImportance):
                 "have a skorch net's get_loss look at self.module_."
             )
         self._plan = trial.plan(values, losses)
-        if values.any() and not trial.reaches_parameters(values):
+        if values.any() and is_flat(losses, outputs, x):
             raise TypeError(_no_gradient_text(self.parameters_))
         return trial
 

@@ -349,6 +349,37 @@ def acts_on_weights(losses, outputs, batch, weights):
     return False
 
 
+def is_flat(losses, outputs, batch):
+    """Tell whether losses have no slope in the network's output, as what is rounded has none.
+
+    Parameters
+    ----------
+    losses : Losses
+        Of the network.
+    outputs : list of object
+        Of the network for the batch, see `Losses.evaluate`.
+    batch : torch.Tensor of shape (n, ...) or Labelled
+        Samples.
+
+    Returns
+    -------
+    is_flat : bool
+        False also of losses that depend on weights only.
+    """
+    with torch.enable_grad():
+        leaves = mapped(
+            lambda t: t.detach().requires_grad_() if t.is_floating_point() else t, outputs[0]
+        )
+        values = losses.compare(leaves, batch)
+        tensors = [t for t in tensors_of(leaves) if t.requires_grad]
+        if not values.requires_grad or not tensors:
+            return False
+        weights = torch.linspace(1, 2, len(values)).to(values)  # so that samples do not cancel
+        grads = torch.autograd.grad(values, tensors, weights, allow_unused=True)
+    found = [g for g in grads if g is not None]  # none: of weights only
+    return bool(found) and not any(g.any() for g in found)
+
+
 def detached(output):
     """Return a network's output without what it was computed from."""
     return mapped(torch.Tensor.detach, output)

@@ -150,29 +150,6 @@ class Trial:
             todo.extend(node.next_functions)
         return True
 
-    def reaches_parameters(self, values):
-        """Tell whether values have a gradient that is not 0 in a parameter.
-
-        Parameters
-        ----------
-        values : torch.Tensor
-            Computed in the pass.
-
-        Returns
-        -------
-        reaches : bool
-            True also where that cannot be tried.
-        """
-        weights = torch.linspace(1, 2, len(values)).to(values)  # so that samples do not cancel
-        try:
-            with requiring_gradients(self._tensors):
-                grads = torch.autograd.grad(
-                    values, self._tensors, weights, retain_graph=True, allow_unused=True
-                )
-        except RuntimeError:  # an operation that allows a single backward pass
-            return True
-        return any(g is not None and g.to_dense().any() for g in grads)
-
     def plan(self, values, function, x=None):
         """Decide how gradients are taken, by comparing every way with a loop.
 

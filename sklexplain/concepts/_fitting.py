@@ -10,7 +10,7 @@ import torch
 
 from ..exceptions import ConvergenceWarning
 from ..explaining import fitted_baseline, mean_sample
-from ..layers import root_mean_square
+from ..layers import activation_moments
 from ..training import check_finite_weights, check_validation_split, make_array_net, still_improves
 from ..utils import check_choice, check_positive_int, known_range, seeded, warn
 from ._losses import PENALTIES
@@ -145,12 +145,14 @@ def train_concepts(params, z, targets, split, *, seed, device, owner):
     ValueError
         If training diverged.
     """
+    z_mean, z_scale = activation_moments(z)
     # Plain numbers and arrays: the net can be saved with them, and its module built again.
     module_params = {
         "module__shape": tuple(z.shape[1:]),
         "module__n_concepts": int(params.n_concepts),
         "module__hidden_layer_sizes": tuple(int(n) for n in params.hidden_layer_sizes),
-        "module__z_scale": root_mean_square(z),
+        "module__z_mean": z_mean,
+        "module__z_scale": z_scale,
         "module__y_mean": targets.mean(axis=0, dtype=np.float64),
         "module__y_scale": spread(targets),
     }
@@ -179,6 +181,7 @@ def train_concepts(params, z, targets, split, *, seed, device, owner):
         net.fit_arrays(arrays, objective, *split)
     check_finite_weights(net, f"Lower lr={params.lr}.")
     net.module_.orient()
+    net.module_.fold()
     return net
 
 

@@ -33,8 +33,8 @@ class SRAEExplainer(BaseExplainer):
     matter, and without the second term :math:`\hat y` itself would be a concept. P, the pull-away
     term, is the mean squared cosine between concepts (columns of E times v).
 
-    Inside, activations are divided by their root mean square, targets are standardised, and the
-    head has an intercept; everything returned is in original units.
+    Inside, activations are centred and divided by the root mean square of what is left, targets are
+    standardised, and the head has an intercept; everything returned is in original units.
 
     Parameters
     ----------

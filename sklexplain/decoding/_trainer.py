@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from sklearn.utils import check_consistent_length
 
-from ..layers import root_mean_square
+from ..layers import activation_moments
 from ..training import arrays_of
 from ..utils import seeded, warn
 from ._decoders import DecoderPlan, check_decoder
@@ -127,7 +127,7 @@ class Trainer:
 
     def _untrained(self, z, seed):
         """Build a decoder with the initial weights of a seed; check that it returns samples."""
-        plan, device = self._plan(root_mean_square(z)), self._layer.representation.device
+        plan, device = self._plan(*activation_moments(z)), self._layer.representation.device
         with torch.inference_mode(False), seeded(seed, device):
             module = plan.build(device)
         x = self._layer.tensor(self._rows[np.arange(2) % len(self._rows)])
@@ -138,7 +138,7 @@ class Trainer:
         options = {"seed": seed, "y": y, "owner": self._owner, "name": name}
         return train(module, plan, objective, arrays, self._params, **options)
 
-    def _plan(self, z_scale):
+    def _plan(self, z_mean, z_scale):
         params, shape = self._params, self._moments[0].shape
         # Of the network's dtype, but never less than float32.
         exact = self._layer.representation.output_dtype == torch.float64
@@ -152,6 +152,7 @@ class Trainer:
             loss=params.loss,
             n_latent=None if params.n_latent is None else int(params.n_latent),
             dtype="float64" if exact else "float32",
+            z_mean=z_mean,
             z_scale=z_scale,
             mean=mean,
             deviation=deviation,

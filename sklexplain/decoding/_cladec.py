@@ -31,7 +31,11 @@ class ClaDecExplainer(BaseExplainer):
     .. math:: \alpha \sum_i (X_i - \hat X_i)^2 + (1 - \alpha)\, \mathrm{Loss}(CL(\hat X)),
 
     summed over a sample's entries and averaged over samples. With a smaller :math:`\alpha`,
-    reconstructions are shaped more by the classifier, and resemble samples less.
+    reconstructions are shaped more by the classifier, and resemble samples less. Of a regressor the
+    second term is the squared error of every output divided by its variance over the fitted data,
+    so that the units of y do not matter. As the first is a sum over entries and a class's loss is
+    not, 1 - alpha is best searched on a logarithmic scale, ``1 - np.logspace(-3, 0, 4)``: the more
+    columns or pixels there are, the closer to 1 it must be for the model to count.
 
     Parameters
     ----------
@@ -66,10 +70,11 @@ class ClaDecExplainer(BaseExplainer):
         What the model should predict for a reconstruction: the same as for the sample (its own
         probabilities or predictions), or the y given to ``fit``.
     fidelity : {"output", "activation"}, default="output"
-        With ``"activation"``, the second term is :math:`\|L(\hat X) - L(X)\|^2`.
+        With ``"activation"``, the second term is :math:`\|L(\hat X) - L(X)\|^2 / s^2`, s being
+        the root mean square of activations without their mean.
     reference : {"autoencoder", "random"} or None, default="autoencoder"
         ``"autoencoder"``: the model up to the layer with newly drawn weights, and the same decoder,
-        trained jointly to reconstruct. ``"random"``: an encoder that is drawn and not trained,
+        trained jointly to reconstruct, without dropout as the model is run. ``"random"``: an encoder that is drawn and not trained,
         which shows what training an encoder adds. Decoders start from the same weights and see the
         same batches. Where no weight makes the activations, but a step without torch form, there
         is none, with a warning.
@@ -122,6 +127,12 @@ class ClaDecExplainer(BaseExplainer):
         How the model's outputs are compared.
     mean_ : ndarray
         Mean of the fitted data, in the network's units; what `score` compares with.
+    kept_, ridge_kept_ : float
+        Share of the squared deviation of the validation samples from the mean that the decoder
+        rebuilds, and that a ridge regression on the same activations does, which is exact: what the
+        layer keeps is at least the larger. A ConvergenceWarning says if the first is clearly less
+        than 0.9 times the second. Without validation samples (no warning): of the fitted ones, and
+        by regressions that leave the sample out.
     n_epochs_, reference_n_epochs_ : int
         Number of epochs trained.
     loss_curve_, reference_loss_curve_ : list of float
@@ -240,7 +251,9 @@ class ClaDecExplainer(BaseExplainer):
         self._spread = shown.mean(axis=0, dtype=np.float64), shown.std(axis=0, dtype=np.float64)
         self.mean_, self._deviation = self._checked_moments(layer, inputs)
         trainer = self._trainer(layer)
-        fitted = {"decoder": trainer.decoder(inputs, y, self.seed_)}
+        *decoder, bound = trainer.decoder(inputs, y, self.seed_)
+        self.kept_, self.ridge_kept_ = bound.kept, bound.kept_by_linear
+        fitted = {"decoder": decoder}
         if trainer.has_reference(self.seed_):
             fitted["reference"] = trainer.reference(inputs, y, self.seed_)
         self._modules = {name: module for name, (module, _) in fitted.items()}
@@ -417,7 +430,7 @@ class ClaDecExplainer(BaseExplainer):
         X : array-like, DataFrame or tensor of shape (n_samples, ...)
             Samples.
         n_draws : int, default=5
-            How many; the draws are common to all samples.
+            How many; the draws are common to all samples, and the first are those of fewer.
 
         Returns
         -------
@@ -437,9 +450,9 @@ class ClaDecExplainer(BaseExplainer):
                     "there is no latent code to draw from: set n_latent to its length before fit."
                 )
             generator = torch.Generator().manual_seed(self.seed_)
-            # In float64: the same draws for every dtype.
-            size = n_draws, latent.back.in_features
-            noise = torch.randn(size, generator=generator, dtype=torch.float64)
+            # In float64: the same draws for every dtype. One at a time: more are the same and others.
+            options = {"generator": generator, "dtype": torch.float64}
+            noise = (torch.randn(latent.back.in_features, **options) for _ in range(n_draws))
             reconstructions = (self._reconstructions(inputs, noise=draw) for draw in noise)
             return np.stack([self._layer.in_raw_units(r) for r in reconstructions], axis=1)
 

@@ -74,8 +74,8 @@ class ClaDecExplainer(BaseExplainer):
         the root mean square of activations without their mean.
     reference : {"autoencoder", "random"} or None, default="autoencoder"
         ``"autoencoder"``: the model up to the layer with newly drawn weights, and the same decoder,
-        trained jointly to reconstruct, without dropout as the model is run. ``"random"``: an encoder that is drawn and not trained,
-        which shows what training an encoder adds. Decoders start from the same weights and see the
+        trained jointly to reconstruct, without dropout, as the model is run. ``"random"``: an
+        encoder that is drawn and not trained, which shows what training an encoder adds. Decoders start from the same weights and see the
         same batches. Where no weight makes the activations, but a step without torch form, there
         is none, with a warning.
     loss : {"squared_error", "cross_entropy"}, default="squared_error"
@@ -283,7 +283,7 @@ class ClaDecExplainer(BaseExplainer):
             )
         return mean, deviation
 
-    def _trainer(self, layer):
+    def _trainer(self, layer, *, quiet=False):
         """Make what trains decoders of this fit, also once it is over."""
         return Trainer(
             layer,
@@ -293,6 +293,7 @@ class ClaDecExplainer(BaseExplainer):
             sample=self._sample,
             comparison=self._found_comparison,
             owner=type(self).__name__,
+            quiet=quiet,
         )
 
     # -- fitted modules ------------------------------------------------------------------------
@@ -450,7 +451,7 @@ class ClaDecExplainer(BaseExplainer):
                     "there is no latent code to draw from: set n_latent to its length before fit."
                 )
             generator = torch.Generator().manual_seed(self.seed_)
-            # In float64: the same draws for every dtype. One at a time: more are the same and others.
+            # In float64: the same draws for every dtype. One at a time: more begin with the same.
             options = {"generator": generator, "dtype": torch.float64}
             noise = (torch.randn(latent.back.in_features, **options) for _ in range(n_draws))
             reconstructions = (self._reconstructions(inputs, noise=draw) for draw in noise)
@@ -558,10 +559,18 @@ class ClaDecExplainer(BaseExplainer):
         ]
         return torch.cat(errors).numpy()
 
-    def _errors_of_another_reference(self, X_train, X, seed):
+    def _errors_of_another_reference(self, X_train, X, seed, y=None):
         """Squared error of each sample by a reference that starts from other weights."""
+        return self._errors_of_another("reference", X_train, X, seed, y)
+
+    def _errors_of_another_decoder(self, X_train, X, seed, y=None):
+        """Squared error of each sample by a decoder that starts from other weights."""
+        return self._errors_of_another("decoder", X_train, X, seed, y)
+
+    def _errors_of_another(self, name, X_train, X, seed, y):
         with self._door(X_train) as inputs:
-            module, _ = self._trainer(self._layer).reference(inputs, None, seed)
+            trainer = self._trainer(self._layer, quiet=True)
+            module = getattr(trainer, name)(inputs, y, seed)[0]
         with self._door(X) as inputs:
             return self._errors(inputs, module)
 

@@ -97,14 +97,15 @@ def fit_ridge(z, x):
     else:
         left, right = z @ vectors / roots, vectors
     coordinates = left.T @ x  # (k, d)
-    squares, total = np.square(coordinates).sum(axis=1), np.square(x).sum()
+    squares = np.square(coordinates).sum(axis=1)
+    outside = max(np.square(x).sum() - squares.sum(), 0.0)
     best = np.inf, None
     for penalty in n * _PENALTIES:
         kept = values / (values + penalty)
         freedom = n - kept.sum() - 1
-        if freedom <= 1e-6 * n:  # every row is met: nothing can be said of others
+        if freedom <= 1e-3 * n:  # every row is met: nothing can be said of others
             continue
-        missed = max(total - (squares * (1 - np.square(1 - kept))).sum(), 0.0)
+        missed = (squares * np.square(1 - kept)).sum() + outside
         best = min(best, (n * missed / freedom**2, penalty))
     penalty = n * _PENALTIES[-1] if best[1] is None else best[1]
     kept = values / (values + penalty)

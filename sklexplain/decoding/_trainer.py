@@ -31,9 +31,12 @@ class Trainer:
         Finds out how outputs are compared, where that is needed.
     owner : str
         The explainer's name, for messages.
+    quiet : bool, default=False
+        Whether not to warn of training that was too short: where it is said already.
     """
 
-    def __init__(self, layer, params, *, rows, moments, sample, comparison, owner):
+    def __init__(self, layer, params, *, rows, moments, sample, comparison, owner, quiet=False):
+        self._quiet = quiet
         self._layer = layer
         self._params = params
         self._rows = rows
@@ -58,8 +61,8 @@ class Trainer:
         -------
         module : Decoding
         trained : TrainedDecoding
-        bound : Bound
-            What a linear decoder rebuilds.
+        bound : Bound or None
+            What a linear decoder rebuilds; None of a quiet trainer.
         """
         params = self._params
         compares_outputs = params.alpha < 1 and params.fidelity == "output"
@@ -79,6 +82,8 @@ class Trainer:
         module, plan = self._untrained(z, seed)
         split = split_rows(params, len(inputs), y, seed)
         trained = self._train(module, plan, objective, arrays, split, seed)
+        if self._quiet:
+            return module, trained, None
         bound = bound_of(module, self._layer, z, inputs, self._moments[0], *split, seed)
         # Whatever else a decoder is trained for costs it some of the reconstruction; and without
         # samples held out nothing tells how far it can be trained.
@@ -130,7 +135,8 @@ class Trainer:
         module.encoder = encoder if joint else None
         split = split_rows(self._params, len(inputs), y, seed)
         trained = self._train(module, plan, self._objective(), arrays, split, seed)
-        warn_unless_converged(trained, self._params.max_epochs, "reference")
+        if not self._quiet:
+            warn_unless_converged(trained, self._params.max_epochs, "reference")
         module.encoder, trained.encoder_weights = encoder, arrays_of(encoder)
         return module, trained
 
@@ -178,7 +184,7 @@ class Trainer:
 
     @staticmethod
     def _prediction_scale(target):
-        """Standard deviation of every output; infinite for one that does not vary."""
+        """Return the standard deviation of every output, infinite where it does not vary."""
         target = np.asarray(target, dtype=np.float64)
         scale = target.std(axis=0)
         # What rounding alone makes vary does not.

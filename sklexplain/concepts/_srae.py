@@ -7,11 +7,18 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..base import BaseExplainer
 from ..layers import activation_buffer
-from ..representation import LayerTap
+from ..representation import LayerTap, unwrap
 from ..training import loss_curves, split_validation
 from ..utils import harmonic_mean
-from ._fitting import check_concept_params, summary_of, train_concepts, warn_unless_converged
-from ._maps import concept_maps
+from ._fitting import (
+    check_concept_params,
+    summary_of,
+    train_concepts,
+    varying_targets,
+    warn_of_nothing_compressed,
+    warn_unless_converged,
+)
+from ._maps import baseline_concepts, concept_maps
 from ._scores import prediction_r2, unit_r2, unit_relevance
 from ._targets import resolve_target
 
@@ -52,12 +59,13 @@ class SRAEExplainer(BaseExplainer):
         labels are refused. Or one of ``"transform"``, ``"predict_proba"``, ``"predict_log_proba"``,
         ``"decision_function"``, ``"score_samples"`` and ``"predict"``, or a list of them, of which
         the first that it has counts. With a module or ``layer``, only ``"auto"``.
-    target : int, list of int, "norm" or None, default=None
-        What is approximated: one of the network's outputs (a class's score, an embedding's unit),
-        several at once, the Euclidean norm of all of them (an embedding without labels), or None:
+    target : int, list of int, str or None, default=None
+        What is approximated: one of the network's outputs (a class's score, an embedding's unit) by
+        its number or the class's name, several numbers at once, ``"norm"``: the Euclidean norm of all of them (an embedding without labels), or None:
         all outputs. Outputs with several axes are numbered flat.
     n_concepts : int, default=5
-        Number of concepts.
+        Number of concepts; fewer than the layer has units, else nothing is compressed
+        (with a warning).
     hidden_layer_sizes : sequence of int, default=(800, 100)
         Widths of the encoder's hidden layers, with ReLUs; the decoder has them in reverse. The
         concepts themselves are linear, so none can die.
@@ -115,7 +123,7 @@ class SRAEExplainer(BaseExplainer):
         The constant that is added to that.
     active_concepts_ : ndarray of bool of shape (n_concepts,)
         Concepts that move the prediction by at least 1 % of its standard deviation over the
-        training samples.
+        training samples; none of an output that does not vary over them.
     n_active_concepts_ : int
         How many there are.
     relevance_ : ndarray of shape layer_shape_
@@ -220,9 +228,12 @@ class SRAEExplainer(BaseExplainer):
         split = split_validation(params.validation_split, inputs, y, None, self.seed_)
         tap = LayerTap.find(representation, params.layer, inputs)
         self._record, self.layer_, self.layer_shape_ = tap.record, tap.name, tap.shape
-        self._target = resolve_target(params.target, representation.n_units)
+        classes = getattr(unwrap(self.estimator_), "classes_", ())
+        self._target = resolve_target(params.target, representation.n_units, classes)
         self._data = summary_of(inputs, representation, self.seed_)
         z, targets = self._activations(inputs)
+        varying = varying_targets(targets, self._target)
+        warn_of_nothing_compressed(params.n_concepts, tap.shape, tap.what)
         self.net_ = train_concepts(
             params,
             z,
@@ -234,7 +245,7 @@ class SRAEExplainer(BaseExplainer):
         )
         self.n_epochs_ = len(self.net_.history)
         self.loss_curve_, self.validation_loss_curve_ = loss_curves(self.net_)
-        self._describe_concepts(z)
+        self._describe_concepts(z, varying)
         scale = self.net_.module_.y_scale  # so that targets can be added
         self.relevance_ = unit_relevance(
             representation, tap, self._target, scale, inputs, self.batch_size
@@ -257,14 +268,15 @@ class SRAEExplainer(BaseExplainer):
         finite = tap.what, "the network's outputs"
         return activation_buffer(run, inputs, self.batch_size, finite=finite)
 
-    def _describe_concepts(self, z):
+    def _describe_concepts(self, z, varying=slice(None)):
         single = self._target.single
         weights, intercept, v = self.net_.module_.linear_head()
         self.concept_weights_ = weights[0] if single else weights
         self.intercept_ = float(intercept[0]) if single else intercept
         deviation = self._apply("encode", z).std(axis=0, dtype=np.float64)
-        # In standard deviations of the target.
-        self.active_concepts_ = np.abs(v).max(axis=0) * deviation >= _ACTIVE
+        # In standard deviations of the targets, as far as they vary: others cannot be moved.
+        moved = np.abs(v[varying]).max(axis=0, initial=0.0) * deviation
+        self.active_concepts_ = moved >= _ACTIVE
         self.n_active_concepts_ = int(self.active_concepts_.sum())
 
     # -- concepts ------------------------------------------------------------------------------
@@ -390,6 +402,25 @@ class SRAEExplainer(BaseExplainer):
         """
         return concept_maps(self, X, method, method_params, baseline)
 
+    def baseline_concepts(self, X, baseline="mean"):
+        """Values of the concepts at the baseline: what maps of concepts count from.
+
+        Of methods whose maps sum to something, ``transform(X) - baseline_concepts(X)`` is that sum.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or tensor of shape (n_samples, ...)
+            Samples; they matter only if each has its own baseline.
+        baseline : str, array-like or callable, default="mean"
+            As of `concept_attributions`.
+
+        Returns
+        -------
+        concepts : ndarray of shape (n_samples, n_concepts)
+            Of a baseline of several rows the mean of their concepts.
+        """
+        return baseline_concepts(self, X, baseline)
+
     # -- scores --------------------------------------------------------------------------------
 
     def score(self, X, y=None):
@@ -424,7 +455,8 @@ class SRAEExplainer(BaseExplainer):
         Returns
         -------
         faithfulness : float
-            R² of the prediction, averaged over targets.
+            R² of the prediction, averaged over targets; NaN, with a warning, for a single sample,
+            as of scikit-learn's.
         reconstruction : float
             R² of the reconstruction, averaged over units by `relevance_`; units that do not vary
             over X are left out.

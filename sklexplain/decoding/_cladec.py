@@ -8,7 +8,8 @@ from sklearn.utils import Bunch
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from ..base import BaseExplainer
-from ..utils import check_positive_int, first_missing, harmonic_mean
+from ..exceptions import UndefinedMetricWarning
+from ..utils import check_positive_int, first_missing, harmonic_mean, warn
 from ._comparison import find_comparison
 from ._fitting import check_decoding_params, check_network
 from ._layer import Layer
@@ -75,9 +76,9 @@ class ClaDecExplainer(BaseExplainer):
     reference : {"autoencoder", "random"} or None, default="autoencoder"
         ``"autoencoder"``: the model up to the layer with newly drawn weights, and the same decoder,
         trained jointly to reconstruct, without dropout, as the model is run. ``"random"``: an
-        encoder that is drawn and not trained, which shows what training an encoder adds. Decoders start from the same weights and see the
-        same batches. Where no weight makes the activations, but a step without torch form, there
-        is none, with a warning.
+        encoder that is drawn and not trained, which shows what training an encoder adds. Decoders
+        start from the same weights and see the same batches. Where no weight makes the activations,
+        but a step without torch form, there is none, with a warning.
     loss : {"squared_error", "cross_entropy"}, default="squared_error"
         Reconstruction loss; ``"cross_entropy"`` (the paper's for MNIST) needs X between 0 and 1,
         and reconstructions are between 0 and 1 then.
@@ -492,14 +493,20 @@ class ClaDecExplainer(BaseExplainer):
         Returns
         -------
         agreement : float
-            See `agreement`.
+            See `agreement`; of a regressor NaN, with a warning, for a single sample.
         reconstruction : float
             Share of the squared deviation of X from the fitted data's mean that is reconstructed,
             in the network's units; negative if the mean itself is closer to X.
         """
         with self._door(X) as inputs:
             of_reconstructions, of_samples, error, total = self._predictions_and_errors(inputs)
-        if self._found_comparison().link is None:
+        if self._found_comparison().link is None and len(of_samples) < 2:
+            warn(
+                "R² of predictions is not defined for fewer than two samples: agreement is NaN.",
+                UndefinedMetricWarning,
+            )
+            agreement = float("nan")
+        elif self._found_comparison().link is None:
             agreement = explained_share(
                 squared_deviation(of_samples, of_reconstructions),
                 squared_deviation(of_samples, of_samples.mean(axis=0)),

@@ -67,6 +67,12 @@ class OutputComparison:
             y = y[:, 0]
         if y.ndim != 1:
             raise ValueError(f"y has shape {y.shape}, but each sample needs one label.")
+        if y.dtype.kind == "O":
+            absent = [i for i, label in enumerate(y) if label is None or label != label]
+            if absent:
+                raise ValueError(
+                    f"y holds {y[absent[0]]} for sample {absent[0]}: every sample needs a label."
+                )
         n_classes = max(2, n_outputs)
         classes = np.arange(n_classes) if self.classes is None else np.asarray(self.classes)
         index = np.clip(np.searchsorted(classes, y), 0, len(classes) - 1)
@@ -124,15 +130,38 @@ def find_comparison(representation, rows, task):
             probabilities = torch.from_numpy(whole.activations(rows, len(rows)))
     scores = torch.from_numpy(representation.activations(rows, len(rows)))
     link = find_link(scores, probabilities)
+    if probabilities is None and link == "softmax" and _are_labels(representation, rows, scores):
+        link = None
     if link is None and task is None and representation.method == "decision_function":
         return OutputComparison(None)  # margins, which are no logits
     if link is None:
         raise ValueError(
             f"{type(estimator).__name__} gives no probabilities of classes that exclude each "
-            "other, so reconstructions cannot be classified; use task='regression', which "
-            "compares its outputs."
+            "other (outputs between 0 and 1 whose sum is not 1 are those of several labels), so "
+            "reconstructions cannot be classified; use task='regression', which compares its "
+            "outputs."
         )
     return OutputComparison(link, _classes(estimator))
+
+
+def _are_labels(representation, rows, scores):
+    """Tell whether several outputs are probabilities of labels that do not exclude each other.
+
+    Those are between 0 and 1 whatever the sample, as behind a sigmoid; scores that happen to be are
+    not, once a sample is far away.
+    """
+    if not (
+        bool(((scores >= 0) & (scores <= 1)).all()) and bool(((scores > 0) & (scores < 1)).any())
+    ):
+        return False
+    x = representation.tensor(rows)
+    if not x.is_floating_point():
+        return True
+    with representation.session(), torch.no_grad():
+        center = x.mean(dim=0, keepdim=True)
+        # In many directions and far; overflow is not within 0 and 1.
+        far = [representation(center + factor * (x - center)) for factor in (-1e3, 30.0, 1e3)]
+    return all(bool(((y >= 0) & (y <= 1)).all()) for y in far)
 
 
 def _classes(estimator):

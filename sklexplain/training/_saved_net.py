@@ -54,6 +54,10 @@ def load_arrays(module, arrays):
     return module
 
 
+def _nothing(*args, **kwargs):
+    pass
+
+
 class SavedNet(NeuralNet):
     """A skorch net whose saved state is parameters and plain arrays.
 
@@ -84,6 +88,29 @@ class SavedNet(NeuralNet):
             del self._during_fit
         if "interrupt" in during:
             raise during["interrupt"]
+
+    def partial_fit(self, X, y=None, classes=None, **fit_params):
+        """Train from the present weights, by a user's call without validation.
+
+        Parameters
+        ----------
+        X, y, classes, **fit_params : objects
+            See `skorch.NeuralNet`.
+
+        Returns
+        -------
+        self : SavedNet
+            The net.
+        """
+        stopping = dict(getattr(self, "callbacks_", ())).get("early_stopping")
+        if stopping is None or hasattr(self, "_during_fit"):
+            return super().partial_fit(X, y, classes=classes, **fit_params)
+        # Nothing is held out now, so there is nothing by which it could stop early.
+        stopping.on_epoch_end = _nothing
+        try:
+            return super().partial_fit(X, y, classes=classes, **fit_params)
+        finally:
+            del stopping.on_epoch_end
 
     def fit_loop(self, *args, **kwargs):
         """Run the epochs; remember what interrupted them.

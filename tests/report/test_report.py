@@ -321,7 +321,8 @@ def test_regressors_and_heads(tmp_path):
     )
     report = RepresentationReport(model, **options(), **INSIDE).fit(X, y)
     assert report.concepts_.outputs == ["output"]
-    assert report.concepts_.maps.shape == (5, 3)  # of raw columns
+    # Fewer concepts than the layer's four numbers, and maps of raw columns.
+    assert report.concepts_.maps.shape == (3, 3)
     assert report.decoding_.explainer.task_ == "regression"
     assert report.label_agreement_ is None  # values are hardly ever the same
     page = check_page(report.to_html(tmp_path / "report.html"))

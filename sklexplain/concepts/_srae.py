@@ -61,8 +61,9 @@ class SRAEExplainer(BaseExplainer):
         the first that it has counts. With a module or ``layer``, only ``"auto"``.
     target : int, list of int, str or None, default=None
         What is approximated: one of the network's outputs (a class's score, an embedding's unit) by
-        its number or the class's name, several numbers at once, ``"norm"``: the Euclidean norm of all of them (an embedding without labels), or None:
-        all outputs. Outputs with several axes are numbered flat.
+        its number or the class's name, several numbers at once, ``"norm"`` (the Euclidean norm of
+        all outputs, of an embedding without labels), or None: all outputs. Outputs with several
+        axes are numbered flat.
     n_concepts : int, default=5
         Number of concepts; fewer than the layer has units, else nothing is compressed
         (with a warning).

@@ -39,7 +39,7 @@ from sklexplain import SRAEExplainer
 from sklexplain.datasets import load_ecg5000
 
 SECTION = "beta of concepts"
-BETAS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+BETAS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
 
 def table(load, model, target=None):

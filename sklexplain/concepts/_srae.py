@@ -70,9 +70,11 @@ class SRAEExplainer(BaseExplainer):
     hidden_layer_sizes : sequence of int, default=(800, 100)
         Widths of the encoder's hidden layers, with ReLUs; the decoder has them in reverse. The
         concepts themselves are linear, so none can die.
-    beta : float, default=10.0
-        Weight of the reconstruction; 0 leaves a plain network ("NN" in the paper). On digits, 1
-        predicted the (standardised) output better (R² .99, not .97) and rebuilt units as well.
+    beta : float, default=0.3
+        Weight of the reconstruction; 0 leaves a plain network ("NN" in the paper). The paper's is
+        10. On ten networks on tables, series and images 0.3 had a held-out `score` within .004 of
+        the best of each, 10 up to .032 below it: units were rebuilt as well, and the output was
+        told better.
     q : float, default=100.0
         How soon a unit is given up; see `penalty`.
     penalty : {"log", "l1", "epsilon_l1", "kl", "none"}, default="log"
@@ -177,7 +179,7 @@ class SRAEExplainer(BaseExplainer):
         target=None,
         n_concepts=5,
         hidden_layer_sizes=(800, 100),
-        beta=10.0,
+        beta=0.3,
         q=100.0,
         penalty="log",
         pull_away=0.0,

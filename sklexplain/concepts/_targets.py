@@ -87,7 +87,7 @@ def resolve_target(target, n_outputs, classes=()):
 
 
 def _names(classes, n_outputs):
-    """Number the outputs by the names of the classes whose scores they are."""
+    """Map the names of classes to the outputs that are their scores."""
     classes = list(classes)
     if len(classes) == 2 and n_outputs == 1:  # a single score is that of the second class
         return {classes[1]: 0} if isinstance(classes[1], str) else {}

@@ -15,6 +15,7 @@ from ..layers import copied
 from ..representation import named, unwrap
 from ..training import draw_weights, undrawn
 from ..utils import as_array, as_array_like, check_positive_int, draw_seed, seeded
+from ._comparison import is_absent
 from ._interpretability import check_explainer
 from ._paired import score_interval, score_test
 from ._units import TableUnits
@@ -223,7 +224,7 @@ def _labels(y, name):
             f"({name}.argmax(axis=1) where there is one for each class)."
         )
     if y.dtype.kind == "O":
-        absent = [label is None or label != label for label in y]
+        absent = [is_absent(label) for label in y]
     else:
         absent = np.isnat(y) if y.dtype.kind in "mM" else y != y
     absent = np.asarray(absent, dtype=bool)

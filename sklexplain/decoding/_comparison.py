@@ -68,8 +68,8 @@ class OutputComparison:
         if y.ndim != 1:
             raise ValueError(f"y has shape {y.shape}, but each sample needs one label.")
         if y.dtype.kind == "O":
-            absent = [i for i, label in enumerate(y) if label is None or label != label]
-            if absent:
+            absent = np.flatnonzero([is_absent(label) for label in y])
+            if len(absent):
                 raise ValueError(
                     f"y holds {y[absent[0]]} for sample {absent[0]}: every sample needs a label."
                 )
@@ -144,15 +144,26 @@ def find_comparison(representation, rows, task):
     return OutputComparison(link, _classes(estimator))
 
 
+def is_absent(label):
+    """Tell whether a label is None, NaN, NaT or pandas' NA."""
+    try:
+        return label is None or bool(label != label)
+    except TypeError:  # NA is neither equal to itself nor not
+        return True
+
+
 def _are_labels(representation, rows, scores):
     """Tell whether several outputs are probabilities of labels that do not exclude each other.
 
     Those are between 0 and 1 whatever the sample, as behind a sigmoid; scores that happen to be are
     not, once a sample is far away.
+
+    Returns
+    -------
+    are_labels : bool
     """
-    if not (
-        bool(((scores >= 0) & (scores <= 1)).all()) and bool(((scores > 0) & (scores < 1)).any())
-    ):
+    inside, strictly = (scores >= 0) & (scores <= 1), (scores > 0) & (scores < 1)
+    if not (inside.all() and strictly.any()):
         return False
     x = representation.tensor(rows)
     if not x.is_floating_point():

@@ -18,8 +18,9 @@ class ConceptDisplay:
 
     Bars on the left are the concepts' contributions: weight times how far the concept is from its
     value at the baseline, which is also what its map adds up to (of methods whose maps have a sum:
-    integrated gradients, DeepLIFT, Shapley values). On the right stands a map a concept, largest contribution first: bars for the columns of a table, a coloured line for a
-    series, a heat map for an image. Red adds to the output, blue takes from it.
+    integrated gradients, DeepLIFT, Shapley values). On the right stands a map a concept, largest
+    contribution first: bars for the columns of a table, a coloured line for a series, a heat map
+    for an image. Red adds to the output, blue takes from it.
 
     Parameters
     ----------

@@ -218,10 +218,11 @@ def section(report):
     """
     found = report.concepts_
     explainer = found.explainer
+    n = len(explainer.active_concepts_)
     text = (
         f"A small network turns {pieces.layer_name(explainer)} "
-        f"({int(np.prod(explainer.layer_shape_)):,} numbers) into {len(explainer.active_concepts_)} "
-        "concepts. The model's output is told by a weighted sum of them"
+        f"({int(np.prod(explainer.layer_shape_)):,} numbers) into {n} "
+        f"concept{'s' if n > 1 else ''}. The model's output is told by a weighted sum of them"
     )
     if explainer.beta > 0:
         text += (

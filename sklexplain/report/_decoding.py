@@ -42,8 +42,9 @@ def decode_layer(report, X, y, X_explain, rng):
     found : Bunch
         ``explainer``; ``agreement`` and ``kept``, the parts of its score; ``kept_reference``, the
         share of variation that the reference rebuilds, ``kept_by_model``, the share that the model
-        itself rebuilds, if it can; ``losses``, from `sklexplain.metrics.interpretability`; ``places`` of some of the report's shown samples, and
-        what the ``display`` of them is made of.
+        itself rebuilds, if it can, and ``losses``, from `sklexplain.metrics.interpretability`;
+        ``places`` of some of the report's shown samples, and what the ``display`` of them is made
+        of.
     """
     n_rows, max_epochs = _LIMITS[report._sample.kind]
     explainer = ClaDecExplainer(report.estimator_, max_epochs=max_epochs)

@@ -58,6 +58,8 @@ def split_validation(validation_split, X, y, groups, seed):
 
     Raises
     ------
+    TypeError
+        Whatever the splitter raises.
     ValueError
         If a part is empty, groups are given that nothing looks at, or the splitter needs y and
         there is none.
@@ -76,7 +78,8 @@ def split_validation(validation_split, X, y, groups, seed):
                 raise
             raise ValueError(
                 f"validation_split={validation_split!r} could not split without y, which fit was "
-                f"not given ({error}): pass y, or a splitter that looks at no labels (ShuffleSplit)."
+                f"not given ({error}): pass y, or a splitter that looks at no labels, such as "
+                "ShuffleSplit."
             ) from error
         if len(train) == 0 or len(valid) == 0:
             raise ValueError(

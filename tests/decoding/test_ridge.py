@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_breast_cancer
 from sklearn.linear_model import Ridge, RidgeCV
 from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
@@ -120,25 +121,27 @@ def test_a_decoder_that_falls_behind_is_said_with_both_numbers():
     ClaDecExplainer(net, max_epochs=1, validation_split=None, **options).fit(X)
 
 
-def layers_of(module):
-    return [name for name, part in module.named_modules() if name and not list(part.children())]
-
-
-@pytest.mark.parametrize("kind", ["autoencoder", "mlp"])
+@pytest.mark.parametrize("kind", ["mlp", "conv1d", "classifier"])
 def test_ordinary_layers_are_not_warned_of(kind):
-    X = correlated(160, 10)
-    y = (X[:, 0] > 0).astype(int)
-    if kind == "mlp":
-        model = MLPClassifier((16, 8), max_iter=300, learning_rate_init=0.01, random_state=0)
+    options = {"lr": 5e-3, "patience": 3, "reference": None, "random_state": 0}
+    if kind == "classifier":
+        X, y = load_breast_cancer(return_X_y=True)
+        X = StandardScaler().fit_transform(X)
+        model = MLPClassifier((16, 8), max_iter=300, random_state=0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model.fit(X, y)
-        layers = [None, "hidden_0", "hidden_1"]
+        layers = [None, "hidden_0"]
     else:
-        model = Autoencoder(n_components=4, max_epochs=100, lr=5e-3, random_state=0).fit(X)
-        layers = layers_of(model.net_.module_.encoder)
-        layers = [f"encoder.{name}" for name in layers]
+        X = correlated(160, 12)
+        X = X if kind == "mlp" else np.repeat(X, 2, axis=1)[:, None]
+        model = Autoencoder(kind, n_components=4, max_epochs=60, lr=5e-3, random_state=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.fit(X)
+        assert model.score(X) > 0.5
+        parts = model.net_.module_.encoder.named_children()
+        layers = [f"encoder.{name}" for name, _ in parts][1::2]
     for layer in layers:
-        explainer = ClaDecExplainer(model, layer=layer, lr=5e-3, reference=None, random_state=0)
-        explainer.set_params(patience=3).fit(X)
+        explainer = ClaDecExplainer(model, layer=layer, **options).fit(X)
         assert explainer.kept_ > 0.9 * explainer.ridge_kept_

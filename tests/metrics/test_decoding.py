@@ -19,7 +19,6 @@ from skorch import NeuralNetClassifier
 from torch import nn
 
 from sklexplain import ClaDecExplainer
-from sklexplain.decoding._paired import score_interval, score_test
 from sklexplain.metrics import (
     evaluation_accuracy,
     evaluation_accuracy_scorer,
@@ -80,46 +79,6 @@ def score_by_search(difference, gained, lost, n):
     best = share[np.argmax(likelihood)]
     variance = (2 * best + difference - difference**2) / n
     return ((gained - lost) / n - difference) / np.sqrt(variance)
-
-
-SETTINGS = [
-    *[(50, 0.02, 0), (100, 0.03, 0), (1000, 0.002, 0.001), (100, 0.05, 0.05)],
-    *[(100, 0.1, 0.05), (200, 0.05, 0.05), (500, 0.01, 0.02), (40, 0.2, 0.1)],
-]
-
-
-@pytest.mark.parametrize(("n", "p_gained", "p_lost"), SETTINGS)
-def test_coverage_of_the_interval(n, p_gained, p_lost):
-    """By all outcomes and their probabilities, not by simulation."""
-    most = [int(stats.binom.isf(1e-7, n, p)) + 1 if p else 0 for p in (p_gained, p_lost)]
-    covered, total = 0.0, 0.0
-    for gained in range(most[0] + 1):
-        for lost in range(min(most[1], n - gained) + 1):
-            counts = [gained, lost, n - gained - lost]
-            probability = stats.multinomial.pmf(
-                counts, n, [p_gained, p_lost, 1 - p_gained - p_lost]
-            )
-            if probability < 1e-9:
-                continue
-            low, high = score_interval(gained, lost, n, 0.95)
-            assert low <= (gained - lost) / n <= high
-            assert (low > 0 or high < 0) == (score_test(gained, lost) < 0.05)
-            covered += probability * (low <= p_gained - p_lost <= high)
-            total += probability
-    assert total > 1 - 1e-4
-    assert covered >= 0.94
-    assert covered <= 0.97 or n * (p_gained + p_lost) < 5
-
-
-@pytest.mark.parametrize("gained_lost_n", [(0, 0, 40), (40, 0, 40), (0, 40, 40), (0, 0, 1)])
-def test_interval_at_the_ends(gained_lost_n):
-    gained, lost, n = gained_lost_n
-    low, high = score_interval(gained, lost, n, 0.95)
-    assert -1 <= low <= (gained - lost) / n <= high <= 1
-    assert high - low > 0.05
-    assert (low, high) == pytest.approx(
-        [-end for end in score_interval(lost, gained, n, 0.95)][::-1]
-    )
 
 
 def test_interval_and_p_value(explainer, data, monkeypatch):
@@ -426,6 +385,7 @@ def test_labels_in_a_column_of_any_form(form, reference, data):
         (np.where(np.arange(150) == 4, np.nan, 1.0), "nan for sample 4"),
         (np.where(np.arange(150) == 4, np.inf, 1.0), "inf for sample 4"),
         (np.where(np.arange(150) == 4, None, "a"), "None for sample 4"),
+        (np.where(np.arange(150) == 4, pd.NA, 1), "<NA> for sample 4"),
         (np.where(np.arange(150) == 4, np.datetime64("NaT"), np.datetime64("2020")), "NaT"),
         (np.linspace(0, 1, 150), "no label of a class"),
     ],

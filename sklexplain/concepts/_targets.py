@@ -90,7 +90,7 @@ def _names(classes, n_outputs):
     """Map the names of classes to the outputs that are their scores."""
     classes = list(classes)
     if len(classes) == 2 and n_outputs == 1:  # a single score is that of the second class
-        return {classes[1]: 0} if isinstance(classes[1], str) else {}
+        return {str(classes[1]): 0} if isinstance(classes[1], str) else {}
     if len(classes) != n_outputs:
         return {}
-    return {name: i for i, name in enumerate(classes) if isinstance(name, str)}
+    return {str(name): i for i, name in enumerate(classes) if isinstance(name, str)}

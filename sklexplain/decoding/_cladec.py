@@ -10,7 +10,7 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 from ..base import BaseExplainer
 from ..exceptions import UndefinedMetricWarning
 from ..utils import check_positive_int, first_missing, harmonic_mean, warn
-from ._comparison import find_comparison
+from ._comparison import LABELS, find_comparison
 from ._fitting import check_decoding_params, check_network
 from ._layer import Layer
 from ._losses import explained_share, squared_deviation, squared_error
@@ -124,8 +124,9 @@ class ClaDecExplainer(BaseExplainer):
         From activations (n, ...) to reconstructions in the network's units.
     reference_decoder_ : nn.Module or None
         The reference's decoder; this and what follows of the reference is None without one.
-    task_ : {"classification", "regression"}
-        How the model's outputs are compared.
+    task_ : {"classification", "multilabel", "regression"}
+        How the model's outputs are compared; "multilabel", as probabilities of labels that do not
+        exclude each other, if a bare module's are between 0 and 1 but do not sum to 1.
     mean_ : ndarray
         Mean of the fitted data, in the network's units; what `score` compares with.
     kept_, ridge_kept_ : float
@@ -462,8 +463,10 @@ class ClaDecExplainer(BaseExplainer):
 
     @property
     def task_(self):
-        """How the model's outputs are compared: "classification" or "regression"."""
+        """How outputs are compared: "classification", "multilabel" or "regression"."""
         check_is_fitted(self)
+        if self._found_comparison().link == LABELS:
+            return "multilabel"
         return "regression" if self._found_comparison().link is None else "classification"
 
     def agreement(self, X):
@@ -478,7 +481,8 @@ class ClaDecExplainer(BaseExplainer):
         -------
         agreement : float
             Share of samples whose reconstruction gets the same most probable class (whatever
-            threshold the model's ``predict`` has); for regressors R².
+            threshold the model's ``predict`` has), of several labels the same ones (above .5); for
+            regressors R².
         """
         return self.score_parts(X)[0]
 
@@ -512,7 +516,8 @@ class ClaDecExplainer(BaseExplainer):
                 squared_deviation(of_samples, of_samples.mean(axis=0)),
             )
         else:
-            agreement = float(np.mean(of_reconstructions == of_samples))
+            same = of_reconstructions == of_samples
+            agreement = float(np.mean(same.reshape(len(same), -1).all(axis=1)))
         return agreement, explained_share(error, total)
 
     def _predictions_and_errors(self, inputs):

@@ -10,8 +10,9 @@ from torch import nn
 
 from ..layers import unwrapped
 from ..representation import BlackBox, Representation, kind_of, unwrap
-from ._losses import class_loss, find_link, log_probabilities, squared_error
+from ._losses import class_loss, find_link, labels_loss, log_probabilities, squared_error
 
+LABELS = "labels"
 TASKS = ("classification", "regression")
 _CLASS_CRITERIA = (nn.CrossEntropyLoss, nn.NLLLoss, nn.BCELoss, nn.BCEWithLogitsLoss)
 
@@ -23,7 +24,8 @@ class OutputComparison:
     Attributes
     ----------
     link : str or None
-        The function that turns a classifier's scores into probabilities; None for regression.
+        The function that turns a classifier's scores into probabilities, or "labels", where each
+        is the probability of a label of its own; None for regression.
     classes : ndarray or None
         The classifier's classes, if it has any.
     """
@@ -33,7 +35,7 @@ class OutputComparison:
 
     def target_of_outputs(self, scores):
         """Probabilities or predictions from the model's own output, as a target."""
-        return scores if self.link is None else log_probabilities(scores, self.link).exp()
+        return scores if self.link in (None, LABELS) else log_probabilities(scores, self.link).exp()
 
     def target_of_labels(self, y, n_outputs):
         """Turn labels into a target: numbers of classes (n,), or values (n, n_outputs).
@@ -55,13 +57,18 @@ class OutputComparison:
             If a label is no class, there are no such outputs, or values are not finite.
         """
         y = np.asarray(y)
-        if self.link is None:
+        if self.link in (None, LABELS):
             y = y.reshape(len(y), -1).astype(np.float64)
             if y.shape[1] != n_outputs:
                 raise ValueError(f"y has {y.shape[1]} columns for {n_outputs} outputs.")
             if not np.isfinite(y).all():
                 row = np.flatnonzero(~np.isfinite(y).all(axis=1))[0]
                 raise ValueError(f"y contains NaN or infinity, first in row {row}.")
+            if self.link == LABELS and not np.isin(y, (0, 1)).all():
+                raise ValueError(
+                    "y must hold 0 or 1 for each label: the model's outputs are probabilities of "
+                    "labels that do not exclude each other."
+                )
             return y
         if y.ndim == 2 and y.shape[1] == 1:
             y = y[:, 0]
@@ -88,11 +95,15 @@ class OutputComparison:
         """Loss of each sample: cross-entropy, or squared error of predictions: (b,)."""
         if self.link is None:
             return squared_error(scores, target.to(scores))
+        if self.link == LABELS:
+            return labels_loss(scores, target.to(scores))
         target = target if target.dim() == 1 else target.to(scores)
         return class_loss(log_probabilities(scores, self.link), target)
 
     def predictions(self, scores):
-        """Numbers of the classes (n,), or values (n, n_outputs)."""
+        """Numbers of the classes (n,), labels or values (n, n_outputs)."""
+        if self.link == LABELS:
+            return scores > 0.5
         return scores if self.link is None else log_probabilities(scores, self.link).argmax(dim=1)
 
 
@@ -131,15 +142,14 @@ def find_comparison(representation, rows, task):
     scores = torch.from_numpy(representation.activations(rows, len(rows)))
     link = find_link(scores, probabilities)
     if probabilities is None and link == "softmax" and _are_labels(representation, rows, scores):
-        link = None
+        return OutputComparison(LABELS)
     if link is None and task is None and representation.method == "decision_function":
         return OutputComparison(None)  # margins, which are no logits
     if link is None:
         raise ValueError(
             f"{type(estimator).__name__} gives no probabilities of classes that exclude each "
-            "other (outputs between 0 and 1 whose sum is not 1 are those of several labels), so "
-            "reconstructions cannot be classified; use task='regression', which compares its "
-            "outputs."
+            "other, so reconstructions cannot be classified; use task='regression', which "
+            "compares its outputs."
         )
     return OutputComparison(link, _classes(estimator))
 

@@ -196,7 +196,13 @@ def _dropped(found):
 
 def _agreement(found):
     """Say whether the model takes rebuilt samples for what it takes the samples for."""
-    if found.balanced is None:
+    if found.explainer.task_ == "multilabel":
+        text = (
+            f"The model gives {found.agreement:.0%} of the rebuilt samples all the labels that it "
+            "gives the samples themselves"
+        )
+        share = found.agreement
+    elif found.balanced is None:
         text = (
             "What the model predicts from rebuilt samples agrees with what it predicts from the "
             f"samples themselves by R² = {found.agreement:.2f}"

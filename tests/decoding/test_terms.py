@@ -165,11 +165,22 @@ def test_several_labels_are_no_classes():
     torch.manual_seed(0)
     labels = nn.Sequential(nn.Linear(5, 3), nn.Sigmoid())
     explainer = ClaDecExplainer(labels, **QUICK).fit(X)
-    for look in (explainer.score, explainer.agreement):
-        with pytest.raises(ValueError, match="several labels.*task='regression'"):
-            look(X)
-    with pytest.raises(ValueError, match="several labels"):
-        ClaDecExplainer(labels, alpha=0.5, **QUICK).fit(X)
+    assert explainer.task_ == "multilabel"
+
+    def p(X):
+        with torch.no_grad():
+            return labels(torch.from_numpy(X)).double().numpy()
+
+    said, meant = p(explainer.transform(X)), p(X)
+    assert explainer.agreement(X) == np.mean(np.all((said > 0.5) == (meant > 0.5), axis=1)) < 1
+    options = {**QUICK, "lr": 1e-9, "max_epochs": 1, "alpha": 0.0}
+    for class_target, target in (("model", meant), ("y", (meant > 0.6).astype(float))):
+        explainer = ClaDecExplainer(labels, class_target=class_target, **options).fit(X, target)
+        said = p(explainer.transform(X))
+        expected = -(target * np.log(said) + (1 - target) * np.log(1 - said)).sum(axis=1).mean()
+        assert explainer.loss_curve_[0] == pytest.approx(expected, rel=1e-5)
+    with pytest.raises(ValueError, match="0 or 1 for each label"):
+        ClaDecExplainer(labels, class_target="y", **options).fit(X, meant)
     assert ClaDecExplainer(labels, task="regression", **QUICK).fit(X).task_ == "regression"
     # Scores that happen to be between 0 and 1 are still scores.
     small = nn.Linear(5, 3)

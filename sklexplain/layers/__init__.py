@@ -24,6 +24,7 @@ from ._points import (
 )
 from ._recording import ancestors, depends, record
 from ._run import batch_axis, known_layer, parse_path, pick, run_through, run_to, unknown_layer
+from ._sizes import aggregate_with_size, rounding_of
 from ._wrappers import (
     can_be_passed_over,
     hidden_layers,
@@ -45,6 +46,7 @@ __all__ = [
     "activation_buffer",
     "activation_moments",
     "aggregate",
+    "aggregate_with_size",
     "ancestors",
     "batch_axis",
     "can_be_passed_over",
@@ -67,6 +69,7 @@ __all__ = [
     "plain_name",
     "record",
     "run_through",
+    "rounding_of",
     "run_to",
     "samples_from",
     "tensor_paths",

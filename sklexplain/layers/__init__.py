@@ -13,18 +13,11 @@ from ._maps import (
     unit_maps,
 )
 from ._nested import first_tensor, mapped, path_of, tensor_paths
-from ._points import (
-    CHANNELS_FIRST,
-    CHANNELS_LAST,
-    Point,
-    entering,
-    find_points,
-    fitting_rows,
-    watching,
-)
+from ._points import CHANNELS_FIRST, CHANNELS_LAST, Point, find_points, fitting_rows
 from ._recording import ancestors, depends, record
 from ._run import batch_axis, known_layer, parse_path, pick, run_through, run_to, unknown_layer
 from ._sizes import aggregate_with_size, rounding_of
+from ._watching import entering, watching
 from ._wrappers import (
     can_be_passed_over,
     hidden_layers,

@@ -32,7 +32,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ._affine import is_affine
 from ._columns import JacobianColumns
-from ._points import BLOCK_BYTES, entering, watching
+from ._points import BLOCK_BYTES
+from ._watching import entering, watching
 
 # If a batch keeps more bytes than this for its backward pass, the overhead of a pass is negligible.
 _LARGE = 4 * 2**20

@@ -302,6 +302,15 @@ def _mixed_signs(weights):
 
     Where the sum of all units' gradients cancels, it is 0 by what autograd adds up inside, and the
     numbers that cancel are nowhere to be seen. The sum with these signs is as large as they are.
+
+    Parameters
+    ----------
+    weights : tensor of shape (N,)
+        Weights of the units.
+
+    Returns
+    -------
+    weights : tensor of shape (N,)
     """
     weights = torch.as_tensor(weights).clone()
     counted = weights.nonzero()[:, 0]
@@ -310,12 +319,12 @@ def _mixed_signs(weights):
 
 
 def _of_sums(blocks):
-    """Maps of a weighted sum of units and their sizes, which its second row shows if there is one.
+    """Return maps of a weighted sum of units and their sizes, which its second row shows.
 
     Parameters
     ----------
     blocks : iterable
-        What `unit_maps` yields ``with_sizes``, of one or two weighted sums.
+        What `unit_maps` yields ``with_sizes``, of one weighted sum or of it and `_mixed_signs` of it.
 
     Returns
     -------

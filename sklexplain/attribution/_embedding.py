@@ -383,9 +383,7 @@ def last_layer(representation, inputs, at):
             point = points[i]
             if point.has_channels and np.prod(point.spatial_shape) > 1 and not point.is_output:
                 return points.only(i)
-    # The last layer makes the output, if only an activation function follows it.
-    makes_output = (p.is_output or p.shape == (1, all_points.n_units) for p in all_points[-1:])
-    n_before = len(all_points) - any(makes_output)
+    n_before = len(all_points.hidden)
     if n_before:
         return all_points.only(n_before - 1)
     return representation.points(inputs, [""], "input")

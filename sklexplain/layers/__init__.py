@@ -2,11 +2,13 @@
 
 from ._aggregators import AGGREGATORS, aggregate, check_aggregator
 from ._buffer import activation_buffer, activation_moments
+from ._constant import ConstantSum
 from ._copies import copied
 from ._linear_map import LinearMap
 from ._maps import (
     SALIENCIES,
     NotFiniteMapError,
+    cancels,
     check_grad_cam,
     layer_maps,
     samples_from,
@@ -32,6 +34,7 @@ __all__ = [
     "AGGREGATORS",
     "CHANNELS_FIRST",
     "CHANNELS_LAST",
+    "ConstantSum",
     "LinearMap",
     "NotFiniteMapError",
     "Point",
@@ -43,6 +46,7 @@ __all__ = [
     "ancestors",
     "batch_axis",
     "can_be_passed_over",
+    "cancels",
     "check_aggregator",
     "check_grad_cam",
     "copied",

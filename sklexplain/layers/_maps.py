@@ -324,7 +324,7 @@ def _of_sums(blocks):
     Parameters
     ----------
     blocks : iterable
-        What `unit_maps` yields ``with_sizes``, of one weighted sum or of it and `_mixed_signs` of it.
+        What `unit_maps` yields ``with_sizes``, of a weighted sum or of it and its `_mixed_signs`.
 
     Returns
     -------
@@ -370,6 +370,29 @@ def _split(flat, shapes, unit_agg):
         flat = flat.movedim(0, 1)
     parts = flat.split([shape.numel() for shape in shapes], dim=-1)
     return [m.unflatten(-1, shape) for m, shape in zip(parts, shapes, strict=True)]
+
+
+def cancels(params, n_units):
+    """Whether maps of all units aggregate to 0 if the sum of the units is constant.
+
+    Parameters
+    ----------
+    params : object
+        With the attributes ``saliency``, ``channel_agg`` and ``unit_agg``.
+    n_units : int
+        Number of output units, N.
+
+    Returns
+    -------
+    cancels : bool
+        The mean of the gradients is 0; of two units, one has the other's with the other sign, and
+        what does not look at signs is the same for both.
+    """
+    if params.saliency == "grad_cam":
+        return False
+    if params.unit_agg == "mean":
+        return params.channel_agg in ("mean", "none")
+    return n_units == 2 and params.unit_agg == "var" and params.channel_agg in ("abs", "var")
 
 
 def _only_mean(saliency, channel_agg, unit_agg):

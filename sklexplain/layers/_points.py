@@ -137,6 +137,16 @@ class Points:
         """Names of the layers, in the order of the points."""
         return [point.name for point in self.points]
 
+    @property
+    def hidden(self):
+        """The points before the one that makes the output, by itself or with a function after it.
+
+        Where only an activation function follows the last layer, it has as many positions as there
+        are output units, and no channels.
+        """
+        last = [p.is_output or p.shape == (1, self.n_units) for p in self.points[-1:]]
+        return self.points[: len(self.points) - any(last)]
+
     def only(self, *indices):
         """Points at some positions."""
         return replace(self, points=tuple(self.points[i] for i in indices), batched={})

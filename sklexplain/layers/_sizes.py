@@ -2,8 +2,8 @@ r"""How large the numbers were that an aggregate is made of, which is what its r
 
 A mean of large numbers that cancel is not 0 but some roundings of those numbers. Whether it is
 anything else shows only beside their size. So each aggregate can be had with a *size*, a number
-that its absolute error is a few roundings of. For a mean of numbers with sizes :math:`S_i` that is the
-mean of the sizes; the variance of numbers that are off by :math:`\delta` is off by
+that its absolute error is a few roundings of. For a mean of numbers with sizes :math:`S_i` that is
+the mean of the sizes; the variance of numbers that are off by :math:`\delta` is off by
 :math:`2 \sigma \delta + \delta^2`; skewness, which has no scale, by a multiple of
 :math:`\delta / \sigma`. The size of a number that is no sum is its absolute value.
 """

@@ -104,6 +104,11 @@ class DriftMixin:
         ------
         ValueError
             If there is no such method, or ``"distance"`` has fewer than 20 fitted samples.
+
+        Notes
+        -----
+        On tables either sees little of drift, and ``"relative"`` may turn negative with strong
+        noise; see `drift_pvalue`.
         """
         check_choice("method", method, ("relative", "distance"))
         with self._door(X) as inputs:
@@ -142,6 +147,11 @@ class DriftMixin:
         Notes
         -----
         A network may treat the data it was trained on unlike new data: fit on held-out data.
+
+        On tables this sees little: of an autoencoder of breast cancer's 30 columns, noise of three
+        standard deviations in every column was flagged in about a quarter of the samples, which
+        the reconstruction error with the same kind of p-value flags all of (see the results page).
+        It is meant for series and images.
         """
         with self._door(X) as inputs:
             reference = self._drift_reference()

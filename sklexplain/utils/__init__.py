@@ -1,7 +1,7 @@
 """Helpers for all parts of the library: validation, warnings, seeds."""
 
 from ._cells import as_numbers, check_columns_numeric
-from ._checks import check_encode, check_numbers, encoded
+from ._checks import check_encode, check_labels, check_numbers, encoded
 from ._containers import as_array, as_array_like, is_table
 from ._docstrings import documented
 from ._messages import did_you_mean, n_shape, numpy_dtype_of, warn
@@ -37,6 +37,7 @@ __all__ = [
     "check_encode",
     "check_finite",
     "check_half",
+    "check_labels",
     "check_numbers",
     "check_positive_int",
     "did_you_mean",

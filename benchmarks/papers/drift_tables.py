@@ -47,7 +47,9 @@ def run(seed, args):
     scaler = StandardScaler().fit(X[parts[0]])
     train, calibration, test = (scaler.transform(X[p]).astype(np.float32) for p in parts)
     test, noise = test[: args.n_samples], rng.normal(size=test[: args.n_samples].shape)
-    net = Autoencoder(4, max_epochs=args.n_epochs, validation_split=None, random_state=seed)
+    net = Autoencoder(
+        n_components=4, max_epochs=args.n_epochs, validation_split=None, random_state=seed
+    )
     net.fit(train)
     scorer = NoiseScorer(net, random_state=seed).fit(calibration)
 

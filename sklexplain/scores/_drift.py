@@ -148,9 +148,10 @@ class DriftMixin:
         -----
         A network may treat the data it was trained on unlike new data: fit on held-out data.
 
-        On tables this sees little: of an autoencoder of breast cancer's 30 columns, noise of three
-        standard deviations in every column was flagged in about a quarter of the samples, which
-        the reconstruction error with the same kind of p-value flags all of (see the results page).
+        On tables this sees little. Of an autoencoder of breast cancer's 30 columns, noise of one
+        standard deviation in every column was flagged in 6 % of the samples, of three in 42 %, six
+        standard deviations in one column in 5 %, as many as without drift; the reconstruction error
+        with a p-value of the same kind flagged 63 %, 100 % and 88 %.
         It is meant for series and images.
         """
         with self._door(X) as inputs:

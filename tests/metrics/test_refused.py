@@ -52,7 +52,7 @@ def test_labels_that_are_missing(bad, which):
         broken = np.array(["2020-01-01", "2021-01-01"], "datetime64[D]")[y]
     broken[7] = bad
     labels = {"y_train": y, "y_test": y, which: broken}
-    with pytest.raises(ValueError, match=f"{which} contains .*, first at 7"):
+    with pytest.raises(ValueError, match=f"{which} holds .* for sample 7"):
         evaluation_accuracy(explainer, X, labels["y_train"], X, labels["y_test"])
 
 

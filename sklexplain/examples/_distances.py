@@ -76,9 +76,9 @@ def _all_pairs(queries, corpus, metric):
         try:
             return float(value)
         except (TypeError, ValueError):
-            raise TypeError(
-                f"the metric returned {value!r} ({type(value).__name__}) for two vectors, but must "
-                "return a number."
+            raise ValueError(
+                f"metric={metric!r} must return a distance, a finite number of at least 0, but it "
+                f"returned {value!r} for two representations."
             ) from None
 
     return pairwise_distances(queries, corpus, metric=number)

@@ -13,9 +13,9 @@ X = np.random.default_rng(0).normal(size=(20, 4))
 @pytest.mark.parametrize(
     ("metric", "error", "match"),
     [
-        (lambda a, b: None, TypeError, "returned None"),
-        (lambda a, b: "near", TypeError, "returned 'near'"),
-        (lambda a, b: a - b, TypeError, "must return a number"),
+        (lambda a, b: None, ValueError, "returned None"),
+        (lambda a, b: "near", ValueError, "returned 'near'"),
+        (lambda a, b: a - b, ValueError, "must return a distance"),
         (lambda a, b: np.nan, ValueError, "returned nan"),
         (lambda a, b: np.inf, ValueError, "returned inf"),
         (lambda a, b: -np.abs(a - b).sum(), ValueError, "at least 0"),

@@ -127,8 +127,8 @@ class EmbeddingAttributor(BaseExplainer):
     last call.
 
     Where aggregated numbers cancel, a map is rounding and nothing else: the mean over classes of
-    the gradients of probabilities, which sum to 1, or the variance of a single unit. Such maps are
-    returned as 0, with a warning.
+    the gradients of probabilities, which sum to 1, for example. Such maps are returned as 0, with a
+    warning. The variance of a single unit is 0 by definition, without one.
 
     There is no ``score``: how sparse a map is says nothing of whether it is right.
     `sklexplain.NoiseScorer` and `sklexplain.VarianceScorer` judge a representation by such maps.
@@ -353,9 +353,9 @@ class EmbeddingAttributor(BaseExplainer):
         of = "the sample" if n_samples == 1 else f"{n} of {n_samples} samples"
         warn(
             f"the maps of {of} are 0 but for rounding and are returned as 0: what "
-            f"channel_agg={params.channel_agg!r} and {units} aggregate cancels or is a single "
-            "number (outputs with a constant sum, as probabilities have, or one unit without a "
-            "variance). Use channel_agg='abs' with unit_agg='abs', or unit_weights of one unit."
+            f"channel_agg={params.channel_agg!r} and {units} aggregate cancels (outputs with a "
+            "constant sum, as probabilities have, for example). Use channel_agg='abs' with "
+            "unit_agg='abs', or unit_weights of one unit."
         )
 
     def _upsampled(self, maps):

@@ -14,6 +14,7 @@ from ._aggregators import RunningAggregate, RunningMoments, aggregate
 
 # The longest sums and the passes back through a few layers stay well below this many roundings.
 _ROUNDINGS = 64
+_FEWEST = {"var": 2, "skew": 3}  # numbers that may differ in them
 _HALF_ROUNDINGS = 4  # more would be a good part of the number itself
 
 
@@ -72,6 +73,8 @@ def aggregate_with_size(values, sizes, how, dim, overwrite=False):
             sizes = values.abs_() if overwrite else values.abs()
         return mean, sizes.sum(dim) * (1 / n)
     squares = (values if sizes is None else sizes).square().sum(dim) * (1 / n)
+    if n < _FEWEST[how]:  # 0 by definition, not by rounding
+        return torch.zeros_like(squares), torch.zeros_like(squares)
     if how == "var":
         value = aggregate(values, how, dim, overwrite)
         return value, _size_of_variance(value, squares)
@@ -144,6 +147,8 @@ class RunningSizedAggregate:
         mean = self._sizes[0] * (1 / self._n)
         if self.how in ("mean", "abs"):
             return value, mean
+        if self._n < _FEWEST[self.how]:
+            return value, torch.zeros_like(value)
         if self.how == "var":
             return value, _size_of_variance(value, mean)
         return _skewness_with_size(self._values.moments, mean)

@@ -83,7 +83,6 @@ def test_two_outputs_that_are_no_probabilities_keep_their_variance():
         (3, {"channel_agg": "mean", "unit_agg": "mean"}),
         (3, {"channel_agg": "abs", "unit_weights": [1.0, 1.0, 1.0]}),
         (2, {"channel_agg": "none", "unit_agg": "mean"}),
-        (2, {"channel_agg": "mean", "unit_agg": "skew"}),
     ],
 )
 def test_maps_of_rounding_are_zero_and_said(n_out, params, dtype):
@@ -102,9 +101,11 @@ def test_saturated_probabilities():
         assert (explainer.transform(X) == 0).all()
 
 
-def test_a_variance_of_one_unit_is_said():
-    explainer = EmbeddingAttributor(conv(n_out=1)).fit(X)
-    with pytest.warns(SklexplainWarning, match="one unit without a"):
+@pytest.mark.parametrize(("n_out", "unit_agg"), [(1, "var"), (2, "skew")])
+def test_what_is_zero_by_definition_needs_no_words(n_out, unit_agg):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        explainer = EmbeddingAttributor(conv(n_out=n_out), unit_agg=unit_agg).fit(X)
         assert (explainer.transform(X) == 0).all()
 
 

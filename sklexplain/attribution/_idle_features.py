@@ -32,8 +32,9 @@ def latent_shift(
     """
     by_entry = features.is_identity
     groups = position_groups(X.shape[1:], channel_axis) if by_entry else features.players
+    n_features = int(groups.max()) + 1 if by_entry else int(np.prod(maps.shape[1:]))
     idle = features_without_effect(
-        encode, X, mask_value, groups, int(groups.max()) + 1, batch_size, is_numeric
+        encode, X, mask_value, groups, n_features, batch_size, is_numeric
     )
     return latent_shift_curve(
         encode,
@@ -102,7 +103,9 @@ def features_without_effect(
             try:
                 parts = [encode(flat[i : i + batch_size]) for i in range(0, len(flat), batch_size)]
             except ValueError:  # of a number that the model does not take
-                return ~found
+                if len(chosen) == 1:
+                    return np.ones(1, dtype=bool)
+                return np.concatenate([changes(rows, one[None]) for one in chosen])
             shifts = np.concatenate(parts).reshape(-1, *z[rows].shape) - z[rows]
             found |= (np.linalg.norm(shifts, axis=2) > smallest[rows]).any(axis=1)
         return found

@@ -104,3 +104,16 @@ def test_flags_that_do_not_fit(flags):
     Z = np.ones((5, 4))
     with pytest.raises(ValueError, match="each of the 4 features"):
         latent_shift_curve(lambda rows: rows, Z, Z, mask_value=0.0, without_effect=flags)
+
+
+def test_a_number_that_the_model_does_not_take_counts_as_an_effect():
+    Z = np.random.default_rng(0).normal(size=(20, 3))
+    Z[:, 2] = 0
+
+    def encode(rows):
+        if (rows[:, 2] < 0).any():
+            raise ValueError("no logarithm")
+        return rows[:, :1]
+
+    idle = features_without_effect(encode, Z, Z.mean(axis=0), np.arange(3), 3, 9, is_numeric=True)
+    assert idle.tolist() == [False, True, False]

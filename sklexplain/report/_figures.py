@@ -128,16 +128,15 @@ def neighbours_figure(report, i):
     shown, names = report._shown, report.target_names
     k = shown.importance.shape[1]
     n_rows = -(-(k + 1) // 3)
-    if shown.neighbour_labels is None:
-        titles = [f"{j + 1}. known sample" for j in range(k)]
-    else:
-        labels = shown.neighbour_labels[i]
-        titles = [f"{j + 1}. {label_name(label, names)}" for j, label in enumerate(labels)]
+    titles = [f"{j + 1}. {_short(name, 12)}" for j, name in enumerate(shown.neighbour_ids[i])]
+    if shown.neighbour_labels is not None:
+        labels = [_short(label_name(label, names), 20) for label in shown.neighbour_labels[i]]
+        titles = [f"{title}\n{label}" for title, label in zip(titles, labels, strict=True)]
     own = "this sample" if shown.labels is None else f"this: {label_name(shown.labels[i], names)}"
     display = ExampleDisplay(
         rows(shown.samples)[i],
         rows(shown.neighbours)[i * k : (i + 1) * k],
-        titles=[_short(title) for title in titles],
+        titles=titles,
         sample_title=_short(own),
         kind=report._sample.kind,
         channel_axis=report._sample.channel_axis,
@@ -312,7 +311,10 @@ def sample_title(report, place, line=None):
     -------
     title : str
     """
-    title = f"Sample {report.explained_[report._shown.positions[place]]}"
+    title = f"Sample {report.ids_[report._shown.positions[place]]}"
+    if report.id_name is not None:
+        title = f"{report.id_name} {report.ids_[report._shown.positions[place]]}"
+        title = title[0].upper() + title[1:]
     if report._shown.labels is None:
         return title
     label = label_name(report._shown.labels[place], report.target_names)

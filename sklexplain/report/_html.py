@@ -201,8 +201,8 @@ def _samples(report):
         how += ", from each label in turn"
     intro = (
         f"{len(shown.positions)} samples, {how}, not picked for looking good. Colours show what "
-        "builds each sample's representation, compared with the baseline. Numbers are "
-        "positions in the data."
+        "builds each sample's representation, compared with the baseline. "
+        f"{_words.names_sentence(report)}"
     )
     articles = [_one_sample(report, i) for i in range(len(shown.positions))]
     return "\n".join([pieces.paragraph(intro), _legend(report), *articles])
@@ -279,7 +279,7 @@ def _neighbour_table(report, i):
         own = "?" if shown.labels is None else shown.labels[i]
         labels = [own, *shown.neighbour_labels[i]]
         table.insert(0, ["label", *(_words.label_name(x, report.target_names) for x in labels)])
-    header = ["column", "this sample", *(f"{j + 1}." for j in range(k))]
+    header = ["column", "this sample", *shown.neighbour_ids[i]]
     caption = "The sample and the known samples that the model finds most similar"
     return pieces.table(header, table, caption, numbers=range(1, len(header)))
 

@@ -21,6 +21,7 @@ from . import _compute
 from ._concepts import find_concepts
 from ._decoding import decode_layer
 from ._html import render
+from ._numbers import write_numbers
 from ._parts import split_parts
 
 
@@ -78,6 +79,12 @@ class RepresentationReport(BaseEstimator):
         the network's own layers take it; None: there are none.
     target_names : dict or None, default=None
         Readable names of labels.
+    time_names, channel_names : sequence of str or None, default=None
+        Names of a series' time steps and channels; None: numbers.
+    value_name : str or None, default=None
+        What the values of a series or image are, and their unit, as in "mV".
+    id_name : str or None, default=None
+        What the names of samples are that `fit` is given, as in "patient".
     title : str, default="What the model has learned"
         Title of the report.
     notes : sequence of str, default=()
@@ -105,6 +112,8 @@ class RepresentationReport(BaseEstimator):
         Attributions of the samples that the scores are computed on.
     explained_ : ndarray of shape (n_explained,)
         Positions of these samples in X_explain, or in X if there was no X_explain.
+    ids_ : ndarray of str of shape (n_explained,)
+        Their names.
     feature_importances_ : ndarray of a sample's shape
         Mean absolute attribution over them.
     label_agreement_ : Bunch or None
@@ -167,6 +176,10 @@ class RepresentationReport(BaseEstimator):
         kind=None,
         channel_axis="auto",
         target_names=None,
+        time_names=None,
+        channel_names=None,
+        value_name=None,
+        id_name=None,
         title="What the model has learned",
         notes=(),
         batch_size=1024,
@@ -192,6 +205,10 @@ class RepresentationReport(BaseEstimator):
         self.kind = kind
         self.channel_axis = channel_axis
         self.target_names = target_names
+        self.time_names = time_names
+        self.channel_names = channel_names
+        self.value_name = value_name
+        self.id_name = id_name
         self.title = title
         self.notes = notes
         self.batch_size = batch_size
@@ -199,7 +216,20 @@ class RepresentationReport(BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X, y=None, *, X_explain=None, y_explain=None, X_corpus=None, y_corpus=None):
+    def fit(
+        self,
+        X,
+        y=None,
+        *,
+        ids=None,
+        groups=None,
+        X_explain=None,
+        y_explain=None,
+        ids_explain=None,
+        X_corpus=None,
+        y_corpus=None,
+        ids_corpus=None,
+    ):
         """Train the model if it is not, explain samples, and grade the explanations.
 
         Parameters
@@ -209,14 +239,24 @@ class RepresentationReport(BaseEstimator):
         y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
             Labels of X. They train an unfitted model that needs them; otherwise they only grade.
             Several columns grade nothing.
+        ids : array-like of shape (n_samples,), default=None
+            Names of the samples of X, by which they can be found again: in the file, the hospital.
+            None: the index of a DataFrame, or positions in X.
+        groups : array-like of shape (n_samples,), default=None
+            Which samples of X belong together, as those of one patient do: where a part of X is set
+            aside, all of a group are on the same side.
         X_explain : array-like, DataFrame or tensor of shape (n_explain, ...), default=None
             Samples to explain. None: a random part of X, on which nothing is then trained here.
         y_explain : array-like of shape (n_explain,), default=None
             Their labels, for grading only.
+        ids_explain : array-like of shape (n_explain,), default=None
+            Their names.
         X_corpus : array-like, DataFrame or tensor of shape (n_corpus, ...), default=None
             Known samples among which the most similar ones are looked up. None: X.
         y_corpus : array-like of shape (n_corpus,), default=None
             Their labels, for grading only.
+        ids_corpus : array-like of shape (n_corpus,), default=None
+            Their names.
 
         Returns
         -------
@@ -241,8 +281,9 @@ class RepresentationReport(BaseEstimator):
                 raise TypeError(f"{params_name}={params!r} must be a dict or None.")
         self._clock = {}
         self.seed_ = draw_seed(self.random_state)
-        explained, corpus = (X_explain, y_explain), (X_corpus, y_corpus)
-        data = split_parts((X, y), explained, corpus, self.test_size, self.seed_)
+        explained = (X_explain, y_explain, ids_explain)
+        corpus = (X_corpus, y_corpus, ids_corpus)
+        data = split_parts((X, y, ids), explained, corpus, self.test_size, self.seed_, groups)
         rng = np.random.RandomState(self.seed_)
         n_explained = min(self.n_explained, len(data.X_explain))
         chosen = np.sort(rng.permutation(len(data.X_explain))[:n_explained])
@@ -258,6 +299,7 @@ class RepresentationReport(BaseEstimator):
         X_explain = _compute.take(data.X_explain, chosen)
         y_explain = None if data.y_explain is None else data.y_explain[chosen]
         self.explained_ = data.positions[chosen]
+        self.ids_ = data.ids_explain[chosen]
         with self._step(f"attribute {n_explained} samples ({self.method})"):
             maps = np.asarray(self.attributor_.transform(X_explain))
             self.attributions_ = maps.reshape(n_explained, *self.attributor_.input_shape_)
@@ -297,6 +339,31 @@ class RepresentationReport(BaseEstimator):
         path = Path(path)
         with self._step("draw and write"):
             path.write_text(render(self), encoding="utf-8")
+        return path
+
+    def to_numbers(self, path):
+        """Write names, labels, nearest known samples and attributions of the explained samples.
+
+        Parameters
+        ----------
+        path : str or path-like
+            A .csv or .parquet file; an existing file is replaced.
+
+        Returns
+        -------
+        path : pathlib.Path
+            Where it was written.
+
+        Raises
+        ------
+        NotFittedError
+            If called before `fit`.
+        ValueError
+            If the suffix is another.
+        """
+        check_is_fitted(self)
+        path = Path(path)
+        write_numbers(self, path)
         return path
 
     # -- steps of fit --------------------------------------------------------------------------
@@ -344,17 +411,25 @@ class RepresentationReport(BaseEstimator):
             labels = np.zeros(len(X_explain)) if y_explain is None else y_explain
             shown = _compute.choose_shown(labels, self.n_examples, rng)
             k = min(self.n_neighbors, len(kept))
-            importance, index = examples.top_examples(_compute.take(X_explain, shown), k)
+            importance, index = examples.top_examples(X_explain, k)
             isolation = None
             if len(kept) > 1:
                 # Importance falls with distance: a small largest one is a far nearest neighbour.
                 own, _ = examples.top_examples(X_corpus, 1, exclude_self=True)
-                isolation = _compute.rarity(-importance[:, 0], -own[:, 0])
+                isolation = _compute.rarity(-importance[shown, 0], -own[:, 0])
+        self._neighbours = Bunch(
+            ids=data.ids_corpus[kept][index],
+            importance=importance,
+            labels=None if y_corpus is None else y_corpus[index],
+            own_labels=y_explain,
+        )
+        index, importance = index[shown], importance[shown]
         self._shown = Bunch(
             positions=shown,
             neighbours=_compute.take(X_corpus, index.ravel()),
             neighbour_labels=None if y_corpus is None else y_corpus[index],
             neighbour_positions=kept[index],
+            neighbour_ids=data.ids_corpus[kept][index],
             importance=importance,
             isolation=isolation,
         )

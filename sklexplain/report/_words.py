@@ -270,6 +270,25 @@ def data_sentence(report):
     return sentences
 
 
+def names_sentence(report):
+    """Say what the names of samples are.
+
+    Parameters
+    ----------
+    report : RepresentationReport
+        Fitted.
+
+    Returns
+    -------
+    sentence : str
+    """
+    if report.id_name is None:
+        return "Samples are called by their index or position in the data."
+    if report.id_name == "row":
+        return "Samples are called by their row in the file; the first sample is row 1."
+    return f"Samples are called by their “{report.id_name}”."
+
+
 def _size(sample):
     shape, axis = sample.shape, sample.channel_axis
     if sample.kind == "table":

@@ -14,11 +14,15 @@ from ..plotting import (
     ExampleDisplay,
     LatentShiftDisplay,
     as_channels,
+    channel_colors,
+    channel_labels,
     column_names,
     draw_image,
     draw_series,
     import_pyplot,
+    label_time,
     plain_axes,
+    shortened,
     split_axes,
 )
 from ._words import half_window, label_name, over_time
@@ -26,6 +30,7 @@ from ._words import half_window, label_name, over_time
 # Narrow enough that letters stay readable on a telephone.
 _WIDTH = 5.0
 _N_BARS = 15
+_MOST_CHANNELS = 12  # in a legend
 
 
 def new_axes(height, width=_WIDTH):
@@ -102,6 +107,7 @@ def sample_figure(report, i):
         channel_axis=report._sample.channel_axis,
         baseline=baseline_series(report),
         feature_names=getattr(report.attributor_, "feature_names_in_", None),
+        **_series_names(report),
     ).plot(ax=new_axes(height))
     reconstructions = shown.get("reconstructions")
     if kind == "series" and reconstructions is not None:
@@ -175,22 +181,49 @@ def overall_figure(report):
     return data_uri(ax.figure)
 
 
+def _series_names(report):
+    """Names of steps, channels and values, for displays of series."""
+    return {
+        "time_names": report.time_names,
+        "channel_names": report.channel_names,
+        "value_name": report.value_name,
+    }
+
+
 def _overall_series(report, importance):
-    ax = new_axes(3.8)
-    upper, lower = split_axes(ax, 2, 1, sharex=True, height_ratios=(3, 2))[:, 0]
     means, axis = report._means, report._sample.channel_axis
+    maps = as_channels(report.feature_importances_, "series", axis)
+    names = channel_labels(report.channel_names, len(maps))
+    colors = channel_colors(len(maps))
+    single = len(maps) == 1
+    ax = new_axes(3.8 if single else 4.4)
+    upper, lower = split_axes(ax, 2, 1, sharex=True, height_ratios=(3, 2))[:, 0]
     first, last = half_window(importance)
     for panel in (upper, lower):
         panel.axvspan(first - 0.5, last + 0.5, color=ORANGE, alpha=0.13, linewidth=0)
         plain_axes(panel)
-    draw_series(upper, as_channels(means.train, "series", axis), color=MUTED, linestyle=":")
-    draw_series(upper, as_channels(means.explained, "series", axis), color=INK, linewidth=1.6)
+    options = {"color": MUTED} if single else {}
+    draw_series(upper, as_channels(means.train, "series", axis), linestyle=":", **options)
+    draw_series(upper, as_channels(means.explained, "series", axis), linewidth=1.6)
     upper.plot([], [], color=INK, linewidth=1.6, label="mean of explained samples")
     upper.plot([], [], color=MUTED, linestyle=":", label="mean of training samples")
     upper.legend(frameon=False, fontsize=8)
-    upper.set_ylabel("value")
-    lower.bar(np.arange(len(importance)), importance, width=1.0, color=ORANGE)
-    lower.set(xlabel="time step", ylabel="mean\n|attribution|")
+    upper.set_ylabel(shortened(report.value_name or "value", 24), parse_math=False)
+    places, below = np.arange(len(importance)), np.zeros(len(importance))
+    for values, name, color in zip(maps, names, colors, strict=True):
+        bars = {"width": 1.0, "bottom": below, "color": ORANGE if single else color}
+        lower.bar(places, values, label=shortened(name, 20), **bars)
+        below = below + values
+    if not single and len(maps) <= _MOST_CHANNELS:
+        ax.figure.legend(
+            *lower.get_legend_handles_labels(),
+            loc="outside lower center",
+            ncols=min(4, len(maps)),
+            frameon=False,
+            fontsize=8,
+        )
+    lower.set_ylabel("mean\n|attribution|")
+    label_time(lower, report.time_names, len(importance))
     lower.margins(x=0.01)
     return ax
 
@@ -261,7 +294,7 @@ def heat_rows(report, entries):
             np.arange(len(ticks)), ticks, fontsize=8, rotation=60, ha="right", parse_math=False
         )
     else:
-        ax.set_xlabel("time step")
+        label_time(ax, report.time_names, heat.shape[1])
     ax.figure.colorbar(image, ax=ax, label="share of the\nlargest", pad=0.02)
     return data_uri(ax.figure)
 

@@ -146,9 +146,15 @@ def _model_sentence(facts):
 
 
 def _overall_sentence(report):
-    names = _figures.feature_names(report) if report._sample.kind == "table" else None
+    return _importance_sentence(report, report.feature_importances_)
+
+
+def _importance_sentence(report, importance):
+    names = report.time_names
+    if report._sample.kind == "table":
+        names = _figures.feature_names(report)
     return _words.overall_sentence(
-        report.feature_importances_, report._sample.kind, report._sample.channel_axis, names
+        importance, report._sample.kind, report._sample.channel_axis, names, report.channel_names
     )
 
 
@@ -186,7 +192,8 @@ def _class_alt(report):
         if report._sample.kind == "series":
             time = _words.over_time(importance, report._sample.channel_axis)
             first, last = _words.half_window(time)
-            sentences.append(f"{name}: half of it in time steps {first} to {last}.")
+            times = report.time_names or range(len(time))
+            sentences.append(f"{name}: half of it in time steps {times[first]} to {times[last]}.")
         else:
             sentences.append(
                 f"{name}: most for {_figures.feature_names(report)[int(importance.argmax())]}."
@@ -239,11 +246,7 @@ def _one_sample(report, i):
 
 def _sample_facts(report, i):
     shown = report._shown
-    names = _figures.feature_names(report) if report._sample.kind == "table" else None
-    importance = np.abs(shown.attributions[i])
-    facts = [
-        _words.overall_sentence(importance, report._sample.kind, report._sample.channel_axis, names)
-    ]
+    facts = [_importance_sentence(report, np.abs(shown.attributions[i]))]
     if report.reconstruction_ is not None:
         rank = report.reconstruction_.error_rank[shown.positions[i]]
         n = report.reconstruction_.n_compared

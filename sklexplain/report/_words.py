@@ -176,7 +176,7 @@ def reconstruction_sentence(result):
     return sentence
 
 
-def overall_sentence(importance, kind, channel_axis, names=None):
+def overall_sentence(importance, kind, channel_axis, names=None, channels=None):
     """Say in a sentence where the importance is.
 
     Parameters
@@ -188,7 +188,9 @@ def overall_sentence(importance, kind, channel_axis, names=None):
     channel_axis : int or None
         The sample's axis that holds channels.
     names : list of str or None, default=None
-        Column names.
+        Names of columns, or of time steps.
+    channels : list of str or None, default=None
+        Names of a series' channels.
 
     Returns
     -------
@@ -207,12 +209,28 @@ def overall_sentence(importance, kind, channel_axis, names=None):
         time = over_time(importance, channel_axis)
         first, last = half_window(time)
         share = (last - first + 1) / len(time)
-        return (
-            f"Half of all importance lies in time steps {first} to {last}, which are {share:.0%} "
-            "of the series."
-        )
+        names = names or range(len(time))
+        sentence = f"Half of all importance lies in time steps {names[first]} to {names[last]}, "
+        if first == last:
+            sentence = f"Half of all importance lies in time step {names[first]}, "
+        verb = "is" if first == last else "are"
+        sentence += f"which {verb} {share:.0%} of the series."
+        return sentence + _channels(importance, channel_axis, channels)
     share = half_count(importance) / importance.size
     return f"Half of all importance lies in {share:.0%} of the pixels."
+
+
+def _channels(importance, channel_axis, names):
+    """Say which channels matter, if there are several."""
+    if importance.ndim == 1 or importance.shape[channel_axis] == 1:
+        return ""
+    shares = importance.sum(axis=1 - channel_axis)
+    shares = shares / shares.sum()
+    names = names or [f"channel {i}" for i in range(len(shares))]
+    order = np.argsort(-shares, kind="stable")[:3]
+    listed = ", ".join(f"“{names[i]}” {shares[i]:.0%}" for i in order)
+    more = f" (of {len(shares)} channels)" if len(shares) > 3 else ""
+    return f" By channel: {listed}{more}."
 
 
 def over_time(importance, channel_axis):

@@ -132,10 +132,11 @@ def _add_settings(add, methods):
     """Add the options on what is done."""
     add(
         "--method",
-        choices=sorted(methods),
-        default="integrated_gradients",
+        choices=["auto", *sorted(methods)],
+        default="auto",
         metavar="METHOD",
-        help=f"how features are attributed: {', '.join(methods)} (default: %(default)s)",
+        help=f"how features are attributed: {', '.join(methods)} (default: the one that goes with "
+        "the model)",
     )
     add(
         "--out",
@@ -298,11 +299,13 @@ def _check_drawing():
 
 
 def _summarise(report, path, seconds, say):
-    from .report import concepts_sentence, decoding_sentence, verdict
+    from .report import concepts_sentence, decoding_sentence, doubts, verdict
 
     curve, agreement = report.latent_shift_, report.label_agreement_
-    judged = verdict(curve)
+    judged = verdict(report)
     say(f"\n{judged.heading}: shift ratio {curve.area_ratio:.2f} (1 is chance).")
+    for sentence in doubts(report):
+        say(sentence)
     if agreement is not None:
         say(
             f"{agreement.most:.0%} of the {agreement.n_top} most similar known samples share the "

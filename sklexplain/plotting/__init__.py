@@ -3,6 +3,7 @@
 from ._attribution import AttributionDisplay
 from ._concepts import ConceptDisplay
 from ._examples import ExampleDisplay
+from ._importance import ImportanceDisplay
 from ._latent_shift import LatentShiftDisplay
 from ._reconstruction import ReconstructionDisplay
 from ._samples import as_channels as as_channels
@@ -27,6 +28,7 @@ __all__ = [
     "AttributionDisplay",
     "ConceptDisplay",
     "ExampleDisplay",
+    "ImportanceDisplay",
     "LatentShiftDisplay",
     "ReconstructionDisplay",
     "ScoreCurveDisplay",

@@ -263,4 +263,3 @@ def _coloured_line(ax, values, attributions, colormap, norm):
     ax.plot(time, values, color=INK, linewidth=0.8)
     ax.margins(x=0.01)
     return collection
-

@@ -7,13 +7,14 @@ from ._outputs import check_outputs
 from ._recipes import heartbeats, own_data, own_model
 from ._report import RepresentationReport
 from ._scaling import ChannelScaler
-from ._words import verdict
+from ._words import doubts, verdict
 
 __all__ = [
     "ChannelScaler",
     "check_outputs",
     "concepts_sentence",
     "decoding_sentence",
+    "doubts",
     "heartbeats",
     "load_model",
     "own_data",

@@ -12,6 +12,7 @@ from ..plotting import (
     ORANGE,
     AttributionDisplay,
     ExampleDisplay,
+    ImportanceDisplay,
     LatentShiftDisplay,
     as_channels,
     channel_colors,
@@ -181,6 +182,79 @@ def overall_figure(report):
     return data_uri(ax.figure)
 
 
+def swarm_of(report):
+    """Say which output a swarm of points is of.
+
+    Parameters
+    ----------
+    report : RepresentationReport
+        Fitted.
+
+    Returns
+    -------
+    words : (str, str)
+        What being to the right and to the left means.
+    unit : int or None
+        The output; None: the whole representation.
+    """
+    found = report.predictions_
+    if found is None:
+        return ("adds to its representation", "works against it"), None
+    if found.task == "regressor":
+        return ("raises the prediction", "lowers it"), 0
+    unit = len(found.outputs) - 1
+    if len(found.outputs) > 2:
+        unit = int(np.bincount(found.own).argmax())
+    name = label_name(found.outputs[unit], report.target_names)
+    what = "probability" if found.method == "predict_proba" else "score"
+    return (f"raises the {what} of “{name}”", "lowers it"), unit
+
+
+def swarm_figure(report, unit):
+    """Draw value against attribution of the most important columns, a point a sample.
+
+    Parameters
+    ----------
+    report : RepresentationReport
+        Fitted, on a table.
+    unit : int or None
+        Which output; None: the whole representation.
+
+    Returns
+    -------
+    uri : str
+    """
+    maps = report.attributions_ if unit is None else report._unit_maps[unit]
+    display = ImportanceDisplay(
+        maps,
+        report._explained_rows,
+        kind="table",
+        feature_names=getattr(report.attributor_, "feature_names_in_", None),
+        n_top=_N_BARS,
+    ).plot(ax=new_axes(0.9 + 0.34 * min(_N_BARS, maps.shape[1])))
+    return data_uri(display.figure_)
+
+
+def outputs_figure(report):
+    """Draw which features matter for each output of a predictor, a row each.
+
+    Parameters
+    ----------
+    report : RepresentationReport
+        Fitted.
+
+    Returns
+    -------
+    uri : str
+    """
+    outputs = report.predictions_.outputs
+    entries = [
+        (_short(label_name(outputs[unit], report.target_names)), np.abs(maps).mean(axis=0))
+        for unit, maps in report._unit_maps.items()
+    ]
+    return heat_rows(report, entries)
+
+
 def _series_names(report):
     """Names of steps, channels and values, for displays of series."""
     return {
@@ -347,7 +421,6 @@ def sample_title(report, place, line=None):
     title = f"Sample {report.ids_[report._shown.positions[place]]}"
     if report.id_name is not None:
         title = f"{report.id_name} {report.ids_[report._shown.positions[place]]}"
-        title = title[0].upper() + title[1:]
     if report._shown.labels is None:
         return title
     label = label_name(report._shown.labels[place], report.target_names)

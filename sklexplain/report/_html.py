@@ -1,6 +1,7 @@
 """Writing a report as HTML; everything that comes from users or data is escaped."""
 
 import platform
+import re
 from html import escape
 from importlib import resources
 from string import Template
@@ -8,7 +9,7 @@ from string import Template
 import numpy as np
 
 from ..plotting import format_value
-from . import _concepts, _decoding, _figures, _words
+from . import _concepts, _decoding, _figures, _predictions, _words
 from . import _pieces as pieces
 
 _PACKAGES = ("sklexplain", "scikit-learn", "torch", "skorch", "numpy", "matplotlib")
@@ -79,7 +80,7 @@ def _inside(module, attribute):
 
 def _summary(report):
     facts, curve = report.facts_, report.latent_shift_
-    verdict = _words.verdict(curve)
+    verdict = _words.verdict(report)
     tiles = [
         (
             f"{curve.area_ratio:.2f} ×",
@@ -113,12 +114,14 @@ def _summary(report):
     items = [
         _model_sentence(facts),
         *_words.data_sentence(report),
+        *_prediction_sentences(report),
         _overall_sentence(report),
+        *report._remarks,
     ]
     if report.reconstruction_ is not None:
         items.append(_words.reconstruction_sentence(report.reconstruction_))
     if report.label_agreement_ is not None:
-        items.append(_words.agreement_sentence(report.label_agreement_))
+        items.append(_words.agreement_sentence(report.label_agreement_, report.target_names))
     for found, module in ((report.concepts_, _concepts), (report.decoding_, _decoding)):
         if found is not None and "reason" not in found:
             items.append(module.sentence(found))
@@ -130,6 +133,23 @@ def _summary(report):
         f'<ul class="tiles">{shown}</ul>{pieces.bullets(items)}'
         f"<h3>What this report cannot tell</h3>{pieces.bullets(_words.CAVEATS)}"
     )
+
+
+def _prediction_sentences(report):
+    """Say what is explained of a predictor, and how good it is."""
+    found = report.predictions_
+    if found is None:
+        return []
+    quality = _predictions.quality_sentence(found)
+    return [
+        _predictions.output_sentence(found, _names_of(report)),
+        *([] if quality is None else [quality]),
+    ]
+
+
+def _names_of(report):
+    """Return a function from labels to readable names."""
+    return lambda label: _words.label_name(label, report.target_names)
 
 
 def _model_sentence(facts):
@@ -176,6 +196,20 @@ def _overall(report):
         pieces.paragraph(sentence),
         pieces.figure(_figures.overall_figure(report), sentence, caption),
     ]
+    if report._sample.kind == "table" and report._explained_rows is not None:
+        what, unit = _figures.swarm_of(report)
+        text = f"A point is a sample: to the right, its value {what[0]}; to the left, it {what[1]}."
+        parts.append("<h3>Which way</h3>")
+        alt = f"Value and attribution of the most important columns, a point a sample. {text}"
+        caption = f"{text} Colours are the column's values; grey: categories and gaps."
+        parts.append(pieces.figure(_figures.swarm_figure(report, unit), alt, caption))
+    maps = report._unit_maps
+    if maps is not None and len(maps) > 2 and report._sample.kind != "image":
+        text = (
+            "Mean absolute attribution of each output, one row each, scaled to its largest value."
+        )
+        parts.append("<h3>For each output</h3>")
+        parts.append(pieces.figure(_figures.outputs_figure(report), text, text))
     per_class = report._class_importances
     if len(per_class) > 1 and report._sample.kind != "image":
         text = "The same for each label, one row each, scaled to the row's largest value. Rows of "
@@ -211,6 +245,12 @@ def _samples(report):
         "builds each sample's representation, compared with the baseline. "
         f"{_words.names_sentence(report)}"
     )
+    if report.predictions_ is not None:
+        intro = (
+            f"{len(shown.positions)} samples, {how}, not picked for looking good. Colours show what "
+            "speaks for what the model says of each, compared with the baseline. "
+            f"{_words.names_sentence(report)}"
+        )
     articles = [_one_sample(report, i) for i in range(len(shown.positions))]
     return "\n".join([pieces.paragraph(intro), _legend(report), *articles])
 
@@ -246,7 +286,13 @@ def _one_sample(report, i):
 
 def _sample_facts(report, i):
     shown = report._shown
-    facts = [_importance_sentence(report, np.abs(shown.attributions[i]))]
+    facts = []
+    if report.predictions_ is not None:
+        found, place, names = report.predictions_, shown.positions[i], _names_of(report)
+        label = None if shown.labels is None else shown.labels[i]
+        facts.append(_predictions.sample_sentence(found, place, label, names))
+        facts.append(_predictions.colour_sentence(found, place, names))
+    facts.append(_importance_sentence(report, np.abs(shown.attributions[i])))
     if report.reconstruction_ is not None:
         rank = report.reconstruction_.error_rank[shown.positions[i]]
         n = report.reconstruction_.n_compared
@@ -289,7 +335,7 @@ def _neighbour_table(report, i):
 
 def _trust(report):
     curve = report.latent_shift_
-    verdict = _words.verdict(curve)
+    verdict = _words.verdict(report)
     text = (
         "The test needs no labels: features are set to the training mean, first those that the "
         "maps call important, or unimportant, or random ones, and the distance is measured by "
@@ -342,9 +388,7 @@ def _labels(report):
     caption = "Share of known samples with the sample's own label"
     caption += ", and R² of reconstruction" if rebuilt is not None else ""
     table = pieces.table(header, [*rows, total], caption, numbers=range(1, len(header)))
-    return (
-        f"{pieces.paragraph(text)}{pieces.paragraph(_words.agreement_sentence(agreement))}{table}"
-    )
+    return f"{pieces.paragraph(text)}{pieces.paragraph(_words.agreement_sentence(agreement, names))}{table}"
 
 
 def _glossary(report):
@@ -376,7 +420,7 @@ def _appendix(report):
     settings = [
         ("random_state", report.random_state),
         ("seed drawn from it", report.seed_),
-        ("method", report.method),
+        ("method", report.method_),
         *((f"method: {name}", value) for name, value in report.attributor_._engine.params.items()),
         ("baseline", report.baseline if isinstance(report.baseline, str) else "given"),
         ("centred", report.center),
@@ -395,7 +439,7 @@ def _appendix(report):
     ]
     versions.append(("platform", platform.platform()))
     seconds = [(step, f"{value:.1f}") for step, value in report.timings_.items()]
-    model = repr(report.estimator_)
+    model = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(report.estimator_))  # of this run only
     if len(model) > _LONGEST_REPR:
         model = model[:_LONGEST_REPR] + " …"
     intro = "The same data, settings, seed, versions and number of threads give the same numbers."

@@ -23,6 +23,10 @@ from ._decoding import decode_layer
 from ._html import render
 from ._numbers import write_numbers
 from ._parts import split_parts
+from ._predictions import predictions
+
+_FEW_COLUMNS = 10  # all of whose coalitions are asked for
+_MANY_OUTPUTS = 20
 
 
 class RepresentationReport(BaseEstimator):
@@ -41,8 +45,9 @@ class RepresentationReport(BaseEstimator):
         The model. A fitted one is explained as it is; of an unfitted one a clone is fitted.
     layer : str or None, default=None
         Which representation, see `LabelFreeAttributor`.
-    method : str, default="integrated_gradients"
-        How features are attributed, see `LabelFreeAttributor`.
+    method : str, default="auto"
+        How features are attributed, see `LabelFreeAttributor`. "auto": "integrated_gradients" where
+        gradients pass; else "kernel_shap" for at most ten columns, and "shapley_sampling".
     method_params : dict or None, default=None
         Parameters of the method.
     baseline : {"mean", "zeros", "background"}, array-like or callable, default="mean"
@@ -121,6 +126,11 @@ class RepresentationReport(BaseEstimator):
         None without labels, and where they are values (of a regressor, or with fractions).
     reconstruction_ : Bunch or None
         R² of reconstruction of training and explained samples; None if the model has none.
+    method_ : str
+        How features were attributed.
+    predictions_ : Bunch or None
+        Of a classifier or regressor: what it ``said`` of the explained samples, its ``scores``,
+        ``accuracy`` and ``balanced`` accuracy, or ``r2``.
     concepts_ : Bunch or None
         ``explainer``, a fitted `SRAEExplainer`, ``faithfulness`` and ``reconstruction`` on the
         explained samples, ``correlation`` of concepts, ``outputs``, their names, ``moves``, by how
@@ -160,7 +170,7 @@ class RepresentationReport(BaseEstimator):
         estimator,
         *,
         layer=None,
-        method="integrated_gradients",
+        method="auto",
         method_params=None,
         baseline="mean",
         center=False,
@@ -279,7 +289,7 @@ class RepresentationReport(BaseEstimator):
                 raise ValueError(f"{name}={value!r} must be True, False or 'auto'.")
             if params is not None and not isinstance(params, dict):
                 raise TypeError(f"{params_name}={params!r} must be a dict or None.")
-        self._clock = {}
+        self._clock, self._remarks = {}, []
         self.seed_ = draw_seed(self.random_state)
         explained = (X_explain, y_explain, ids_explain)
         corpus = (X_corpus, y_corpus, ids_corpus)
@@ -289,26 +299,27 @@ class RepresentationReport(BaseEstimator):
         chosen = np.sort(rng.permutation(len(data.X_explain))[:n_explained])
         self._was_fitted = _is_model_fitted(self.estimator)
         with self._step("resolve the model" if self._was_fitted else "train the model"):
-            options = {"method": self.method, "method_params": self.method_params}
-            options |= {"baseline": self.baseline, "center": self.center}
-            options |= {"channel_axis": self.channel_axis}
-            self.attributor_ = LabelFreeAttributor(self.estimator, **options, **self._common())
-            self.attributor_.fit(data.X, data.y)
-            self.estimator_ = self.attributor_.estimator_
+            self._fit_attributor(data.X, data.y)
         self._sample = sample_of(self.attributor_).seen_as(self.kind)
         X_explain = _compute.take(data.X_explain, chosen)
         y_explain = None if data.y_explain is None else data.y_explain[chosen]
         self.explained_ = data.positions[chosen]
         self.ids_ = data.ids_explain[chosen]
-        with self._step(f"attribute {n_explained} samples ({self.method})"):
+        with self._step(f"attribute {n_explained} samples ({self.method_})"):
             maps = np.asarray(self.attributor_.transform(X_explain))
             self.attributions_ = maps.reshape(n_explained, *self.attributor_.input_shape_)
             self.feature_importances_ = np.abs(self.attributions_).mean(axis=0)
+            self._predict(X_explain, y_explain)
         with self._step("compare with masking at random"):
             self.latent_shift_ = self.attributor_.latent_shift(X_explain)
         self._find_examples(X_explain, y_explain, data, rng)
+        self.reconstruction_ = None
         with self._step("reconstruct"):
-            self._reconstruct(data.X, X_explain, y_explain, rng)
+            try:
+                self._reconstruct(data.X, X_explain, y_explain, rng)
+            except (TypeError, ValueError, AttributeError, NotImplementedError) as error:
+                # What a report can do without must not cost all of it.
+                self._remarks.append(f"Samples could not be rebuilt: {error}")
         self._describe(data, X_explain, y_explain)
         look = data.X, data.y, X_explain, rng
         chosen = self.concepts, self.concept_params
@@ -394,6 +405,44 @@ class RepresentationReport(BaseEstimator):
             "random_state": self.seed_,
         }
 
+    def _fit_attributor(self, X, y):
+        """Fit the model if it is not, and what explains it, by the method that goes with it."""
+        options = {"baseline": self.baseline, "center": self.center}
+        options |= {"channel_axis": self.channel_axis, **self._common()}
+        estimator, method = self.estimator, self.method
+        if method == "auto":
+            # This one asks for nothing but outputs, and trains the model if that is to be done.
+            first = LabelFreeAttributor(estimator, method="feature_ablation", **options).fit(X, y)
+            estimator, n_columns = first.estimator_, int(np.prod(first.input_shape_))
+            method = "integrated_gradients"
+            if not first._representation.differentiable:
+                method = "kernel_shap" if n_columns <= _FEW_COLUMNS else "shapley_sampling"
+                self._remarks.append(
+                    f"No gradients pass through this model, so columns are exchanged for those of "
+                    f"the baseline instead ({method})."
+                )
+        self.method_ = method
+        options |= {"method": method, "method_params": self.method_params}
+        self.attributor_ = LabelFreeAttributor(estimator, **options).fit(X, y)
+        self.estimator_ = self.attributor_.estimator_
+
+    def _predict(self, X, y):
+        """Ask a predictor what it says, and explain its outputs one by one."""
+        self._unit_maps = None
+        self.predictions_ = None if self.layer is not None else predictions(self, X, y)
+        found = self.predictions_
+        if found is None:
+            return
+        shape, n_units = self.attributor_.input_shape_, self.attributor_.n_units_
+        if n_units > _MANY_OUTPUTS:
+            units = np.unique(found.own)
+        else:
+            units = np.arange(n_units)
+        maps = np.asarray(self.attributor_.unit_attributions(X, units))
+        self._unit_maps = dict(
+            zip(units.tolist(), maps.reshape(len(maps), len(units), *shape).swapaxes(0, 1))
+        )
+
     def _find_examples(self, X_explain, y_explain, data, rng):
         n = len(data.X_corpus)
         kept = np.sort(rng.permutation(n)[: self.max_corpus])
@@ -435,7 +484,6 @@ class RepresentationReport(BaseEstimator):
         )
 
     def _reconstruct(self, X, X_explain, y_explain, rng):
-        self.reconstruction_ = None
         sample = np.sort(rng.permutation(len(X))[:1000])
         train = explained = None
         if self.layer is None:
@@ -480,11 +528,17 @@ class RepresentationReport(BaseEstimator):
         self._shown.samples = _compute.take(X_explain, self._shown.positions)
         self._shown.labels = None if y_explain is None else y_explain[self._shown.positions]
         self._shown.attributions = self.attributions_[self._shown.positions]
+        if self._unit_maps is not None:
+            # Of a prediction, readers want to know what speaks for it.
+            own = self.predictions_.own[self._shown.positions]
+            places = zip(own.tolist(), self._shown.positions.tolist(), strict=True)
+            self._shown.attributions = np.stack([self._unit_maps[u][i] for u, i in places])
         means = Bunch(train=None, explained=None)
         if self._sample.kind != "table":
             means.train = np.asarray(data.X, dtype=np.float64).mean(axis=0)
             means.explained = np.asarray(X_explain, dtype=np.float64).mean(axis=0)
         self._means = means
+        self._explained_rows = X_explain if self._sample.kind == "table" else None
         self._class_importances = []
         for row in self.label_agreement_.classes if self.label_agreement_ else ():
             own = np.abs(self.attributions_[y_explain == row.label])

@@ -302,9 +302,10 @@ def _summarise(report, path, seconds, say):
     from .report import concepts_sentence, decoding_sentence, doubts, verdict
 
     curve, agreement = report.latent_shift_, report.label_agreement_
-    judged = verdict(report)
+    against = doubts(report)
+    judged = verdict(curve, against)
     say(f"\n{judged.heading}: shift ratio {curve.area_ratio:.2f} (1 is chance).")
-    for sentence in doubts(report):
+    for sentence in against:
         say(sentence)
     if agreement is not None:
         say(

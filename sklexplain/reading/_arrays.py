@@ -1,4 +1,4 @@
-"""Reading arrays: .npz and .npy files, of which nothing is run and nothing unpacked that is unused."""
+"""Reading arrays: of .npz and .npy files nothing is run, and what is unused is not unpacked."""
 
 import zipfile
 
@@ -191,7 +191,7 @@ def _check_array(name, X, y):
             f"{name} has whole numbers above 2**53, which cannot be told apart as decimal numbers; "
             "leave identifiers out."
         )
-    if X.dtype.kind == "f" and X.size and np.abs(X[np.isfinite(X)]).max(initial=0) > 1e150:
+    if X.dtype.kind == "f" and X.size and float(np.abs(X[np.isfinite(X)]).max(initial=0)) > 1e150:
         raise InputError(f"{name} has numbers above 1e150, whose squares cannot be computed.")
     if X.ndim > 2 and not np.isfinite(X).all():
         where = tuple(np.argwhere(~np.isfinite(X))[0].tolist())

@@ -12,6 +12,7 @@ MANY = 20
 # Names that people, and pandas, give to columns that number the rows.
 _ID_NAME = re.compile(
     r"(^|[\s_\-.])(id|ids|nr|no|num|number|index|idx|mrn|uid|uuid|guid|key|code)$|^unnamed: \d+$|"
+    r"^(patient|subject|participant|person|individual|record|sample|case)s?$|"
     r"[a-z]I[dD]$|^(id|nr|no)[\s_\-.]",
     re.IGNORECASE,
 )
@@ -212,10 +213,11 @@ def _check_gaps(X, names, name):
     bad = np.argwhere(~np.isfinite(X))
     if len(bad):
         row, column = bad[0]
+        what = "no value" if np.isnan(X[row, column]) else "an infinite value"
         raise InputError(
-            f"{name}: row {row + 1} of the data has {'no value' if np.isnan(X[row, column]) else 'an infinite value'} "
-            f"at {names[column]!r} ({len(np.unique(bad[:, 0])):,} rows have such gaps); fill gaps "
-            "or leave these series out before, as they cannot be filled here."
+            f"{name}: row {row + 1} of the data has {what} at {names[column]!r} "
+            f"({len(np.unique(bad[:, 0])):,} rows have such gaps); fill gaps or leave these series "
+            "out before, as they cannot be filled here."
         )
 
 

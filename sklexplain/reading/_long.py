@@ -125,8 +125,8 @@ def pivot(frame, columns, name, about=()):
     missing = frame[[series, time]].isna().any(axis=1)
     if missing.any():
         raise InputError(
-            f"{name}: row {int(np.flatnonzero(missing)[0]) + 1} of the data has no {series!r} or no "
-            f"{time!r}."
+            f"{name}: row {int(np.flatnonzero(missing)[0]) + 1} of the data has no {series!r} or "
+            f"no {time!r}."
         )
     twice = frame.duplicated([series, time])
     if twice.any():

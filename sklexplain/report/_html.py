@@ -80,7 +80,7 @@ def _inside(module, attribute):
 
 def _summary(report):
     facts, curve = report.facts_, report.latent_shift_
-    verdict = _words.verdict(report)
+    verdict = _words.verdict(report.latent_shift_, _words.doubts(report))
     tiles = [
         (
             f"{curve.area_ratio:.2f} ×",
@@ -247,8 +247,8 @@ def _samples(report):
     )
     if report.predictions_ is not None:
         intro = (
-            f"{len(shown.positions)} samples, {how}, not picked for looking good. Colours show what "
-            "speaks for what the model says of each, compared with the baseline. "
+            f"{len(shown.positions)} samples, {how}, not picked for looking good. Colours show "
+            "what speaks for what the model says of each, compared with the baseline. "
             f"{_words.names_sentence(report)}"
         )
     articles = [_one_sample(report, i) for i in range(len(shown.positions))]
@@ -335,7 +335,7 @@ def _neighbour_table(report, i):
 
 def _trust(report):
     curve = report.latent_shift_
-    verdict = _words.verdict(report)
+    verdict = _words.verdict(report.latent_shift_, _words.doubts(report))
     text = (
         "The test needs no labels: features are set to the training mean, first those that the "
         "maps call important, or unimportant, or random ones, and the distance is measured by "
@@ -388,7 +388,8 @@ def _labels(report):
     caption = "Share of known samples with the sample's own label"
     caption += ", and R² of reconstruction" if rebuilt is not None else ""
     table = pieces.table(header, [*rows, total], caption, numbers=range(1, len(header)))
-    return f"{pieces.paragraph(text)}{pieces.paragraph(_words.agreement_sentence(agreement, names))}{table}"
+    sentence = _words.agreement_sentence(agreement, names)
+    return f"{pieces.paragraph(text)}{pieces.paragraph(sentence)}{table}"
 
 
 def _glossary(report):

@@ -439,9 +439,8 @@ class RepresentationReport(BaseEstimator):
         else:
             units = np.arange(n_units)
         maps = np.asarray(self.attributor_.unit_attributions(X, units))
-        self._unit_maps = dict(
-            zip(units.tolist(), maps.reshape(len(maps), len(units), *shape).swapaxes(0, 1))
-        )
+        maps = maps.reshape(len(maps), len(units), *shape).swapaxes(0, 1)
+        self._unit_maps = dict(zip(units.tolist(), maps, strict=True))
 
     def _find_examples(self, X_explain, y_explain, data, rng):
         n = len(data.X_corpus)

@@ -80,20 +80,22 @@ DECODING_TERMS = (
 )
 
 
-def verdict(report):
+def verdict(curve, against=()):
     """Judge attributions by their latent-shift curve, and by what speaks against a good word.
 
     Parameters
     ----------
-    report : RepresentationReport
-        Fitted.
+    curve : Bunch
+        From `sklexplain.metrics.latent_shift_curve`.
+    against : sequence of str, default=()
+        Sentences from `doubts`.
 
     Returns
     -------
     result : Bunch
         ``level`` ("good", "weak" or "bad"), ``heading`` and ``sentence``.
     """
-    judged, against = _verdict(report.latent_shift_), doubts(report)
+    judged = _verdict(curve)
     if judged.level == "good" and against:
         judged.level = "weak"
         judged.heading += ", but there is more to say"
@@ -135,8 +137,9 @@ def doubts(report):
     if importance.size > 2 and importance.max() > _ALONE * importance.sum() > 0:
         names = entry_names(report)
         sentences.append(
-            f"“{names[int(importance.argmax())]}” alone has {importance.max() / importance.sum():.0%} "
-            "of all importance: check that it is a measurement, and no identifier or label."
+            f"“{names[int(importance.argmax())]}” alone has "
+            f"{importance.max() / importance.sum():.0%} of all importance: check that it is a "
+            "measurement, and no identifier or label."
         )
     return sentences
 
@@ -200,7 +203,8 @@ def agreement_sentence(agreement, names=None):
             name = label_name(row.label, names)
             sentence += (
                 f" “{name}” is represented backwards: {row.least:.0%} of the least similar samples "
-                f"have that label, but {row.most:.0%} of the most similar (chance {row.chance:.0%})."
+                f"have that label, but {row.most:.0%} of the most similar (by chance "
+                f"{row.chance:.0%})."
             )
     poor = [row for row in agreement.classes if row.most <= row.chance and row.n_corpus]
     if poor and agreement.most >= agreement.chance + 0.05:

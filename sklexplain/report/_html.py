@@ -192,31 +192,30 @@ def _overall(report):
         "image": "Left: the mean of the explained samples. Right: mean absolute attribution of "
         "each pixel; lighter is more.",
     }[report._sample.kind]
-    parts = [
-        pieces.paragraph(sentence),
-        pieces.figure(_figures.overall_figure(report), sentence, caption),
-    ]
+    panels = [pieces.figure(_figures.overall_figure(report), sentence, caption)]
     if report._sample.kind == "table" and report._explained_rows is not None:
-        what, unit = _figures.swarm_of(report)
-        text = f"A point is a sample: to the right, its value {what[0]}; to the left, it {what[1]}."
-        parts.append("<h3>Which way</h3>")
+        (right, left), unit = _figures.swarm_of(report)
+        text = f"A point is a sample: to the right, its value {right}; to the left, it {left}."
         alt = f"Value and attribution of the most important columns, a point a sample. {text}"
         caption = f"{text} Colours are the column's values; grey: categories and gaps."
-        parts.append(pieces.figure(_figures.swarm_figure(report, unit), alt, caption))
+        panels.append(_panel("Which way", _figures.swarm_figure(report, unit), alt, caption))
     maps = report._unit_maps
     if maps is not None and len(maps) > 2 and report._sample.kind != "image":
-        text = (
-            "Mean absolute attribution of each output, one row each, scaled to its largest value."
-        )
-        parts.append("<h3>For each output</h3>")
-        parts.append(pieces.figure(_figures.outputs_figure(report), text, text))
+        text = "Mean absolute attribution of each output, a row each, scaled to its largest value."
+        panels.append(_panel("For each output", _figures.outputs_figure(report), text, text))
     per_class = report._class_importances
     if len(per_class) > 1 and report._sample.kind != "image":
         text = "The same for each label, one row each, scaled to the row's largest value. Rows of "
         text += "few samples (their number is in brackets) are uncertain."
-        parts.append("<h3>For each label</h3>")
-        parts.append(pieces.figure(_figures.class_figure(report), _class_alt(report), text))
-    return "\n".join(parts)
+        uri = _figures.class_figure(report)
+        panels.append(_panel("For each label", uri, _class_alt(report), text))
+    grid = "".join(f"<div>{panel}</div>" for panel in panels)
+    return f'{pieces.paragraph(sentence)}<div class="panels">{grid}</div>'
+
+
+def _panel(heading, uri, alt, caption):
+    """Return a figure below a heading of its own."""
+    return f"<h3>{escape(heading)}</h3>{pieces.figure(uri, alt, caption)}"
 
 
 def _class_alt(report):
@@ -274,13 +273,14 @@ def _one_sample(report, i):
     alt = f"{title}, coloured by attribution. {facts[0]}"
     left = pieces.figure(_figures.sample_figure(report, i), alt)
     if report._sample.kind == "table":
-        right = _neighbour_table(report, i)
+        right, css = _neighbour_table(report, i), "pair tabular"
     else:
         right = pieces.figure(_figures.neighbours_figure(report, i), _neighbours_alt(report, i))
+        css = "pair"
     name = f"sample-{i + 1}"
     return (
         f'<article aria-labelledby="{name}"><h3 id="{name}">{escape(title)}</h3>'
-        f'{pieces.paragraph(" ".join(facts))}<div class="pair">{left}{right}</div></article>'
+        f'{pieces.paragraph(" ".join(facts))}<div class="{css}">{left}{right}</div></article>'
     )
 
 
@@ -447,6 +447,7 @@ def _appendix(report):
     return "\n".join(
         [
             pieces.paragraph(intro),
+            "<details><summary>Settings, versions, times and the model</summary>",
             '<div class="pair">',
             pieces.table(["setting", "value"], settings, "Settings"),
             pieces.table(["software", "version"], versions, "Versions"),
@@ -454,5 +455,6 @@ def _appendix(report):
             "</div>",
             "<h3>The model</h3>",
             f"<pre>{escape(model)}</pre>",
+            "</details>",
         ]
     )

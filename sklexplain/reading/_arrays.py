@@ -37,7 +37,7 @@ def read_arrays(path, suffix, *, samples=None, target=None):
     if suffix == ".npy":
         if samples is not None or target is not None:
             raise InputError("--x and --target name arrays of a .npz file; a .npy file has one.")
-        X = _loaded(path.name, lambda: _npy(path))
+        X = _loaded(path.name, lambda: _npy(path), suffix)
         _check_array("the array", X, None)
         return Bunch(X=_native(X), y=None, X_test=None, y_test=None, read=_shape("array", X))
     names = _loaded(path.name, lambda: _names(path))
@@ -75,7 +75,8 @@ def _chosen(file, names, samples, target):
         pair = next((pair for pair in _PAIRS if pair[0] in names), None)
         if pair is None:
             raise InputError(
-                f"{file} has the arrays {listed(names)}; say which holds the samples with --x NAME."
+                f"{file} has the arrays {listed(names)}; name the samples X, or say which they are "
+                "with --x NAME."
             )
         name, label = pair
     elif samples not in names:
@@ -84,12 +85,15 @@ def _chosen(file, names, samples, target):
         name, label = samples, "y"
     if target is not None:
         if target not in names:
-            raise InputError(f"--target {target}: {file} has the arrays {listed(names)}.")
+            raise InputError(
+                f"--target {target}: {file} has the arrays {listed(names)}; labels are named y, or "
+                "with --target."
+            )
         label = target
     return name, label
 
 
-def _loaded(file, load):
+def _loaded(file, load, suffix=".npz"):
     """Load, and say in words what is wrong with a file."""
     try:
         return load()
@@ -101,8 +105,8 @@ def _loaded(file, load):
         text = str(error) or type(error).__name__
         if "Object arrays" in text or "allow_pickle" in text:
             raise InputError(
-                f"{file} holds an array of Python objects, which could run code when it is read; "
-                "save texts as y.astype(str) and numbers as X.astype(float)."
+                f"{file} cannot be read as {suffix}: it holds Python objects, which could run code "
+                "when they are read; save texts as y.astype(str) and numbers as X.astype(float)."
             ) from error
         raise InputError(f"{file} is damaged or no file of its kind: {text}") from error
 

@@ -224,7 +224,7 @@ def _from_frame(frame, name, layout, target, id, group, pivot_columns):
     for option, column in about.items():
         if column is not None and column not in frame.columns:
             raise InputError(
-                f"--{option} {column}: there is no such column in {name}; it has "
+                f"--{option}: there is no column {column!r} in {name}; it has "
                 f"{listed(frame.columns)}."
             )
     asked = [column for column in about.values() if column is not None]
@@ -368,7 +368,7 @@ def _set_layout(data, layout, name):
     X = data.X
     if hasattr(X, "columns"):
         if layout not in (None, "table", "series"):
-            raise InputError(f"--layout {layout} needs arrays, or --pivot; {name} is a table.")
+            raise InputError(f"--layout {layout} needs a .npz file or --pivot; {name} is a table.")
     elif layout is None and X.ndim > 2 and data.channels is None:
         raise InputError(
             f"X has shape {X.shape}: say what its axes are, --layout channels-first for (samples, "

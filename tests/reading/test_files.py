@@ -272,7 +272,7 @@ def test_groups_and_names(tmp_path):
     assert "--group patient_id" in " ".join(read(tmp_path, "a.csv", csv(frame)).notes)
     with pytest.raises(InputError, match="'100' is there more than once.*--group patient_id"):
         read(tmp_path, "a.csv", csv(frame), id="patient_id")
-    with pytest.raises(InputError, match="there is no such column.*'visit'"):
+    with pytest.raises(InputError, match="there is no column 'patients'.*'visit'"):
         read(tmp_path, "a.csv", csv(frame), group="patients")
 
 

@@ -79,7 +79,9 @@ def test_two_classes_and_values(tmp_path, undrawn):
     assert "raises the probability of “grignolino”" in text
 
 
-@pytest.mark.parametrize("model", [KMeans(3, random_state=0, n_init=1), IsolationForest(n_estimators=10)])
+@pytest.mark.parametrize(
+    "model", [KMeans(3, random_state=0, n_init=1), IsolationForest(n_estimators=10)]
+)
 def test_clusters_and_detectors(model, tmp_path, undrawn):
     report = report_on(model, WINE.data)
     assert report.predictions_ is None and report.method_ == "shapley_sampling"

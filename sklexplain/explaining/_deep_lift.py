@@ -230,8 +230,8 @@ def _rule(outputs, inputs, tensors):
     if kind == operations.LINEAR:
         elementwise = simple and operations.is_elementwise(outputs, inputs)
         return rules.product if elementwise else None
-    if kind == operations.MAXIMUM and simple:
-        return rules.maximum
+    if kind in (operations.MAXIMUM, operations.MINIMUM) and simple:
+        return rules.maximum if kind == operations.MAXIMUM else rules.minimum
     if kind == operations.ELEMENTWISE and simple:
         alone = len(inputs) == 1 and inputs[0].shape == outputs[0].shape and not other_mask
         return rules.secant if alone else rules.product

@@ -48,10 +48,12 @@ _MAXIMA = frozenset(
     AdaptiveMaxPool2D AdaptiveMaxPool3D Amax Max MaxPool2DWithIndices MaxPool3DWithIndices
     """.split()
 )
+_MINIMA = frozenset(["Amin", "Min"])
 # Elementwise functions that torch does not tag as such.
 _UNTAGGED = frozenset(["Hardswish", "LogSigmoid", "PreluKernel", "RreluWithNoise"])
 
-LINEAR, ELEMENTWISE, MAXIMUM, OTHER = "linear", "elementwise", "maximum", "other"
+LINEAR, ELEMENTWISE, OTHER = "linear", "elementwise", "other"
+MAXIMUM, MINIMUM = "maximum", "minimum"
 
 
 def operation_kind(outputs, inputs):
@@ -66,60 +68,71 @@ def operation_kind(outputs, inputs):
 
     Returns
     -------
-    kind : {"linear", "elementwise", "maximum", "other"}
+    kind : {"linear", "elementwise", "maximum", "minimum", "other"}
         Linear in all inputs together; each entry of one output made of the entries of the inputs
-        at its place; entries chosen by a maximum; or anything else.
+        at its place; entries chosen for their size; or anything else.
     """
+    nodes = list(_nodes(outputs, inputs))
+    kinds = {_kind(type(node).__name__) for node in nodes}
+    if all(_is_linear(node) for node in nodes):
+        return LINEAR
+    for chosen, names in ((MAXIMUM, _MAXIMA), (MINIMUM, _MINIMA)):
+        if len(inputs) == 1 and kinds & names and kinds <= names | _MOVES:
+            return chosen
+    return ELEMENTWISE if is_elementwise(outputs, inputs) else OTHER
+
+
+def is_elementwise(outputs, inputs):
+    """Tell whether an operation is elementwise, linear or not.
+
+    Parameters
+    ----------
+    outputs, inputs : list of tensor
+        As in `operation_kind`.
+
+    Returns
+    -------
+    answer : bool
+    """
+    if len(outputs) != 1:
+        return False
+    shape = outputs[0].shape
+    kinds = {_kind(type(node).__name__) for node in _nodes(outputs, inputs)}
+    return all(_fits(t, shape) for t in inputs) and all(map(_is_elementwise, kinds))
+
+
+def _fits(tensor, shape):
+    """Whether a tensor can be expanded to a shape."""
+    if tensor.dim() > len(shape):
+        return False
+    ends = zip(reversed(tensor.shape), reversed(shape), strict=False)
+    return all(a in (1, b) for a, b in ends)
+
+
+def _nodes(outputs, inputs):
+    """Yield the derivatives between outputs and inputs."""
     stops = {t.grad_fn for t in inputs if t.grad_fn is not None}
     leaves = {id(t) for t in inputs}
-    nodes = [o.grad_fn for o in outputs if o.grad_fn is not None]
-    seen, linear, elementwise, maximum = set(), True, True, True
-    while nodes:
-        node = nodes.pop()
+    waiting, seen = [o.grad_fn for o in outputs if o.grad_fn is not None], set()
+    while waiting:
+        node = waiting.pop()
         if node is None or node in stops or node in seen:
             continue
         if id(getattr(node, "variable", None)) in leaves:
             continue
         seen.add(node)
-        kind = _kind(type(node).__name__)
-        if not _is_linear(node, kind):
-            linear = False
-            maximum = maximum and kind in _MAXIMA
-        else:
-            maximum = maximum and kind in _MOVES
-        elementwise = elementwise and _is_elementwise(kind)
-        if not (linear or elementwise or maximum):
-            return OTHER
-        nodes += [following for following, _ in node.next_functions]
-    if linear:
-        return LINEAR
-    if maximum and len(inputs) == 1:
-        return MAXIMUM
-    return ELEMENTWISE if elementwise else OTHER
+        yield node
+        waiting += [following for following, _ in node.next_functions]
 
 
-def is_elementwise(outputs, inputs):
-    """Return whether an operation is elementwise, linear or not."""
-    stops = {t.grad_fn for t in inputs if t.grad_fn is not None}
-    nodes, seen = [o.grad_fn for o in outputs if o.grad_fn is not None], set()
-    while nodes:
-        node = nodes.pop()
-        if node is None or node in stops or node in seen or hasattr(node, "variable"):
-            continue
-        seen.add(node)
-        if not _is_elementwise(_kind(type(node).__name__)):
-            return False
-        nodes += [following for following, _ in node.next_functions]
-    return True
-
-
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _kind(name):
     """From "ReluBackward0" to "Relu"."""
     return re.sub(r"Backwards?\d*$", "", name)
 
 
-def _is_linear(node, kind):
+def _is_linear(node):
+    kind = _kind(type(node).__name__)
     if kind in _LINEAR:
         return True
     edges = [following is not None for following, _ in node.next_functions]
@@ -132,12 +145,13 @@ def _is_linear(node, kind):
     return False
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _is_elementwise(kind):
     if kind in _UNTAGGED:
         return True
     name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", kind).lower()
     packet = getattr(torch.ops.aten, name, None)
-    if kind in _MAXIMA or packet is None:  # a maximum of two tensors has the same name
+    # Maxima of two tensors have the name of those along an axis.
+    if kind in _MAXIMA | _MINIMA or packet is None:
         return False
     return any(torch.Tag.pointwise in getattr(packet, o).tags for o in packet.overloads())

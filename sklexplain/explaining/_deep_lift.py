@@ -28,6 +28,10 @@ class _Unseen(Exception):
     """Part of the network is no operation of torch that can be run again."""
 
 
+class _Unpaired(_Unseen):
+    """A sample and its baseline go through different operations, as others may not."""
+
+
 class _Rescale(TorchFunctionMode):
     """Runs everything on the baselines as well, and replaces derivatives by rules."""
 
@@ -103,14 +107,14 @@ class _Rescale(TorchFunctionMode):
             with torch.no_grad():
                 return call.run(filling)
         except Exception as error:
-            raise _Unseen from error
+            raise _Unpaired from error
 
     def _pair_all(self, out, out0):
         made, made0 = tree_flatten(out)[0], tree_flatten(out0)[0]
         for o, o0 in zip(made, made0, strict=True):
             if isinstance(o, torch.Tensor):
                 if not isinstance(o0, torch.Tensor) or o0.shape != o.shape:
-                    raise _Unseen  # how many there are depends on the numbers
+                    raise _Unpaired  # how many there are depends on the numbers
                 self.pair(o, o0)
 
     # -- with a rule ------------------------------------------------------------------------------
@@ -222,18 +226,18 @@ class _Call:
 def _rule(outputs, inputs, tensors):
     """Choose what stands in place of an operation's derivative; None: the derivative itself."""
     kind = operations.operation_kind(outputs, inputs)
-    # A mask or index that is made of the input, and another one for the baseline.
-    other_mask = _differ(tensors)
-    if kind == operations.LINEAR and not other_mask:
-        return None
     simple = len(outputs) == 1 and not any(t.is_complex() for t in [*inputs, *outputs])
+    if _differ(tensors):
+        # A mask or index that is made of the input, and another one for the baseline.
+        if simple and operations.is_elementwise(outputs, inputs):
+            return rules.product
+        raise _Unpaired
     if kind == operations.LINEAR:
-        elementwise = simple and operations.is_elementwise(outputs, inputs)
-        return rules.product if elementwise else None
-    if kind in (operations.MAXIMUM, operations.MINIMUM) and simple:
+        return None
+    if simple and kind in (operations.MAXIMUM, operations.MINIMUM):
         return rules.maximum if kind == operations.MAXIMUM else rules.minimum
-    if kind == operations.ELEMENTWISE and simple:
-        alone = len(inputs) == 1 and inputs[0].shape == outputs[0].shape and not other_mask
+    if simple and kind == operations.ELEMENTWISE:
+        alone = len(inputs) == 1 and inputs[0].shape == outputs[0].shape
         return rules.secant if alone else rules.product
     return rules.mean_jacobian
 
@@ -249,7 +253,7 @@ def _differ(tensors):
 def _check_shapes(step):
     for a, b in zip([*step.x, *step.y], [*step.x0, *step.y0], strict=True):
         if a.shape != b.shape:
-            raise _Unseen
+            raise _Unpaired
 
 
 def _baseline(tensor):
@@ -305,17 +309,28 @@ def deep_lift(encode, x, references, cotangents):
     """
     total = x.new_zeros(len(x), cotangents.shape[1], *x.shape[1:])
     for k in range(references.shape[1]):
-        reference = references[:, k].expand_as(x)
-        try:
-            z, leaf = _run(encode, x, reference)
-        except _Unseen:
-            z, leaf = _run_as_one(encode, x, reference)
-        for j in range(cotangents.shape[1]):
-            (multiplier,) = torch.autograd.grad(
-                z, leaf, cotangents[:, j].to(z), retain_graph=True, materialize_grads=True
-            )
-            total[:, j] += (x - reference) * multiplier
+        total += _from_one_row(encode, x, references[:, k].expand_as(x), cotangents)
     return total / references.shape[1]
+
+
+def _from_one_row(encode, x, reference, cotangents):
+    """Attributions from one reference row of each sample: (n, k, ...)."""
+    try:
+        z, leaf = _run(encode, x, reference)
+    except _Unpaired:
+        if len(x) > 1:  # what is true of one sample must not change the others
+            rows = zip(*(t.split(1) for t in (x, reference, cotangents)), strict=True)
+            return torch.cat([_from_one_row(encode, *row) for row in rows])
+        z, leaf = _run_as_one(encode, x, reference)
+    except _Unseen:
+        z, leaf = _run_as_one(encode, x, reference)
+    maps = []
+    for cotangent in cotangents.unbind(1):
+        (multiplier,) = torch.autograd.grad(
+            z, leaf, cotangent.to(z), retain_graph=True, materialize_grads=True
+        )
+        maps.append((x - reference) * multiplier)
+    return torch.stack(maps, dim=1)
 
 
 def _run(encode, x, reference):

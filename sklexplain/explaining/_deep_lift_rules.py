@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-# Numbers of nodes for an averaged Jacobian, until it does not change any more.
-_N_NODES = (8, 16, 32, 64, 128, 256)
-_TOLERANCE = 1e-6
+# Of an averaged Jacobian: nodes in a panel, panels at most, and the width of the narrowest one.
+_N_NODES = 12
+_N_PANELS = 64
+_NARROWEST = 2.0**-12
+_TOLERANCE = 1e-9
 
 
 @dataclass
@@ -161,26 +163,93 @@ def _chosen(step, grads, better):
 
 
 def mean_jacobian(step, grads):
-    """Any operation: its Jacobian averaged on the straight line between sample and baseline."""
-    before = None
-    for n_nodes in _N_NODES:
-        total = _averaged(step, step.x, step.x0, grads, n_nodes)
-        if before is not None and all(map(_close, total, before)):
+    """Any operation: its Jacobian averaged on the straight line between sample and baseline.
+
+    The line is divided where the average does not explain the change of the output: at kinks, and
+    where the operation is steep.
+
+    Parameters
+    ----------
+    step : Step
+        The operation.
+    grads : tuple of tensor
+        Gradients by its outputs.
+
+    Returns
+    -------
+    gradients : list of tensor
+        By its inputs.
+    """
+    pairs = list(zip(step.y, step.y0, grads, strict=True))
+    size = sum(float(((y - y0) * g).abs().sum()) for y, y0, g in pairs if g is not None)
+    allowed = max(_TOLERANCE, 64 * torch.finfo(step.x[0].dtype).eps) * size
+    waiting, n_panels = [_panel(step, grads, 0.0, 1.0, step.y0, step.y)], 0
+    total = waiting[0].gradients
+    while n_panels < _N_PANELS:
+        waiting = [p for p in waiting if p.missed > allowed and p.width > _NARROWEST]
+        if not waiting:
             break
-        before = total
+        worst = max(waiting, key=lambda p: p.missed)
+        waiting.remove(worst)
+        middle = (worst.start + worst.end) / 2
+        with torch.no_grad():
+            between = step.call(_between(step.x, step.x0, middle))
+        halves = [
+            _panel(step, grads, worst.start, middle, worst.low, between),
+            _panel(step, grads, middle, worst.end, between, worst.high),
+        ]
+        parts = [worst.gradients, *(half.gradients for half in halves)]
+        total = [t - w + a + b for t, w, a, b in zip(total, *parts, strict=True)]
+        waiting += halves
+        n_panels += 1
     return total
 
 
-def _close(a, b):
-    tolerance = max(_TOLERANCE, 64 * torch.finfo(a.dtype).eps)
-    return not a.numel() or bool((a - b).abs().amax() <= tolerance * a.abs().amax())
+@dataclass
+class _Panel:
+    """Part of the line, its share of the average, and by how much that misses the change."""
+
+    start: float
+    end: float
+    low: list
+    high: list
+    gradients: list
+    missed: float
+
+    @property
+    def width(self):
+        return self.end - self.start
+
+
+def _panel(step, grads, start, end, low, high):
+    x = _between(step.x, step.x0, end)
+    x0 = _between(step.x, step.x0, start)
+    gradients = [(end - start) * g for g in _averaged(step, x, x0, grads, _N_NODES)]
+    explained = sum(
+        float((g * (a - b)).sum(dtype=_wide(g)).real)
+        for g, a, b in zip([g.conj() for g in gradients], step.x, step.x0, strict=True)
+    )
+    change = sum(
+        float((g.conj() * (b - a)).sum(dtype=_wide(g)).real)
+        for g, a, b in zip(grads, low, high, strict=True)
+        if g is not None
+    )
+    return _Panel(start, end, low, high, gradients, abs(explained - change))
+
+
+def _wide(tensor):
+    return torch.complex128 if tensor.is_complex() else torch.float64
+
+
+def _between(x, x0, t):
+    return [b + t * (a - b) for a, b in zip(x, x0, strict=True)]
 
 
 def _averaged(step, x, x0, grads, n_nodes):
     totals = [torch.zeros_like(t) for t in x]
     nodes, weights = np.polynomial.legendre.leggauss(n_nodes)
     for node, weight in zip((nodes + 1) / 2, weights / 2, strict=True):
-        between = [b + node * (a - b) for a, b in zip(x, x0, strict=True)]
-        for total, g in zip(totals, step.jacobian_products(between, grads), strict=True):
+        products = step.jacobian_products(_between(x, x0, node), grads)
+        for total, g in zip(totals, products, strict=True):
             total += weight * g
     return totals

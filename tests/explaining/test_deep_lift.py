@@ -220,7 +220,7 @@ def test_sums_for_every_kind_of_operation(name, n_samples):
     check_sums(lambda x: function(x @ W1) @ W3, (6,), n_samples)
 
 
-def check_sums(net, shape, n_samples, rtol=1e-9):
+def check_sums(net, shape, n_samples, rtol=1e-8):
     generator = torch.Generator().manual_seed(2)
     x, references = (
         torch.randn(*n, *shape, generator=generator, dtype=torch.float64)
@@ -257,6 +257,25 @@ def test_kinks_of_an_operation_without_a_rule_of_its_own():
     # The Jacobian of sorting is constant between crossings, so its average is as exact as the
     # nodes are dense.
     check_sums(lambda x: (x @ W1).sort(dim=1)[0] @ W3, (6,), 4, rtol=0.03)
+
+
+def test_experts_that_take_other_rows_of_the_baselines_than_of_the_samples():
+    def routed(x):
+        first, out = x[:, 0] > 0, torch.zeros(len(x), 4, dtype=x.dtype)
+        out[first] = torch.tanh(x[first] @ W1) @ W3
+        out[~first] = torch.sin(x[~first] @ W1) @ W3
+        return out
+
+    x, references = torch.sin(W1.T[:, :6] * 3), torch.cos(W1[None, :1, :6])
+    cotangents = W3[:, None]
+    same = (x[:, 0] > 0) == (references[0, 0, 0] > 0)
+    assert 0 < same.sum() < 8
+    maps = deep_lift(routed, x, references, cotangents)
+    alone = [deep_lift(routed, x[i : i + 1], references, cotangents[i : i + 1]) for i in range(8)]
+    torch.testing.assert_close(maps, torch.cat(alone))
+    with torch.no_grad():
+        expected = (cotangents[:, 0] * (routed(x) - routed(references[0]))).sum(dim=1)
+    torch.testing.assert_close(maps.flatten(1).sum(dim=1)[same], expected[same])
 
 
 # -- recurrent layers ------------------------------------------------------------------------------

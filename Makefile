@@ -43,7 +43,7 @@ $(NEIGHBOURS_STAMP): setup.cfg constraints-neighbours.txt
 test-neighbours: $(NEIGHBOURS_STAMP)  ## Run the tests with estimators of other libraries
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(NEIGHBOURS_BIN)/python -m pytest -n 2 tests/neighbours
 
-fuzz: $(STAMP)  ## Try many more Pipelines drawn at random
+fuzz: $(STAMP)  ## Try many more Pipelines and networks drawn at random
 	SKLEXPLAIN_FUZZ=many OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/fuzz
 
 lint: $(STAMP)  ## Check style, imports, docstrings and formatting

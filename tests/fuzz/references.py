@@ -51,6 +51,37 @@ def _scale(values):
     return max(np.abs(values).max(initial=0.0), 1e-3)
 
 
+# -- points at which gradients are taken -----------------------------------------------------------
+
+
+def points(method, n_points, n_rows, X, seed):
+    """Return (position, weight, baseline row, noise, whether times the difference) of each."""
+    rng = np.random.RandomState(seed)
+    if method == "saliency":
+        return [(1.0, 1.0, 0, 0.0, False)]
+    if method == "input_x_gradient":
+        return [(1.0, 1 / n_rows, row, 0.0, True) for row in range(n_rows)]
+    if method == "integrated_gradients":
+        nodes, weights = np.polynomial.legendre.leggauss(n_points)
+        pairs = list(zip((nodes + 1) / 2, weights / 2 / n_rows, strict=True))
+        return [(t, w, row, 0.0, True) for row in range(n_rows) for t, w in pairs]
+    if method == "gradient_shap":
+        rows = rng.randint(n_rows, size=n_points)
+        positions = rng.uniform(size=n_points)
+        return [(t, 1 / n_points, row, 0.0, True) for t, row in zip(positions, rows, strict=True)]
+    # A tenth of the range: of each column of tables, else of all numbers.
+    spread = np.ptp(X, axis=0 if X.ndim == 2 else None)
+    noise = rng.normal(size=(n_points, *X.shape[1:])) * 0.1 * spread
+    return [(1.0, 1 / n_points, 0, e, False) for e in noise]
+
+
+def uniform_noise(X, n_noise, seed):
+    """Inputs without structure, in the range of the data."""
+    low, high = np.percentile(X, [1, 99], axis=0 if X.ndim == 2 else None)
+    rng = np.random.default_rng([seed, 0])
+    return rng.uniform(low, high, size=(n_noise, *X.shape[1:]))
+
+
 # -- gradients by parameters -----------------------------------------------------------------------
 
 

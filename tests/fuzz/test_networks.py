@@ -5,7 +5,6 @@ import time
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from sklearn.utils import check_random_state
 
 pytest.importorskip("hypothesis")
 
@@ -20,8 +19,6 @@ from sklexplain import (
     TracInImportance,
     VarianceScorer,
 )
-from sklexplain.explaining import _paths as paths
-from sklexplain.scores._noise import noise_inputs
 
 from . import references
 from .conftest import networks_settings
@@ -82,29 +79,14 @@ PARAMS = {
 }
 
 
-def table_of_points(method, n_rows, attributor):
-    """The points at which gradients are taken, with the draws that were made."""
-    rng = check_random_state(attributor.seed_)
-    if method == "saliency":
-        return paths.saliency_path()
-    if method == "input_x_gradient":
-        return paths.input_x_gradient_path(n_rows)
-    if method == "integrated_gradients":
-        return paths.integrated_gradients_path(n_rows, N_POINTS)
-    if method == "gradient_shap":
-        return paths.expected_gradients_path(n_rows, N_POINTS, rng)
-    return paths.smooth_grad_path(N_POINTS, attributor._engine.noise_std, rng)
-
-
-def by_differences(net, X, baselines, weights, path):
-    """Attributions, one point of the path after the other."""
+def by_differences(net, X, baselines, weights, points):
+    """Attributions, one point after the other."""
     total = np.zeros(X.shape)
-    for s, (t, w) in enumerate(zip(path.positions.numpy(), path.weights.numpy(), strict=True)):
-        start = baselines[path.rows[s]][None]
-        noise = 0.0 if path.noise is None else path.noise[s].numpy()
-        point = X + noise if path.noise is not None else start + t * (X - start)
-        gradient = references.input_gradients(net, point, weights)
-        total += w * gradient * ((X - start) if path.times_difference else 1.0)
+    for position, weight, row, noise, times_difference in points:
+        start = baselines[row][None]
+        at = start + position * (X - start) + noise
+        gradient = references.input_gradients(net, at, weights)
+        total += weight * gradient * ((X - start) if times_difference else 1.0)
     return total
 
 
@@ -131,8 +113,8 @@ def test_attributions(method, cases):
         weights = references.outputs(net, X)
         if center:
             weights = weights - references.outputs(net, baselines).mean(axis=0)
-        path = table_of_points(method, len(baselines), attributor)
-        cases.close(found, by_differences(net, X, baselines, weights, path), case.X)
+        points = references.points(method, N_POINTS, len(baselines), X, attributor.seed_)
+        cases.close(found, by_differences(net, X, baselines, weights, points), case.X)
 
     check()
 
@@ -226,7 +208,7 @@ def test_noise_scores(cases):
         ).fit(X)
         found = scorer.transform(X)
         net = references.twin(case.net)
-        noise = noise_inputs("data", X, 4, np.random.default_rng([scorer.seed_, 0]))
+        noise = references.uniform_noise(X, 4, scorer.seed_)
         for j, name in enumerate(case.points):
 
             def scaled(x, name=name):

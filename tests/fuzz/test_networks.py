@@ -21,8 +21,9 @@ from sklexplain import (
 )
 
 from . import references
+from .blocks import Experts
 from .conftest import networks_settings
-from .networks import Experts, networks
+from .networks import networks
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

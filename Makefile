@@ -47,7 +47,7 @@ test-pages: $(STAMP)  ## Look at reports in a browser: widths, dark mode, print 
 	npm ci --prefix tests/pages --silent
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest tests/pages
 
-fuzz: $(STAMP)  ## Try many more Pipelines drawn at random
+fuzz: $(STAMP)  ## Try many more Pipelines and networks drawn at random
 	SKLEXPLAIN_FUZZ=many OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/fuzz
 
 lint: $(STAMP)  ## Check style, imports, docstrings and formatting

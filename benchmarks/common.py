@@ -202,3 +202,53 @@ def markdown_table(header, rows):
     """Return a Markdown table, first column left, the others right."""
     lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def gradient_shap(
+    encoder, X, seed, *, n_samples=5, batch_size=300, aligned=True, baseline=0.0, center=False
+):
+    """Label-free gradient SHAP, rows drawn as captum draws them.
+
+    Every sample has draws of its own, the rows of a batch being x1, x1, …, x2, x2, …
+
+    Parameters
+    ----------
+    encoder : nn.Module
+    X : ndarray of shape (n, ...)
+    seed : int
+    n_samples : int
+        Draws a sample; 5 is captum's default.
+    batch_size : int
+        300 is that of the paper's released code.
+    aligned : bool
+        False repeats the error of the paper's released code: f(x) is tiled x1, x2, …, x1, x2, …,
+        so that most rows explain the representation of another sample.
+    baseline : float or ndarray of a sample's shape
+        What is absent; black by default.
+    center : bool
+        Explain f(x) minus the representation of the baseline.
+
+    Returns
+    -------
+    maps : ndarray of the shape of X
+    """
+    rng = np.random.RandomState(seed)
+    absent = torch.from_numpy(np.broadcast_to(np.float32(baseline), X[:1].shape).copy())
+    maps = []
+    for start in range(0, len(X), batch_size):
+        x = torch.from_numpy(X[start : start + batch_size])
+        n_rows = (len(x) * n_samples, *[1] * (x.ndim - 1))
+        shares = torch.from_numpy(rng.random_sample(n_rows).astype(np.float32))
+        difference = x.repeat_interleave(n_samples, dim=0) - absent
+        rows = (absent + difference * shares).requires_grad_()
+        with torch.no_grad():
+            z = encoder(x) - (encoder(absent) if center else 0.0)
+        z = z.repeat_interleave(n_samples, dim=0) if aligned else misaligned_tiles(z, n_samples)
+        (gradient,) = torch.autograd.grad((encoder(rows) * z).sum(), rows)
+        maps.append(((x - absent) * gradient.unflatten(0, (len(x), n_samples)).mean(dim=1)).numpy())
+    return np.concatenate(maps)
+
+
+def misaligned_tiles(z, n_samples):
+    """Tile representations z1, z2, …, z1, z2, …: wrong beside inputs x1, x1, …, x2, x2, …"""
+    return z.repeat(n_samples, 1)

@@ -18,7 +18,7 @@ from sklexplain import DKNNImportance, InfluenceImportance, SimplExImportance, T
 from sklexplain.nets import Autoencoder, CheckpointHistory
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from common import MnistAutoencoder  # noqa: E402
+from common import MnistAutoencoder, gradient_shap  # noqa: E402, F401
 from label_free_consistency import train_test  # noqa: E402
 
 TASKS = ("reconstruction", "denoising", "inpainting", "classification")
@@ -201,45 +201,3 @@ def reduced_cost(network, data):
     """Return how far from a weight SimplEx has the examples of the corpus, for the queries."""
     simplex = explainer("SimplEx", network).fit(data["corpus"])
     return simplex.reduced_cost(data["queries"])
-
-
-def gradient_shap(encoder, X, seed, *, n_samples=5, batch_size=300, aligned=True):
-    """Label-free gradient SHAP with a black baseline, rows drawn as captum draws them.
-
-    Every sample has draws of its own, the rows of a batch being x1, x1, …, x2, x2, …
-
-    Parameters
-    ----------
-    encoder : nn.Module
-    X : ndarray of shape (n, ...)
-    seed : int
-    n_samples : int
-        Draws a sample; 5 is captum's default.
-    batch_size : int
-        300 is that of the paper's released code.
-    aligned : bool
-        False repeats the error of the paper's released code: f(x) is tiled x1, x2, …, x1, x2, …,
-        so that most rows explain the representation of another sample.
-
-    Returns
-    -------
-    maps : ndarray of the shape of X
-    """
-    rng = np.random.RandomState(seed)
-    maps = []
-    for start in range(0, len(X), batch_size):
-        x = torch.from_numpy(X[start : start + batch_size])
-        n_rows = (len(x) * n_samples, *[1] * (x.ndim - 1))
-        shares = torch.from_numpy(rng.random_sample(n_rows).astype(np.float32))
-        rows = (x.repeat_interleave(n_samples, dim=0) * shares).requires_grad_()
-        with torch.no_grad():
-            z = encoder(x)
-        z = z.repeat_interleave(n_samples, dim=0) if aligned else misaligned_tiles(z, n_samples)
-        (gradient,) = torch.autograd.grad((encoder(rows) * z).sum(), rows)
-        maps.append((x * gradient.unflatten(0, (len(x), n_samples)).mean(dim=1)).numpy())
-    return np.concatenate(maps)
-
-
-def misaligned_tiles(z, n_samples):
-    """Tile representations z1, z2, …, z1, z2, …: wrong beside inputs x1, x1, …, x2, x2, …"""
-    return z.repeat(n_samples, 1)

@@ -11,8 +11,6 @@ import torch
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from ..explaining import ELEMENTWISE, MIXING, RECURRENT
-
 _RELU = {F.relu, torch.relu, torch.relu_, torch.Tensor.relu, torch.Tensor.relu_}
 # x and weights are the first two arguments, a bias the third.
 _WEIGHTED = {
@@ -33,15 +31,34 @@ _ONE_TO_ONE = {
     *(torch.Tensor.div, torch.Tensor.__truediv__),
 }
 # Their derivatives do not follow the rule, so accepting them would give wrong maps.
+_ELEMENTWISE = {
+    *(F.relu6, F.leaky_relu, F.elu, F.selu, F.celu, F.gelu, F.silu, F.mish, F.softplus),
+    *(F.hardtanh, F.hardswish, F.hardsigmoid, F.softsign, F.logsigmoid, F.tanh, F.sigmoid),
+    *(F.tanhshrink, F.softshrink, F.hardshrink, F.prelu, F.rrelu, F.threshold),
+    *(torch.tanh, torch.sigmoid, torch.exp, torch.sqrt, torch.abs, torch.square),
+    *(torch.log, torch.log1p, torch.sin, torch.cos, torch.clamp, torch.reciprocal, torch.selu),
+    *(torch.Tensor.tanh, torch.Tensor.sigmoid, torch.Tensor.exp),
+    *(torch.Tensor.sqrt, torch.Tensor.abs, torch.Tensor.square, torch.Tensor.log),
+    *(torch.Tensor.clamp, torch.Tensor.reciprocal, torch.Tensor.sin, torch.Tensor.cos),
+    *(torch.neg, torch.Tensor.__neg__),
+}
+_MIXING = {
+    *(F.softmax, F.log_softmax, torch.softmax, torch.Tensor.softmax, torch.logsumexp),
+    *(F.layer_norm, F.group_norm, F.instance_norm, F.normalize, F.local_response_norm),
+    *(F.scaled_dot_product_attention, F.multi_head_attention_forward, F.bilinear),
+    *(torch.pow, torch.Tensor.pow, torch.Tensor.__pow__, torch.einsum, torch.outer),
+    *(torch.addmm, torch.baddbmm, torch.Tensor.addmm, torch.Tensor.bmm),
+}
 _FORBIDDEN = (
-    ELEMENTWISE
-    | set(MIXING)
-    | {torch.neg, torch.Tensor.__neg__, torch.einsum, torch.addmm, torch.baddbmm, torch.outer}
-    | {torch.Tensor.addmm, F.bilinear, F.local_response_norm, F.threshold}
+    _ELEMENTWISE
+    | _MIXING
+    | _PRODUCTS
+    | _ONE_TO_ONE
     | {torch.Tensor.mul_, torch.Tensor.div_, torch.Tensor.sub_, torch.Tensor.__imul__}
     | {torch.Tensor.__isub__, torch.Tensor.__itruediv__}
-) - _RELU
-_REFUSED = _FORBIDDEN | _ONE_TO_ONE | _SUMS_IN_PLACE  # what is left of them by then
+)
+_RECURRENT = {"lstm", "gru", "rnn_tanh", "rnn_relu"}
+_REFUSED = _FORBIDDEN | _SUMS_IN_PLACE  # what is left of them by then
 
 
 class _Share(torch.autograd.Function):
@@ -123,7 +140,7 @@ class _Excitation(TorchFunctionMode):
             filled = _filling(func, args, kwargs, varying)
             x = args[varying[0]]
             return _Share.apply(filled, lambda p, x: (p.expand_as(x),), x)
-        if func in _REFUSED or func.__name__ in RECURRENT:
+        if func in _REFUSED or func.__name__ in _RECURRENT:
             raise _unsupported(func.__name__)
         return func(*args, **kwargs)
 

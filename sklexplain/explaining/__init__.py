@@ -8,7 +8,6 @@ from ._baselines import (
     own_baselines,
     raw_baselines,
 )
-from ._deep_lift import ELEMENTWISE, MIXING, RECURRENT
 from ._engine import AttributionEngine
 from ._groups import resolve_groups, time_segments
 from ._methods import (
@@ -31,16 +30,13 @@ __all__ = [
     "checked_params",
     "checked_units",
     "data_mean",
-    "ELEMENTWISE",
     "Features",
     "fitted_baseline",
     "GRADIENT_METHODS",
     "Method",
     "mean_sample",
     "METHODS",
-    "MIXING",
     "PERTURBATION_METHODS",
-    "RECURRENT",
     "own_baselines",
     "raw_baselines",
     "resolve_groups",

@@ -282,9 +282,7 @@ _RECORDS = (
         _rescaled,
         follows_operations=True,
         is_complete=True,
-        shortfall=(
-            "the network has operations without a rescale rule, so use 'integrated_gradients'"
-        ),
+        shortfall=_NOT_SMOOTH,
     ),
     Method(
         "feature_ablation",

@@ -615,14 +615,31 @@ def test_too_few_steps_are_a_convergence_warning():
         explainer.transform(X)
 
 
-def test_deep_lift_without_a_rule_is_a_convergence_warning():
-    class Opaque(nn.Module):
+def test_deep_lift_of_a_lookup_is_a_convergence_warning():
+    class Codebook(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.codes, self.rest = nn.Embedding(4, 3), nn.Linear(5, 3)
+
         def forward(self, x):
-            return torch.special.erf(5 * x) * 3
+            place = (x[:, :4] ** 2).argmax(dim=1)
+            return self.codes(place) + 0.1 * self.rest(x)
 
     X = make_X("mlp") * 3
-    explainer = explain(Opaque(), X, "deep_lift")
-    with pytest.warns(ConvergenceWarning, match="without a rescale rule"):
+    explainer = explain(Codebook(), X, "deep_lift")
+    with pytest.warns(ConvergenceWarning, match=r"for \d+ of 9 .*a lookup.* 'kernel_shap'"):
+        explainer.transform(X)
+
+
+def test_a_single_sample_that_misses_its_sum_is_told():
+    class OneStep(nn.Module):
+        def forward(self, x):
+            return x + 10 * (x[:, 3:4] > 5).to(x)
+
+    X = make_X("mlp", 200)
+    X[17:19, 3] = 6
+    explainer = LabelFreeAttributor(OneStep(), method="deep_lift", baseline="zeros").fit(X)
+    with pytest.warns(ConvergenceWarning, match=r"for 2 of 200 samples \(number 1[78] by"):
         explainer.transform(X)
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from .running import run
 
-METHODS = 11
+METHODS = 13
 
 
 @pytest.fixture(scope="module")

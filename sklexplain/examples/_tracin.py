@@ -355,7 +355,9 @@ def _shape(weight):
     return weight.shape if torch.is_tensor(weight) else None
 
 
-def _alike(dtype, other):
-    """Tell whether two dtypes hold numbers of one kind: the precision may be another."""
-    kinds = ("is_floating_point", "is_complex")
-    return all(getattr(dtype, kind) == getattr(other, kind) for kind in kinds)
+def _alike(dtype, wanted):
+    """Tell whether numbers of a dtype are what another one holds: the precision may differ."""
+    if dtype.is_complex != wanted.is_complex:
+        return False
+    # Integers are quantised weights, or counters.
+    return dtype.is_floating_point or not wanted.is_floating_point

@@ -292,14 +292,16 @@ def load_weights(path):
         If it does not hold weights by name, and nothing else.
     """
     path = Path(path)
+    is_safe = path.suffix == ".safetensors"
+    if is_safe:
+        _safetensors()  # what is missing of the two is to be said first
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder, not a file of weights.")
     if not path.exists():
         raise FileNotFoundError(f"{path} is not there.")
-    is_safe = path.suffix == ".safetensors"
     problem = None
     try:
-        weights = _read_safetensors(path) if is_safe else _read_torch(path)
+        weights = _safetensors().load_file(path) if is_safe else _read_torch(path)
     except (ImportError, OSError, MemoryError):
         raise
     except Exception as error:  # whatever either library says of a file that is no such file
@@ -329,12 +331,14 @@ def _read_torch(path):
         return torch.load(file, map_location="cpu", weights_only=True)
 
 
-def _read_safetensors(path):
+def _safetensors():
     try:
-        from safetensors.torch import load_file
+        from safetensors import torch as safetensors
     except ImportError as error:
-        raise ImportError(f"reading {path} needs safetensors; pip install safetensors.") from error
-    return load_file(path)
+        raise ImportError(
+            "reading files of safetensors needs that package; pip install safetensors."
+        ) from error
+    return safetensors
 
 
 def _first_words(error):

@@ -8,9 +8,10 @@ from sklearn.utils.validation import check_is_fitted
 from ..base import BaseExplainer
 from ..layers import activation_buffer
 from ..representation import LayerTap
-from ..training import loss_curves, split_validation
-from ..utils import harmonic_mean
-from ._fitting import check_concept_params, summary_of, train_concepts, warn_unless_converged
+from ..training import VALIDATION_SPLIT, WIDTHS, loss_curves, split_validation
+from ..utils import MAPPING, NONE, VERBOSE, Choice, Integer, Number, harmonic_mean
+from ._fitting import summary_of, train_concepts, warn_unless_converged
+from ._losses import PENALTIES
 from ._maps import concept_maps
 from ._scores import prediction_r2, unit_r2, unit_relevance
 from ._targets import resolve_target
@@ -159,6 +160,22 @@ class SRAEExplainer(BaseExplainer):
 
     _keeps_results = True
 
+    _constraints = {
+        "n_concepts": Integer(1, 10_000),
+        "hidden_layer_sizes": WIDTHS,
+        "beta": Number(at_least=0),
+        "q": Number(above=0),
+        "penalty": Choice(*PENALTIES),
+        "pull_away": Number(at_least=0),
+        "lr": Number(above=0, at_most=1e6),
+        "max_epochs": Integer(1, 10_000_000),
+        "warm_up": Integer(0),
+        "validation_split": VALIDATION_SPLIT,
+        "patience": Integer(),
+        "net_params": (MAPPING, NONE),
+        "verbose": VERBOSE,
+    }
+
     def __init__(
         self,
         estimator,
@@ -207,10 +224,6 @@ class SRAEExplainer(BaseExplainer):
         self.verbose = verbose
 
     # -- fit -----------------------------------------------------------------------------------
-
-    def _check_params(self):
-        super()._check_params()
-        check_concept_params(self)
 
     def _explained(self):
         return {"link": False}

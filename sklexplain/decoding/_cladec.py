@@ -8,11 +8,23 @@ from sklearn.utils import Bunch
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from ..base import BaseExplainer
-from ..utils import check_positive_int, first_missing, harmonic_mean
-from ._comparison import find_comparison
-from ._fitting import check_decoding_params, check_network
+from ..training import VALIDATION_SPLIT
+from ..utils import (
+    MAPPING,
+    NONE,
+    VERBOSE,
+    Choice,
+    Integer,
+    Is,
+    Number,
+    check_positive_int,
+    first_missing,
+    harmonic_mean,
+)
+from ._comparison import TASKS, find_comparison
+from ._fitting import check_network
 from ._layer import Layer
-from ._losses import explained_share, squared_deviation, squared_error
+from ._losses import RECONSTRUCTION_LOSSES, explained_share, squared_deviation, squared_error
 from ._trainer import Trainer
 from ._units import TableUnits
 
@@ -168,6 +180,28 @@ class ClaDecExplainer(BaseExplainer):
     _keeps_results = True
     _not_saved = (*BaseExplainer._not_saved, "_modules")
 
+    _constraints = {
+        "decoder": (
+            Choice("linear"),
+            Is("a module, a callable that makes one", callable),
+            NONE,
+        ),
+        "alpha": Number(at_least=0, at_most=1),
+        "class_target": Choice("model", "y"),
+        "fidelity": Choice("output", "activation"),
+        "reference": (Choice("autoencoder", "random"), NONE),
+        "loss": Choice(*RECONSTRUCTION_LOSSES),
+        "task": (Choice(*TASKS), NONE),
+        "n_latent": (Integer(1, 100_000), NONE),
+        "kl_weight": Number(at_least=0),
+        "validation_split": VALIDATION_SPLIT,
+        "patience": Integer(),
+        "lr": Number(above=0, at_most=1e6),
+        "max_epochs": Integer(1, 10_000_000),
+        "net_params": (MAPPING, NONE),
+        "verbose": VERBOSE,
+    }
+
     def __init__(
         self,
         estimator,
@@ -221,10 +255,6 @@ class ClaDecExplainer(BaseExplainer):
 
     def _explained(self):
         return {"link": False}  # logarithms of probabilities are more exact made of scores
-
-    def _check_params(self):
-        super()._check_params()
-        check_decoding_params(self)
 
     def _fit(self, inputs, y):
         params, representation = self._params_at_fit, self._representation

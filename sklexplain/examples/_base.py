@@ -9,7 +9,7 @@ from tqdm import tqdm
 from ..base import BaseExplainer
 from ..gradients import samples_of
 from ..representation import Expansion
-from ..utils import as_array, check_positive_int, known_mean, numpy_dtype_of, warn
+from ..utils import VERBOSE, Integer, as_array, check_positive_int, known_mean, numpy_dtype_of, warn
 from ._agreement import similarity_rate
 from ._distances import first_of_rows, largest
 
@@ -36,6 +36,8 @@ class BaseExampleImportance(BaseExplainer):
 
     _keeps_results = True
 
+    _constraints = {"max_bytes": Integer(), "verbose": VERBOSE}
+
     def _remember(self, X, y):
         """Keep labels: of the examples, and of the rows of a pandas DataFrame."""
         if y is not None:
@@ -44,10 +46,6 @@ class BaseExampleImportance(BaseExplainer):
         self._labelled = hasattr(X, "iloc")
         self.corpus_index_ = X.index.to_numpy() if self._labelled else np.arange(_num_samples(X))
         self._y = y
-
-    def _check_params(self):
-        super()._check_params()
-        check_positive_int("max_bytes", self.max_bytes)
 
     def _fit(self, inputs, y):
         self._corpus = inputs

@@ -5,7 +5,7 @@ from scipy import sparse
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
-from ..utils import check_choice, check_positive_int
+from ..utils import CALLABLE, NONE, Choice, Integer
 from ._base import BaseExampleImportance
 from ._distances import METRICS, distances, first_of_rows, median_distance, nearest, pair_distances
 
@@ -122,6 +122,12 @@ class DKNNImportance(BaseExampleImportance):
     0.88
     """
 
+    _constraints = {
+        "n_neighbors": (Integer(), NONE),
+        "kernel": (Choice(*_KERNELS), CALLABLE),
+        "metric": (Choice(*METRICS), CALLABLE),
+    }
+
     def __init__(
         self,
         estimator,
@@ -153,12 +159,6 @@ class DKNNImportance(BaseExampleImportance):
 
     def _check_params(self):
         super()._check_params()
-        if self.n_neighbors is not None:
-            check_positive_int("n_neighbors", self.n_neighbors)
-        if not callable(self.kernel):
-            check_choice("kernel", self.kernel, _KERNELS)
-        if not callable(self.metric):
-            check_choice("metric", self.metric, METRICS)
         if self.neighbors is None:
             return
         if isinstance(self.neighbors, type) or not hasattr(self.neighbors, "transform"):

@@ -22,7 +22,14 @@ from ..gradients import (
 from ..layers import plain_name, unwrapped
 from ..representation import BlackBox, Chain, Stage, named_steps, unwrap
 from ..training import PretextNet
-from ..utils import as_array_like, check_positive_int, did_you_mean, n_shape, numpy_dtype_of
+from ..utils import (
+    Integer,
+    as_array_like,
+    check_positive_int,
+    did_you_mean,
+    n_shape,
+    numpy_dtype_of,
+)
 from ._base import BaseExampleImportance
 from ._losses import (
     ALTERNATIVES,
@@ -443,6 +450,8 @@ class BaseGradientImportance(BaseExampleImportance):
     ``_blocks`` begins with `_with_targets`.
     """
 
+    _constraints = {"n_draws": Integer(1, 1_000_000)}
+
     _projection = None
 
     def _explained(self):
@@ -451,7 +460,6 @@ class BaseGradientImportance(BaseExampleImportance):
 
     def _check_params(self):
         super()._check_params()
-        check_positive_int("n_draws", self.n_draws)
         if self.loss is not None and not callable(self.loss):
             raise TypeError(
                 f"loss={self.loss!r} must be None or a callable(output, x) or callable(output, x, "

@@ -10,7 +10,7 @@ from scipy import sparse
 from ..exceptions import ConvergenceWarning
 from ..explaining import fitted_baseline, mean_sample, warn_of_unreached
 from ..representation import no_gradient_reason
-from ..utils import check_positive_int, warn
+from ..utils import N_JOBS, NONE, Integer, Number, check_positive_int, warn
 from ._base import BaseExampleImportance
 from ._projections import project
 from ._simplex_solver import SimplexProblem
@@ -148,6 +148,14 @@ class SimplExImportance(BaseExampleImportance):
     _sparse_output = True
     _absent_is_zero = True
 
+    _constraints = {
+        "locality": Number(at_least=0, at_most=1e100),
+        "n_keep": (Integer(), NONE),
+        "tol": Number(above=0, at_most=1),
+        "max_iter": Integer(),
+        "n_jobs": N_JOBS,
+    }
+
     def __init__(
         self,
         estimator,
@@ -180,14 +188,6 @@ class SimplExImportance(BaseExampleImportance):
         self.random_state = random_state
         self.n_jobs = n_jobs
         self.verbose = verbose
-
-    def _check_params(self):
-        super()._check_params()
-        _check_real("locality", self.locality, "be at least 0", lambda v: v >= 0)
-        _check_real("tol", self.tol, "be positive", lambda v: v > 0)
-        check_positive_int("max_iter", self.max_iter)
-        if self.n_keep is not None:
-            check_positive_int("n_keep", self.n_keep)
 
     def _fit_corpus(self, inputs):
         n_keep = self._params_at_fit.n_keep

@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from ..base import BaseExplainer
 from ..layers import AGGREGATORS, SALIENCIES, check_grad_cam, samples_from, unit_maps
-from ..utils import check_choice, check_positive_int, kept_rows, numpy_dtype_of
+from ..utils import CALLABLE, NONE, VERBOSE, Choice, Integer, kept_rows, numpy_dtype_of
 from ._sampling import draw_units, standard_error, t_quantile
 
 
@@ -19,6 +19,13 @@ class LayerScorer(BaseExplainer):
     `_fit_scorer`.
     """
 
+    _constraints = {
+        "at": Choice("output", "input"),
+        "saliency": Choice(*SALIENCIES),
+        "n_units": (Integer(2), NONE),
+        "verbose": VERBOSE,
+    }
+
     # -- fit -----------------------------------------------------------------------------------
 
     def _explained(self):
@@ -27,10 +34,6 @@ class LayerScorer(BaseExplainer):
 
     def _check_params(self):
         super()._check_params()
-        check_choice("at", self.at, ("output", "input"))
-        check_choice("saliency", self.saliency, SALIENCIES)
-        if self.n_units is not None:
-            check_positive_int("n_units", self.n_units, minimum=2)
         self._check_layers()
 
     def _check_layers(self):
@@ -270,10 +273,8 @@ class LayerScorer(BaseExplainer):
         return np.asarray(self.layers_, dtype=object)
 
 
-def check_reducing(name, value):
-    """Raise unless a parameter is a callable or an aggregator that drops its axis."""
-    if not callable(value):
-        check_choice(name, value, [a for a in AGGREGATORS if a != "none"])
+# A callable or an aggregator that drops its axis.
+REDUCING = (Choice(*(name for name in AGGREGATORS if name != "none")), CALLABLE)
 
 
 def layers_last(tensors):

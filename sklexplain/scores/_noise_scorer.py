@@ -4,8 +4,8 @@ import numpy as np
 import torch
 
 from ..layers import aggregate, layer_maps, samples_from
-from ..utils import check_choice, check_positive_int, kept_rows, warn
-from ._base import LayerScorer, check_reducing, layers_last
+from ..utils import Choice, Integer, check_choice, kept_rows, warn
+from ._base import REDUCING, LayerScorer, layers_last
 from ._drift import DriftReference, split_in_halves
 from ._functions import excess_over_benchmark, min_max_scaled, noise_scores
 from ._noise import NOISES, noise_inputs
@@ -133,6 +133,13 @@ class NoiseScorer(LayerScorer):
     (200, 3)
     """
 
+    _constraints = {
+        "channel_agg": REDUCING,
+        "unit_agg": REDUCING,
+        "noise": Choice(*NOISES),
+        "n_noise": Integer(1, 100_000),
+    }
+
     def __init__(
         self,
         estimator,
@@ -167,13 +174,6 @@ class NoiseScorer(LayerScorer):
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
-
-    def _check_params(self):
-        super()._check_params()
-        check_reducing("channel_agg", self.channel_agg)
-        check_reducing("unit_agg", self.unit_agg)
-        check_choice("noise", self.noise, NOISES)
-        check_positive_int("n_noise", self.n_noise)
 
     _keeps_results = True
 

@@ -15,6 +15,8 @@ from ..utils import SavedWeights, check_positive_int, replacing, write_file
 
 _INDEX = "checkpoints.json"
 _SUFFIXES = (".safetensors", ".pt")
+# What may go wrong in reading any file.
+_NOT_OF_THE_FILE = (ImportError, OSError, MemoryError)
 
 
 class CheckpointHistory(Callback):
@@ -192,46 +194,49 @@ def read_index(path):
     ValueError
         If it is not as `CheckpointHistory` writes it.
     """
-
-    def refused(reason):
-        return ValueError(
-            f"{path} is no index that CheckpointHistory wrote: {reason}. Name another folder, or "
-            "move this file away."
-        )
-
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
+        problem = _problem_of(entries)
     except OSError as error:
-        raise refused(error.strerror or str(error)) from error
+        problem = error.strerror or str(error)
     except (ValueError, RecursionError) as error:
-        raise refused(f"it is no JSON ({error})") from error
+        problem = f"it is no JSON ({error})"
+    if problem is not None:
+        raise ValueError(
+            f"{path} is no index that CheckpointHistory wrote: {problem}. Name another folder, or "
+            "move this file away."
+        )
+    return [(entry["epoch"], float(entry["lr"]), entry["file"]) for entry in entries]
+
+
+def _problem_of(entries):
+    """Say why what an index holds cannot be used, None if it can."""
     if not isinstance(entries, list):
-        raise refused(f"it holds {_kind(entries)}, not a list of checkpoints")
-    checked = []
+        return f"it holds {_kind(entries)}, not a list of checkpoints"
+    last = 0
     for number, entry in enumerate(entries):
         if not isinstance(entry, dict):
-            raise refused(f"entry {number} is {_kind(entry)}, not an object")
+            return f"entry {number} is {_kind(entry)}, not an object"
         missing = [name for name in ("epoch", "lr", "file") if name not in entry]
         if missing:
-            raise refused(f"entry {number} has no {missing[0]!r}")
+            return f"entry {number} has no {missing[0]!r}"
         epoch, lr, name = entry["epoch"], entry["lr"], entry["file"]
         if type(epoch) is not int or epoch < 1:
-            raise refused(f"entry {number} has epoch {epoch!r:.80}, which is no positive integer")
+            return f"entry {number} has epoch {epoch!r:.80}, which is no positive integer"
         if type(lr) not in (int, float) or not 0 <= lr < math.inf:
-            raise refused(f"entry {number} has learning rate {lr!r:.80}")
-        if name not in [_stem(epoch) + suffix for suffix in _SUFFIXES]:
-            raise refused(
-                f"entry {number}, of epoch {epoch}, has the file {name!r:.80}, not "
-                f"'{_stem(epoch)}{_SUFFIXES[0]}'"
-            )
-        if checked and epoch <= checked[-1][0]:
-            raise refused(f"epoch {epoch} comes after epoch {checked[-1][0]}")
-        checked.append((epoch, float(lr), name))
-    return checked
+            return f"entry {number} has learning rate {lr!r:.80}"
+        wanted = [_stem(epoch) + suffix for suffix in _SUFFIXES]
+        if name not in wanted:
+            return f"entry {number}, of epoch {epoch}, has the file {name!r:.80}, not {wanted[0]!r}"
+        if epoch <= last:
+            return f"epoch {epoch} comes after epoch {last}"
+        last = epoch
+    return None
 
 
 def _kind(value):
-    return {dict: "an object", list: "a list", type(None): "null"}.get(type(value), repr(value)[:80])
+    kinds = {dict: "an object", list: "a list", type(None): "null"}
+    return kinds.get(type(value), f"{value!r:.80}")
 
 
 def _stem(epoch):
@@ -286,7 +291,9 @@ def load_weights(path):
     ------
     ImportError
         If safetensors is needed and not installed.
-    OSError
+    IsADirectoryError
+        If it is a folder.
+    FileNotFoundError
         If there is no such file.
     ValueError
         If it does not hold weights by name, and nothing else.
@@ -302,7 +309,7 @@ def load_weights(path):
     problem = None
     try:
         weights = _safetensors().load_file(path) if is_safe else _read_torch(path)
-    except (ImportError, OSError, MemoryError):
+    except _NOT_OF_THE_FILE:
         raise
     except Exception as error:  # whatever either library says of a file that is no such file
         problem = "it is empty" if path.stat().st_size == 0 else _first_words(error)

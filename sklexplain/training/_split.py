@@ -1,34 +1,16 @@
 """Which samples are held out to decide when training stops."""
 
 import copy
-from numbers import Real
 
 import numpy as np
 
+from ..utils import NONE, Is, Number
 
-def check_validation_split(validation_split):
-    """Validate the parameter ``validation_split`` of an explainer.
-
-    Parameters
-    ----------
-    validation_split : object
-        What was given.
-
-    Raises
-    ------
-    TypeError
-        If it is neither a number, nor a splitter, nor None.
-    ValueError
-        If it is a number that is not between 0 and 1.
-    """
-    if validation_split is None:
-        return
-    wanted = f"validation_split={validation_split!r} must be between 0 and 1, a splitter or None."
-    if isinstance(validation_split, Real) and not isinstance(validation_split, bool):
-        if not 0 < validation_split < 1:
-            raise ValueError(wanted)
-    elif isinstance(validation_split, (str, bool)) or not hasattr(validation_split, "split"):
-        raise TypeError(wanted)
+VALIDATION_SPLIT = (
+    Number(above=0, below=1),
+    Is("a splitter", lambda value: hasattr(value, "split") and not isinstance(value, (str, type))),
+    NONE,
+)
 
 
 def split_validation(validation_split, X, y, groups, seed):

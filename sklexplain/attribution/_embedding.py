@@ -12,7 +12,7 @@ from tqdm import tqdm
 from ..base import BaseExplainer
 from ..explaining import warn_of_unreached
 from ..layers import AGGREGATORS, SALIENCIES, check_grad_cam, layer_maps, samples_from
-from ..utils import ARRAY, CALLABLE, NONE, VERBOSE, Choice, Flag, Integer
+from ..utils import CALLABLE, NONE, VERBOSE, Choice, Flag, Integer, Numbers
 
 AT = ("output", "input")
 
@@ -134,7 +134,7 @@ class EmbeddingAttributor(BaseExplainer):
         "saliency": Choice(*SALIENCIES),
         "channel_agg": (Choice(*AGGREGATORS), CALLABLE),
         "unit_agg": (Choice(*AGGREGATORS), CALLABLE),
-        "unit_weights": (ARRAY, NONE),
+        "unit_weights": (Numbers(), NONE),
         "upsample": Flag(),
         "n_units": (Integer(), NONE),
         "verbose": VERBOSE,

@@ -23,7 +23,18 @@ from ..explaining import (
     warn_of_unreached,
 )
 from ..representation import no_gradient_reason
-from ..utils import ARRAY, CALLABLE, MAPPING, NONE, VERBOSE, Choice, Flag, Integer, kept_rows
+from ..utils import (
+    ARRAY,
+    CALLABLE,
+    MAPPING,
+    NONE,
+    VERBOSE,
+    Choice,
+    Flag,
+    Integer,
+    Numbers,
+    kept_rows,
+)
 from ._latent_shift import latent_shift_curve
 
 
@@ -171,7 +182,7 @@ class LabelFreeAttributor(BaseExplainer):
         "method_params": (MAPPING, NONE),
         "baseline": (Choice(*BASELINES), CALLABLE, ARRAY),
         "center": Flag(),
-        "units": (Integer(-(2**31), 2**31), ARRAY, NONE),
+        "units": (Integer(-(2**31), 2**31), Numbers("a list of integers"), NONE),
         "groups": (MAPPING, ARRAY, NONE),
         "absolute": Flag(),
         "verbose": VERBOSE,

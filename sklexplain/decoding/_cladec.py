@@ -193,7 +193,7 @@ class ClaDecExplainer(BaseExplainer):
         "loss": Choice(*RECONSTRUCTION_LOSSES),
         "task": (Choice(*TASKS), NONE),
         "n_latent": (Integer(1, 100_000), NONE),
-        "kl_weight": Number(at_least=0),
+        "kl_weight": Number(at_least=0, at_most=1e9),
         "validation_split": VALIDATION_SPLIT,
         "patience": Integer(),
         "lr": Number(above=0, at_most=1e6),

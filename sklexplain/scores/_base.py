@@ -8,7 +8,18 @@ from tqdm import tqdm
 
 from ..base import BaseExplainer
 from ..layers import AGGREGATORS, SALIENCIES, check_grad_cam, samples_from, unit_maps
-from ..utils import CALLABLE, NONE, VERBOSE, Choice, Integer, kept_rows, numpy_dtype_of
+from ..utils import (
+    CALLABLE,
+    NONE,
+    VERBOSE,
+    Choice,
+    Entries,
+    Integer,
+    Text,
+    check_param,
+    kept_rows,
+    numpy_dtype_of,
+)
 from ._sampling import draw_units, standard_error, t_quantile
 
 
@@ -40,13 +51,15 @@ class LayerScorer(BaseExplainer):
         layers = self.layers
         if layers is None:
             return
-        if isinstance(layers, str) or not hasattr(layers, "__iter__"):
+        names = Entries("a list of names", Text("the name of a layer"), "entry")
+        if not names.is_kind(layers):
             raise TypeError(
                 f"layers={layers!r} must be a list of names or None; "
                 f"for one layer, write layers=[{str(layers)!r}]."
             )
         if len(list(layers)) == 0:
             raise ValueError("layers=[] names no layer; use None for all of them.")
+        check_param("layers", layers, names)
 
     def _fit(self, inputs, y):
         self._points = self._find_points(inputs)
@@ -71,7 +84,7 @@ class LayerScorer(BaseExplainer):
     def _find_points(self, inputs):
         representation = self._representation
         layers = None if self._params_at_fit.layers is None else list(self._params_at_fit.layers)
-        points = representation.points(inputs, layers, self._params_at_fit.at)
+        points = representation.points(inputs, layers, self._params_at_fit.at, "layers")
         if len(points):
             return points
         if representation.no_torch_form is not None:

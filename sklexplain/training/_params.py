@@ -5,7 +5,9 @@ import inspect
 import numpy as np
 from skorch import NeuralNet
 
-from ..utils import Entries, Integer, check_choice
+from ..utils import Entries, Integer, Is, check_choice, check_param
+
+_ALL = Is("-1 (all samples)", lambda value: isinstance(value, int) and value == -1)
 
 
 def check_net_params(extra, owner, reserved):
@@ -48,6 +50,8 @@ def check_net_params(extra, owner, reserved):
             raise ValueError(f"net_params may not have {name!r}: {instead}.")
         if "__" not in name:  # skorch checks the others
             check_choice("A name in net_params", name, [*known][:-1])
+    if "batch_size" in extra:
+        check_param("net_params['batch_size']", extra["batch_size"], (_ALL, Integer()))
     if isinstance(extra.get("callbacks"), str):
         raise ValueError(
             f"net_params may not have callbacks={extra['callbacks']!r}, which would turn off "

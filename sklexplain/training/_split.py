@@ -3,12 +3,20 @@
 import copy
 
 import numpy as np
+import torch
 
 from ..utils import NONE, Is, Number
 
+
+def _is_splitter(value):
+    # Strings and tensors are split, too.
+    others = (str, bytes, type, torch.Tensor)
+    return callable(getattr(value, "split", None)) and not isinstance(value, others)
+
+
 VALIDATION_SPLIT = (
     Number(above=0, below=1),
-    Is("a splitter", lambda value: hasattr(value, "split") and not isinstance(value, (str, type))),
+    Is("a splitter", _is_splitter),
     NONE,
 )
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import torch
 
+from ._containers import as_array_like
 from ._messages import did_you_mean
 
 # More than anything here can count, and what torch still takes as an index.
@@ -247,6 +248,8 @@ class Entries(Constraint):
             return False
         if isinstance(value, np.ndarray):
             return value.ndim == 1
+        if getattr(value, "ndim", 1) == 0:  # a tensor of one number, which cannot be gone through
+            return False
         return isinstance(value, Iterable) and hasattr(value, "__len__")
 
     def problem(self, value):
@@ -264,6 +267,31 @@ class Entries(Constraint):
     def checked(self, value):
         """Return a tuple."""
         return tuple(self.entry.checked(entry) for entry in value)
+
+
+class Numbers(Constraint):
+    """An array or nested lists of numbers.
+
+    Parameters
+    ----------
+    words : str, default="an array of numbers"
+        What it is.
+    """
+
+    def __init__(self, words="an array of numbers"):
+        self.words = words
+
+    def is_kind(self, value):
+        """Tell whether it is an array or a list."""
+        return is_listed(value)
+
+    def problem(self, value):
+        """Say that it holds something else, or lists of different lengths."""
+        try:
+            is_right = as_array_like(value, "value").dtype.kind in "biuf"
+        except (ValueError, TypeError, AttributeError, RuntimeError):
+            is_right = False
+        return None if is_right else f"must be {self.words}, all of one length"
 
 
 def is_callable(value):
@@ -295,7 +323,7 @@ class JobsNumber(Integer):
     """A number of jobs as joblib counts them."""
 
     def __init__(self):
-        super().__init__(-(2**31), 2**31 - 1)
+        super().__init__(-100_000, 100_000)
 
     def problem(self, value):
         """Say that it is 0."""

@@ -40,6 +40,11 @@ def distances(queries, corpus, metric):
     -------
     d : ndarray of shape (b, n) of float64
         Exactly 0 between duplicates.
+
+    Raises
+    ------
+    ValueError
+        If a function gives what is no distance.
     """
     if metric == "cosine":
         queries, corpus = _unit(queries), _unit(corpus)
@@ -58,6 +63,11 @@ def distances(queries, corpus, metric):
         d[close] = pair_distances(queries, corpus, *close, metric)
     else:
         d = pairwise_distances(queries, corpus, metric=metric)
+    if callable(metric) and not (d >= 0).all():  # NaN neither
+        raise ValueError(
+            f"metric={getattr(metric, '__name__', metric)} gave a distance of "
+            f"{d[~(d >= 0)][0]}; distances are numbers of at least 0."
+        )
     return d
 
 

@@ -460,7 +460,8 @@ class BaseGradientImportance(BaseExampleImportance):
 
     def _check_params(self):
         super()._check_params()
-        if self.loss is not None and not callable(self.loss):
+        is_class = isinstance(self.loss, type)  # such as nn.MSELoss, not nn.MSELoss()
+        if self.loss is not None and (is_class or not callable(self.loss)):
             raise TypeError(
                 f"loss={self.loss!r} must be None or a callable(output, x) or callable(output, x, "
                 "y) that returns one number a sample."

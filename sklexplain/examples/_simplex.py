@@ -240,7 +240,8 @@ class SimplExImportance(BaseExampleImportance):
         params, worst, n_failed = self._params_at_fit, 0.0, 0
         for start in range(0, len(inputs), self.batch_size):
             z = self._latents(inputs[start : start + self.batch_size])
-            parts = self._row_blocks(len(z), effective_n_jobs(self._params_at_fit.n_jobs))
+            n_jobs = self._params_at_fit.n_jobs
+            parts = self._row_blocks(len(z), effective_n_jobs(n_jobs))
             excluded = [
                 np.arange(start + part.start, start + part.stop) if exclude_self else None
                 for part in parts

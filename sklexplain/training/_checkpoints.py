@@ -97,9 +97,9 @@ class CheckpointHistory(Callback):
         if not isinstance(self.folder, (str, os.PathLike)):
             raise TypeError(f"folder={self.folder!r} must be the path of a folder or None.")
         folder = Path(self.folder)
-        if folder.exists() and not folder.is_dir():
+        if _exists(folder) and not folder.is_dir():
             raise NotADirectoryError(f"folder={str(folder)!r} is a file; name a folder.")
-        if self._index.exists():
+        if _exists(self._index):
             for epoch, lr, name in read_index(self._index):
                 self.epochs_.append(epoch)
                 self.checkpoints_.append((folder / name, lr))
@@ -232,6 +232,13 @@ def _problem_of(entries):
             return f"epoch {epoch} comes after epoch {last}"
         last = epoch
     return None
+
+
+def _exists(path):
+    try:
+        return path.exists()
+    except OSError as error:  # no path can be so long, for example
+        raise OSError(error.errno, f"folder={str(path)!r:.80}: {error.strerror}") from error
 
 
 def _kind(value):

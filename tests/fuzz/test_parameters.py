@@ -96,7 +96,7 @@ def is_about(name, value, message):
     kind = getattr(value, "__name__", type(value).__name__)
     # What a function of the user's raises is passed on as it is.
     named = [name, kind] if callable(value) else [name]
-    return any(re.search(rf"\b{re.escape(word)}\b", message) for word in named) or (
+    return any(re.search(rf"\b{re.escape(word)}\b", message, re.I) for word in named) or (
         inspect.isfunction(value) or inspect.isbuiltin(value)
     )
 

@@ -16,6 +16,7 @@ __all__ = [
     "FewValuesWarning",
     "RandomModelWarning",
     "SklexplainWarning",
+    "UndefinedMetricWarning",
     "UnreachedInputWarning",
 ]
 
@@ -30,6 +31,10 @@ class ConvergenceWarning(SklexplainWarning, exceptions.ConvergenceWarning):
 
 class DataConversionWarning(SklexplainWarning, exceptions.DataConversionWarning):
     """X loses digits that matter when it is given the network's dtype."""
+
+
+class UndefinedMetricWarning(SklexplainWarning, exceptions.UndefinedMetricWarning):
+    """A measure is not defined for what it was given, and NaN."""
 
 
 class ChangedModelWarning(SklexplainWarning):

@@ -35,7 +35,7 @@ from sklexplain.metrics import saliency_correlation, similarity_rate
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from common import ROOT, environment, rounded, write_json, write_section  # noqa: E402
 from label_free_consistency import FRACTIONS  # noqa: E402
-from label_free_examples_page import FEW, LETTERS, render  # noqa: E402
+from label_free_examples_page import FEW, LETTERS, WEIGHTS_ONLY, render  # noqa: E402
 from label_free_networks import LOSS_BASED, TASKS  # noqa: E402
 
 SECTION = "label-free examples"
@@ -72,6 +72,23 @@ def cached_importance(settings):
     return joblib.Memory(settings["cache"], verbose=0).cache(importance)
 
 
+def _rates(matrix, y, y_corpus, ties=None):
+    n = matrix.shape[1]
+    sizes = [*FEW, *(max(1, int(np.ceil(f * n))) for f in FRACTIONS)]
+    rate = partial(similarity_rate, matrix, y, y_corpus, n_top=sizes, ties=ties)
+    return {"n_train": n, "most": rounded(rate()), "least": rounded(rate(least=True))}
+
+
+def simplex_rates(matrix, network, data):
+    """Rates of SimplEx: few examples have a weight, and the others are ranked by reduced cost."""
+    labels = data["y_queries"], data["y_corpus"]
+    cost = networks.reduced_cost(network, data)
+    return {
+        WEIGHTS_ONLY: _rates(matrix, *labels),
+        "SimplEx": _rates(matrix, *labels, ties=-cost),
+    }
+
+
 def consistency(dataset, run, settings):
     """Similarity rates of every method, for one run."""
     task = "denoising" if dataset == "mnist" else None
@@ -87,13 +104,12 @@ def consistency(dataset, run, settings):
     for method in networks.METHODS:
         matrix, info = cached_importance(settings)(method, dataset, task, run, settings)
         n = matrix.shape[1]
-        sizes = [*FEW, *(max(1, int(np.ceil(f * n))) for f in FRACTIONS)]
-        rate = partial(similarity_rate, matrix, y, y_corpus[:n], n_top=sizes)
-        result["methods"][method] = {
-            "n_train": n,
-            "most": rounded(rate()),
-            "least": rounded(rate(least=True)),
-            **{k: v if isinstance(v, str) else rounded(v, 7) for k, v in info.items()},
+        if method == "SimplEx":
+            result["methods"].update(simplex_rates(matrix, network, data))
+        else:
+            result["methods"][method] = _rates(matrix, y, y_corpus[:n])
+        result["methods"][method] |= {
+            k: v if isinstance(v, str) else rounded(v, 7) for k, v in info.items()
         }
     stored = cached_importance(settings)("SimplEx", dataset, task, run, settings)[0].getnnz(axis=1)
     result["simplex_examples"] = rounded(stored.mean(), 2)
@@ -224,6 +240,9 @@ def parse_args(argv=None):
     parser.add_argument("--n-train", type=int, default=None, help="at most; for short tests")
     parser.add_argument("--cache", type=Path, help="folder for networks and slow importances")
     parser.add_argument("--smoke", action="store_true", help="a tiny run that says nothing")
+    parser.add_argument(
+        "--figure3", action="store_true", help="only figure 3 again; keep the rest of the results"
+    )
     parser.add_argument("--render", action="store_true", help="only write the section again")
     parser.add_argument("--out", type=Path, help="results file (JSON)")
     parser.add_argument("--docs", type=Path, help="page with the section (Markdown)")
@@ -246,7 +265,7 @@ def main(argv=None):
         write_section(args.docs, SECTION, render(results))
         return
     torch.set_num_threads(1)
-    left_out = ("out", "docs", "render", "smoke")
+    left_out = ("out", "docs", "render", "smoke", "figure3")
     settings = {k: v for k, v in vars(args).items() if k not in left_out}
     settings["cache"] = str(args.cache)
     results = {
@@ -255,6 +274,8 @@ def main(argv=None):
         "environment": environment(),
         "consistency": {"ecg5000": {}, "mnist": {}},
     }
+    if args.figure3:
+        results["pretext"] = json.loads(args.out.read_text())["pretext"]
     runs = {"ecg5000": args.runs_ecg, "mnist": args.runs_mnist}
     ran = {k: settings[k] for k in settings if not k.startswith("runs")}
     for run, dataset in product(range(max(runs.values())), runs):
@@ -264,8 +285,9 @@ def main(argv=None):
         results["consistency"][dataset][str(run)] = consistency(dataset, run, ran)
         write_json(args.out, results)
         print(f"{dataset}, run {run}: {time.perf_counter() - start:.0f} s", flush=True)
-    for results["pretext"] in pretext(range(args.runs_mnist), ran):
-        write_json(args.out, results)
+    if not args.figure3:
+        for results["pretext"] in pretext(range(args.runs_mnist), ran):
+            write_json(args.out, results)
     write_section(args.docs, SECTION, render(results))
     print(f"wrote {args.out} and {args.docs}")
 

@@ -197,6 +197,12 @@ def explain(method, network, data, loss=None):
     return importance, seconds | details
 
 
+def reduced_cost(network, data):
+    """Return how far from a weight SimplEx has the examples of the corpus, for the queries."""
+    simplex = explainer("SimplEx", network).fit(data["corpus"])
+    return simplex.reduced_cost(data["queries"])
+
+
 def gradient_shap(encoder, X, seed, *, n_samples=5, batch_size=300, aligned=True):
     """Label-free gradient SHAP with a black baseline, rows drawn as captum draws them.
 

@@ -50,11 +50,11 @@ SECTION = "SRAE table 1"
 # more to the prediction, the authors' later weight of the pull-away term, and a plain autoencoder
 # whose reconstruction has the weight that the log has at small errors, beta times q.
 METHODS = {
-    "SRAE": {},
+    "SRAE": {"beta": 10.0},
     "NN": {"beta": 0.0},
-    "SAE": {"penalty": "none"},
+    "SAE": {"penalty": "none", "beta": 10.0},
     "SRAE, beta 1": {"beta": 1.0},
-    "SRAE, pull-away 10": {"pull_away": 10.0},
+    "SRAE, pull-away 10": {"pull_away": 10.0, "beta": 10.0},
     "SAE, beta 1000": {"penalty": "none", "beta": 1000.0},
 }
 PAPER = {"SRAE": (0.083, 0.154, 1.97), "NN": (0.066, 0.117, 2.31), "SAE": (0.099, 0.193, 2.15)}

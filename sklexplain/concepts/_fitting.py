@@ -8,7 +8,7 @@ import torch
 
 from ..exceptions import ConvergenceWarning
 from ..explaining import fitted_baseline, mean_sample
-from ..layers import root_mean_square
+from ..layers import activation_moments
 from ..training import check_finite_weights, make_array_net, still_improves
 from ..utils import known_range, seeded, warn
 from ._network import ConceptModule, ConceptObjective, StopAfterWarmUp
@@ -27,8 +27,70 @@ def spread(targets):
     scale : ndarray of shape (n_targets,)
     """
     std = targets.std(axis=0, dtype=np.float64)
-    # What rounding alone makes vary does not.
-    return np.where(std > 1e-6 * np.abs(targets).max(axis=0), std, 1.0)
+    return np.where(_varies(targets, std), std, 1.0)
+
+
+def _varies(targets, std):
+    """Tell which targets vary; what rounding alone makes vary does not."""
+    return std > 1e-6 * np.abs(targets).max(axis=0)
+
+
+def varying_targets(targets, target):
+    """Tell which targets vary over the data; warn of those that do not.
+
+    Parameters
+    ----------
+    targets : ndarray of shape (n, n_targets)
+        Values.
+    target : Target
+        Which outputs they are.
+
+    Returns
+    -------
+    varying : ndarray of bool of shape (n_targets,)
+
+    Warns
+    -----
+    SklexplainWarning
+        If an output does not vary.
+    """
+    varying = _varies(targets, targets.std(axis=0, dtype=np.float64))
+    if not varying.all() and len(targets) > 1:
+        names = [
+            "the norm of the output" if target.units is None else f"output {target.units[i]}"
+            for i in np.flatnonzero(~varying)
+        ]
+        verb = "does" if len(names) == 1 else "do"
+        warn(
+            f"{', '.join(names)} {verb} not vary over X: there is nothing to explain, and no "
+            "concept is active for it."
+        )
+    return varying
+
+
+def warn_of_nothing_compressed(n_concepts, shape, what):
+    """Warn if there are as many concepts as units.
+
+    Parameters
+    ----------
+    n_concepts : int
+        Number of concepts.
+    shape : tuple of int
+        Of one sample's activations.
+    what : str
+        The activations in words.
+
+    Warns
+    -----
+    SklexplainWarning
+        Naming both numbers.
+    """
+    size = int(np.prod(shape))
+    if n_concepts >= size:
+        warn(
+            f"n_concepts={n_concepts}, but {what} have {size} unit{'s' if size > 1 else ''}: so "
+            "many concepts compress nothing. Set fewer, or explain a larger layer."
+        )
 
 
 @dataclass(frozen=True)
@@ -102,12 +164,14 @@ def train_concepts(params, z, targets, split, *, seed, device, owner):
     ValueError
         If training diverged.
     """
+    z_mean, z_scale = activation_moments(z)
     # Plain numbers and arrays: the net can be saved with them, and its module built again.
     module_params = {
         "module__shape": tuple(z.shape[1:]),
         "module__n_concepts": int(params.n_concepts),
         "module__hidden_layer_sizes": tuple(int(n) for n in params.hidden_layer_sizes),
-        "module__z_scale": root_mean_square(z),
+        "module__z_mean": z_mean,
+        "module__z_scale": z_scale,
         "module__y_mean": targets.mean(axis=0, dtype=np.float64),
         "module__y_scale": spread(targets),
     }
@@ -136,6 +200,7 @@ def train_concepts(params, z, targets, split, *, seed, device, owner):
         net.fit_arrays(arrays, objective, *split)
     check_finite_weights(net, f"Lower lr={params.lr}.")
     net.module_.orient()
+    net.module_.fold()
     return net
 
 

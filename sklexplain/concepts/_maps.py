@@ -11,6 +11,7 @@ from ..explaining import (
     check_operations,
     checked_params,
     fitted_baseline,
+    own_baselines,
     raw_baselines,
     warn_of_unreached,
 )
@@ -62,6 +63,48 @@ def concept_maps(explainer, X, method, method_params, baseline):
         return _attributions(explainer, inputs, X, method, params, baseline)
 
 
+def baseline_concepts(explainer, X, baseline):
+    """Concepts of the baseline, from which maps count.
+
+    Parameters
+    ----------
+    explainer : SRAEExplainer
+        Fitted.
+    X : array-like
+        Samples, of which each may have its own.
+    baseline : object
+        See `LabelFreeAttributor`.
+
+    Returns
+    -------
+    concepts : ndarray of shape (n, n_concepts)
+        Of several rows the mean.
+    """
+    with explainer._opened(X) as (inputs, X):
+        representation = explainer._representation
+        rows = _baseline_rows(explainer, baseline)
+        if rows is None:
+            rows = raw_baselines(baseline, representation, X)
+            if callable(rows):
+                rows = own_baselines(rows, representation.restored(inputs))
+            return explainer._transform(np.asarray(rows))
+        concepts = explainer._transform(rows).mean(axis=0, dtype=np.float64)
+        return np.tile(concepts, (len(inputs), 1))
+
+
+def _baseline_rows(explainer, baseline):
+    data = explainer._data
+    return fitted_baseline(
+        baseline,
+        explainer._representation,
+        data.background,
+        mean=data.mean,
+        input_shape=explainer.input_shape_,
+        seed=explainer.seed_,
+        estimator=explainer,
+    )
+
+
 def _attributions(explainer, inputs, X, method, params, baseline):
     representation, data = explainer._representation, explainer._data
     tap, module = explainer._tap, explainer.net_.module_
@@ -74,15 +117,7 @@ def _attributions(explainer, inputs, X, method, params, baseline):
     if needs_gradients and not _is_differentiable(representation, encode, data.background):
         check_gradients(method, no_gradient_reason(representation))
     check_operations(method, representation.hidden)
-    rows = fitted_baseline(
-        baseline,
-        representation,
-        data.background,
-        mean=data.mean,
-        input_shape=explainer.input_shape_,
-        seed=seed,
-        estimator=explainer,
-    )
+    rows = _baseline_rows(explainer, baseline)
     features = Features(explainer.input_shape_, representation.head)
     limits = np.stack([data.low, data.high])  # whose ranges are those of the data
     engine = AttributionEngine(method, params, limits, features, baseline=rows, seed=seed)

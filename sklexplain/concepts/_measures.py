@@ -295,7 +295,8 @@ def concept_orthogonality(concepts, *, active=None):
     concepts : array-like of shape (n, n_concepts)
         Values of the concepts.
     active : array-like of bool of shape (n_concepts,) or None, default=None
-        Which concepts are used; others, and those that do not vary, are left out. None: all.
+        Which concepts are used; others, and those that do not vary, or by rounding only, are left
+        out. None: all.
 
     Returns
     -------
@@ -313,8 +314,14 @@ def concept_orthogonality(concepts, *, active=None):
     >>> concept_orthogonality([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
     0.0
     """
-    concepts = check_numbers("concepts", concepts, min_ndim=2).astype(np.float64)
-    used = (np.ptp(concepts, axis=0) > 0) & _check_active(active, concepts.shape[1])
+    concepts = check_numbers("concepts", concepts, min_ndim=2)
+    dtype = concepts.dtype if concepts.dtype.kind == "f" else np.dtype(np.float64)
+    # Of the largest value, so that squares are neither infinite nor lost.
+    size = np.abs(concepts).max(axis=0).astype(np.float64)
+    concepts = concepts.astype(np.float64) / np.where(size > 0, size, 1.0)
+    # What rounding alone makes vary does not.
+    varies = np.ptp(concepts, axis=0) > 8 * np.finfo(dtype).eps
+    used = varies & _check_active(active, concepts.shape[1])
     if used.sum() < 2:
         raise ValueError(
             f"{used.sum()} of {len(used)} concepts are used and vary; at least two are needed."

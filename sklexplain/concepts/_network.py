@@ -11,8 +11,8 @@ from ._losses import prediction_loss, pull_away_loss, sparse_reconstruction_loss
 class ConceptModule(nn.Module):
     """Activations to concepts, concepts to predictions and back to activations.
 
-    Inside, activations are divided by one number and predictions are standardised; `encode`,
-    `decode` and `predict` are in original units.
+    Inside, activations are centred and divided by one number, and predictions are standardised;
+    `encode`, `decode` and `predict` are in original units.
 
     Parameters
     ----------
@@ -26,21 +26,25 @@ class ConceptModule(nn.Module):
         The number by which activations are divided.
     y_mean, y_scale : array-like of shape (n_targets,)
         The mean and the standard deviation by which targets are standardised.
+    z_mean : array-like of shape `shape` or float, default=0.0
+        What is subtracted from activations before, until `fold`.
     """
 
-    def __init__(self, shape, n_concepts, hidden_layer_sizes, z_scale, y_mean, y_scale):
+    def __init__(self, shape, n_concepts, hidden_layer_sizes, z_scale, y_mean, y_scale, z_mean=0.0):
         super().__init__()
         self.shape = tuple(shape)
         sizes = [int(np.prod(shape)), *hidden_layer_sizes, n_concepts]
         self.encoder = _relu_stack(sizes)
         self.head = nn.Linear(n_concepts, len(y_mean), dtype=torch.float32)
         self.decoder = _relu_stack(sizes[::-1])
-        for name, value in (("z_scale", z_scale), ("y_mean", y_mean), ("y_scale", y_scale)):
+        z_mean = np.broadcast_to(z_mean, self.shape).ravel()
+        buffers = {"z_mean": z_mean, "z_scale": z_scale, "y_mean": y_mean, "y_scale": y_scale}
+        for name, value in buffers.items():
             self.register_buffer(name, torch.tensor(np.asarray(value, dtype=np.float32)))
 
     def scaled(self, z):
         """Activations (b, *shape) as they enter the encoder: (b, n_units)."""
-        return z.flatten(1).to(self.z_scale) / self.z_scale
+        return (z.flatten(1).to(self.z_scale) - self.z_mean) / self.z_scale
 
     def forward(self, z):
         """Concepts, standardised predictions and scaled reconstructions of (b, *shape)."""
@@ -53,7 +57,7 @@ class ConceptModule(nn.Module):
 
     def decode(self, concepts):
         """Concepts to activations (b, *shape)."""
-        return (self.decoder(concepts) * self.z_scale).unflatten(1, self.shape)
+        return (self.decoder(concepts) * self.z_scale + self.z_mean).unflatten(1, self.shape)
 
     def standardised(self, targets):
         """Standardised targets (n, n_targets), for the head: an ndarray of float32."""
@@ -74,6 +78,18 @@ class ConceptModule(nn.Module):
         self.encoder[-1].bias.mul_(sign)
         self.head.weight.mul_(sign)
         self.decoder[0].weight.mul_(sign)
+
+    @torch.no_grad()
+    def fold(self):
+        """Move the mean of the activations into the biases; what is computed stays the same.
+
+        Training wants inputs around 0, but behind a ReLU no activation is negative, and rules of
+        what excites a concept rest on that.
+        """
+        first, last, shift = self.encoder[0], self.decoder[-1], self.z_mean / self.z_scale
+        first.bias.sub_((first.weight.double() @ shift.double()).float())
+        last.bias.add_(shift)
+        self.z_mean.zero_()
 
     def linear_head(self):
         """Weights and intercept in units of the targets, and weights of standardised ones."""

@@ -3,6 +3,9 @@
 import numpy as np
 import torch
 
+from ..exceptions import UndefinedMetricWarning
+from ..utils import warn
+
 
 def unit_relevance(representation, tap, target, scale, inputs, batch_size):
     """Share of every unit of a layer in the targets: mean |Z dy/dZ|, divided by the sum.
@@ -49,8 +52,15 @@ def prediction_r2(true, predicted):
     Returns
     -------
     r2 : float
-        1.0 if no target varies and all are met, 0.0 if one of those is missed.
+        1.0 if no target varies and all are met, 0.0 if one of those is missed. NaN for a single
+        sample, which cannot vary.
     """
+    if len(true) < 2:
+        warn(
+            "R² is not defined for fewer than two samples: both parts of the score are NaN.",
+            UndefinedMetricWarning,
+        )
+        return float("nan")
     true, predicted = true.astype(np.float64), predicted.astype(np.float64)
     error = np.square(true - predicted).sum(axis=0)
     total = np.square(true - true.mean(axis=0)).sum(axis=0)
@@ -72,11 +82,15 @@ def unit_r2(blocks, mean, weights):
     Returns
     -------
     r2 : float
+        NaN for a single sample.
     """
-    error, total = np.zeros(mean.shape), np.zeros(mean.shape)
+    error, total, n = np.zeros(mean.shape), np.zeros(mean.shape), 0
     for z, reconstructed in blocks:
+        n += len(z)
         error += np.square(z - reconstructed, dtype=np.float64).sum(axis=0)
         total += np.square(z - mean).sum(axis=0)
+    if n < 2:
+        return float("nan")
     varies, r2 = _r2(error, total)
     weights = weights[varies] if varies.any() else weights.ravel()
     if weights.sum() == 0:

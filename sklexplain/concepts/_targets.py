@@ -31,15 +31,17 @@ class Target:
         return output[:, list(self.units)]
 
 
-def resolve_target(target, n_outputs):
+def resolve_target(target, n_outputs, classes=()):
     """Resolve the parameter ``target``.
 
     Parameters
     ----------
-    target : None, int, list of int or "norm"
+    target : None, int, list of int, "norm" or the name of a class
         The parameter.
     n_outputs : int
         Number of outputs of the network.
+    classes : sequence, default=()
+        The classes of a classifier.
 
     Returns
     -------
@@ -55,7 +57,13 @@ def resolve_target(target, n_outputs):
     if target is None:
         return Target(tuple(range(n_outputs)), n_outputs == 1)
     if isinstance(target, str):
-        check_choice("target", target, ["norm"])
+        names = _names(classes, n_outputs)
+        if target != "norm" and target in names:
+            return Target((names[target],), True)
+        try:
+            check_choice("target", target, ["norm", *names])
+        except ValueError as error:
+            raise ValueError(f"{error} The number of an output will do, too.") from None
         return Target(None, True)
     single = isinstance(target, numbers.Integral) and not isinstance(target, bool)
     units = np.atleast_1d(np.asarray(target))
@@ -76,3 +84,13 @@ def resolve_target(target, n_outputs):
     if len(np.unique(units)) < len(units):
         raise ValueError(f"target={target!r} names an output twice.")
     return Target(tuple(units.tolist()), single)
+
+
+def _names(classes, n_outputs):
+    """Map the names of classes to the outputs that are their scores."""
+    classes = list(classes)
+    if len(classes) == 2 and n_outputs == 1:  # a single score is that of the second class
+        return {str(classes[1]): 0} if isinstance(classes[1], str) else {}
+    if len(classes) != n_outputs:
+        return {}
+    return {str(name): i for i, name in enumerate(classes) if isinstance(name, str)}

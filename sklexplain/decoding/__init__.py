@@ -1,13 +1,9 @@
 """What a layer keeps of its input: decoders that turn activations back into samples."""
 
+from ._accuracy import evaluation_accuracy, evaluation_accuracy_scorer
 from ._cladec import ClaDecExplainer
+from ._interpretability import interpretability, interpretability_scorer
 from ._losses import gaussian_divergence
-from ._measures import (
-    evaluation_accuracy,
-    evaluation_accuracy_scorer,
-    interpretability,
-    interpretability_scorer,
-)
 
 __all__ = [
     "ClaDecExplainer",

@@ -8,6 +8,7 @@ from sklearn.utils import Bunch
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from ..base import BaseExplainer
+from ..exceptions import UndefinedMetricWarning
 from ..training import VALIDATION_SPLIT
 from ..utils import (
     MAPPING,
@@ -20,8 +21,9 @@ from ..utils import (
     check_positive_int,
     first_missing,
     harmonic_mean,
+    warn,
 )
-from ._comparison import TASKS, find_comparison
+from ._comparison import LABELS, TASKS, find_comparison
 from ._fitting import check_network
 from ._layer import Layer
 from ._losses import RECONSTRUCTION_LOSSES, explained_share, squared_deviation, squared_error
@@ -43,7 +45,11 @@ class ClaDecExplainer(BaseExplainer):
     .. math:: \alpha \sum_i (X_i - \hat X_i)^2 + (1 - \alpha)\, \mathrm{Loss}(CL(\hat X)),
 
     summed over a sample's entries and averaged over samples. With a smaller :math:`\alpha`,
-    reconstructions are shaped more by the classifier, and resemble samples less.
+    reconstructions are shaped more by the classifier, and resemble samples less. Of a regressor the
+    second term is the squared error of every output divided by its variance over the fitted data,
+    so that the units of y do not matter. As the first is a sum over entries and a class's loss is
+    not, 1 - alpha is best searched on a logarithmic scale, ``1 - np.logspace(-3, 0, 4)``: the more
+    columns or pixels there are, the closer to 1 it must be for the model to count.
 
     Parameters
     ----------
@@ -63,12 +69,13 @@ class ClaDecExplainer(BaseExplainer):
         the first that it has counts. With a module or ``layer``, only ``"auto"``.
     decoder : None, "linear", nn.Module or callable, default=None
         None: built from the shapes of activations and samples, with transposed convolutions for
-        series and images and two hidden layers for tables. Its input is divided by the root mean
-        square of the activations, and its output is scaled to the data's mean and standard
-        deviation (of each column or channel). ``"linear"``: one linear layer. A module is copied
-        and trained from its present weights; a class, or any callable, is called with both shapes
-        if it takes two arguments. The model's layers decide whether samples of shape (n, time) are
-        series of one channel or rows of a table.
+        series and images and two hidden layers for tables. The mean activations are subtracted
+        from its input, which is then divided by the root mean square of what is left, and its
+        output is scaled to the data's mean and standard deviation (of each column or channel).
+        What follows is given activations as they are. ``"linear"``: one linear layer. A module is
+        copied and trained from its present weights; a class, or any callable, is called with both
+        shapes if it takes two arguments. The model's layers decide whether samples of shape
+        (n, time) are series of one channel or rows of a table.
     alpha : float, default=1.0
         Weight of the reconstruction loss, between 0 and 1. With 1 neither targets nor the model
         are used in training, with 0 samples are not. (The paper's Table III has the weight of the
@@ -77,13 +84,14 @@ class ClaDecExplainer(BaseExplainer):
         What the model should predict for a reconstruction: the same as for the sample (its own
         probabilities or predictions), or the y given to ``fit``.
     fidelity : {"output", "activation"}, default="output"
-        With ``"activation"``, the second term is :math:`\|L(\hat X) - L(X)\|^2`.
+        With ``"activation"``, the second term is :math:`\|L(\hat X) - L(X)\|^2 / s^2`, s being
+        the root mean square of activations without their mean.
     reference : {"autoencoder", "random"} or None, default="autoencoder"
         ``"autoencoder"``: the model up to the layer with newly drawn weights, and the same decoder,
-        trained jointly to reconstruct. ``"random"``: an encoder that is drawn and not trained,
-        which shows what training an encoder adds. Decoders start from the same weights and see the
-        same batches. Where no weight makes the activations, but a step without torch form, there
-        is none, with a warning.
+        trained jointly to reconstruct, without dropout, as the model is run. ``"random"``: an
+        encoder that is drawn and not trained, which shows what training an encoder adds. Decoders
+        start from the same weights and see the same batches. Where no weight makes the activations,
+        but a step without torch form, there is none, with a warning.
     loss : {"squared_error", "cross_entropy"}, default="squared_error"
         Reconstruction loss; ``"cross_entropy"`` (the paper's for MNIST) needs X between 0 and 1,
         and reconstructions are between 0 and 1 then.
@@ -129,10 +137,17 @@ class ClaDecExplainer(BaseExplainer):
         From activations (n, ...) to reconstructions in the network's units.
     reference_decoder_ : nn.Module or None
         The reference's decoder; this and what follows of the reference is None without one.
-    task_ : {"classification", "regression"}
-        How the model's outputs are compared.
+    task_ : {"classification", "multilabel", "regression"}
+        How the model's outputs are compared; "multilabel", as probabilities of labels that do not
+        exclude each other, if a bare module's are between 0 and 1 but do not sum to 1.
     mean_ : ndarray
         Mean of the fitted data, in the network's units; what `score` compares with.
+    kept_, ridge_kept_ : float
+        Share of the squared deviation of the validation samples from the mean that the decoder
+        rebuilds, and that a ridge regression on the same activations does, which is exact: what the
+        layer keeps is at least the larger. A ConvergenceWarning says if the first is clearly less
+        than 0.9 times the second. Without validation samples (no warning): of the fitted ones, and
+        by regressions that leave the sample out.
     n_epochs_, reference_n_epochs_ : int
         Number of epochs trained.
     loss_curve_, reference_loss_curve_ : list of float
@@ -269,7 +284,9 @@ class ClaDecExplainer(BaseExplainer):
         self._spread = shown.mean(axis=0, dtype=np.float64), shown.std(axis=0, dtype=np.float64)
         self.mean_, self._deviation = self._checked_moments(layer, inputs)
         trainer = self._trainer(layer)
-        fitted = {"decoder": trainer.decoder(inputs, y, self.seed_)}
+        *decoder, bound = trainer.decoder(inputs, y, self.seed_)
+        self.kept_, self.ridge_kept_ = bound.kept, bound.kept_by_linear
+        fitted = {"decoder": decoder}
         if trainer.has_reference(self.seed_):
             fitted["reference"] = trainer.reference(inputs, y, self.seed_)
         self._modules = {name: module for name, (module, _) in fitted.items()}
@@ -299,7 +316,7 @@ class ClaDecExplainer(BaseExplainer):
             )
         return mean, deviation
 
-    def _trainer(self, layer):
+    def _trainer(self, layer, *, quiet=False):
         """Make what trains decoders of this fit, also once it is over."""
         return Trainer(
             layer,
@@ -309,6 +326,7 @@ class ClaDecExplainer(BaseExplainer):
             sample=self._sample,
             comparison=self._found_comparison,
             owner=type(self).__name__,
+            quiet=quiet,
         )
 
     # -- fitted modules ------------------------------------------------------------------------
@@ -446,7 +464,7 @@ class ClaDecExplainer(BaseExplainer):
         X : array-like, DataFrame or tensor of shape (n_samples, ...)
             Samples.
         n_draws : int, default=5
-            How many; the draws are common to all samples.
+            How many; the draws are common to all samples, and the first are those of fewer.
 
         Returns
         -------
@@ -466,9 +484,9 @@ class ClaDecExplainer(BaseExplainer):
                     "there is no latent code to draw from: set n_latent to its length before fit."
                 )
             generator = torch.Generator().manual_seed(self.seed_)
-            # In float64: the same draws for every dtype.
-            size = n_draws, latent.back.in_features
-            noise = torch.randn(size, generator=generator, dtype=torch.float64)
+            # In float64: the same draws for every dtype. One at a time: more begin with the same.
+            options = {"generator": generator, "dtype": torch.float64}
+            noise = (torch.randn(latent.back.in_features, **options) for _ in range(n_draws))
             reconstructions = (self._reconstructions(inputs, noise=draw) for draw in noise)
             return np.stack([self._layer.in_raw_units(r) for r in reconstructions], axis=1)
 
@@ -476,8 +494,10 @@ class ClaDecExplainer(BaseExplainer):
 
     @property
     def task_(self):
-        """How the model's outputs are compared: "classification" or "regression"."""
+        """How outputs are compared: "classification", "multilabel" or "regression"."""
         check_is_fitted(self)
+        if self._found_comparison().link == LABELS:
+            return "multilabel"
         return "regression" if self._found_comparison().link is None else "classification"
 
     def agreement(self, X):
@@ -492,7 +512,8 @@ class ClaDecExplainer(BaseExplainer):
         -------
         agreement : float
             Share of samples whose reconstruction gets the same most probable class (whatever
-            threshold the model's ``predict`` has); for regressors R².
+            threshold the model's ``predict`` has), of several labels the same ones (above .5); for
+            regressors R².
         """
         return self.score_parts(X)[0]
 
@@ -507,20 +528,27 @@ class ClaDecExplainer(BaseExplainer):
         Returns
         -------
         agreement : float
-            See `agreement`.
+            See `agreement`; of a regressor NaN, with a warning, for a single sample.
         reconstruction : float
             Share of the squared deviation of X from the fitted data's mean that is reconstructed,
             in the network's units; negative if the mean itself is closer to X.
         """
         with self._door(X) as inputs:
             of_reconstructions, of_samples, error, total = self._predictions_and_errors(inputs)
-        if self._found_comparison().link is None:
+        if self._found_comparison().link is None and len(of_samples) < 2:
+            warn(
+                "R² of predictions is not defined for fewer than two samples: agreement is NaN.",
+                UndefinedMetricWarning,
+            )
+            agreement = float("nan")
+        elif self._found_comparison().link is None:
             agreement = explained_share(
                 squared_deviation(of_samples, of_reconstructions),
                 squared_deviation(of_samples, of_samples.mean(axis=0)),
             )
         else:
-            agreement = float(np.mean(of_reconstructions == of_samples))
+            same = of_reconstructions == of_samples
+            agreement = float(np.mean(same.reshape(len(same), -1).all(axis=1)))
         return agreement, explained_share(error, total)
 
     def _predictions_and_errors(self, inputs):
@@ -574,10 +602,18 @@ class ClaDecExplainer(BaseExplainer):
         ]
         return torch.cat(errors).numpy()
 
-    def _errors_of_another_reference(self, X_train, X, seed):
+    def _errors_of_another_reference(self, X_train, X, seed, y=None):
         """Squared error of each sample by a reference that starts from other weights."""
+        return self._errors_of_another("reference", X_train, X, seed, y)
+
+    def _errors_of_another_decoder(self, X_train, X, seed, y=None):
+        """Squared error of each sample by a decoder that starts from other weights."""
+        return self._errors_of_another("decoder", X_train, X, seed, y)
+
+    def _errors_of_another(self, name, X_train, X, seed, y):
         with self._door(X_train) as inputs:
-            module, _ = self._trainer(self._layer).reference(inputs, None, seed)
+            trainer = self._trainer(self._layer, quiet=True)
+            module = getattr(trainer, name)(inputs, y, seed)[0]
         with self._door(X) as inputs:
             return self._errors(inputs, module)
 

@@ -10,8 +10,9 @@ from torch import nn
 
 from ..layers import unwrapped
 from ..representation import BlackBox, Representation, kind_of, unwrap
-from ._losses import class_loss, find_link, log_probabilities, squared_error
+from ._losses import class_loss, find_link, labels_loss, log_probabilities, squared_error
 
+LABELS = "labels"
 TASKS = ("classification", "regression")
 _CLASS_CRITERIA = (nn.CrossEntropyLoss, nn.NLLLoss, nn.BCELoss, nn.BCEWithLogitsLoss)
 
@@ -23,7 +24,8 @@ class OutputComparison:
     Attributes
     ----------
     link : str or None
-        The function that turns a classifier's scores into probabilities; None for regression.
+        The function that turns a classifier's scores into probabilities, or "labels", where each
+        is the probability of a label of its own; None for regression.
     classes : ndarray or None
         The classifier's classes, if it has any.
     """
@@ -33,7 +35,7 @@ class OutputComparison:
 
     def target_of_outputs(self, scores):
         """Probabilities or predictions from the model's own output, as a target."""
-        return scores if self.link is None else log_probabilities(scores, self.link).exp()
+        return scores if self.link in (None, LABELS) else log_probabilities(scores, self.link).exp()
 
     def target_of_labels(self, y, n_outputs):
         """Turn labels into a target: numbers of classes (n,), or values (n, n_outputs).
@@ -55,18 +57,29 @@ class OutputComparison:
             If a label is no class, there are no such outputs, or values are not finite.
         """
         y = np.asarray(y)
-        if self.link is None:
+        if self.link in (None, LABELS):
             y = y.reshape(len(y), -1).astype(np.float64)
             if y.shape[1] != n_outputs:
                 raise ValueError(f"y has {y.shape[1]} columns for {n_outputs} outputs.")
             if not np.isfinite(y).all():
                 row = np.flatnonzero(~np.isfinite(y).all(axis=1))[0]
                 raise ValueError(f"y contains NaN or infinity, first in row {row}.")
+            if self.link == LABELS and not np.isin(y, (0, 1)).all():
+                raise ValueError(
+                    "y must hold 0 or 1 for each label: the model's outputs are probabilities of "
+                    "labels that do not exclude each other."
+                )
             return y
         if y.ndim == 2 and y.shape[1] == 1:
             y = y[:, 0]
         if y.ndim != 1:
             raise ValueError(f"y has shape {y.shape}, but each sample needs one label.")
+        if y.dtype.kind == "O":
+            absent = np.flatnonzero([is_absent(label) for label in y])
+            if len(absent):
+                raise ValueError(
+                    f"y holds {y[absent[0]]} for sample {absent[0]}: every sample needs a label."
+                )
         n_classes = max(2, n_outputs)
         classes = np.arange(n_classes) if self.classes is None else np.asarray(self.classes)
         index = np.clip(np.searchsorted(classes, y), 0, len(classes) - 1)
@@ -82,11 +95,15 @@ class OutputComparison:
         """Loss of each sample: cross-entropy, or squared error of predictions: (b,)."""
         if self.link is None:
             return squared_error(scores, target.to(scores))
+        if self.link == LABELS:
+            return labels_loss(scores, target.to(scores))
         target = target if target.dim() == 1 else target.to(scores)
         return class_loss(log_probabilities(scores, self.link), target)
 
     def predictions(self, scores):
-        """Numbers of the classes (n,), or values (n, n_outputs)."""
+        """Numbers of the classes (n,), labels or values (n, n_outputs)."""
+        if self.link == LABELS:
+            return scores > 0.5
         return scores if self.link is None else log_probabilities(scores, self.link).argmax(dim=1)
 
 
@@ -124,6 +141,8 @@ def find_comparison(representation, rows, task):
             probabilities = torch.from_numpy(whole.activations(rows, len(rows)))
     scores = torch.from_numpy(representation.activations(rows, len(rows)))
     link = find_link(scores, probabilities)
+    if probabilities is None and link == "softmax" and _are_labels(representation, rows, scores):
+        return OutputComparison(LABELS)
     if link is None and task is None and representation.method == "decision_function":
         return OutputComparison(None)  # margins, which are no logits
     if link is None:
@@ -133,6 +152,37 @@ def find_comparison(representation, rows, task):
             "compares its outputs."
         )
     return OutputComparison(link, _classes(estimator))
+
+
+def is_absent(label):
+    """Tell whether a label is None, NaN, NaT or pandas' NA."""
+    try:
+        return label is None or bool(label != label)
+    except TypeError:  # NA is neither equal to itself nor not
+        return True
+
+
+def _are_labels(representation, rows, scores):
+    """Tell whether several outputs are probabilities of labels that do not exclude each other.
+
+    Those are between 0 and 1 whatever the sample, as behind a sigmoid; scores that happen to be are
+    not, once a sample is far away.
+
+    Returns
+    -------
+    are_labels : bool
+    """
+    inside, strictly = (scores >= 0) & (scores <= 1), (scores > 0) & (scores < 1)
+    if not (inside.all() and strictly.any()):
+        return False
+    x = representation.tensor(rows)
+    if not x.is_floating_point():
+        return True
+    with representation.session(), torch.no_grad():
+        center = x.mean(dim=0, keepdim=True)
+        # In many directions and far; overflow is not within 0 and 1.
+        far = [representation(center + factor * (x - center)) for factor in (-1e3, 30.0, 1e3)]
+    return all(bool(((y >= 0) & (y <= 1)).all()) for y in far)
 
 
 def _classes(estimator):

@@ -77,40 +77,55 @@ class Latent(nn.Module):
         Of one sample's activations.
     n_latent : int
         Length of the code.
+    center : ndarray of shape z_shape or float, default=0.0
+        Mean activations.
+    scale : float, default=1.0
+        Root mean square of what is left without them.
     """
 
-    def __init__(self, z_shape, n_latent):
+    def __init__(self, z_shape, n_latent, center=0.0, scale=1.0):
         super().__init__()
+        self.units = UnitActivations(center, scale)
         self.code = nn.Linear(prod(z_shape), 2 * n_latent)
         self.back = nn.Linear(n_latent, prod(z_shape))
         self.z_shape = tuple(z_shape)
 
     def forward(self, z, noise=None):
         """Return activations made of a drawn code, and the code's divergence."""
-        mean, log_variance = self.code(z.flatten(1)).chunk(2, dim=1)
+        mean, log_variance = self.code(self.units(z).flatten(1)).chunk(2, dim=1)
         if noise is None and self.training:
             noise = torch.randn_like(mean)
         code = mean if noise is None else mean + noise * (0.5 * log_variance).exp()
         back = self.back(code).reshape(len(z), *self.z_shape)
-        return back, gaussian_divergence(mean, log_variance)
+        return self.units.undo(back), gaussian_divergence(mean, log_variance)
 
 
 class UnitActivations(nn.Module):
-    """The first step of a decoder: activations divided by one number.
+    """The first step of a decoder: activations without their mean, divided by one number.
+
+    Logits may be tens, a deep network's activations hundredths, and their mean many times what
+    they vary by: training would see nothing but the mean.
 
     Parameters
     ----------
+    center : ndarray of shape z_shape
+        Mean activations.
     scale : float
-        Their root mean square: logits may be tens, and a deep network's activations hundredths.
+        Root mean square of what is left without them.
     """
 
-    def __init__(self, scale):
+    def __init__(self, center, scale):
         super().__init__()
+        self.register_buffer("center", torch.tensor(center))
         self.register_buffer("scale", torch.tensor(scale))
 
     def forward(self, z):
-        """Activations (b, ...) to activations of order 1."""
-        return z / self.scale
+        """Activations (b, ...) to activations of order 1 around 0."""
+        return (z - self.center) / self.scale
+
+    def undo(self, z):
+        """Return to the layer's own units."""
+        return z * self.scale + self.center
 
 
 class DataUnits(nn.Module):
@@ -177,8 +192,10 @@ class DecoderPlan:
         Length of the latent code, if there is one.
     dtype : {"float32", "float64"}
         Of the weights.
+    z_mean : ndarray of shape z_shape
+        Mean activations.
     z_scale : float
-        Root mean square of activations.
+        Root mean square of what is left of activations without their mean.
     mean, deviation : ndarray of shape x_shape
         Of every entry of a sample.
     """
@@ -191,6 +208,7 @@ class DecoderPlan:
     loss: str
     n_latent: int | None
     dtype: str
+    z_mean: np.ndarray
     z_scale: float
     mean: np.ndarray
     deviation: np.ndarray
@@ -200,12 +218,14 @@ class DecoderPlan:
         shapes = self.z_shape, self.x_shape
         decoder = make_decoder(self.decoder, *shapes, self.kind, self.channel_axis)
         if self.decoder is None:
-            decoder.insert(0, UnitActivations(self.z_scale))
+            decoder.insert(0, UnitActivations(self.z_mean, self.z_scale))
         if self.decoder is None and self.loss == "squared_error":
             per_entry = not _has_positions(self.x_shape, self.kind, self.channel_axis)
             options = {"per_entry": per_entry, "axis": self.channel_axis}
             decoder.append(DataUnits(self.mean, self.deviation, **options))
-        latent = None if self.n_latent is None else Latent(self.z_shape, self.n_latent)
+        latent = None
+        if self.n_latent is not None:
+            latent = Latent(self.z_shape, self.n_latent, self.z_mean, self.z_scale)
         decoding = Decoding(decoder, latent=latent, loss=self.loss)
         return decoding.requires_grad_(True).to(device, getattr(torch, self.dtype))
 

@@ -13,6 +13,10 @@ _HALF = (torch.float16, torch.bfloat16)
 class FreshEncoder(nn.Module):
     """A network up to a layer, with weights of its own.
 
+    In training only those of its parts are in training mode that keep statistics of the batches
+    they see, as batch normalisation does. Dropout is off, as it is in the explained network: else
+    the reference would carry noise that the explanation does not.
+
     Parameters
     ----------
     chain : nn.Module
@@ -28,6 +32,27 @@ class FreshEncoder(nn.Module):
         self.chain = chain
         self._layer = (layer,)  # registered once, within the chain
         self._record = record
+        self.counting = frozenset()  # names of parts that keep statistics: see `draw_encoder`
+
+    def train(self, mode=True):
+        """Set the mode of those parts that keep statistics; the others stay in evaluation mode.
+
+        Parameters
+        ----------
+        mode : bool, default=True
+            Whether to train.
+
+        Returns
+        -------
+        self : FreshEncoder
+        """
+        super().train(mode)
+        for name, module in self.chain.named_modules() if mode else ():
+            if isinstance(module, nn.RNNBase):
+                module.dropout = 0.0  # cuDNN goes backward in training mode only
+            elif name not in self.counting:
+                module.training = False
+        return self
 
     def forward(self, x):
         """Turn samples (b, ...) into activations (b, *z_shape)."""
@@ -111,6 +136,7 @@ def draw_encoder(encoder, x):
         If a weight that matters cannot be drawn.
     """
     draw_weights(encoder.chain)
+    encoder.counting = _counting(encoder, x)
     encoder.eval()
     parameters = dict(encoder.chain.named_parameters())
     missing = set(undrawn(encoder.chain))
@@ -124,6 +150,21 @@ def draw_encoder(encoder, x):
             "that holds them has a reset_parameters() that sets them. Give it one, or use "
             "reference=None."
         )
+
+
+def _counting(encoder, x):
+    """Names of the parts whose own buffers change when samples pass in training mode."""
+    trial = copied(encoder)
+    nn.Module.train(trial, True)
+    before = {k: b.clone() for k, b in trial.chain.named_buffers(remove_duplicate=False)}
+    try:
+        with torch.no_grad():
+            trial(x)
+    except (RuntimeError, ValueError):
+        return frozenset()  # what does not run is said when it is run
+    after = trial.chain.named_buffers(remove_duplicate=False)
+    changed = (name for name, b in after if name in before and not torch.equal(b, before[name]))
+    return frozenset(name.rpartition(".")[0] for name in changed)
 
 
 def _needed(encoder, parameters, x):

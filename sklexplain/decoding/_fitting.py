@@ -70,21 +70,36 @@ class Objective:
         Reconstruction loss.
     kl_weight : float, default=0.0
         Weight of the latent code's divergence.
+    scale : float or ndarray of shape (n_outputs,), default=1.0
+        What differences of activations, or of a regressor's predictions, are divided by, so that
+        their units do not decide how much they weigh; infinite for what does not count.
     """
 
-    def __init__(self, layer, *, alpha=1.0, comparison=None, loss="squared_error", kl_weight=0.0):
+    def __init__(
+        self,
+        layer,
+        *,
+        alpha=1.0,
+        comparison=None,
+        loss="squared_error",
+        kl_weight=0.0,
+        scale=1.0,
+    ):
         self.layer = layer
         self.alpha = alpha
         self.comparison = comparison
         self.loss = RECONSTRUCTION_LOSSES[loss]
         self.kl_weight = kl_weight
+        self.scale = torch.as_tensor(scale, dtype=torch.float64, device=layer.representation.device)
 
     def needs(self, name, module):
-        """Tell whether an array ("x", "z" or "target") takes part in a module's loss."""
+        """Tell whether an array ("x", "z", "noise" or "target") takes part in a module's loss."""
         if name == "x":
             return self.alpha > 0 or module.encoder is not None
         if name == "z":
             return module.encoder is None
+        if name == "noise":
+            return module.latent is not None
         return self.alpha < 1 and self.comparison is not None
 
     def __call__(self, module, batch, epoch):
@@ -93,7 +108,10 @@ class Objective:
         representation = layer.representation
         x = layer.tensor(batch["x"]) if "x" in batch else None
         z = batch["z"].to(representation.device) if module.encoder is None else None
-        output, divergence = module(x if z is None else z)
+        # Other draws in every epoch of training; to compare epochs, always the same.
+        fixed = module.latent is not None and not module.training
+        noise = batch["noise"].to(representation.device) if fixed else None
+        output, divergence = module(x if z is None else z, noise)
         total = self.kl_weight * divergence
         if self.alpha > 0:
             sample = layer.units.to_network(x).to(output)
@@ -101,10 +119,14 @@ class Objective:
         if self.alpha < 1:
             raw = layer.units.to_raw(module.samples(output)).to(representation.input_dtype)
             if self.comparison is None:
-                other = squared_error(layer.of(raw), z)
+                scale = self.scale.to(z)
+                other = squared_error(layer.of(raw) / scale, z / scale)
             else:
-                target = batch["target"].to(representation.device)
-                other = self.comparison.loss(representation(raw), target)
+                target, scores = batch["target"].to(representation.device), representation(raw)
+                if self.comparison.link is None:
+                    scale = self.scale.to(scores)
+                    target, scores = target.to(scores) / scale, scores / scale
+                other = self.comparison.loss(scores, target)
             total = total + (1 - self.alpha) * other
         total = total.mean()
         return output, total, total
@@ -126,6 +148,8 @@ class TrainedDecoding:
         Number of epochs trained.
     loss_curve, validation_loss_curve : list of float, list of float or None
         Losses of every epoch.
+    unfinished : bool
+        Whether the validation loss still improved when the last epoch was reached.
     """
 
     plan: DecoderPlan
@@ -134,6 +158,7 @@ class TrainedDecoding:
     n_epochs: int
     loss_curve: list
     validation_loss_curve: list | None
+    unfinished: bool = False
 
     def build(self, layer):
         """Build the trained module.
@@ -157,8 +182,30 @@ class TrainedDecoding:
         return module
 
 
-def train(module, plan, objective, arrays, params, *, seed, y, owner, name):
-    """Train a module, and check that it converged.
+def split_rows(params, n_samples, y, seed):
+    """Split rows into those to train on and those held out.
+
+    Parameters
+    ----------
+    params : object
+        The explainer's parameters.
+    n_samples : int
+        Number of rows.
+    y : array-like or None
+        Labels, for splitters that look at them.
+    seed : int
+        Determines the draw.
+
+    Returns
+    -------
+    train, valid : ndarray of int, ndarray of int or None
+    """
+    labels = None if y is None else np.asarray(y)
+    return split_validation(params.validation_split, np.empty((n_samples, 0)), labels, None, seed)
+
+
+def train(module, plan, objective, arrays, params, *, split, seed, owner):
+    """Train a module.
 
     Parameters
     ----------
@@ -169,17 +216,16 @@ def train(module, plan, objective, arrays, params, *, seed, y, owner, name):
     objective : Objective
         The loss.
     arrays : dict of str to ndarray
-        "x", "z" and "target", if they exist; those not needed are never read.
+        "x", "z" and "target", if they exist; those not needed are never read. Draws of a latent
+        code for the validation loss are added.
     params : object
         The explainer's parameters.
+    split : tuple of (ndarray of int, ndarray of int or None)
+        Rows to train on, and rows held out.
     seed : int
-        Seed of the validation split, the order of samples, and all draws in training.
-    y : array-like or None
-        Labels, for splitters that look at them.
+        Seed of the order of samples, and of all draws in training.
     owner : str
         The explainer's name, for messages.
-    name : str
-        The name of what is trained, for messages.
 
     Returns
     -------
@@ -189,16 +235,13 @@ def train(module, plan, objective, arrays, params, *, seed, y, owner, name):
     ------
     ValueError
         If training diverges.
-
-    Warns
-    -----
-    ConvergenceWarning
-        If the validation loss still improved in the last epoch.
     """
     used = {key: array for key, array in arrays.items() if objective.needs(key, module)}
-    rows = np.empty((len(next(iter(used.values()))), 0))
-    labels = None if y is None else np.asarray(y)
-    split = split_validation(params.validation_split, rows, labels, None, seed)
+    if objective.needs("noise", module):
+        draws = np.random.RandomState(seed)
+        size = len(next(iter(used.values()))), module.latent.back.in_features
+        dtype = module.latent.back.weight.detach().cpu().numpy().dtype
+        used["noise"] = draws.normal(size=size).astype(dtype)
     representation = objective.layer.representation
     device = representation.device
     net = make_array_net(params, module, device, _RESERVED, owner, batch_size=64)
@@ -211,14 +254,43 @@ def train(module, plan, objective, arrays, params, *, seed, y, owner, name):
         with seeded(seed, device):
             net.fit_arrays(used, objective, *split, order)
     check_finite_weights(net, f"Scale X (StandardScaler), or lower lr={params.lr}.")
-    if still_improves(net):
-        warn(
-            f"The validation loss of the {name} still improved when "
-            f"max_epochs={params.max_epochs} was reached: raise max_epochs or lr.",
-            ConvergenceWarning,
-        )
     module = net.module_
     encoder, module.encoder = module.encoder, None
     weights, module.encoder = arrays_of(module), encoder
     encoder_weights = None if encoder is None else arrays_of(encoder)
-    return TrainedDecoding(plan, weights, encoder_weights, len(net.history), *loss_curves(net))
+    curves = loss_curves(net)
+    unfinished = still_improves(net)
+    return TrainedDecoding(plan, weights, encoder_weights, len(net.history), *curves, unfinished)
+
+
+def warn_unless_converged(trained, max_epochs, name, found=None):
+    """Warn if the validation loss still improved in the last epoch, or a linear decoder does more.
+
+    Parameters
+    ----------
+    trained : TrainedDecoding
+        What was trained.
+    max_epochs : int
+        Most epochs.
+    name : str
+        What was trained, in words.
+    found : str or None, default=None
+        How much less than a linear decoder it rebuilds.
+
+    Warns
+    -----
+    ConvergenceWarning
+        Saying both.
+    """
+    if trained.unfinished:
+        text = (
+            f"The validation loss of the {name} still improved when max_epochs={max_epochs} was "
+            "reached: raise max_epochs or lr."
+        )
+        warn(text if found is None else f"{text} {found}", ConvergenceWarning)
+    elif found is not None:
+        warn(
+            f"The {name} has not been trained far enough, or is too small. {found} Raise lr, "
+            "patience or max_epochs, or give another decoder.",
+            ConvergenceWarning,
+        )

@@ -207,7 +207,7 @@ class Layer:
         device = self.representation.device
         with torch.inference_mode(False), seeded(seed, device):
             encoder = copied_encoder(self.representation.chain, self.record)
-            draw_encoder(encoder, self.tensor(rows[:2]))
+            draw_encoder(encoder, self.tensor(rows[np.arange(2) % len(rows)]))
         return encoder
 
     def saved_encoder(self, arrays):

@@ -74,6 +74,24 @@ def class_loss(log_probabilities, target):
     return -(target * log_probabilities).sum(dim=1)
 
 
+def labels_loss(probabilities, target):
+    """Cross-entropy of labels that do not exclude each other, summed over them.
+
+    Parameters
+    ----------
+    probabilities, target : torch.Tensor of shape (b, n_labels)
+        Of every label, for the reconstruction and wanted.
+
+    Returns
+    -------
+    loss : torch.Tensor of shape (b,)
+    """
+    # A probability of zero would be an infinite loss; beside 1 there is less room than beside 0.
+    p = probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny)
+    q = (1 - probabilities).clamp(min=torch.finfo(probabilities.dtype).eps / 2)
+    return -(target * p.log() + (1 - target) * q.log()).sum(dim=1)
+
+
 def gaussian_divergence(mean, log_variance):
     """Kullback-Leibler divergence of normal distributions from the standard normal one.
 

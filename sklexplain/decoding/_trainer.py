@@ -4,11 +4,12 @@ import numpy as np
 import torch
 from sklearn.utils import check_consistent_length
 
-from ..layers import root_mean_square
+from ..layers import activation_moments
 from ..training import arrays_of
 from ..utils import seeded, warn
 from ._decoders import DecoderPlan, check_decoder
-from ._fitting import Objective, train
+from ._fitting import Objective, split_rows, train, warn_unless_converged
+from ._ridge import bound_of
 
 
 class Trainer:
@@ -30,9 +31,12 @@ class Trainer:
         Finds out how outputs are compared, where that is needed.
     owner : str
         The explainer's name, for messages.
+    quiet : bool, default=False
+        Whether not to warn of training that was too short: where it is said already.
     """
 
-    def __init__(self, layer, params, *, rows, moments, sample, comparison, owner):
+    def __init__(self, layer, params, *, rows, moments, sample, comparison, owner, quiet=False):
+        self._quiet = quiet
         self._layer = layer
         self._params = params
         self._rows = rows
@@ -57,6 +61,8 @@ class Trainer:
         -------
         module : Decoding
         trained : TrainedDecoding
+        bound : Bound or None
+            What a linear decoder rebuilds; None of a quiet trainer.
         """
         params = self._params
         compares_outputs = params.alpha < 1 and params.fidelity == "output"
@@ -66,10 +72,25 @@ class Trainer:
         z, scores = self._layer.activations(inputs, params.batch_size, output=needs_output)
         if needs_output:
             target = self._comparison().target_of_outputs(torch.from_numpy(scores)).numpy()
-        objective = self._objective(params.alpha, compares_outputs)
+        scale = 1.0
+        if params.alpha < 1 and params.fidelity == "activation":
+            scale = activation_moments(z)[1]
+        elif compares_outputs and self._comparison().link is None:
+            scale = self._prediction_scale(target)
+        objective = self._objective(params.alpha, compares_outputs, scale)
         arrays = {"z": z, "x": inputs, "target": target}
         module, plan = self._untrained(z, seed)
-        return module, self._train(module, plan, objective, arrays, seed, y, "decoder")
+        split = split_rows(params, len(inputs), y, seed)
+        trained = self._train(module, plan, objective, arrays, split, seed)
+        if self._quiet:
+            return module, trained, None
+        bound = bound_of(module, self._layer, z, inputs, self._moments[0], *split, seed)
+        # Whatever else a decoder is trained for costs it some of the reconstruction; and without
+        # samples held out nothing tells how far it can be trained.
+        comparable = params.alpha == 1 and params.n_latent is None and split[1] is not None
+        finding = bound.finding if comparable else None
+        warn_unless_converged(trained, params.max_epochs, "decoder", finding)
+        return module, trained, bound
 
     def has_reference(self, seed):
         """Tell whether a reference is trained; warn if there can be none."""
@@ -112,7 +133,10 @@ class Trainer:
             arrays["z"] = z
         module, plan = self._untrained(z, seed)
         module.encoder = encoder if joint else None
-        trained = self._train(module, plan, self._objective(), arrays, seed, y, "reference")
+        split = split_rows(self._params, len(inputs), y, seed)
+        trained = self._train(module, plan, self._objective(), arrays, split, seed)
+        if not self._quiet:
+            warn_unless_converged(trained, self._params.max_epochs, "reference")
         module.encoder, trained.encoder_weights = encoder, arrays_of(encoder)
         return module, trained
 
@@ -127,18 +151,18 @@ class Trainer:
 
     def _untrained(self, z, seed):
         """Build a decoder with the initial weights of a seed; check that it returns samples."""
-        plan, device = self._plan(root_mean_square(z)), self._layer.representation.device
+        plan, device = self._plan(*activation_moments(z)), self._layer.representation.device
         with torch.inference_mode(False), seeded(seed, device):
             module = plan.build(device)
         x = self._layer.tensor(self._rows[np.arange(2) % len(self._rows)])
         check_decoder(module, self._layer.of(x), plan.x_shape)
         return module, plan
 
-    def _train(self, module, plan, objective, arrays, seed, y, name):
-        options = {"seed": seed, "y": y, "owner": self._owner, "name": name}
+    def _train(self, module, plan, objective, arrays, split, seed):
+        options = {"split": split, "seed": seed, "owner": self._owner}
         return train(module, plan, objective, arrays, self._params, **options)
 
-    def _plan(self, z_scale):
+    def _plan(self, z_mean, z_scale):
         params, shape = self._params, self._moments[0].shape
         # Of the network's dtype, but never less than float32.
         exact = self._layer.representation.output_dtype == torch.float64
@@ -152,12 +176,27 @@ class Trainer:
             loss=params.loss,
             n_latent=None if params.n_latent is None else int(params.n_latent),
             dtype="float64" if exact else "float32",
+            z_mean=z_mean,
             z_scale=z_scale,
             mean=mean,
             deviation=deviation,
         )
 
-    def _objective(self, alpha=1.0, compares_outputs=False):
+    @staticmethod
+    def _prediction_scale(target):
+        """Return the standard deviation of every output, infinite where it does not vary."""
+        target = np.asarray(target, dtype=np.float64)
+        scale = target.std(axis=0)
+        # What rounding alone makes vary does not.
+        varies = scale > 1e-6 * np.abs(target).max(axis=0)
+        if not varies.any():
+            warn(
+                "the model's predictions do not vary over X, so reconstructions cannot be judged "
+                "by them: only the reconstruction loss is left (use alpha=1)."
+            )
+        return np.where(varies, scale, np.inf)
+
+    def _objective(self, alpha=1.0, compares_outputs=False, scale=1.0):
         params = self._params
         return Objective(
             self._layer,
@@ -165,4 +204,5 @@ class Trainer:
             comparison=self._comparison() if compares_outputs else None,
             loss=params.loss,
             kl_weight=0.0 if params.n_latent is None else params.kl_weight,
+            scale=scale,
         )

@@ -8,7 +8,7 @@ from ..utils import as_array, check_choice, check_numbers, check_positive_int, w
 _BLOCK = 2**22  # matrix entries processed together
 
 
-def similarity_rate(importance, y_query, y_train, *, n_top=10, least=False):
+def similarity_rate(importance, y_query, y_train, *, n_top=10, least=False, ties=None):
     r"""Share of the most important training examples that have the query's label.
 
     .. math:: \frac{1}{n} \sum_{q} \frac{1}{M}
@@ -30,6 +30,9 @@ def similarity_rate(importance, y_query, y_train, *, n_top=10, least=False):
         M, one or several.
     least : bool, default=False
         Look at the M *least* important examples instead.
+    ties : array-like of shape (n_query, n_train) or None, default=None
+        Values by which examples of equal importance are ranked, larger first: for the many that
+        have no weight in `SimplExImportance`, ``-explainer.reduced_cost(X)``.
 
     Returns
     -------
@@ -68,15 +71,57 @@ def similarity_rate(importance, y_query, y_train, *, n_top=10, least=False):
                 f"{name} has shape {y.shape}, but importance of shape {importance.shape} needs "
                 f"({n},)."
             )
+    if ties is not None:
+        ties = _checked_ties(ties, importance.shape)
     sizes = _checked_sizes(n_top, n_train)
     step = max(1, _BLOCK // n_train)
     total = np.zeros(len(sizes))
     for start in range(0, n_query, step):
         rows = slice(start, start + step)
-        groups = _groups(importance[rows], y_query[rows], y_train, -1 if least else 1)
+        block = importance[rows]
+        if ties is not None:
+            block = _ranks(block.toarray() if sparse.issparse(block) else block, ties[rows])
+        groups = _groups(block, y_query[rows], y_train, -1 if least else 1)
         total += [_matches(*groups, m).sum() / m for m in sizes]
     rates = total / n_query
     return float(rates[0]) if np.ndim(n_top) == 0 else rates
+
+
+def in_order(importance, ties):
+    """Sort examples by importance, and equal ones by other values; largest first.
+
+    Parameters
+    ----------
+    importance, ties : ndarray of shape (n_query, n_train)
+        The values.
+
+    Returns
+    -------
+    columns : ndarray of shape (n_query, n_train) of int
+        Where both are equal, in the order of the corpus.
+    """
+    return np.lexsort((-ties, -importance), axis=1)
+
+
+def _ranks(importance, ties):
+    """Numbers that are larger for larger importance, and then for larger ties."""
+    columns = in_order(importance, ties)
+    sorted_ = [np.take_along_axis(values, columns, axis=1) for values in (importance, ties)]
+    changes = [values[:, 1:] != values[:, :-1] for values in sorted_]
+    ranks = np.zeros(importance.shape)
+    ranks[:, 1:] = -np.cumsum(changes[0] | changes[1], axis=1)
+    out = np.empty_like(ranks)
+    np.put_along_axis(out, columns, ranks, axis=1)
+    return out
+
+
+def _checked_ties(ties, shape):
+    ties = as_array(ties, "ties")
+    if ties.shape != shape:
+        raise ValueError(f"ties has shape {ties.shape}, but importance has {shape}.")
+    if ties.dtype.kind not in "biuf" or np.isnan(ties).any():
+        raise ValueError("ties must be numbers, and none of them NaN.")
+    return ties.astype(np.float64)
 
 
 def _groups(importance, y_query, y_train, sign):

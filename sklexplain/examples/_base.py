@@ -10,7 +10,7 @@ from ..base import BaseExplainer
 from ..gradients import samples_of
 from ..representation import Expansion
 from ..utils import VERBOSE, Integer, as_array, check_positive_int, known_mean, numpy_dtype_of, warn
-from ._agreement import similarity_rate
+from ._agreement import in_order, similarity_rate
 from ._distances import first_of_rows, largest
 
 _BLOCK = 2**22  # entries of the matrix held at once besides the output
@@ -22,7 +22,9 @@ class BaseExampleImportance(BaseExplainer):
 
     A subclass implements ``_fit_corpus(inputs)`` and ``_blocks(inputs, exclude_self)``, which
     yields (rows, importance) for a few samples at a time: an ndarray of shape (b, n_train), or a
-    CSR matrix if ``_sparse_output`` is true. Larger is more important.
+    CSR matrix if ``_sparse_output`` is true. Larger is more important. Where many examples have no
+    importance but still an order, its ``_ranked_blocks`` yields (rows, importance, order), with
+    order an ndarray of shape (b, n_train).
 
     Attributes
     ----------
@@ -31,9 +33,6 @@ class BaseExampleImportance(BaseExplainer):
     """
 
     _sparse_output = False
-    # Whether an example that a sparse matrix does not store has importance 0, or none at all.
-    _absent_is_zero = False
-
     _keeps_results = True
 
     _constraints = {"max_bytes": Integer(), "verbose": VERBOSE}
@@ -68,8 +67,10 @@ class BaseExampleImportance(BaseExplainer):
         Returns
         -------
         importance : ndarray or CSR matrix of shape (n_train, n_train)
-            Every example is left out of its own corpus: 0 on the diagonal of a dense matrix, not
-            stored in a sparse one. Duplicates of it elsewhere are not left out.
+            Every example is left out of its own corpus: the diagonal of a dense matrix has the
+            smallest importance of its row, so that no example ranks above others in its own
+            explanation; a sparse one does not store it. Duplicates of it elsewhere are not left
+            out.
         """
         return self._matrix(inputs, exclude_self=True)
 
@@ -82,7 +83,9 @@ class BaseExampleImportance(BaseExplainer):
         for rows, block in self._shown_blocks(inputs, exclude_self):
             out[rows] = block
         if exclude_self:
-            np.fill_diagonal(out, 0)
+            np.fill_diagonal(out, np.inf)
+            smallest = out.min(axis=1)
+            np.fill_diagonal(out, np.where(np.isfinite(smallest), smallest, 0))
         return out
 
     @property
@@ -107,10 +110,18 @@ class BaseExampleImportance(BaseExplainer):
         step = max(1, min(_BLOCK // len(self._corpus), -(-n // n_jobs)))
         return [slice(i, min(i + step, n)) for i in range(0, n, step)]
 
-    def _shown_blocks(self, inputs, exclude_self=False):
+    def _ranked_blocks(self, inputs, exclude_self=False):
+        """Yield (rows, importance, order of equal importance), order None for none."""
+        for rows, block in self._blocks(inputs, exclude_self):
+            yield rows, block, None
+
+    def _shown_blocks(self, inputs, exclude_self=False, ranked=False):
+        """Yield blocks, and show progress; raise a ValueError for what is not finite."""
+        blocks = self._ranked_blocks if ranked else self._blocks
         with tqdm(total=len(inputs), disable=not self.verbose) as bar:
-            for rows, block in self._blocks(inputs, exclude_self):
-                yield rows, block
+            for rows, block, *order in blocks(inputs, exclude_self):
+                check_finite(rows.start, block)
+                yield rows, block, *order
                 bar.update(rows.stop - rows.start)
 
     def top_examples(self, X, k, *, exclude_self=False):
@@ -131,7 +142,8 @@ class BaseExampleImportance(BaseExplainer):
         Returns
         -------
         importance : ndarray of shape (n_query, k)
-            Most important first; examples that tie stand in the order of the corpus.
+            Most important first; examples that tie stand in the order of the corpus, and those
+            without a weight of `SimplExImportance` in that of their reduced cost.
         index : ndarray of shape (n_query, k)
             Which examples: labels of the DataFrame's index if ``fit`` was given a pandas one, else
             positions.
@@ -163,14 +175,16 @@ class BaseExampleImportance(BaseExplainer):
             )
         importance = np.empty((len(inputs), k), dtype=self._dtype)
         positions = np.empty((len(inputs), k), dtype=np.intp)
-        for rows, block in self._shown_blocks(inputs, exclude_self):
+        for rows, block, order in self._shown_blocks(inputs, exclude_self, ranked=True):
             excluded = np.arange(rows.start, rows.stop) if exclude_self else None
-            importance[rows], positions[rows] = self._top_of_block(block, k, excluded)
+            importance[rows], positions[rows] = self._top_of_block(block, k, excluded, order)
         return importance, positions
 
-    def _top_of_block(self, block, k, excluded):
-        if self._absent_is_zero and sparse.issparse(block):
-            block = block if np.diff(block.indptr).min() >= k else block.toarray()
+    def _top_of_block(self, block, k, excluded, order=None):
+        if order is not None and np.diff(block.indptr).min() < k:
+            block = block.toarray()
+            columns = in_order(block, order)[:, :k]
+            return np.take_along_axis(block, columns, axis=1), columns
         if not sparse.issparse(block):
             if excluded is not None:
                 block[np.arange(len(block)), excluded] = -np.inf
@@ -179,11 +193,15 @@ class BaseExampleImportance(BaseExplainer):
         stored = np.diff(block.indptr)
         if stored.min() < k:
             raise ValueError(
-                f"k={k} is larger than the {stored.min()} examples that have an importance; raise "
-                "n_neighbors, or set it to None to give every training example one."
+                f"k={k} is larger than the {stored.min()} examples that have an importance; "
+                f"{self._more_examples()}."
             )
         entries = self._top_entries(block, k)
         return block.data[entries], block.indices[entries]
+
+    def _more_examples(self):
+        """Say what gives more training examples an importance."""
+        return "raise n_neighbors, or set it to None to give every training example one"
 
     @staticmethod
     def _top_entries(block, k):
@@ -264,12 +282,12 @@ class BaseExampleImportance(BaseExplainer):
             )
         m = min(_N_TOP, len(y_train))
         hits = prior = 0.0
-        for rows, block in self._shown_blocks(inputs):
+        for rows, block, order in self._shown_blocks(inputs, ranked=True):
             n = rows.stop - rows.start
-            if sparse.issparse(block):
+            if order is None and sparse.issparse(block):
                 # Those with an importance come first, also where it is negative (cosine) or zero.
-                block.data = 1 + block.data.astype(np.float64) - block.data.min()
-            hits += n * similarity_rate(block, y[rows], y_train, n_top=m)
+                block = _by_rank(block)
+            hits += n * similarity_rate(block, y[rows], y_train, n_top=m, ties=order)
             prior += (y[rows, None] == y_train).mean(axis=1).sum()
         rate, prior = hits / len(y), prior / len(y)
         return (rate - prior) / (1 - prior) if prior < 1 else np.nan
@@ -290,18 +308,18 @@ class BaseExampleImportance(BaseExplainer):
         corpus = np.nan_to_num(corpus - center)
         lengths = np.einsum("ij,ij->i", corpus, corpus)
         top = everything = 0.0
-        for rows, block in self._shown_blocks(inputs):
+        for rows, block, order in self._shown_blocks(inputs, ranked=True):
             x = np.nan_to_num(numbers(samples_of(inputs[rows])) - center)
             # The corpus is centred, so the mean over all of it needs no distances.
             to_all = np.einsum("ij,ij->i", x, x) + lengths.mean()
             everything += to_all.sum()
-            top += self._top_sum(block, x, corpus, to_all, m) / m
+            top += self._top_sum(block, order, x, corpus, to_all, m) / m
         return 1 - top / everything if everything > 0 else np.nan
 
-    def _top_sum(self, block, x, corpus, to_all, m):
+    def _top_sum(self, block, order, x, corpus, to_all, m):
         """Sum of squared distances to the m most important, of all rows."""
-        if not sparse.issparse(block):
-            columns = largest(block, m)
+        if order is not None or not sparse.issparse(block):
+            columns = self._top_of_block(block, m, None, order)[1]
             return sum(((x - corpus[c]) ** 2).sum() for c in columns.T)
         total = 0.0
         for i, row_sum in enumerate(to_all * len(corpus)):
@@ -344,6 +362,48 @@ class BaseExampleImportance(BaseExplainer):
                 )
         prefix = "" if self._labelled else type(self).__name__.lower()
         return np.array([f"{prefix}{label}" for label in self.corpus_index_], dtype=object)
+
+
+def check_finite(start, block):
+    """Raise if importance is not finite.
+
+    Parameters
+    ----------
+    start : int
+        Position of the first sample.
+    block : ndarray or CSR matrix of shape (b, ...)
+        Importance for b samples.
+
+    Raises
+    ------
+    ValueError
+        Naming the sample.
+    """
+    values = block.data if sparse.issparse(block) else block
+    if np.isfinite(values).all():
+        return
+    bad = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))[0]
+    if sparse.issparse(block):
+        bad = np.searchsorted(block.indptr, bad, side="right") - 1
+    raise ValueError(
+        f"the importance for sample {start + bad} is not finite: the sample, the network's "
+        "weights or the learning rates are too large, or not numbers."
+    )
+
+
+def _by_rank(block):
+    """Replace what a sparse matrix stores by ranks within its row, the smallest being 1."""
+    row = np.repeat(np.arange(block.shape[0]), np.diff(block.indptr))
+    order = np.lexsort((block.data, row))
+    values, rows = block.data[order], row[order]
+    new_row = np.diff(rows, prepend=-1) > 0
+    larger = np.diff(values, prepend=0) != 0
+    ranks = np.cumsum(larger | new_row)
+    first = np.maximum.accumulate(np.where(new_row, ranks, 0))
+    block = block.copy()
+    block.data = np.empty(len(order))
+    block.data[order] = ranks - first + 1
+    return block
 
 
 def _comparable(expansion, numbers):

@@ -63,11 +63,8 @@ def distances(queries, corpus, metric):
         d[close] = pair_distances(queries, corpus, *close, metric)
     else:
         d = pairwise_distances(queries, corpus, metric=metric)
-    if callable(metric) and not (d >= 0).all():  # NaN neither
-        raise ValueError(
-            f"metric={getattr(metric, '__name__', metric)} gave a distance of "
-            f"{d[~(d >= 0)][0]}; distances are numbers of at least 0."
-        )
+        if callable(metric):
+            _check_distances(d, metric)
     return d
 
 
@@ -252,3 +249,12 @@ def median_distance(corpus, metric, rng):
     if median > 0:
         return float(median)
     return float(np.median(d[d > 0])) if (d > 0).any() else 1.0
+
+
+def _check_distances(d, metric):
+    if not np.isfinite(d).all() or d.min() < 0:
+        bad = d[~(np.isfinite(d) & (d >= 0))][0]
+        raise ValueError(
+            f"metric={metric!r} must return a distance, a finite number of at least 0, but it "
+            f"returned {bad:.3g} for two representations."
+        )

@@ -198,6 +198,17 @@ class DKNNImportance(BaseExampleImportance):
                 f"{n_train}{left_out}; at most n_neighbors={n_train - excluded}."
             )
 
+    def _more_examples(self):
+        if self.neighbors_ is None or self._params_at_fit.n_neighbors is not None:
+            return super()._more_examples()
+        return f"{self._look_for_more()}, or set neighbors=None"
+
+    def _look_for_more(self):
+        name = type(self.neighbors_).__name__
+        if hasattr(self.neighbors_, "radius"):
+            return f"raise the radius of {name}, {self.neighbors_.radius}"
+        return f"have {name} look for more"
+
     def _scale_metric(self):
         """Return the metric of the distances given to the kernel."""
         neighbors = self._params_at_fit.neighbors
@@ -275,7 +286,7 @@ class DKNNImportance(BaseExampleImportance):
         if counts.min() < k:
             raise ValueError(
                 f"neighbors found {counts.min()} examples for sample {int(counts.argmin())}, but "
-                f"n_neighbors={k} are needed; have {type(self.neighbors_).__name__} look for more."
+                f"n_neighbors={k} are needed; {self._look_for_more()}."
             )
         chosen = first_of_rows(row, columns, d, len(z), k).ravel()
         return d[chosen], columns[chosen], np.full(len(z), k)
@@ -287,7 +298,13 @@ class DKNNImportance(BaseExampleImportance):
             return 1 / (d + _EPSILON * self.median_distance_)
         if kernel == "rbf":
             return np.exp(-0.5 * (d / self.median_distance_) ** 2)
-        weights = np.asarray(kernel(d), dtype=np.float64)
+        weights = np.asarray(kernel(d))
+        if weights.dtype.kind not in "biuf":
+            raise ValueError(
+                f"kernel={kernel!r} must return one finite weight per distance, but it returned "
+                f"an array of dtype {weights.dtype}."
+            )
+        weights = weights.astype(np.float64)
         if weights.shape != d.shape or not np.isfinite(weights).all():
             raise ValueError(
                 f"kernel={kernel!r} must return one finite weight per distance; for "

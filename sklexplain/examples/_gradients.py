@@ -17,6 +17,7 @@ from ..gradients import (
     join_terms,
     per_sample_gradients,
     project_terms,
+    scale_terms,
     terms_bytes,
 )
 from ..layers import plain_name, unwrapped
@@ -39,13 +40,15 @@ from ._losses import (
     acts_on_weights,
     check_losses,
     draws_of,
+    is_flat,
     takes_targets,
     tensors_of,
 )
-from ._objective import LossPlan, NetLoss, Planner, as_targets, two_different
+from ._objective import LossPlan, NetLoss, Planner, as_targets, telling_rows
 
 _CACHE_BYTES = 2**28  # gradients of the corpus kept for the next samples
 _BLOCK_BYTES = 2**27  # gradients of samples at once
+_N_TRIED = 6  # training examples whose gradients are compared with a loop
 
 
 class Network:
@@ -329,6 +332,8 @@ class GradientPass:
         The chosen ones.
     bytes_per_sample : int
         Bytes that the gradients of a sample take.
+    factors : dict of str to float or None
+        What gradients are multiplied with, by parameter; to be set from outside.
     """
 
     def __init__(self, network, losses, plan, batch_size, projection=None):
@@ -336,13 +341,14 @@ class GradientPass:
         self.module = network.module
         self.parameters = list(plan.bound(network.module).parameters.values())
         self._batch_size = network.representation.block_rows(batch_size)
-        self._projection, self._kept = projection, {}
+        self._projection, self._kept, self.factors = projection, {}, None
         self.bytes_per_sample = plan.bytes_per_sample
         if projection is not None:
             self.bytes_per_sample = projection[0] * self.parameters[0].element_size()
 
     def _terms(self, x):
         terms = per_sample_gradients(self.losses, self.module, x, self.plan)
+        terms = scale_terms(terms, self.factors)
         return terms if self._projection is None else project_terms(terms, *self._projection)
 
     def batches(self, inputs, n_rows=None):
@@ -636,6 +642,15 @@ class BaseGradientImportance(BaseExampleImportance):
 
     # -- gradients -----------------------------------------------------------------------------
 
+    def _choose_parameters(self, network):
+        """Find the parameters that gradients are taken in, and refuse a network without any."""
+        if self._representation.probe.quantised:
+            raise TypeError(
+                f"{self._representation.no_torch_form} has no gradient in its weights: pass the "
+                f"network as it was before it was quantised, or {ALTERNATIVES}."
+            )
+        self.parameters_ = choose_parameters(network.module, self._params_at_fit.parameters)
+
     def _try_gradients(self, network, losses, watched=None):
         """Choose parameters, and decide how gradients are taken in them.
 
@@ -651,7 +666,7 @@ class BaseGradientImportance(BaseExampleImportance):
         Returns
         -------
         trial : Trial
-            Of two training examples, with the result of `Losses.evaluate`.
+            Of some training examples, with the result of `Losses.evaluate`.
 
         Raises
         ------
@@ -659,14 +674,9 @@ class BaseGradientImportance(BaseExampleImportance):
             If the loss is not the sample's, has no gradient in the parameters, or looks at weights
             of which no gradient is seen.
         """
+        self._choose_parameters(network)
         probe = self._representation.probe
-        if probe.quantised:
-            raise TypeError(
-                f"{self._representation.no_torch_form} has no gradient in its weights: pass the "
-                f"network as it was before it was quantised, or {ALTERNATIVES}."
-            )
-        self.parameters_ = choose_parameters(network.module, self._params_at_fit.parameters)
-        x = network.tensor(self._examples[two_different(self._corpus)])
+        x = network.tensor(self._examples[telling_rows(self._corpus, _N_TRIED)])
         trial = Trial(losses.evaluate, network.module, self.parameters_, x, watched)
         _, outputs, values = trial.result
         if not values.requires_grad:
@@ -682,6 +692,8 @@ class BaseGradientImportance(BaseExampleImportance):
                 "have a skorch net's get_loss look at self.module_."
             )
         self._plan = trial.plan(values, losses)
+        if values.any() and is_flat(losses, outputs, x):
+            raise TypeError(_no_gradient_text(self.parameters_))
         return trial
 
     def _gradients(self):

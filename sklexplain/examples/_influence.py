@@ -12,6 +12,9 @@ from ..gradients import (
     IterativeSolver,
     JacobianSolver,
     RowsSolver,
+    Shift,
+    asymmetry,
+    bends_back,
     curvature_products,
     double_terms,
     flatten_terms,
@@ -19,14 +22,16 @@ from ..gradients import (
     requiring_gradients,
 )
 from ..utils import Choice, Integer, Number
+from ._base import check_finite
 from ._gradients import BaseGradientImportance
 from ._influence_warnings import (
-    warn_of_few_rows,
+    warn_of_asymmetry,
     warn_of_negative_curvature,
-    warn_of_no_convergence,
     warn_of_no_curvature,
+    warn_of_residual,
 )
 from ._losses import acts_on_weights
+from ._optimizer import of_groups
 
 _MAX_DENSE = 5000  # length of a matrix that is decomposed
 _AUTO_PRODUCTS = 500  # products with C that auto takes for worth it
@@ -36,7 +41,9 @@ _ROWS_BYTES = 2**30
 _ROOT_BYTES = 2**27
 _ROW_ENTRIES = 2**25  # of the importance matrix at once
 _N_RESIDUALS = 2
-_MAX_RESIDUAL = 0.5  # of the low-rank solver, before a warning; no solution at all would have 1
+_MAX_RESIDUAL = 0.1  # of any solver, before a warning; no solution at all would have 1
+_N_SIDES = 3  # random vectors that tell whether the curvature is symmetric
+_ASYMMETRY = {torch.float64: 1e-6, torch.float32: 1e-3}  # relative size that rounding makes
 
 
 class InfluenceImportance(BaseGradientImportance):
@@ -50,8 +57,8 @@ class InfluenceImportance(BaseGradientImportance):
               \left\langle \nabla_{\theta_r} L(x), H^{-1} \nabla_{\theta_r} L(x_n) \right\rangle,
               \qquad H = C + (w + \delta) I,
 
-    where C is the curvature of the mean training loss in :math:`\theta_r`, w the weight decay and
-    :math:`\delta` the damping. Positive: the example helps the sample.
+    where C is the curvature of the mean training loss in :math:`\theta_r`, w the weight decay (of
+    every parameter its own) and :math:`\delta` the damping. Positive: the example helps the sample.
 
     Parameters
     ----------
@@ -87,9 +94,10 @@ class InfluenceImportance(BaseGradientImportance):
           ``"gauss_newton"`` and ``"cg"`` for ``"hessian"``; see ``solver_``.
     curvature : {"gauss_newton", "hessian"}, default="gauss_newton"
         C: the Hessian, or the Gauss–Newton matrix, which leaves out the curvature of the network
-        itself and is never negative for convex losses.
+        itself and what is negative in the curvature of the loss, see the notes.
     damping : float, default=1e-3
-        :math:`\delta`, absolute, in the units of C.
+        :math:`\delta`, absolute, in the units of C. A ValueError says if it is lost in the rounding
+        of C.
     tol : float, default=1e-6
         Relative residual at which conjugate gradients stop.
     max_iter : int, default=1000
@@ -117,11 +125,13 @@ class InfluenceImportance(BaseGradientImportance):
         The solver that was chosen.
     residual_ : float
         Largest :math:`\|H s - g\| / \|g\|` over the gradients g of a few training examples, s being
-        the solver's :math:`H^{-1} g` and H the curvature over all of them.
+        the solver's :math:`H^{-1} g` and H the curvature over all of them. Above 0.1, a warning
+        says that importance is not right, whichever solver it is.
     n_iter_ : int
         Most iterations of conjugate gradients for one of them; 1 for the other solvers.
-    weight_decay_ : float
-        w, of the skorch net's optimizer; 0 for a module.
+    weight_decay_ : float or ndarray of shape (n_parameters,)
+        w, of the optimizer's parameter groups; 0 for a module. An array, in the order of
+        ``parameters_``, if it is not the same for all of them.
     parameters_ : list of str
         Names of the parameters that gradients are taken in.
     corpus_index_ : ndarray of shape (n_train,)
@@ -134,6 +144,14 @@ class InfluenceImportance(BaseGradientImportance):
         Shape of one sample.
     seed_ : int
         Seed of everything random, derived from ``random_state``.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If ``residual_`` is above 0.1; by ``"cg"`` also later, for the gradients that it solves for.
+    UserWarning
+        If the curvature is 0, negative in some directions, or not symmetric, as it is where torch
+        differentiates an operation wrongly.
 
     See Also
     --------
@@ -150,6 +168,11 @@ class InfluenceImportance(BaseGradientImportance):
     combinations of the same rows :math:`E_n`, so ``"exact"`` needs no more than those rows' inner
     products. They are taken in the network's dtype where its rounding is far below the damping,
     else in float64.
+
+    Of a loss that is not convex in the output, S is taken without what is negative in it, by every
+    solver: entries of the diagonal where each output counts for itself, eigenvalues where up to 256
+    outputs are coupled. With more, ``"exact"`` and ``"low_rank"`` leave out negative eigenvalues of
+    :math:`D_n^\top S_n D_n`, and ``"cg"`` warns when it meets one.
 
     A loss that takes y needs the targets of samples as well as those of the training examples:
     ``transform(X, y)``. Without them, a sample that is a training example has that one's y, and for
@@ -239,17 +262,36 @@ class InfluenceImportance(BaseGradientImportance):
     def _fit_corpus(self, inputs):
         network, params = self._network(), self._params_at_fit
         losses = self._plan_losses(network)
-        self.weight_decay_ = _weight_decay(network.net)
         by_rows = params.curvature == "gauss_newton" and params.solver != "cg"
         waist = dict(network.module.named_children()).get("encoder") if by_rows else None
         trial = self._try_gradients(network, losses, waist)
+        decay = self._find_weight_decay(network)
+        self._shift = Shift({n: params.damping + w for n, w in decay.items()})
         if params.curvature == "gauss_newton":
             self._check_acts_through_output(losses, trial)
-        rows = GaussNewtonRows(losses, trial, waist) if by_rows else None
-        del trial  # and the graph of its pass
         gradients = self._gradients()
+        self._cut = params.curvature == "gauss_newton" and self._bends_back(gradients, trial)
+        rows = GaussNewtonRows(losses, trial, waist, self._cut) if by_rows else None
+        if rows is not None and not rows.holds(
+            gradients.batches(self._examples), gradients.parameters
+        ):
+            rows = GaussNewtonRows(losses, trial, None, self._cut)
+        del trial  # and the graph of its pass
         self.solver_, self._solver = self._build(gradients, rows)
         self.residual_ = self._residual(gradients)
+
+    def _find_weight_decay(self, network):
+        decay = of_groups(network, self.parameters_, "weight_decay", 0.0)
+        values = np.array(list(decay.values()))
+        self.weight_decay_ = float(values[0]) if (values == values[0]).all() else values
+        return decay
+
+    def _bends_back(self, gradients, trial):
+        """Tell whether the loss has negative second derivatives in the network's output."""
+        output = trial.result[1][0]
+        size = output[0].numel() if isinstance(output, torch.Tensor) else 1
+        step = max(1, _ROOT_BYTES // (8 * min(size, _MAX_SIZE) ** 2))
+        return bends_back(gradients.losses, gradients.batches(self._examples, step))
 
     def _check_acts_through_output(self, losses, trial):
         _, outputs, _ = trial.result
@@ -264,10 +306,6 @@ class InfluenceImportance(BaseGradientImportance):
             )
 
     # -- solvers -------------------------------------------------------------------------------
-
-    @property
-    def _shift(self):
-        return self._params_at_fit.damping + self.weight_decay_
 
     def _build(self, gradients, rows):
         """Choose a solver and prepare it; conjugate gradients need no preparation."""
@@ -299,7 +337,7 @@ class InfluenceImportance(BaseGradientImportance):
             if by_rows
             else self._matrix_of_products(gradients)
         )
-        dense = DenseSolver(matrix)
+        dense = DenseSolver(matrix, self._shift.smallest)
         self._warn(dense)
         return solver, dense
 
@@ -313,14 +351,24 @@ class InfluenceImportance(BaseGradientImportance):
 
     def _products(self, gradients, vectors):
         """Multiply vectors (k, p) with H."""
-        products = curvature_products(
+        bent = self._curvature_products(gradients, vectors)
+        return bent + self._diagonal(gradients, vectors) * vectors
+
+    def _curvature_products(self, gradients, vectors):
+        """Multiply vectors (k, p) with C."""
+        return curvature_products(
             gradients.losses,
             gradients.parameters,
             gradients.batches(self._examples),
             vectors,
             self._params_at_fit.curvature,
+            self._cut,
         )
-        return products + self._shift * vectors
+
+    def _diagonal(self, gradients, like):
+        """Return what H adds to the diagonal of the curvature, (p,)."""
+        parameters = zip(gradients.plan.parameters, gradients.parameters, strict=True)
+        return self._shift.diagonal({name: p.numel() for name, p in parameters}, like)
 
     def _row_batches(self, gradients, rows, inputs):
         step = max(1, _ROOT_BYTES // (8 * rows.size**2))
@@ -350,7 +398,7 @@ class InfluenceImportance(BaseGradientImportance):
         for x in gradients.batches(self._examples, step):
             part = flatten_terms(rows.rows(x, len(self._corpus))).double()
             matrix += part.T @ part
-        matrix.diagonal().add_(self._shift)
+        matrix.diagonal().add_(self._diagonal(gradients, matrix))
         return matrix
 
     def _random_rows(self, gradients, rows):
@@ -386,31 +434,49 @@ class InfluenceImportance(BaseGradientImportance):
         )
 
     def _residual(self, gradients):
-        g = flatten_terms(double_terms(gradients.terms(self._examples[:_N_RESIDUALS])))
+        chosen = sorted(set(np.linspace(0, len(self._corpus) - 1, _N_RESIDUALS).astype(int)))
+        g = flatten_terms(double_terms(gradients.terms(self._examples[chosen])))
         solver = self._open_solver(gradients)
         by_rows = isinstance(solver, JacobianSolver)
-        solved = solver.solved(len(g)) if by_rows else solver.solve(g)
+        solved = solver.solved(chosen) if by_rows else solver.solve(g)
         self.n_iter_ = 1
         if self.solver_ == "cg":
             self.n_iter_ = max(1, solver.n_iter)
-            self._warn(solver)
-        products = self._products(gradients, solved)
-        flat = bool(g.any()) and torch.equal(products, self._shift * solved)
-        length, error = g.norm(dim=1), (products - g).norm(dim=1)
+        self._check_finite(solved)
+        sides = torch.randn(_N_SIDES, g.shape[1], generator=torch.Generator().manual_seed(0))
+        sides = sides.to(g)
+        vectors = torch.cat([solved, sides])
+        bent = self._curvature_products(gradients, vectors)
+        products = bent + self._diagonal(gradients, vectors) * vectors
+        skew = asymmetry(sides, bent[len(g) :])
+        flat = bool(g.any()) and not bent.any()
+        length, error = g.norm(dim=1), (products[: len(g)] - g).norm(dim=1)
         worst = float(torch.where(length > 0, error / length, 0.0).max())
         if flat:
             warn_of_no_curvature()
-        elif self.solver_ == "low_rank" and worst > _MAX_RESIDUAL:
-            warn_of_few_rows(self._params_at_fit.rank, worst)
+        if skew > _ASYMMETRY.get(gradients.parameters[0].dtype, _MAX_RESIDUAL):
+            warn_of_asymmetry(skew, self._params_at_fit.curvature)
+        if self.solver_ == "cg" and solver.negative_curvature:
+            warn_of_negative_curvature(self._params_at_fit.damping)
+        self._warn_of_residual(worst)
         return worst
+
+    def _check_finite(self, solved):
+        if not torch.isfinite(solved).all():
+            raise ValueError(
+                "influence is not finite: the gradients or the curvature of some training examples "
+                f"are too large for damping={self._params_at_fit.damping}; raise it, or scale X."
+            )
+
+    def _warn_of_residual(self, residual):
+        if not residual <= _MAX_RESIDUAL:
+            warn_of_residual(residual, self.solver_, _MAX_RESIDUAL)
 
     def _warn(self, solver):
         if solver.negative_curvature:
             warn_of_negative_curvature(self._params_at_fit.damping)
-        elif isinstance(solver, IterativeSolver) and solver.residual > self._params_at_fit.tol:
-            warn_of_no_convergence(
-                self._params_at_fit.max_iter, solver.residual, self._params_at_fit.tol
-            )
+        if isinstance(solver, IterativeSolver):
+            self._warn_of_residual(solver.residual)
 
     # -- importance ----------------------------------------------------------------------------
 
@@ -482,16 +548,10 @@ class InfluenceImportance(BaseGradientImportance):
             solver = self._open_solver(gradients)
             for rows, terms in gradients.blocks(inputs):
                 out[rows] = (solver.diagonal(terms) / len(self._corpus)).cpu().numpy()
+            check_finite(0, out)
             return out
 
 
 def _most_rows(gradients):
     """Return the number of rows that fit into memory, in float64."""
     return max(1, _ROWS_BYTES // (2 * gradients.bytes_per_sample))
-
-
-def _weight_decay(net):
-    """Return the weight decay of a skorch net's optimizer, 0 if there is none."""
-    optimizer = getattr(net, "optimizer_", None)
-    groups = getattr(optimizer, "param_groups", None) or [{}]
-    return float(groups[0].get("weight_decay", 0.0))

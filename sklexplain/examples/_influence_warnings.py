@@ -14,13 +14,13 @@ def warn_of_no_curvature():
     )
 
 
-def warn_of_few_rows(rank, residual):
-    """Warn that random rows are too few for the curvature."""
+def warn_of_residual(residual, solver, largest):
+    """Warn that a solver's solution is none."""
     warn(
-        f"the random rows of solver='low_rank', at most rank={rank}, are far from the "
-        f"curvature: the relative residual is {residual:.2g}, and 1 is no solution at all. "
-        "Raise rank or damping; or take fewer training examples or n_draws, or set "
-        "solver='cg', for a solution that is not random.",
+        f"importance is not right: solver={solver!r} leaves a relative residual of {residual:.2g} "
+        f"for the worst gradient, above {largest} (no solution at all has 1). Raise damping, "
+        "max_iter of solver='cg' or rank of solver='low_rank', set another solver, or look at "
+        "fewer parameters.",
         ConvergenceWarning,
     )
 
@@ -35,10 +35,12 @@ def warn_of_negative_curvature(damping):
     )
 
 
-def warn_of_no_convergence(max_iter, residual, tol):
-    """Warn that conjugate gradients stopped early."""
+def warn_of_asymmetry(skew, curvature):
+    """Warn that second derivatives contradict each other."""
+    other = "set curvature='gauss_newton', " if curvature == "hessian" else ""
     warn(
-        f"conjugate gradients stopped at max_iter={max_iter} with a relative residual "
-        f"of {residual:.2g}, above tol={tol}; raise max_iter or damping.",
-        ConvergenceWarning,
+        f"the curvature is not symmetric, by {skew:.1%} of its size, as second derivatives are: "
+        "some operation of the network or of the loss is differentiated wrongly, and importance "
+        f"is wrong with it. Write that operation out, {other}or use TracInImportance, which needs "
+        "no second derivatives."
     )

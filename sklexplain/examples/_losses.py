@@ -15,6 +15,8 @@ from ..training import corrupt
 ALTERNATIVES = (
     "use DKNNImportance or SimplExImportance, which look at representations and need no loss"
 )
+# What torch's criteria make of a batch: "batchmean" divides by the number of samples only.
+_REDUCTIONS = ("mean", "sum", "batchmean")
 _SAME = 1e-3  # largest relative difference between a loss in a batch and alone
 
 
@@ -214,7 +216,7 @@ class ReconstructionLoss:
         # A compiled one would hand the change of its reduction on to the user's.
         criterion = unwrapped(criterion) if isinstance(criterion, nn.Module) else criterion
         self._reduction = getattr(criterion, "reduction", None)
-        if self._reduction is not None:
+        if self._reduction in _REDUCTIONS:
             criterion = copy.copy(criterion)
             criterion.reduction = "none"
         self._criterion = criterion
@@ -227,11 +229,11 @@ class ReconstructionLoss:
         reason = not_reconstructing(output, x)
         if reason:
             raise no_loss(reason)
-        if self._reduction is None:
+        if self._reduction not in _REDUCTIONS:
             pairs = zip(output, x, strict=True)
-            return torch.stack([self._criterion(o[None], t[None]) for o, t in pairs])
+            return torch.stack([self._criterion(o[None], t[None]).reshape(()) for o, t in pairs])
         values = self._criterion(output, x).reshape(len(x), -1)
-        return values.sum(dim=1) if self._reduction == "sum" else values.mean(dim=1)
+        return values.mean(dim=1) if self._reduction == "mean" else values.sum(dim=1)
 
 
 def not_reconstructing(output, x):
@@ -345,6 +347,37 @@ def acts_on_weights(losses, outputs, batch, weights):
         seen.add(node)
         todo.extend(following for following, _ in node.next_functions)
     return False
+
+
+def is_flat(losses, outputs, batch):
+    """Tell whether losses have no slope in the network's output, as what is rounded has none.
+
+    Parameters
+    ----------
+    losses : Losses
+        Of the network.
+    outputs : list of object
+        Of the network for the batch, see `Losses.evaluate`.
+    batch : torch.Tensor of shape (n, ...) or Labelled
+        Samples.
+
+    Returns
+    -------
+    is_flat : bool
+        False also of losses that depend on weights only.
+    """
+    with torch.enable_grad():
+        leaves = mapped(
+            lambda t: t.detach().requires_grad_() if t.is_floating_point() else t, outputs[0]
+        )
+        values = losses.compare(leaves, batch)
+        tensors = [t for t in tensors_of(leaves) if t.requires_grad]
+        if not values.requires_grad or not tensors:
+            return False
+        weights = torch.linspace(1, 2, len(values)).to(values)  # so that samples do not cancel
+        grads = torch.autograd.grad(values, tensors, weights, allow_unused=True)
+    found = [g for g in grads if g is not None]  # none: of weights only
+    return bool(found) and not any(g.any() for g in found)
 
 
 def detached(output):

@@ -535,7 +535,29 @@ def _close(a, b, scale):
 def two_different(inputs):
     """Return the positions of the first sample and of the one farthest from it."""
     flat = inputs.reshape(len(inputs), -1).astype(np.float64)
+    flat = flat / max(1.0, np.abs(flat).max(initial=0.0))  # squares of huge numbers overflow
     return [0, int(np.square(flat - flat[0]).sum(axis=1).argmax())]
+
+
+def telling_rows(inputs, n):
+    """Return positions of samples: of two unlike ones, and of others spread evenly.
+
+    Parameters
+    ----------
+    inputs : ndarray of shape (n_samples, ...)
+        Samples.
+    n : int
+        How many, if there are as many.
+
+    Returns
+    -------
+    rows : list of int
+        At least two, the same one twice if it is the only one.
+    """
+    spread = np.linspace(0, len(inputs) - 1, min(n, len(inputs))).round().astype(int)
+    first = two_different(inputs)
+    rows = list(dict.fromkeys([*first, *spread.tolist()]))[:n]
+    return rows if len(rows) > 1 else first
 
 
 def _trains_on(net, X, y):

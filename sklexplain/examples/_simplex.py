@@ -109,7 +109,8 @@ class SimplExImportance(BaseExampleImportance):
 
     Notes
     -----
-    `transform` returns a CSR matrix in float64 whose rows sum to 1. With the gradient
+    `transform` returns a CSR matrix in float64 whose rows sum to 1. Few examples have a weight; the
+    others are ranked by `reduced_cost`, in `top_examples` and `score`. With the gradient
     :math:`g_n = \langle f(x_n) - f(x), v \rangle + \frac\lambda2 \|f(x_n) - f(x)\|^2`, where
     :math:`v = \sum_n w_n f(x_n) - f(x)`, no weights have an F smaller by more than the duality gap
     :math:`\sum_n w_n g_n - \min_n g_n`, so a small gap certifies the solution. An active-set
@@ -146,7 +147,6 @@ class SimplExImportance(BaseExampleImportance):
     """
 
     _sparse_output = True
-    _absent_is_zero = True
 
     _constraints = {
         "locality": Number(at_least=0, at_most=1e100),
@@ -230,6 +230,15 @@ class SimplExImportance(BaseExampleImportance):
         for rows, _, solution in self._solutions(inputs, exclude_self):
             yield rows, solution.weights
 
+    def _ranked_blocks(self, inputs, exclude_self=False):
+        """Yield (rows, weights, order beyond the weights) for a few samples at a time."""
+        for rows, z, solution in self._solutions(inputs, exclude_self):
+            excluded = np.arange(rows.start, rows.stop) if exclude_self else None
+            yield rows, solution.weights, self._order(z, solution.weights, excluded)
+
+    def _order(self, z, weights, excluded=None):
+        return -self._problem.reduced_costs(z, weights, excluded)
+
     def _solutions(self, inputs, exclude_self=False):
         """Yield (rows, representations, solution) for a few samples at a time."""
         if exclude_self and len(self.embedding_) == 1:
@@ -311,6 +320,27 @@ class SimplExImportance(BaseExampleImportance):
         with self._door(X) as inputs:
             return np.concatenate([s.gap for _, _, s in self._solutions(inputs)])
 
+    def reduced_cost(self, X):
+        r"""Return how far from a weight every training example is.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or tensor of shape (n_query, ...)
+            Samples, in raw units.
+
+        Returns
+        -------
+        cost : ndarray of shape (n_query, n_train) of float64
+            :math:`g_n - \sum_m w_m g_m`, with the gradient g of the notes: by how much F would
+            grow, to first order, for every part of the weights that is given to the example
+            instead. 0 for examples with a weight. The smaller, the closer to one: that is the order
+            of `top_examples` among the examples without weight. A ValueError says if the matrix
+            would be larger than ``max_bytes``.
+        """
+        with self._door(X) as inputs:
+            self._check_bytes(len(inputs))
+            return np.concatenate([-order for *_, order in self._ranked_blocks(inputs)])
+
     # -- explaining by features ----------------------------------------------------------------
 
     def feature_projections(self, X, k=None, *, baseline="mean", n_steps=50):
@@ -372,10 +402,11 @@ class SimplExImportance(BaseExampleImportance):
                 )
             self._require_gradients()
             references = self._references(baseline)
-            weights = sparse.vstack([block for _, block in self._blocks(inputs)], format="csr")
+            solved = [(z, solution.weights) for _, z, solution in self._solutions(inputs)]
+            weights = sparse.vstack([block for _, block in solved], format="csr")
             k = int(weights.getnnz(axis=1).max()) if k is None else k
-            blocks = self._row_blocks(len(inputs))
-            positions = np.concatenate([self._top_of_block(weights[r], k, None)[1] for r in blocks])
+            tops = [self._top_of_block(w, k, None, self._order(z, w))[1] for z, w in solved]
+            positions = np.concatenate(tops)
             self._warn_of_unreached()
             projections = project(
                 self._representation,

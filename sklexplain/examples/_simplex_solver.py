@@ -116,6 +116,32 @@ class SimplexProblem:
         matrix = _csr(np.concatenate(columns), weights, n)
         return Solution(matrix, gap, converged, n_iter)
 
+    def reduced_costs(self, queries, weights, exclude=None):
+        """Find how much every example would cost: slopes of F, above those of the weights.
+
+        Parameters
+        ----------
+        queries : ndarray of shape (b, N) of float64
+            The queries.
+        weights : CSR matrix of shape (b, n)
+            Their solution.
+        exclude : ndarray of shape (b,) of int or None, default=None
+            See `solve`; infinite for that one.
+
+        Returns
+        -------
+        costs : ndarray of shape (b, n)
+            At least 0, and 0 where there is a weight.
+        """
+        z = (queries - self.center) / self.unit
+        combined = weights @ self.points - z
+        g = _Corpus(self, exclude).price(slice(None), combined - self.locality * z)
+        rows = np.repeat(np.arange(len(z)), np.diff(weights.indptr))
+        level = np.bincount(rows, weights.data * g[rows, weights.indices], minlength=len(z))
+        costs = np.maximum(g - level[:, None], 0) * self.unit**2
+        costs[rows, weights.indices] = 0
+        return costs
+
     def _keep(self, z, result, n_keep, tol, max_iter):
         """Solve again where there are more than n_keep weights, for the largest of them."""
         columns, weights, gap, converged, n_iter = result

@@ -11,7 +11,9 @@ from ..gradients import gram_matrix, squared_norms
 from ..layers import plain_name
 from ..training import CheckpointHistory, load_weights
 from ..utils import NONE, Integer, SavedWeights
+from ._base import check_finite
 from ._gradients import BaseGradientImportance, loaded
+from ._optimizer import of_groups
 
 _ROW_ENTRIES = 2**25  # of the importance matrix at once
 
@@ -54,7 +56,8 @@ class TracInImportance(BaseGradientImportance):
     checkpoints : CheckpointHistory, list of (state dict or file, float) or None, default=None
         Weights of the network, with learning rates; files are safetensors, or were written by
         `torch.save`. A history without checkpoints stands for the one among the net's callbacks.
-        None: the weights there are, with the skorch net's learning rate (1 for a module). For an
+        None: the weights there are, with the learning rates that the skorch net's optimizer has
+        (1 for a module). Rates are those of the parameter group that holds each parameter. For an
         explainer that skops can save, a history or files, not state dicts in a list.
     n_draws : int, default=8
         Number of draws of a random pretext task.
@@ -77,8 +80,9 @@ class TracInImportance(BaseGradientImportance):
     ----------
     estimator_ : nn.Module or estimator
         The fitted estimator that is explained.
-    learning_rates_ : ndarray of shape (n_checkpoints,)
-        Learning rate of every checkpoint.
+    learning_rates_ : ndarray of shape (n_checkpoints,) or (n_checkpoints, n_parameters)
+        Learning rate of every checkpoint; of every parameter, in the order of ``parameters_``, if
+        the optimizer's parameter groups have unequal ones.
     parameters_ : list of str
         Names of the parameters that gradients are taken in.
     corpus_index_ : ndarray of shape (n_train,)
@@ -177,8 +181,9 @@ class TracInImportance(BaseGradientImportance):
 
     def _fit_corpus(self, inputs):
         network = self._network()
+        self._choose_parameters(network)
         self._checkpoints = self._find_checkpoints(network)
-        self.learning_rates_ = np.array([checkpoint.rate for checkpoint in self._checkpoints])
+        self.learning_rates_ = _table([c.rates for c in self._checkpoints], self.parameters_)
         for number, checkpoint in enumerate(self._checkpoints):
             checkpoint.names = list(network.module.state_dict())
             try:
@@ -189,12 +194,18 @@ class TracInImportance(BaseGradientImportance):
         self._try_gradients(network, self._plan_losses(network))
 
     def _find_checkpoints(self, network):
-        checkpoints, net = self._params_at_fit.checkpoints, network.net
+        checkpoints, net, names = self._params_at_fit.checkpoints, network.net, self.parameters_
         if checkpoints is None:
-            return [Checkpoint(None, 1.0 if net is None else float(net.lr))]
+            rates = of_groups(network, names, "lr", 1.0 if net is None else net.lr)
+            return [Checkpoint(None, _moving(rates))]
         if isinstance(checkpoints, CheckpointHistory):
-            checkpoints = _checkpoints_of(checkpoints, net)
-        return [Checkpoint(*pair) for pair in _checked_pairs(checkpoints)]
+            history = _history_of(checkpoints, net)
+            pairs, rates = _checked_pairs(history.checkpoints_), history.rates_
+            found = [_rates_of(names, r, lr) for r, (_, lr) in zip(rates, pairs, strict=True)]
+            return [Checkpoint(saved, r) for (saved, _), r in zip(pairs, found, strict=True)]
+        return [
+            Checkpoint(saved, dict.fromkeys(names, lr)) for saved, lr in _checked_pairs(checkpoints)
+        ]
 
     @property
     def _projection(self):
@@ -212,11 +223,13 @@ class TracInImportance(BaseGradientImportance):
             rows = slice(start, min(start + step, len(inputs)))
             block = np.zeros((rows.stop - rows.start, n_train), dtype=self._dtype)
             for number, checkpoint in enumerate(self._checkpoints):
+                gradients.factors = checkpoint.factors
                 with loaded(gradients.module, checkpoint.load()):
                     terms = gradients.terms(inputs[rows])
                     for columns, corpus in gradients.blocks(self._examples, key=number):
-                        products = gram_matrix(terms, corpus)
-                        block[:, columns] += checkpoint.rate * products.cpu().numpy()
+                        products = gram_matrix(terms, corpus).cpu().numpy()
+                        with np.errstate(over="ignore", invalid="ignore"):  # an error later
+                            block[:, columns] += checkpoint.rate * products
             # The network has its own weights again, whenever the next rows are asked for.
             yield rows, block
 
@@ -241,9 +254,13 @@ class TracInImportance(BaseGradientImportance):
             out = np.zeros(len(inputs), dtype=self._dtype)
             gradients = self._gradients()
             for checkpoint in self._checkpoints:
+                gradients.factors = checkpoint.factors
                 with loaded(gradients.module, checkpoint.load()):
                     for rows, terms in gradients.blocks(inputs):
-                        out[rows] += checkpoint.rate * squared_norms(terms).cpu().numpy()
+                        norms = squared_norms(terms).cpu().numpy()
+                        with np.errstate(over="ignore", invalid="ignore"):  # an error later
+                            out[rows] += checkpoint.rate * norms
+            check_finite(0, out)
             return out
 
     def __sklearn_clone__(self):
@@ -260,15 +277,25 @@ class Checkpoint:
     ----------
     saved : dict of str to torch.Tensor, path-like or None
         A state dict, or a file; None stands for the weights that the network has.
+    rates : dict of str to float
+        The learning rates of the parameters that gradients are taken in.
+
+    Attributes
+    ----------
     rate : float
-        The learning rate.
+        What inner products are multiplied with: the rate of all parameters, or 1.
+    factors : dict of str to float or None
+        What gradients are multiplied with before: the roots of unequal rates.
     """
 
-    def __init__(self, saved, rate):
+    def __init__(self, saved, rates):
         is_file = isinstance(saved, (str, os.PathLike))
         self.path = os.fspath(saved) if is_file else None
         self.weights = None if saved is None or is_file else SavedWeights(saved)
-        self.rate = rate
+        self.rates = rates
+        same = len(set(rates.values())) == 1
+        self.rate = next(iter(rates.values())) if same else 1.0
+        self.factors = None if same else {name: rate**0.5 for name, rate in rates.items()}
         self.names = ()  # of the network's weights
 
     def load(self):
@@ -285,8 +312,33 @@ class Checkpoint:
         return plain
 
 
-def _checkpoints_of(history, net):
-    """Return the checkpoints of a history, or of the net's own if it has none."""
+def _table(rates, names):
+    """Learning rates of checkpoints, with a column for each parameter if they are unequal."""
+    table = np.array([[each[name] for name in names] for each in rates])
+    return table[:, 0] if (table == table[:, :1]).all() else table
+
+
+def _rates_of(names, rates, lr):
+    """Learning rates of parameters, from those of a checkpoint by the net's own names."""
+    if rates is None:
+        return dict.fromkeys(names, lr)
+    theirs = {plain_name(name, names): rate for name, rate in rates.items()}
+    return _moving({name: theirs.get(name, 0.0) for name in names})
+
+
+def _moving(rates):
+    """Raise unless training moved one of the parameters at least."""
+    if not any(rates.values()):
+        raise ValueError(
+            f"the optimizer has a learning rate of 0 for {', '.join(map(repr, list(rates)[:5]))}, "
+            "or no parameter group that holds them, so all importance would be 0; name other "
+            "parameters, or pass checkpoints=[(module.state_dict(), learning_rate)]."
+        )
+    return rates
+
+
+def _history_of(history, net):
+    """Return a history with checkpoints: the net's own if the one that was given has none."""
     candidates = [history]
     if net is not None:
         candidates += [c for _, c in net.callbacks_ if isinstance(c, CheckpointHistory)]
@@ -294,7 +346,7 @@ def _checkpoints_of(history, net):
         if not hasattr(candidate, "checkpoints_"):
             candidate = CheckpointHistory(candidate.every, candidate.folder).initialize()
         if candidate.checkpoints_:
-            return candidate.checkpoints_
+            return candidate
     raise ValueError(
         f"checkpoints={history!r} holds no checkpoints: give it to the net in callbacks (to an "
         "Autoencoder in net_params={'callbacks': [...]}) and train for at least "

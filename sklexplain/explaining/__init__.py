@@ -1,6 +1,13 @@
 """The engine of attributions: methods, paths, designs, baselines, groups of features."""
 
-from ._baselines import BASELINES, data_mean, fitted_baseline, mean_sample, raw_baselines
+from ._baselines import (
+    BASELINES,
+    data_mean,
+    fitted_baseline,
+    mean_sample,
+    own_baselines,
+    raw_baselines,
+)
 from ._deep_lift import ELEMENTWISE, MIXING, RECURRENT
 from ._engine import AttributionEngine
 from ._groups import resolve_groups, time_segments
@@ -34,6 +41,7 @@ __all__ = [
     "MIXING",
     "PERTURBATION_METHODS",
     "RECURRENT",
+    "own_baselines",
     "raw_baselines",
     "resolve_groups",
     "time_segments",

@@ -1,19 +1,21 @@
 """Per-sample gradients of a loss, their inner products, curvature and its solvers."""
 
-from ._curvature import GaussNewtonRows, curvature_products
+from ._curvature import GaussNewtonRows, bends_back, curvature_products
 from ._labelled import Labelled, samples_of, targets_of
 from ._per_sample import per_sample_gradients, requiring_gradients
 from ._plans import GradientPlan
+from ._second import asymmetry
 from ._sets import (
     double_terms,
     flatten_terms,
     gram_matrix,
     join_terms,
     project_terms,
+    scale_terms,
     squared_norms,
     terms_bytes,
 )
-from ._solvers import DenseSolver, IterativeSolver, JacobianSolver, RowsSolver
+from ._solvers import DenseSolver, IterativeSolver, JacobianSolver, RowsSolver, Shift
 from ._trial import Trial, plan_gradients
 
 __all__ = [
@@ -24,7 +26,10 @@ __all__ = [
     "JacobianSolver",
     "Labelled",
     "RowsSolver",
+    "Shift",
     "Trial",
+    "asymmetry",
+    "bends_back",
     "curvature_products",
     "double_terms",
     "flatten_terms",
@@ -35,6 +40,7 @@ __all__ = [
     "project_terms",
     "requiring_gradients",
     "samples_of",
+    "scale_terms",
     "squared_norms",
     "targets_of",
     "terms_bytes",

@@ -1,6 +1,7 @@
 """The curvature of the mean training loss: its products with vectors, and as a sum of squares."""
 
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import nn
@@ -8,6 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..layers import run_to
 from ._per_sample import per_sample_products, requiring_gradients
+from ._second import WrittenOut, positive_part
 from ._sets import interleave_terms
 
 
@@ -42,6 +44,7 @@ def twice_differentiable(module, parameters):
             requiring_gradients(parameters),
             torch.enable_grad(),
             sdpa_kernel(SDPBackend.MATH),
+            WrittenOut(),
         ):
             yield
     except RuntimeError as error:
@@ -56,7 +59,32 @@ def twice_differentiable(module, parameters):
         torch.backends.mkldnn.enabled = fused
 
 
-def curvature_products(losses, parameters, batches, vectors, curvature):
+def bends_back(losses, batches):
+    """Tell whether losses have negative second derivatives in the network's output.
+
+    Parameters
+    ----------
+    losses : Losses
+        Of the network.
+    batches : iterable of torch.Tensor
+        All samples.
+
+    Returns
+    -------
+    bends_back : bool
+        See `positive_part` for what is looked at.
+    """
+    with twice_differentiable(losses.module, []):
+        for x in batches:
+            for part in losses.inputs(x):
+                output = _one_output(losses, part).detach()
+                _, product = _output_derivatives(losses, output, x, cut=False)
+                if positive_part(product, output) is not product:
+                    return True
+    return False
+
+
+def curvature_products(losses, parameters, batches, vectors, curvature, cut=False):
     r"""Multiply the curvature of the mean loss with vectors.
 
     Parameters
@@ -72,13 +100,17 @@ def curvature_products(losses, parameters, batches, vectors, curvature):
     curvature : {"hessian", "gauss_newton"}
         The Hessian, or :math:`\frac 1 n \sum_n J_n^\top S_n J_n`, J the network's Jacobian and S
         the Hessian of the loss in the network's output.
+    cut : bool, default=False
+        Whether to leave out what is negative in S.
 
     Returns
     -------
     products : torch.Tensor of shape (k, p)
         In the vectors' dtype.
     """
-    make = _hessian_product if curvature == "hessian" else _gauss_newton_product
+    make = _hessian_product
+    if curvature == "gauss_newton":
+        make = partial(_gauss_newton_product, cut=cut)
     sizes = [p.numel() for p in parameters]
     total, n = torch.zeros_like(vectors), 0
     with twice_differentiable(losses.module, parameters):
@@ -110,12 +142,12 @@ def _hessian_product(losses, parameters, part, x):
     return product
 
 
-def _gauss_newton_product(losses, parameters, part, x):
+def _gauss_newton_product(losses, parameters, part, x, cut):
     """Make the function that multiplies with a batch's Gauss–Newton matrix."""
     output = _one_output(losses, part)
     probe = torch.zeros_like(output, requires_grad=True)
     grads = torch.autograd.grad(output, parameters, probe, create_graph=True, allow_unused=True)
-    _, weigh = _output_derivatives(losses, output, x)
+    _, weigh = _output_derivatives(losses, output, x, cut)
 
     def product(vector):
         inner = _inner(grads, vector)
@@ -129,7 +161,7 @@ def _gauss_newton_product(losses, parameters, part, x):
     return product
 
 
-def _output_derivatives(losses, output, x):
+def _output_derivatives(losses, output, x, cut):
     """Losses' first derivatives in the output, and the function that multiplies with S."""
     leaf = output.detach().requires_grad_()
     (slope,) = torch.autograd.grad(losses.compare(leaf, x).sum(), leaf, create_graph=True)
@@ -140,7 +172,7 @@ def _output_derivatives(losses, output, x):
         (bent,) = torch.autograd.grad(slope, leaf, direction, retain_graph=True, allow_unused=True)
         return torch.zeros_like(direction) if bent is None else bent
 
-    return slope, product
+    return slope, positive_part(product, leaf) if cut else product
 
 
 def _inner(grads, vector):
@@ -185,6 +217,8 @@ class GaussNewtonRows:
     waist : nn.Module or None
         The part whose output is tried as z, watched in the trial. Where parameters act otherwise
         too, and for None, z is the network's output.
+    cut : bool, default=False
+        Whether to leave out what is negative in S.
 
     Attributes
     ----------
@@ -194,8 +228,8 @@ class GaussNewtonRows:
         Number of rows of a sample, over all draws of a random pretext task.
     """
 
-    def __init__(self, losses, trial, waist=None):
-        self._losses = losses
+    def __init__(self, losses, trial, waist=None, cut=False):
+        self._losses, self._cut = losses, cut
         inputs, outputs, values = trial.result
         self._n_draws = len(inputs)
         self._waist = waist if waist is not None and self._is_waist(trial, values) else None
@@ -238,6 +272,37 @@ class GaussNewtonRows:
             handle.remove()
         return leaves[0], output
 
+    def holds(self, batches, parameters):
+        """Tell whether the parameters act through z only, for other samples than the trial's.
+
+        Parameters
+        ----------
+        batches : iterable of torch.Tensor
+            Samples.
+        parameters : list of torch.Tensor
+            The chosen ones.
+
+        Returns
+        -------
+        holds : bool
+            Whether gradients by the chain rule, through z, are those of the losses.
+        """
+        if self._waist is None:
+            return True
+        with twice_differentiable(self._losses.module, parameters):
+            for x in batches:
+                weights = torch.linspace(1, 2, len(x), dtype=torch.float64, device=x.device)
+                for part in self._losses.inputs(x):
+                    z, output = self._after_waist(part)
+                    slope = _weighted_slopes(self._losses.compare(output, x), [z], weights)[0]
+                    z = self._at_waist(part)
+                    through = _weighted_slopes((z * slope).flatten(1).sum(dim=1), parameters)
+                    whole = self._losses.compare(self._losses.output(part), x)
+                    whole = _weighted_slopes(whole, parameters, weights)
+                    if not all(map(_close, through, whole)):
+                        return False
+        return True
+
     def factors(self, x):
         """Find the loss's derivatives in z, in every draw of a random pretext task.
 
@@ -261,7 +326,7 @@ class GaussNewtonRows:
     def _factors(self, part, x):
         with twice_differentiable(self._losses.module, []):
             z, output = self._after_waist(part)
-            slope, product = _output_derivatives(self._losses, output, x)
+            slope, product = _output_derivatives(self._losses, output, x, self._cut)
             slope = _rows(slope.detach()).double()
             units = [torch.zeros_like(_rows(z)) for _ in range(self.size)]
             for j, unit in enumerate(units):
@@ -276,7 +341,7 @@ class GaussNewtonRows:
                 matrix = (tangents.transpose(1, 2) @ bent).double()
                 slope = (slope.unsqueeze(1) @ tangents.double()).squeeze(1)
         values, vectors = torch.linalg.eigh((matrix + matrix.transpose(1, 2)) / 2)
-        # Negative values come from rounding or a loss that is not convex; they are left out.
+        # Negative values come from rounding, or from a loss that couples too many outputs.
         return vectors * values.clamp(min=0).sqrt().unsqueeze(1), slope
 
     def jacobian(self, x):
@@ -340,3 +405,17 @@ def _tangents(z, output, directions):
     return [
         torch.autograd.grad(slopes, probe, d.view_as(z), retain_graph=True)[0] for d in directions
     ]
+
+
+def _weighted_slopes(values, tensors, weights=None):
+    """Gradients of a weighted sum, zeros for what it does not depend on."""
+    if not values.requires_grad:
+        return [torch.zeros_like(t) for t in tensors]
+    weights = torch.ones_like(values) if weights is None else weights.to(values)
+    grads = torch.autograd.grad(values, tensors, weights, allow_unused=True)
+    return [torch.zeros_like(t) if g is None else g for g, t in zip(grads, tensors, strict=True)]
+
+
+def _close(found, expected):
+    tolerance = 1e-8 if expected.dtype == torch.float64 else 1e-3
+    return bool(((found - expected).abs() <= tolerance * expected.abs().max()).all())

@@ -44,33 +44,6 @@ def samples_first(tensor, n, axis):
     return tensor.reshape(n, len(tensor) // n, *tensor.shape[1:])
 
 
-def possible_axes(rule, layer, args, kwargs, n):
-    """List the axes of a layer's input that may follow the samples, the likelier one first.
-
-    Parameters
-    ----------
-    rule : callable
-        The layer's.
-    layer, args, kwargs : nn.Module, tuple, dict
-        Of one call.
-    n : int
-        Number of samples.
-
-    Returns
-    -------
-    axes : list of int
-        Just [0] for rules that know the axis by the layer.
-    """
-    x = args[0] if args else kwargs.get("input")
-    # Number of the input's last axes that the layer itself works on.
-    n_own = {linear: 1, embedding: 0}.get(rule)
-    if rule is layer_norm:
-        n_own = len(layer.normalized_shape)
-    if n_own is None or not isinstance(x, torch.Tensor) or x.dim() - n_own < 2:
-        return [0]
-    return [1, 0] if x.shape[0] != n and x.shape[1] == n else [0, 1]
-
-
 def _by_position(tensor, n, axis):
     """(..., n, ..., width) to (n, L, width)."""
     tensor = samples_first(tensor, n, axis)

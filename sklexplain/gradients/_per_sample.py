@@ -2,7 +2,10 @@
 
 A weight matrix that is applied to a, with gradient b of the product, has the gradient b aᵀ: one
 backward pass over a batch gives all of its samples' gradients, as factors. What no rule covers is
-differentiated one sample at a time; which parameters those are is decided once, see `_trial`.
+differentiated one sample at a time; which parameters those are is decided once, see `_trial`. As
+other samples may take other ways through the network (experts, gates, branches), the gradients of
+every batch are added up and compared with torch's own gradient of the batch, see `_totals`: where
+they differ, that batch goes one sample at a time.
 
 All functions here are for networks in eval mode whose parameters require no gradients, as in
 ``Representation.session()``.
@@ -18,8 +21,9 @@ from torch import nn
 
 from ..layers import mapped
 from ._labelled import Labelled
-from ._sets import join_terms
 from ._terms import Explicit, add_terms
+from ._totals import adds_up
+from ._watching import VaryingRows
 
 _VMAP_BYTES = 2**26
 
@@ -47,12 +51,22 @@ def per_sample_gradients(losses, module, x, plan):
 
 
 def _gradients(losses, module, x, bound):
-    (terms,) = _ruled_gradients(losses, bound, x) if bound.layers else ({},)
-    if bound.rest:
-        take = vmapped_gradients if bound.plan.vectorised else looped_gradients
-        values = take(losses, module, bound.rest, x)
-        terms.update({name: Explicit(values[name]) for name in bound.rest})
+    (terms,) = _ruled_gradients(losses, bound, x)
+    rest = {name: p for name, p in bound.parameters.items() if name not in terms}
+    if rest:
+        values = _rest(losses, module, rest, x, bound.plan)
+        terms.update({name: Explicit(values[name]) for name in rest})
     return completed(terms, bound.parameters, len(x))
+
+
+def _rest(losses, module, parameters, x, plan):
+    """Gradients that do not come from rules, as the plan says if it is about the same ones."""
+    if plan.vectorised and parameters.keys() <= set(plan.rest):
+        try:
+            return vmapped_gradients(losses, module, parameters, x)
+        except RuntimeError:  # a branch that the trial's samples did not take
+            pass
+    return looped_gradients(losses, module, parameters, x)
 
 
 def completed(terms, parameters, n):
@@ -100,42 +114,81 @@ def per_sample_products(outputs, module, x, plan, directions):
         For each of the directions, see `per_sample_gradients`.
     """
     bound = plan.bound(module)
-    if not bound.rest:
-        found = _ruled_gradients(outputs, bound, x, directions) if bound.layers else None
-        found = found or [{} for _ in directions]
-        return [completed(terms, bound.parameters, len(x)) for terms in found]
-    # The rest goes over samples one by one, and each has a direction of its own.
-    terms = []
-    for direction in directions:
-        parts = []
-        for i in range(len(x)):
-
-            def along(x, direction=direction[i]):
-                return outputs(x).reshape(len(x), -1) @ direction
-
-            parts.append(_gradients(along, module, x[i : i + 1], bound))
-        terms.append(join_terms(parts))
-    return terms
+    found = _ruled_gradients(outputs, bound, x, directions)
+    names = bound.parameters.keys() - set.intersection(*(set(terms) for terms in found))
+    if names:
+        rest = {name: p for name, p in bound.parameters.items() if name in names}
+        products = looped_products(outputs, rest, x, directions)
+        for terms, values in zip(found, products, strict=True):
+            terms.update({name: Explicit(values[name]) for name in rest if name not in terms})
+    return [completed(terms, bound.parameters, len(x)) for terms in found]
 
 
 def _ruled_gradients(outputs, bound, x, directions=(None,)):
-    """Gradients from one forward pass and a backward pass a direction, by the layers' rules."""
-    with recorded_calls(bound.layers) as calls, torch.enable_grad():
-        out = outputs(x)
-    edges = [edge for call in calls for edge in call.edges]
-    if not edges or not out.requires_grad:
+    """Gradients from one forward pass and a backward pass a direction, by the layers' rules.
+
+    Returns
+    -------
+    found : list of dict of str to term
+        For each direction, those that are right: they add up to the gradient of the batch.
+    """
+    names = bound.plan.by_rule
+    if not names:
         return [{} for _ in directions]
-    found = []
-    for number, direction in enumerate(directions):
-        along = torch.ones_like(out) if direction is None else direction.view_as(out)
-        more = number + 1 < len(directions)
-        grads = torch.autograd.grad(out, edges, along, retain_graph=more, allow_unused=True)
-        terms = rule_gradients(bound.layers, bound.names_of, calls, grads, len(x))
-        found.append({name: terms[name] for name in bound.plan.by_rule if name in terms})
+    tensors = [bound.parameters[name] for name in names]
+    with (
+        recorded_calls(bound.layers) as calls,
+        requiring_gradients(tensors),
+        torch.enable_grad(),
+    ):
+        with VaryingRows() as varying:
+            out = outputs(x)
+        if varying.seen:  # rows of the layers' inputs are no samples
+            return [{} for _ in directions]
+        if not out.requires_grad:
+            return [completed({}, bound.parameters, len(x)) for _ in directions]
+        edges = [edge for call in calls for edge in call.edges]
+        found = []
+        for number, direction in enumerate(directions):
+            along = torch.ones_like(out) if direction is None else direction.view_as(out)
+            more = number + 1 < len(directions)
+            keep = more or bool(bound.plan.unused)
+            grads = torch.autograd.grad(
+                out, [*edges, *tensors], along, retain_graph=keep, allow_unused=True
+            )
+            totals = dict(zip(names, grads[len(edges) :], strict=True))
+            terms = rule_gradients(bound.layers, bound.names_of, calls, grads, len(x))
+            terms = {n: t for n, t in terms.items() if n in totals and adds_up(t, totals[n])}
+            idle = [n for n in names if n not in terms and _is_zero(totals[n])]
+            if idle and _stay_idle(out, along, [bound.parameters[n] for n in idle]):
+                terms.update({n: _zeros(bound.parameters[n], len(x)) for n in idle})
+            found.append(terms)
     return found
 
 
-def rule_gradients(layers, names_of, calls, grads, n, tolerant=False):
+def _is_zero(total):
+    return total is None or not total.to_dense().any()
+
+
+def _zeros(parameter, n):
+    return Explicit(parameter.new_zeros(n, parameter.numel()))
+
+
+def _stay_idle(out, along, tensors):
+    """Tell whether no sample has a gradient, where the batch's is 0: some may cancel."""
+    flat = along.reshape(len(along), -1)
+    # Unequal multiples of samples, neither of which adds up to 0 with the others'.
+    generator = torch.Generator().manual_seed(len(along))
+    weights = torch.rand(len(along), 1, generator=generator, dtype=torch.float64) + 0.5
+    along = (flat * weights.to(flat)).view_as(along)
+    try:
+        grads = torch.autograd.grad(out, tensors, along, retain_graph=True, allow_unused=True)
+    except RuntimeError:  # an operation that allows a single backward pass
+        return False
+    return all(map(_is_zero, grads))
+
+
+def rule_gradients(layers, names_of, calls, grads, n):
     """Gradients in parameters from those of the layers' outputs.
 
     Parameters
@@ -150,12 +203,11 @@ def rule_gradients(layers, names_of, calls, grads, n, tolerant=False):
         Gradients of all the calls' outputs, in their order.
     n : int
         Number of samples.
-    tolerant : bool, default=False
-        Whether calls that a rule does not cover are left out, instead of being an error.
 
     Returns
     -------
     terms : dict of str to term
+        Calls that a rule does not cover are left out.
     """
     terms, counts, rest = defaultdict(list), defaultdict(int), iter(grads)
     for call in calls:
@@ -167,9 +219,7 @@ def rule_gradients(layers, names_of, calls, grads, n, tolerant=False):
         axis = axes[min(number, len(axes) - 1)]
         try:
             pairs = list(rule(call.layer, call.args, call.kwargs, of_outputs, n, axis))
-        except Exception:
-            if not tolerant:
-                raise
+        except Exception:  # whatever a rule makes of arguments that it was not written for
             continue
         for parameter, term in pairs:
             if id(parameter) in names_of:
@@ -284,6 +334,45 @@ def looped_gradients(losses, module, parameters, x):
             if gradient is not None:
                 values[i] = gradient.to_dense().flatten()
     return out
+
+
+def looped_products(outputs, parameters, x, directions):
+    """Gradients of inner products of outputs, one sample at a time; see `per_sample_products`.
+
+    Parameters
+    ----------
+    outputs : callable
+        From a batch (n, ...) to a tensor (n, ...) of m entries a sample, running the network.
+    parameters : dict of str to torch.Tensor
+        The chosen ones.
+    x : torch.Tensor of shape (n, ...)
+        Samples.
+    directions : list of torch.Tensor of shape (n, m)
+        What outputs are multiplied with.
+
+    Returns
+    -------
+    products : list of dict of str to torch.Tensor of shape (n, p)
+        For each of the directions.
+    """
+    shapes = {name: (len(x), p.numel()) for name, p in parameters.items()}
+    found = [{k: parameters[k].new_zeros(s) for k, s in shapes.items()} for _ in directions]
+    tensors = list(parameters.values())
+    for i in range(len(x)):
+        with requiring_gradients(tensors), torch.enable_grad():
+            out = outputs(x[i : i + 1])
+            if not out.requires_grad:
+                continue
+            for number, (products, direction) in enumerate(zip(found, directions, strict=True)):
+                keep = number + 1 < len(directions)
+                along = direction[i].view_as(out)
+                grads = torch.autograd.grad(
+                    out, tensors, along, retain_graph=keep, allow_unused=True
+                )
+                for values, gradient in zip(products.values(), grads, strict=True):
+                    if gradient is not None:
+                        values[i] = gradient.to_dense().flatten()
+    return found
 
 
 @contextmanager

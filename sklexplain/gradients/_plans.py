@@ -60,6 +60,9 @@ class GradientPlan:
         For those layers, the axis of the input that follows the samples, in every call of a pass.
     by_rule : list of str
         Parameters whose gradients come from rules, or are zero.
+    unused : list of str
+        Those among them that no gradient reached in the trial. A gate or a branch may let one
+        through for other samples, which is looked at in every batch.
     rest : list of str
         Parameters whose gradients are taken one sample at a time.
     vectorised : bool
@@ -73,6 +76,7 @@ class GradientPlan:
     layers: dict = field(default_factory=dict)
     axes: dict = field(default_factory=dict)
     by_rule: list = field(default_factory=list)
+    unused: list = field(default_factory=list)
     rest: list = field(default_factory=list)
     vectorised: bool = False
     bytes_per_sample: int = 1
@@ -131,4 +135,3 @@ class BoundPlan:
     def __init__(self, plan, parameters, layers):
         self.plan, self.parameters, self.layers = plan, parameters, layers
         self.names_of = {id(p): name for name, p in parameters.items()}
-        self.rest = {name: parameters[name] for name in plan.rest}

@@ -271,6 +271,25 @@ def _projection(number, columns, n_dims, seed):
     return torch.cat(pieces)[start : start + columns.stop - columns.start]
 
 
+def scale_terms(terms, factors):
+    """Multiply gradients with a number for each parameter.
+
+    Parameters
+    ----------
+    terms : dict of str to term
+        What `per_sample_gradients` returned.
+    factors : dict of str to float or None
+        By parameter; None changes nothing.
+
+    Returns
+    -------
+    terms : dict of str to term
+    """
+    if factors is None:
+        return terms
+    return {name: term.scaled(factors[name]) for name, term in terms.items()}
+
+
 def double_terms(terms):
     """Convert gradients to float64.
 

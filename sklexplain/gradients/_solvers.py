@@ -14,10 +14,13 @@ from ._sets import (
     gram_matrix,
     multiply_terms,
     own_gram_matrix,
+    scale_terms,
     squared_norms,
 )
 
 _ROUNDING = 0.01  # rounding of a curvature, as a share of what is added to it
+_LOST = 0.1  # of float64's rounding: nothing is right above it
+_N_POWERS = 12  # products that estimate the largest and the smallest eigenvalue
 _BLOCK_BYTES = 2**27  # size of the right-hand sides that are solved together
 
 
@@ -28,20 +31,71 @@ def _same_dtype(terms, others):
     return double_terms(terms) if kept.dtype == torch.float64 else terms
 
 
+class Shift:
+    r"""What is added to the diagonal of a curvature: one number, or one for each parameter.
+
+    With unequal numbers D on the diagonal, gradients are divided by the roots of D, relative to the
+    smallest one, and that is then added to all of the diagonal:
+    :math:`(A^\top A + d D)^{-1} = D^{-1/2} (\tilde A^\top \tilde A + d I)^{-1} D^{-1/2}`.
+
+    Parameters
+    ----------
+    values : dict of str to float
+        By parameter; positive.
+
+    Attributes
+    ----------
+    smallest : float
+        d, the smallest of the numbers.
+    """
+
+    def __init__(self, values):
+        self._values = values
+        self.smallest = min(values.values())
+        same = all(value == self.smallest for value in values.values())
+        roots = {name: (self.smallest / value) ** 0.5 for name, value in values.items()}
+        self._roots = None if same else roots
+
+    def whitened(self, terms):
+        """Divide gradients by the roots of D."""
+        return scale_terms(terms, self._roots)
+
+    def whitened_vectors(self, vectors, terms):
+        """Divide vectors (k, p) by the roots of D; gradients tell the parameters' sizes."""
+        if self._roots is None:
+            return vectors
+        return vectors * self._vector(self._roots, terms, vectors)
+
+    def diagonal(self, sizes, like):
+        """Return what is added to the diagonal, (p,), of parameters of some sizes."""
+        pairs = [(size, self._values[name]) for name, size in sizes.items()]
+        return torch.cat([like.new_full((size,), value) for size, value in pairs])
+
+    @staticmethod
+    def _vector(values, terms, like):
+        return torch.cat([like.new_full((t.size,), values[name]) for name, t in terms.items()])
+
+
 def _precise(curvature, shift):
     """Whether the rounding of a matrix of inner products, A Aᵀ, is far below the shift."""
     return torch.finfo(curvature.dtype).eps * float(curvature.trace()) <= _ROUNDING * shift
 
 
+def _lost(shift, size):
+    return ValueError(
+        f"damping and weight decay, {shift:.2g} together, are lost in the rounding of a curvature "
+        f"of up to {size:.2g}; raise damping."
+    )
+
+
 def _decomposed(curvature, shift):
-    """Cholesky root of a matrix plus the shift, overwriting it; raise if it is not positive."""
+    """Cholesky root of a matrix plus the shift, overwriting it; raise if rounding decides."""
+    size = float(curvature.diagonal().max())
+    rounding = torch.finfo(torch.float64).eps * float(curvature.trace())
     curvature.diagonal().add_(shift)
     root, info = torch.linalg.cholesky_ex(curvature)
-    if info:
-        raise ValueError(
-            f"damping and weight decay, {shift:.2g} together, are lost in the rounding of a "
-            f"curvature of up to {float(curvature.diagonal().max()):.2g}; raise damping."
-        )
+    if info or rounding > _LOST * shift:
+        raise _lost(shift, size)
     return root
 
 
@@ -51,18 +105,30 @@ class DenseSolver(SavedAsArrays):
     Parameters
     ----------
     matrix : torch.Tensor of shape (p, p)
-        Symmetric.
+        Symmetric, in float64.
+    shift : float, default=0.0
+        What its diagonal holds of damping and weight decay, for the error's words.
 
     Attributes
     ----------
     negative_curvature : bool
         Whether it is not positive definite.
+
+    Raises
+    ------
+    ValueError
+        If its smallest eigenvalue is lost in the rounding of the largest one.
     """
 
-    def __init__(self, matrix):
+    def __init__(self, matrix, shift=0.0):
         self._root, info = torch.linalg.cholesky_ex(matrix)
         self.negative_curvature = bool(info)
         self._matrix = matrix if self.negative_curvature else None
+        largest = _largest(lambda v: v @ matrix, len(matrix), matrix)
+        inverse = _largest(self.solve, len(matrix), matrix)
+        rounding = torch.finfo(torch.float64).eps * largest * inverse
+        if not rounding <= _LOST:  # NaN, too
+            raise _lost(shift, largest)
 
     def solve(self, vectors):
         """Multiply vectors (k, p) with the inverse."""
@@ -83,18 +149,33 @@ class DenseSolver(SavedAsArrays):
         return (self.solve(vectors) * vectors).sum(dim=1)
 
 
+def _largest(products, p, like):
+    """Size of a symmetric matrix's largest eigenvalue, by a few products."""
+    vector = torch.randn(1, p, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    vector, size = (vector / vector.norm()).to(like), 0.0
+    for _ in range(_N_POWERS):
+        through = products(vector)
+        size = float(through.norm())
+        if not 0 < size < float("inf"):
+            return size
+        vector = through / size
+    return size
+
+
 class RowsSolver(SavedAsArrays):
     r"""Inverse of :math:`A^\top A + \lambda I` by the inner products of A's few rows.
 
     .. math:: (A^\top A + \lambda I)^{-1} = \frac 1 \lambda \left(
               I - A^\top (A A^\top + \lambda I)^{-1} A \right)
 
+    Where parameters have shifts of their own, A and all vectors are divided by their roots before.
+
     Parameters
     ----------
     rows : dict of str to term
         A, in float64.
-    shift : float
-        Lambda, positive.
+    shift : Shift
+        Lambda.
 
     Raises
     ------
@@ -105,32 +186,37 @@ class RowsSolver(SavedAsArrays):
     negative_curvature = False
 
     def __init__(self, rows, shift):
-        self._shift = shift
+        self._whole, self._shift = shift, shift.smallest
+        rows = shift.whitened(rows)
         gram = own_gram_matrix(rows)
-        if not _precise(gram, shift):
+        if not _precise(gram, self._shift):
             rows = double_terms(rows)
             gram = own_gram_matrix(rows)
-        self._rows, self._root = rows, _decomposed(gram.double(), shift)
+        self._rows, self._root = rows, _decomposed(gram.double(), self._shift)
 
     def solve(self, vectors):
         """Multiply vectors (k, p) with the inverse."""
         rows = double_terms(self._rows)
+        vectors = self._whole.whitened_vectors(vectors, rows)
         inside = torch.cholesky_solve(multiply_terms(rows, vectors), self._root)
-        return (vectors - combine_terms(inside.T, rows)) / self._shift
+        solved = (vectors - combine_terms(inside.T, rows)) / self._shift
+        return self._whole.whitened_vectors(solved, rows)
 
-    def _whitened(self, terms):
+    def _inside(self, terms):
         products = gram_matrix(self._rows, _same_dtype(terms, self._rows)).double()
         return torch.linalg.solve_triangular(self._root, products, upper=False)
 
     def inner(self, first, second):
         """Inner products of two sets of gradients through the inverse, (n_first, n_second)."""
-        inside = self._whitened(first).T @ self._whitened(second)
+        first, second = (self._whole.whitened(terms) for terms in (first, second))
+        inside = self._inside(first).T @ self._inside(second)
         first, second = (_same_dtype(t, self._rows) for t in (first, second))
         return (gram_matrix(first, second).double() - inside) / self._shift
 
     def diagonal(self, terms):
         """Inner products of gradients with themselves through the inverse, (n,)."""
-        inside = self._whitened(terms).square().sum(dim=0)
+        terms = self._whole.whitened(terms)
+        inside = self._inside(terms).square().sum(dim=0)
         return (squared_norms(double_terms(terms)) - inside) / self._shift
 
 
@@ -153,8 +239,8 @@ class JacobianSolver(SavedAsArrays):
         L; float64.
     slopes : torch.Tensor of shape (n, n_draws, size)
         D; float64.
-    shift : float
-        Lambda, positive.
+    shift : Shift
+        Lambda; see `RowsSolver` about several.
 
     Raises
     ------
@@ -165,14 +251,16 @@ class JacobianSolver(SavedAsArrays):
     negative_curvature = False
 
     def __init__(self, jacobian, roots, slopes, shift):
-        self._shift, self._roots = shift, roots.flatten(0, 1)
+        self._whole, self._shift = shift, shift.smallest
+        self._roots = roots.flatten(0, 1)
+        jacobian = shift.whitened(jacobian)
         gram = own_gram_matrix(jacobian)
         inside = self._between_roots(gram)
-        if not _precise(inside, shift):
+        if not _precise(inside, self._shift):
             jacobian = double_terms(jacobian)
             gram = own_gram_matrix(jacobian)
             inside = self._between_roots(gram)
-        self._jacobian, self._root = jacobian, _decomposed(inside, shift)
+        self._jacobian, self._root = jacobian, _decomposed(inside, self._shift)
         self._coefficients = self._of_corpus(gram, slopes)
 
     def _between_roots(self, gram):
@@ -198,16 +286,18 @@ class JacobianSolver(SavedAsArrays):
 
     def corpus_products(self, terms):
         """Inner products of gradients with the corpus's through the inverse, (n_terms, n)."""
-        terms = _same_dtype(terms, self._jacobian)
+        terms = _same_dtype(self._whole.whitened(terms), self._jacobian)
         return gram_matrix(terms, self._jacobian) @ self._coefficients
 
-    def solved(self, count):
-        """Multiply the corpus's first gradients with the inverse, (count, p)."""
-        weights = self._coefficients[:, :count].T
-        return combine_terms(weights.double(), double_terms(self._jacobian))
+    def solved(self, rows):
+        """Multiply some of the corpus's gradients with the inverse, (n_rows, p)."""
+        weights, jacobian = self._coefficients[:, rows].T, double_terms(self._jacobian)
+        solved = combine_terms(weights.double(), jacobian)
+        return self._whole.whitened_vectors(solved, jacobian)
 
     def diagonal(self, terms):
         """Inner products of gradients with themselves through the inverse, (n_terms,)."""
+        terms = self._whole.whitened(terms)
         products = gram_matrix(self._jacobian, _same_dtype(terms, self._jacobian)).double()
         products = products.view(*self._roots.shape[:2], -1)
         products = (self._roots.transpose(1, 2) @ products).flatten(0, 1)

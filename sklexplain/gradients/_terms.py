@@ -43,6 +43,14 @@ class Explicit(SavedAsArrays):
     def __getitem__(self, rows):
         return Explicit(self.values[rows])
 
+    def total(self):
+        """Return the sum over samples, and that of what is added up without signs, (p,) each."""
+        return self.values.sum(dim=0), self.values.abs().sum(dim=0)
+
+    def scaled(self, factor):
+        """Multiply with a number."""
+        return Explicit(self.values * factor)
+
     def double(self):
         """Convert to float64."""
         return Explicit(self.values.double())
@@ -112,6 +120,17 @@ class Outer(SavedAsArrays):
 
     def __getitem__(self, rows):
         return Outer(self.a[rows], self.b[rows])
+
+    def total(self):
+        """Return the sum over samples, and a bound of what is added up without signs."""
+        a, b = (t.transpose(0, 1).flatten(1, 2) for t in (self.a, self.b))  # (n_groups, n · L, ...)
+        total = b.transpose(1, 2) @ a
+        size = b.norm(dim=1).unsqueeze(2) * a.norm(dim=1).unsqueeze(1)  # by Cauchy and Schwarz
+        return total.flatten(), size.flatten()
+
+    def scaled(self, factor):
+        """Multiply with a number."""
+        return Outer(self.a, self.b * factor)
 
     def double(self):
         """Convert to float64."""
@@ -216,6 +235,17 @@ class Lookup(SavedAsArrays):
 
     def __getitem__(self, rows):
         return Lookup(self.index[rows], self.b[rows], self.n_rows)
+
+    def total(self):
+        """Return the sum over samples, and that of what is added up without signs, (p,) each."""
+        b, index = self.b.flatten(0, 1), self.index.flatten()
+        table = b.new_zeros(self.n_rows, b.shape[1])
+        sums = (table.index_add(0, index, part).flatten() for part in (b, b.abs()))
+        return tuple(sums)
+
+    def scaled(self, factor):
+        """Multiply with a number."""
+        return Lookup(self.index, self.b * factor, self.n_rows)
 
     def double(self):
         """Convert to float64."""

@@ -1,11 +1,9 @@
-"""One pass of a network over two samples, by which the plans of gradients are decided."""
+"""Passes of a network over a few samples, by which the plans of gradients are decided."""
 
 from dataclasses import dataclass
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from ._layers import possible_axes
 from ._per_sample import (
     completed,
     looped_gradients,
@@ -16,11 +14,11 @@ from ._per_sample import (
 )
 from ._plans import GradientPlan, rule_of
 from ._sets import terms_bytes
+from ._watching import VaryingRows, sample_axis
 
 # A rule that is wrong for a layer is wrong by more than rounding.
 _TOLERANCE = {torch.float64: 1e-7, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 _MAX_ROUNDING = 1e-3
-_MASKS = (torch.bool, torch.uint8)
 
 
 @dataclass
@@ -40,33 +38,14 @@ class Watched:
     edge: tuple | None = None
 
 
-class _VaryingRows(TorchDispatchMode):
-    """Notes whether samples are taken apart into rows, as many as each has.
-
-    Packed sequences and selections by a mask do that: their rows belong to samples in a way that
-    depends on the samples.
-    """
-
-    def __init__(self):
-        super().__init__()
-        self.seen = False
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if not self.seen:
-            varies = torch.Tag.dynamic_output_shape in getattr(func, "tags", ())
-            if varies and func is torch.ops.aten.index.Tensor:
-                varies = any(i is not None and i.dtype in _MASKS for i in args[1])
-            self.seen = varies or func is torch.ops.aten._pack_padded_sequence.default
-        return func(*args, **(kwargs or {}))
-
-
 class Trial:
-    """One pass of a network over two samples, in which gradients reach layers and parameters.
+    """One pass of a network over a few samples, in which gradients reach layers and parameters.
 
     Gradients of a sample's loss are those of one entry of the batch's losses: that samples do not
     depend on each other is to be checked before, as `Representation` does. So one forward pass is
     enough to compare the layers' rules with a loop over samples, for any function of what the pass
-    computes.
+    computes. A second one, over a sample more and without gradients, tells which axis of a layer's
+    input follows the samples: the one that has become longer.
 
     Parameters
     ----------
@@ -76,8 +55,8 @@ class Trial:
         The network, in eval mode and without gradients of parameters.
     names : iterable of str
         Names of parameters, as in ``module.named_parameters()``.
-    x : torch.Tensor of shape (2, ...)
-        Two samples.
+    x : torch.Tensor of shape (n, ...)
+        Two samples or more.
     watched : nn.Module or None, default=None
         A part of the network whose outputs are kept in ``watched``.
 
@@ -112,16 +91,28 @@ class Trial:
                 recorded_calls(self._layers.values()) as calls,
                 requiring_gradients(self._tensors),
                 torch.enable_grad(),
-                _VaryingRows() as varying,
+                VaryingRows() as varying,
             ):
                 self.result = run(x)
         finally:
             if handle is not None:
                 handle.remove()
         self._calls = calls
-        if varying.seen:
-            # Both samples may have the same number of rows, by which a rule would seem right.
-            self._calls, self._layers = [], {}
+        self._axes = {} if varying.seen else self._axes_of_samples(run)
+        self._layers = {n: layer for n, layer in self._layers.items() if layer in self._axes}
+
+    def _axes_of_samples(self, run):
+        """Axes of the samples in the inputs of layers, call by call; without unclear ones."""
+        n = len(self.x)
+        with recorded_calls(self._layers.values()) as more, torch.enable_grad():
+            run(self.x[[*range(n), 0]])
+        axes = {}
+        for layer in self._layers.values():
+            ours, theirs = ([c for c in calls if c.layer is layer] for calls in (self._calls, more))
+            found = [sample_axis(a, b, n) for a, b in zip(ours, theirs, strict=False)]
+            if len(ours) == len(theirs) and None not in found:
+                axes[layer] = found or [0]
+        return axes
 
     def _watch(self, _module, _args, output):
         if not isinstance(output, torch.Tensor):
@@ -164,7 +155,7 @@ class Trial:
 
         Parameters
         ----------
-        values : torch.Tensor of shape (2,)
+        values : torch.Tensor of shape (n,)
             One number a sample, computed in the pass.
         function : callable
             From a batch to those values, running the network. It is only run for parameters that no
@@ -180,7 +171,7 @@ class Trial:
         # First, as operations of one's own may allow a single backward pass.
         grads = self._layer_gradients(values)
         expected, unused = self._looped(values, function, x)
-        terms, axes = self._ruled(grads, expected)
+        terms = self._agreeing(grads, expected)
         covered = [name for name in self.names if name in terms or name in unused]
         rest = [name for name in self.names if name not in covered]
         served = {id(self.parameters[name]) for name in covered}
@@ -195,8 +186,9 @@ class Trial:
             parameters=self.names,
             n_parameters=sum(p.numel() for p in self._tensors),
             layers={name: rule_of(layer).__name__ for name, layer in layers.items()},
-            axes={name: axes[layer] for name, layer in layers.items()},
+            axes={name: self._axes[layer] for name, layer in layers.items()},
             by_rule=covered,
+            unused=[name for name in covered if name not in terms],
             rest=rest,
             vectorised=bool(rest) and self._vmap_works(function, open_ones, x, expected),
             bytes_per_sample=max(1, terms_bytes(all_terms) // len(values)),
@@ -233,37 +225,13 @@ class Trial:
         except RuntimeError:  # then without rules
             return None
 
-    def _ruled(self, grads, expected):
-        """Gradients by rules, where they are right, and the axes of samples of every layer."""
-        n = len(next(iter(expected.values())))
-        possible = {layer: [] for layer in self._layers.values()}
-        for call in self._calls:
-            found = possible_axes(rule_of(call.layer), call.layer, call.args, call.kwargs, n)
-            possible[call.layer].append(found)
-        axes = {layer: [a[0] for a in found] or [0] for layer, found in possible.items()}
+    def _agreeing(self, grads, expected):
+        """Gradients by rules, where they are those of the loop."""
         if grads is None:
-            return {}, axes
-        terms = self._agreeing(axes, grads, expected)
-        # As many time steps as samples: the guess may have been wrong.
-        missing = {id(p) for name, p in self.parameters.items() if name not in terms}
-        other = dict(axes)
-        for layer, found in possible.items():
-            if any(id(p) in missing for p in layer.parameters()):
-                other[layer] = [a[-1] for a in found] or [0]
-        if other == axes:
-            return terms, axes
-        found = self._agreeing(other, grads, expected)
-        for layer in axes:
-            of_layer = {id(p) for p in layer.parameters()}
-            if any(id(self.parameters[name]) in of_layer for name in found if name not in terms):
-                axes[layer] = other[layer]
-        return self._agreeing(axes, grads, expected), axes
-
-    def _agreeing(self, axes, grads, expected):
-        layers = {layer: (rule_of(layer), axes[layer]) for layer in self._layers.values()}
+            return {}
+        layers = {layer: (rule_of(layer), self._axes[layer]) for layer in self._layers.values()}
         names_of = {id(p): name for name, p in self.parameters.items()}
-        n = len(next(iter(expected.values())))
-        terms = rule_gradients(layers, names_of, self._calls, grads, n, tolerant=True)
+        terms = rule_gradients(layers, names_of, self._calls, grads, len(self.x))
         return {name: t for name, t in terms.items() if _agree(t.values, expected[name])}
 
     def _vmap_works(self, function, parameters, x, expected):
@@ -278,11 +246,14 @@ def _agree(found, expected):
     if found.shape != expected.shape:
         return False
     tolerance = _TOLERANCE.get(expected.dtype, _MAX_ROUNDING)
-    return bool(((found - expected).abs() <= tolerance * expected.abs().max()).all())
+    # Sample by sample: what is small beside an outlier may still be wrong.
+    sizes = expected.abs().amax(dim=1, keepdim=True)
+    allowed = tolerance * sizes + 64 * torch.finfo(expected.dtype).eps * sizes.max()
+    return bool(((found - expected).abs() <= allowed).all())
 
 
 def plan_gradients(losses, module, names, x):
-    """Decide how the gradients of chosen parameters are taken, by one pass over two samples.
+    """Decide how the gradients of chosen parameters are taken, by passes over a few samples.
 
     Parameters
     ----------
@@ -293,8 +264,8 @@ def plan_gradients(losses, module, names, x):
         The network, in eval mode and without gradients of parameters.
     names : iterable of str
         Names of parameters, as in ``module.named_parameters()``.
-    x : torch.Tensor of shape (2, ...)
-        Two samples.
+    x : torch.Tensor of shape (n, ...)
+        Two samples or more.
 
     Returns
     -------

@@ -1,7 +1,7 @@
 """Looking into any torch module: layers, activations, Jacobians and maps."""
 
 from ._aggregators import AGGREGATORS, aggregate, check_aggregator
-from ._buffer import activation_buffer, root_mean_square
+from ._buffer import activation_buffer, activation_moments
 from ._copies import copied
 from ._linear_map import LinearMap
 from ._maps import (
@@ -43,6 +43,7 @@ __all__ = [
     "Point",
     "SALIENCIES",
     "activation_buffer",
+    "activation_moments",
     "aggregate",
     "ancestors",
     "batch_axis",
@@ -65,7 +66,6 @@ __all__ = [
     "pick",
     "plain_name",
     "record",
-    "root_mean_square",
     "run_through",
     "run_to",
     "samples_from",

@@ -61,10 +61,10 @@ def activation_buffer(run, inputs, batch_size, max_bytes=_MAX_BYTES, *, finite=(
     return buffers[0] if single else tuple(buffers)
 
 
-def root_mean_square(z):
-    """Return the root mean square of all activations, 1 if all are zero.
+def activation_moments(z):
+    """Return the mean of every unit, and the root mean square of what is left without it.
 
-    It is computed in blocks, as the activations may be in a file.
+    They are computed in blocks, as the activations may be in a file.
 
     Parameters
     ----------
@@ -73,11 +73,23 @@ def root_mean_square(z):
 
     Returns
     -------
-    rms : float
+    mean : ndarray of shape shape, float64
+    scale : float
+        1 if nothing is left but rounding, which would only be blown up.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklexplain.layers import activation_moments
+    >>> activation_moments(np.array([[8.0, 3.0], [12.0, 3.0]]))
+    (array([10.,  3.]), 1.4142135623730951)
     """
-    blocks = (z[i : i + _BLOCK] for i in range(0, len(z), _BLOCK))
-    total = sum(float(np.square(block, dtype=np.float64).sum()) for block in blocks)
-    return float(np.sqrt(total / z.size)) or 1.0
+    blocks = [z[i : i + _BLOCK] for i in range(0, len(z), _BLOCK)]
+    mean = sum(block.sum(axis=0, dtype=np.float64) for block in blocks) / len(z)
+    total = sum(float(np.square(block - mean, dtype=np.float64).sum()) for block in blocks)
+    scale = float(np.sqrt(total / z.size))
+    rounding = 8 * np.finfo(z.dtype).eps * np.abs(mean).max(initial=0.0)
+    return mean, scale if scale > rounding else 1.0
 
 
 def _check_finite(array, what, start):

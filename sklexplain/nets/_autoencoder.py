@@ -379,6 +379,11 @@ class Autoencoder(NetEstimator):
         assert_all_finite(y, input_name="y")
         check_classification_targets(y)
         encoder = LabelEncoder().fit(y)
+        if len(encoder.classes_) < 2:
+            raise ValueError(
+                f"y holds one class only, {encoder.classes_[0]!r}, but lambda_class="
+                f"{self.lambda_class} trains a class head, which needs at least two."
+            )
         self.classes_ = encoder.classes_
         return encoder.transform(y).astype(np.int64)
 

@@ -16,9 +16,11 @@ _WIDTH = {"table": 3.6, "series": 4.8, "image": 2.4}
 class ConceptDisplay:
     """What every concept adds to a network's output for one sample, and where it comes from.
 
-    Bars on the left are the concepts' contributions, weight times value; on the right stands a map
-    a concept, largest contribution first: bars for the columns of a table, a coloured line for a
-    series, a heat map for an image. Red adds to the output, blue takes from it.
+    Bars on the left are the concepts' contributions: weight times how far the concept is from its
+    value at the baseline, which is also what its map adds up to (of methods whose maps have a sum:
+    integrated gradients, DeepLIFT, Shapley values). On the right stands a map a concept, largest
+    contribution first: bars for the columns of a table, a coloured line for a series, a heat map
+    for an image. Red adds to the output, blue takes from it.
 
     Parameters
     ----------
@@ -28,7 +30,7 @@ class ConceptDisplay:
     maps : array-like of shape (n_concepts, *sample.shape)
         Where every concept comes from, times its weight.
     contributions : array-like of shape (n_concepts,)
-        What every concept adds to the output.
+        What every concept adds to the output, compared with the baseline.
     kind : {"table", "series", "image"} or None, default=None
         How to draw. None: "table" for one axis, "series" for two axes of which `channel_axis` is
         one, else "image".
@@ -146,7 +148,10 @@ class ConceptDisplay:
             one, method, method_params=method_params, baseline=baseline
         )[0]
         maps = maps * weights.reshape(-1, *[1] * (maps.ndim - 1))
-        contributions = weights * np.asarray(estimator.transform(one))[0]
+        # From the baseline, as maps do: so a bar is the sum of its map.
+        moved = np.asarray(estimator.transform(one), dtype=np.float64)
+        moved = (moved - estimator.baseline_concepts(one, baseline))[0]
+        contributions = weights * moved
         kw.setdefault("feature_names", getattr(estimator, "feature_names_in_", None))
         kw |= {"kind": seen.kind, "channel_axis": seen.channel_axis}
         display = cls(rows_of(X, index), maps, contributions, **kw)
@@ -210,7 +215,7 @@ class ConceptDisplay:
         ax.axvline(0, color=INK, linewidth=0.8)
         ax.set_yticks(position, [f"concept {i}" for i in self.order_], fontsize=9)
         ax.invert_yaxis()
-        ax.set_xlabel("contribution to the output", fontsize=9)
+        ax.set_xlabel("contribution to the output,\nfrom the baseline", fontsize=9)
         plain_axes(ax)
 
     def _table(self, grid, sample, maps):

@@ -18,7 +18,7 @@ class ExampleDisplay:
     examples : array-like of shape (n_examples, *sample.shape)
         The training examples, most important first.
     importance : array-like of shape (n_examples,) or None, default=None
-        Importance of each; shown as a share of the first.
+        Importance of each; shown as a share of the first, or as it is if that is not positive.
     titles : sequence of str or None, default=None
         A title for each example; None: its rank, and its importance if known.
     sample_title : str, default="sample"
@@ -102,6 +102,9 @@ class ExampleDisplay:
     ):
         """Find and draw the top training examples of one sample.
 
+        Of `SimplExImportance`, every example's weight is shown; those without one are the next to
+        have one, see its ``reduced_cost``.
+
         Parameters
         ----------
         estimator : DKNNImportance
@@ -139,7 +142,11 @@ class ExampleDisplay:
         else:
             examples = rows_of(X_train, labels[0])
         kw.setdefault("feature_names", getattr(estimator, "feature_names_in_", None))
-        kw.setdefault("titles", [f"training example {label}" for label in labels[0]])
+        titles = [f"training example {label}" for label in labels[0]]
+        if _shows_weights(estimator):  # shares of a combination, most of which are 0
+            pairs = zip(titles, importance[0], strict=True)
+            titles = [f"{title} (weight {weight:.2g})" for title, weight in pairs]
+        kw.setdefault("titles", titles)
         kw |= {"kind": seen.kind, "channel_axis": seen.channel_axis}
         display = cls(rows_of(X, index), examples, importance=importance[0], **kw)
         return display.plot(ax=ax)
@@ -180,8 +187,10 @@ class ExampleDisplay:
             return list(self.titles)
         if self.importance is None:
             return [f"example {i + 1}" for i in range(n)]
-        share = as_array(self.importance, "importance") / self.importance[0]
-        return [f"example {i + 1} ({s:.0%})" for i, s in enumerate(share)]
+        importance = as_array(self.importance, "importance")
+        if not importance[0] > 0:
+            return [f"example {i + 1} ({value:.2g})" for i, value in enumerate(importance)]
+        return [f"example {i + 1} ({s:.0%})" for i, s in enumerate(importance / importance[0])]
 
     def _panels(self, ax, kind, samples):
         n_columns = min(self.n_columns, len(samples))
@@ -222,3 +231,7 @@ class ExampleDisplay:
         for cell in table.get_celld().values():
             cell.set_edgecolor("#cccccc")
             cell.get_text().set_parse_math(False)
+
+
+def _shows_weights(estimator):
+    return hasattr(estimator, "reduced_cost")

@@ -1,6 +1,10 @@
 """The report's section on concepts: which few numbers a model's output is made of."""
 
+import contextlib
+import warnings
+
 import numpy as np
+from sklearn.base import clone
 from sklearn.utils import Bunch
 
 from ..concepts import SRAEExplainer
@@ -46,26 +50,29 @@ def find_concepts(report, X, y, X_explain, rng):
     explainer = SRAEExplainer(report.estimator_, n_concepts=_n_concepts(report.estimator_))
     explainer.set_params(**report._common(), channel_axis=report.channel_axis)
     explainer.set_params(**report.concept_params or {})
-    explainer.fit(*_compute.random_part(X, y, _MAX_FIT, rng))
+    with warnings.catch_warnings():
+        # The page says it, and concepts cannot be fewer than one.
+        warnings.filterwarnings("ignore", ".*so many concepts compress nothing")
+        if "n_concepts" not in (report.concept_params or {}):
+            size = _layer_size(explainer, X, y)
+            explainer.set_params(n_concepts=max(1, min(explainer.n_concepts, size - 1)))
+        explainer.fit(*_compute.random_part(X, y, _MAX_FIT, rng))
     faithfulness, reconstruction = explainer.score_parts(X_explain)
     values = np.asarray(explainer.transform(X_explain), dtype=np.float64)
     weights = np.atleast_2d(explainer.concept_weights_)
     correlation = None
-    used = explainer.active_concepts_ & (np.ptp(values, axis=0) > 0)
-    if used.sum() > 1:
-        correlation = concept_orthogonality(values, active=used)
+    with contextlib.suppress(ValueError):  # fewer than two that are used and vary
+        correlation = concept_orthogonality(
+            explainer.transform(X_explain), active=explainer.active_concepts_
+        )
     maps = _maps(report, explainer, _compute.random_part(X_explain, None, _N_MAPS, rng)[0])
-    # What contributions are counted from, as attributions are.
-    origin = values.mean(axis=0)
-    baseline = report.attributor_.baseline_
-    if baseline is not None:  # as it enters the network
-        with explainer._inside(baseline):
-            origin = explainer._transform(baseline).mean(axis=0, dtype=np.float64)
     places = np.unique(np.linspace(0, len(report._shown.positions) - 1, _N_SHOWN).astype(int))
     chosen = _compute.take(X_explain, report._shown.positions[places])
     own = zip(
         places,
-        np.asarray(explainer.transform(chosen)),
+        # From the baseline, as maps do: so a bar is the sum of its map.
+        np.asarray(explainer.transform(chosen), dtype=np.float64)
+        - explainer.baseline_concepts(chosen, report.baseline),
         _maps(report, explainer, chosen),
         _most_telling(report, explainer, chosen),
         strict=True,
@@ -83,10 +90,10 @@ def find_concepts(report, X, y, X_explain, rng):
             Bunch(
                 place=place,
                 target=target,
-                contributions=weights[target] * (concepts - origin),
+                contributions=weights[target] * moved,
                 maps=map_ * weights[target].reshape(-1, *[1] * (map_.ndim - 1)),
             )
-            for place, concepts, map_, target in own
+            for place, moved, map_, target in own
         ],
     )
 
@@ -118,6 +125,18 @@ def _n_concepts(estimator):
     """As many as classes, so that a weighted sum of concepts can tell all scores, within bounds."""
     n_classes = len(getattr(unwrap(estimator), "classes_", ()))
     return int(np.clip(n_classes, 5, _MAX_CONCEPTS))
+
+
+def _layer_size(explainer, X, y):
+    """Count the numbers of the layer that concepts are made of, by a trial on a few samples."""
+    few = slice(0, 50)
+    trial = clone(explainer).set_params(
+        n_concepts=1, hidden_layer_sizes=(), max_epochs=1, validation_split=None, verbose=0
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what matters of them the real fit says again
+        trial.fit(_compute.take(X, few), None if y is None else y[few])
+    return int(np.prod(trial.layer_shape_))
 
 
 def _output_names(report, explainer):
@@ -163,6 +182,16 @@ def sentence(found):
     rebuilt = f"and rebuild{s} what matters to it in the layer with R² = {found.reconstruction:.2f}"
     if explainer.beta == 0:
         verdict = "As beta is 0, nothing made them rebuild the layer: they may repeat the output."
+    elif n >= np.prod(explainer.layer_shape_):
+        verdict = (
+            "There are as many concepts as numbers in the layer, so nothing is compressed and they "
+            "explain nothing."
+        )
+    elif min(found.faithfulness, found.reconstruction) <= 0:
+        verdict = (
+            "An R² below 0 is worse than always giving the mean: no concepts were found. There may "
+            "be too few samples or epochs (concept_params)."
+        )
     elif min(found.faithfulness, found.reconstruction) >= 0.9:
         verdict = "So they may be read as what the output is made of."
     elif found.faithfulness >= 0.9:
@@ -189,10 +218,11 @@ def section(report):
     """
     found = report.concepts_
     explainer = found.explainer
+    n = len(explainer.active_concepts_)
     text = (
-        f"A small network compresses {pieces.layer_name(explainer)} "
-        f"({int(np.prod(explainer.layer_shape_)):,} numbers) into a few concepts. The model's "
-        "output is told by a weighted sum of them"
+        f"A small network turns {pieces.layer_name(explainer)} "
+        f"({int(np.prod(explainer.layer_shape_)):,} numbers) into {n} "
+        f"concept{'s' if n > 1 else ''}. The model's output is told by a weighted sum of them"
     )
     if explainer.beta > 0:
         text += (

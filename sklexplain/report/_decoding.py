@@ -41,9 +41,10 @@ def decode_layer(report, X, y, X_explain, rng):
     -------
     found : Bunch
         ``explainer``; ``agreement`` and ``kept``, the parts of its score; ``kept_reference``, the
-        share of variation that the reference rebuilds, and ``losses``, from
-        `sklexplain.metrics.interpretability`; ``places`` of some of the report's shown samples, and
-        what the ``display`` of them is made of.
+        share of variation that the reference rebuilds, ``kept_by_model``, the share that the model
+        itself rebuilds, if it can, and ``losses``, from `sklexplain.metrics.interpretability`;
+        ``places`` of some of the report's shown samples, and what the ``display`` of them is made
+        of.
     """
     n_rows, max_epochs = _LIMITS[report._sample.kind]
     explainer = ClaDecExplainer(report.estimator_, max_epochs=max_epochs)
@@ -53,9 +54,14 @@ def decode_layer(report, X, y, X_explain, rng):
         # The page says both, and what can be done about the second here.
         warnings.filterwarnings("ignore", "there is no reference")
         warnings.filterwarnings("ignore", ".* still improved when max_epochs=")
-        explainer.fit(*_compute.random_part(X, y, n_rows, rng))
+        X_train, y_train = _compute.random_part(X, y, n_rows, rng)
+        explainer.fit(X_train, y_train)
     agreement, kept = explainer.score_parts(X_explain)
-    losses = interpretability(explainer, X_explain)
+    # With other seeds beside: what these differ by is not the model's doing.
+    seeds = {}
+    if explainer.reference_decoder_ is not None:
+        seeds = {"X_train": X_train, "y_train": y_train, "random_state": explainer.seed_}
+    losses = interpretability(explainer, X_explain, **seeds)
     kept_reference = None
     if losses.reference is not None:
         total = losses.explanation / (1 - kept) if kept < 1 else 0.0
@@ -65,6 +71,7 @@ def decode_layer(report, X, y, X_explain, rng):
         agreement=agreement,
         kept=kept,
         kept_reference=kept_reference,
+        kept_by_model=None if report.reconstruction_ is None else report.reconstruction_.explained,
         losses=losses,
         balanced=None,
         n_classes=None,
@@ -150,22 +157,52 @@ def _compared(found, random):
             "too few of them, so the difference says little."
         )
     if low <= 0 <= high:
-        return "The two cannot be told apart with these samples."
+        return (
+            "The two cannot be told apart: other first weights, or other samples, would make as "
+            "much of a difference."
+        )
+    unfinished = _ended_at_the_limit(found.explainer)
+    if unfinished:
+        return (
+            f"Training of the {' and the '.join(unfinished)} ended at the most epochs that were "
+            "allowed, so the difference says nothing of the model."
+        )
     if random:
         return (
             f"So what the model has learned makes the layer keep {'less' if low > 0 else 'more'}."
         )
     if low > 0:
-        return "So the model has dropped what such a network could have kept."
+        return _dropped(found)
     return (
         "This reference keeps less than the model: it was trained too briefly, or on too few "
         "samples, to be compared with."
     )
 
 
+def _dropped(found):
+    """Say what it means that the decoder rebuilds less: it only shows what is kept at least."""
+    others = {
+        "the model's own decoder": found.kept_by_model,
+        "a linear regression on the same numbers": found.explainer.ridge_kept_,
+    }
+    for name, kept in others.items():
+        if kept is not None and kept >= found.kept_reference:
+            return (
+                f"But {name} rebuilds samples with R² = {kept:.2f}: what is missing here is the "
+                "decoder's failing, and nothing is shown to be dropped."
+            )
+    return "So the model has dropped what such a network could have kept."
+
+
 def _agreement(found):
     """Say whether the model takes rebuilt samples for what it takes the samples for."""
-    if found.balanced is None:
+    if found.explainer.task_ == "multilabel":
+        text = (
+            f"The model gives {found.agreement:.0%} of the rebuilt samples all the labels that it "
+            "gives the samples themselves"
+        )
+        share = found.agreement
+    elif found.balanced is None:
         text = (
             "What the model predicts from rebuilt samples agrees with what it predicts from the "
             f"samples themselves by R² = {found.agreement:.2f}"
@@ -226,20 +263,19 @@ def section(report):
 
 
 def _unfinished(explainer):
-    which = [
-        name
-        for name, n in (
-            ("decoder", explainer.n_epochs_),
-            ("reference", explainer.reference_n_epochs_),
-        )
-        if n == explainer.max_epochs
-    ]
+    which = _ended_at_the_limit(explainer)
     if not which:
         return None
     return (
         f"Training of the {' and the '.join(which)} ended after {explainer.max_epochs} epochs, the "
         "most that were allowed: more (decoding_params={'max_epochs': ...}) might rebuild more."
     )
+
+
+def _ended_at_the_limit(explainer):
+    """Name what was trained for as many epochs as were allowed."""
+    epochs = {"decoder": explainer.n_epochs_, "reference": explainer.reference_n_epochs_}
+    return [name for name, n in epochs.items() if n == explainer.max_epochs]
 
 
 def _figure(report):
@@ -272,4 +308,9 @@ def _loss_table(found):
         difference = f"{losses.difference:.4g} ({low:.4g} to {high:.4g})"
         rows.append(["difference, 95 % interval", difference, ""])
     caption = "Squared error of a sample, summed over its values, and R²"
+    if losses.interval is not None:
+        caption += (
+            f". The difference is the mean over {len(losses.references)} decoders and references "
+            "from other first weights, and its interval counts what these differ by"
+        )
     return pieces.table(["rebuilt from", "squared error", "R²"], rows, caption, (1, 2))

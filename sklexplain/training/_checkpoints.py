@@ -42,13 +42,17 @@ class CheckpointHistory(Callback):
     epochs_ : list of int
         Number of epochs trained before each.
 
+    rates_ : list of (dict of str to float or None)
+        Learning rates by parameter, where those of the optimizer's parameter groups differ.
+
     Notes
     -----
     The learning rate is the one that the epoch began with, of the optimizer's first parameter
-    group. Training again from new weights starts a new history, and the files of the old one are
-    removed. Training that goes on (``partial_fit``) goes on with its history: also in another
-    process, if the net's own history was loaded with its weights, ``load_params(f_params=...,
-    f_history=...)``; checkpoints of later epochs than those are removed.
+    group; where groups have others, ``rates_`` has each parameter's own. Training again from new
+    weights starts a new history, and the files of the old one are removed. Training that goes on
+    (``partial_fit``) goes on with its history: also in another process, if the net's own history
+    was loaded with its weights, ``load_params(f_params=..., f_history=...)``; checkpoints of later
+    epochs than those are removed.
 
     Examples
     --------
@@ -91,7 +95,7 @@ class CheckpointHistory(Callback):
             If the folder is a file.
         """
         self._every = check_positive_int("every", self.every)
-        self.checkpoints_, self.epochs_ = [], []
+        self.checkpoints_, self.epochs_, self.rates_ = [], [], []
         if self.folder is None:
             return self
         if not isinstance(self.folder, (str, os.PathLike)):
@@ -100,9 +104,10 @@ class CheckpointHistory(Callback):
         if _exists(folder) and not folder.is_dir():
             raise NotADirectoryError(f"folder={str(folder)!r} is a file; name a folder.")
         if _exists(self._index):
-            for epoch, lr, name in read_index(self._index):
-                self.epochs_.append(epoch)
-                self.checkpoints_.append((folder / name, lr))
+            for entry in read_index(self._index):
+                self.epochs_.append(entry["epoch"])
+                self.rates_.append(entry.get("rates"))
+                self.checkpoints_.append((folder / entry["file"], float(entry["lr"])))
         return self
 
     def on_train_begin(self, net, **kwargs):
@@ -111,7 +116,7 @@ class CheckpointHistory(Callback):
         later = [i for i, epoch in enumerate(self.epochs_) if epoch > n_epochs]
         obsolete = [self.checkpoints_.pop(i)[0] for i in reversed(later)]
         for i in reversed(later):
-            del self.epochs_[i]
+            del self.epochs_[i], self.rates_[i]
         # Before any training, so that a folder that cannot be written to costs none.
         self._write_index()
         for saved in obsolete:
@@ -120,7 +125,11 @@ class CheckpointHistory(Callback):
 
     def on_epoch_begin(self, net, **kwargs):
         """Remember the learning rate, before a scheduler changes it."""
-        self._lr = float(net.optimizer_.param_groups[0]["lr"])
+        groups = net.optimizer_.param_groups
+        self._lr = float(groups[0]["lr"])
+        held = {id(p): float(group["lr"]) for group in groups for p in group["params"]}
+        rates = {name: held.get(id(p), 0.0) for name, p in net.module_.named_parameters()}
+        self._rates = None if set(rates.values()) == {self._lr} else rates
 
     def on_epoch_end(self, net, **kwargs):
         """Keep the weights, if it is time to."""
@@ -133,6 +142,7 @@ class CheckpointHistory(Callback):
             weights = save_weights(weights, Path(self.folder) / _stem(epoch))
         self.checkpoints_.append((weights, self._lr))
         self.epochs_.append(epoch)
+        self.rates_.append(self._rates)
         self._write_index()
 
     def __getstate__(self):
@@ -148,6 +158,8 @@ class CheckpointHistory(Callback):
     def __setstate__(self, state):
         """Make tensors of arrays."""
         vars(self).update(state)
+        if "checkpoints_" in state and "rates_" not in state:  # of an earlier version
+            self.rates_ = [None] * len(state["checkpoints_"])
         if "checkpoints_" in state:
             self.checkpoints_ = [
                 (Path(saved) if isinstance(saved, str) else dict(saved.state_dict()), lr)
@@ -162,8 +174,10 @@ class CheckpointHistory(Callback):
         if self.folder is None:
             return
         entries = [
-            {"epoch": epoch, "lr": lr, "file": saved.name}
-            for epoch, (saved, lr) in zip(self.epochs_, self.checkpoints_, strict=True)
+            {"epoch": epoch, "lr": lr, "file": saved.name} | ({"rates": rates} if rates else {})
+            for epoch, (saved, lr), rates in zip(
+                self.epochs_, self.checkpoints_, self.rates_, strict=True
+            )
         ]
         try:
             self._index.parent.mkdir(parents=True, exist_ok=True)
@@ -185,7 +199,7 @@ def read_index(path):
 
     Returns
     -------
-    entries : list of (int, float, str)
+    entries : list of dict
         Epochs, learning rates and bare names of files, such as `CheckpointHistory` gives them: by
         others it would remove any file that it is told of.
 
@@ -206,7 +220,7 @@ def read_index(path):
             f"{path} is no index that CheckpointHistory wrote: {problem}. Name another folder, or "
             "move this file away."
         )
-    return [(entry["epoch"], float(entry["lr"]), entry["file"]) for entry in entries]
+    return entries
 
 
 def _problem_of(entries):
@@ -223,8 +237,12 @@ def _problem_of(entries):
         epoch, lr, name = entry["epoch"], entry["lr"], entry["file"]
         if type(epoch) is not int or epoch < 1:
             return f"entry {number} has epoch {epoch!r:.80}, which is no positive integer"
-        if type(lr) not in (int, float) or not 0 <= lr < math.inf:
-            return f"entry {number} has learning rate {lr!r:.80}"
+        rates = entry.get("rates") or {}
+        if not isinstance(rates, dict):
+            return f"entry {number} has the rates {rates!r:.80}, not an object"
+        for rate in (lr, *rates.values()):
+            if type(rate) not in (int, float) or not 0 <= rate < math.inf:
+                return f"entry {number} has learning rate {rate!r:.80}"
         wanted = [_stem(epoch) + suffix for suffix in _SUFFIXES]
         if name not in wanted:
             return f"entry {number}, of epoch {epoch}, has the file {name!r:.80}, not {wanted[0]!r}"

@@ -54,6 +54,10 @@ def load_arrays(module, arrays):
     return module
 
 
+def _nothing(*args, **kwargs):
+    pass
+
+
 class SavedNet(NeuralNet):
     """A skorch net whose saved state is parameters and plain arrays.
 
@@ -84,13 +88,11 @@ class SavedNet(NeuralNet):
             del self._during_fit
 
     def partial_fit(self, X, y=None, classes=None, **fit_params):
-        """Train from the present weights; what interrupts training is passed on.
+        """Train from the present weights, in a user's own call without validation.
 
         Parameters
         ----------
-        X, y, classes : objects
-            See `skorch.NeuralNet`.
-        **fit_params : objects
+        X, y, classes, **fit_params : objects
             See `skorch.NeuralNet`.
 
         Returns
@@ -103,7 +105,17 @@ class SavedNet(NeuralNet):
         KeyboardInterrupt
             If training was interrupted, which skorch would not pass on.
         """
-        super().partial_fit(X, y, classes, **fit_params)
+        stopping = dict(getattr(self, "callbacks_", ())).get("early_stopping")
+        if hasattr(self, "_during_fit"):
+            stopping = None
+        if stopping is not None:
+            # Nothing is held out now, so there is nothing by which it could stop early.
+            stopping.on_epoch_end = _nothing
+        try:
+            super().partial_fit(X, y, classes=classes, **fit_params)
+        finally:
+            if stopping is not None:
+                del stopping.on_epoch_end
         interrupt = vars(self).pop("_interrupt", None)
         if interrupt is not None:
             raise interrupt

@@ -48,8 +48,11 @@ def split_validation(validation_split, X, y, groups, seed):
 
     Raises
     ------
+    TypeError
+        Whatever the splitter raises.
     ValueError
-        If a part is empty, or groups are given that nothing looks at.
+        If a part is empty, groups are given that nothing looks at, or the splitter needs y and
+        there is none.
     """
     n = len(X)
     if hasattr(validation_split, "split"):
@@ -57,8 +60,17 @@ def split_validation(validation_split, X, y, groups, seed):
         if getattr(splitter, "random_state", 0) is None:
             splitter.random_state = seed  # else it would draw from numpy's global generator
         train = valid = ()
-        for train, valid in splitter.split(X, y, groups):  # noqa: B007
-            pass
+        try:
+            for train, valid in splitter.split(X, y, groups):  # noqa: B007
+                pass
+        except (TypeError, ValueError) as error:
+            if y is not None:
+                raise
+            raise ValueError(
+                f"validation_split={validation_split!r} could not split without y, which fit was "
+                f"not given ({error}): pass y, or a splitter that looks at no labels, such as "
+                "ShuffleSplit."
+            ) from error
         if len(train) == 0 or len(valid) == 0:
             raise ValueError(
                 f"The last split of validation_split={validation_split!r} has {len(train)} samples "

@@ -24,6 +24,7 @@ from torch import nn
 from sklexplain import SRAEExplainer
 from sklexplain.concepts._losses import PENALTIES
 from sklexplain.concepts._network import ConceptModule
+from sklexplain.exceptions import SklexplainWarning, UndefinedMetricWarning
 from sklexplain.metrics import concept_orthogonality, faithfulness
 from sklexplain.nets import Autoencoder
 from tests.cases import encode, make_net, make_X
@@ -138,10 +139,18 @@ def test_wrong_layers():
 
 def trained_by_hand(X, Z, y, explainer, n_epochs, beta, q, pull_away, warm_up):
     """Weights after full-batch gradient descent on equation 1, written out, in float64."""
-    z = torch.from_numpy(Z).double() / np.sqrt((Z.astype(np.float64) ** 2).mean())
+    Z = Z.astype(np.float64)
+    scale = np.sqrt(((Z - Z.mean(axis=0)) ** 2).mean())
+    z = torch.from_numpy((Z - Z.mean(axis=0)) / scale)
     y = torch.from_numpy((y - y.mean()) / y.std()).double()
     fresh = clone(explainer).set_params(lr=1e-30)
     module = fresh.fit(X).net_.module_.double().requires_grad_(True)
+    # The mean is in the biases of what is fitted, but training goes on with centred activations.
+    shift = torch.from_numpy(Z.mean(axis=0) / scale)
+    first, last = module.encoder[0], module.decoder[-1]
+    with torch.no_grad():
+        first.bias += first.weight @ shift
+        last.bias -= shift
     for epoch in range(n_epochs):
         share = min(1, (epoch + 1) / (warm_up + 1))
         e = module.encoder(z)
@@ -158,6 +167,10 @@ def trained_by_hand(X, Z, y, explainer, n_epochs, beta, q, pull_away, warm_up):
         with torch.no_grad():
             for p, g in zip(module.parameters(), gradients, strict=True):
                 p -= explainer.lr * g
+    with torch.no_grad():
+        first.bias -= first.weight @ shift
+        last.bias += shift
+    module.orient()
     return module, loss.item()
 
 
@@ -540,8 +553,9 @@ def test_what_happens_to_x_after_fit_changes_nothing():
     expected = SRAEExplainer(make_net("mlp"), **QUICK).fit(X)
     given[:] = 0
     np.testing.assert_array_equal(explainer.relevance_, expected.relevance_)
-    maps = explainer.concept_attributions(X[:3])
-    np.testing.assert_array_equal(maps, expected.concept_attributions(X[:3]))
+    options = {"method_params": {"n_steps": 500}}
+    maps = explainer.concept_attributions(X[:3], **options)
+    np.testing.assert_array_equal(maps, expected.concept_attributions(X[:3], **options))
 
 
 def test_inference_mode_of_the_caller_changes_nothing():
@@ -647,3 +661,110 @@ def test_scoring_callbacks_see_targets():
     assert scored[0].shape == (6, 1)
     standardised = true / explainer.target_values(X).std()
     assert np.isclose(scored[0], standardised[None], atol=1e-4).any(axis=1).all()
+
+
+# -- scales, sizes and what cannot be explained ------------------------------------------------
+
+
+@pytest.mark.parametrize("offset", [15.0, 1000.0])
+def test_a_large_mean_of_activations_hides_nothing(offset):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 3)) @ rng.normal(size=(3, 8))
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(8, 6), nn.Linear(6, 2)).double()
+    scores = []
+    for shift in (0.0, offset):
+        with torch.no_grad():
+            net[0].bias += shift
+            net[1].bias -= net[1].weight.sum(dim=1) * shift
+        explainer = SRAEExplainer(
+            net,
+            **{"n_concepts": 3, "hidden_layer_sizes": (30,), "lr": 1e-2, "random_state": 0},
+            **{"max_epochs": 60, "validation_split": None},
+        )
+        scores.append(explainer.fit(X).score_parts(X))
+    np.testing.assert_allclose(scores[0], scores[1], atol=0.02)
+    assert min(scores[1]) > 0.9
+
+
+def test_folding_the_mean_changes_no_result():
+    torch.manual_seed(0)
+    z = torch.rand(20, 6) + 5
+    module = ConceptModule((6,), 3, (7,), 2.0, [0.0], [1.0], z_mean=z.mean(dim=0).numpy())
+    before = module.encode(z), module.decode(module.encode(z))
+    module.fold()
+    assert not module.z_mean.any()
+    torch.testing.assert_close(module.encode(z), before[0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(module.decode(before[0]), before[1], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("constant", [1e-3, 3.0, 1e3])
+def test_an_output_that_does_not_vary_has_no_active_concepts(constant):
+    X = make_X("mlp", 40)
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 3))
+    with torch.no_grad():
+        net[2].weight[1] = 0
+        net[2].bias[1] = constant
+    with pytest.warns(SklexplainWarning, match="output 1 does not vary over X"):
+        explainer = SRAEExplainer(net, target=1, **QUICK).fit(X)
+    assert explainer.n_active_concepts_ == 0
+    with pytest.warns(SklexplainWarning, match="output 1 does not vary"):
+        several = SRAEExplainer(net, **{**QUICK, "max_epochs": 30}).fit(X)
+    assert several.n_active_concepts_ == 2  # of the others
+
+
+def test_as_many_concepts_as_units_are_said():
+    X, net = make_X("mlp", 20), nn.Sequential(nn.Linear(5, 3), nn.Linear(3, 2))
+    for n_concepts in (3, 4):
+        with pytest.warns(SklexplainWarning, match=f"n_concepts={n_concepts}, but .* 3 units"):
+            SRAEExplainer(net, **{**QUICK, "n_concepts": n_concepts}).fit(X)
+    SRAEExplainer(net, **{**QUICK, "n_concepts": 2}).fit(X)
+
+
+def test_scores_of_one_sample_are_not_defined():
+    explainer, X = explain()
+    with pytest.warns(UndefinedMetricWarning, match="fewer than two samples"):
+        assert np.isnan(explainer.score_parts(X[:1])).all()
+    with pytest.warns(UndefinedMetricWarning):
+        assert np.isnan(explainer.score(X[:1]))
+
+
+def test_targets_by_the_names_of_classes():
+    X, y = load_iris(return_X_y=True)
+    names = np.array(["setosa", "versicolor", "virginica"])[y]
+    model = MLPClassifier((8,), solver="lbfgs", max_iter=200, random_state=0).fit(X, names)
+    by_name = SRAEExplainer(model, target="versicolor", **QUICK).fit(X)
+    by_number = SRAEExplainer(model, target=1, **QUICK).fit(X)
+    np.testing.assert_array_equal(by_name.transform(X), by_number.transform(X))
+    with pytest.raises(ValueError, match="Did you mean 'versicolor'.*number of an output"):
+        SRAEExplainer(model, target="versicolour", **QUICK).fit(X)
+    two = MLPClassifier((8,), max_iter=200, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        two.fit(X[:100], names[:100])
+    assert SRAEExplainer(two, target="versicolor", **QUICK).fit(X)._target.units == (0,)
+    with pytest.raises(ValueError, match="target='setosa' is unknown"):
+        SRAEExplainer(two, target="setosa", **QUICK).fit(X)
+
+
+@pytest.mark.parametrize("baseline", ["mean", "zeros", "array", "rows", "own"])
+def test_concepts_at_the_baseline_are_what_maps_count_from(baseline):
+    X, net = make_X("mlp", 30), make_net("mlp")
+    explainer = SRAEExplainer(net, **QUICK).fit(X)
+    given = {
+        "array": X[7],
+        "rows": X[[3, 5]],
+        "own": lambda X: X * 0.5,
+    }.get(baseline, baseline)
+    moved = explainer.transform(X[:6]) - explainer.baseline_concepts(X[:6], given)
+    maps = explainer.concept_attributions(X[:6], method_params={"n_steps": 2000}, baseline=given)
+    sums = maps.reshape(*maps.shape[:2], -1).sum(axis=2)
+    np.testing.assert_allclose(moved, sums, atol=2e-3 * np.abs(moved).max())
+    rows = {"zeros": 0 * X[:1], "array": X[[7]], "rows": X[[3, 5]], "own": X[:6] * 0.5}
+    rows = rows.get(baseline, X.mean(axis=0, keepdims=True))
+    expected = explainer.transform(rows)
+    expected = expected if baseline == "own" else expected.mean(axis=0)
+    np.testing.assert_allclose(
+        explainer.baseline_concepts(X[:6], given), np.broadcast_to(expected, moved.shape), atol=1e-5
+    )

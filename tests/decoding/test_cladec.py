@@ -146,6 +146,7 @@ def test_loss_of_a_batch(alpha, loss, second, monkeypatch):
         e = np.exp(w["2.weight"] @ hidden(x) + w["2.bias"])
         return e / e.sum()
 
+    spread = np.var([hidden(x) for x in X], axis=0).mean()
     total = 0.0
     for x, label in zip(X, y, strict=True):
         x_hat = starts[0]["decoder.1.weight"] @ hidden(x) + starts[0]["decoder.1.bias"]
@@ -155,7 +156,7 @@ def test_loss_of_a_batch(alpha, loss, second, monkeypatch):
         else:
             rec = np.sum((x - x_hat) ** 2)
         if second == "activation":
-            other = np.sum((hidden(x_hat) - hidden(x)) ** 2)
+            other = np.sum((hidden(x_hat) - hidden(x)) ** 2) / spread
         elif second == "y":
             other = -np.log(probabilities(x_hat)[label])
         else:

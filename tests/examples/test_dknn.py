@@ -150,7 +150,7 @@ def test_duplicates_are_finite_and_do_not_level_the_rest():
     net = small_net().float()
     dknn = DKNNImportance(net, n_neighbors=None).fit(X.astype(np.float32))
     row = dknn.fit_transform(X.astype(np.float32))[0]
-    assert row[0] == 0
+    assert row[0] == row[1:].min()
     assert np.isfinite(row).all()
     np.testing.assert_allclose(row[[75, 76]], 1e6 / dknn.median_distance_, rtol=1e-3)
     assert len(np.unique(np.delete(row, [0, 75, 76]))) > 60
@@ -170,8 +170,8 @@ def test_fit_transform_leaves_each_example_out():
     X = np.vstack([TRAIN, TRAIN[:2]])
     dense = DKNNImportance(small_net()).fit_transform(X)
     full = DKNNImportance(small_net()).fit(X).transform(X)
-    assert not dense.diagonal().any()
     off = ~np.eye(77, dtype=bool)
+    np.testing.assert_array_equal(dense.diagonal(), np.where(off, dense, np.inf).min(axis=1))
     np.testing.assert_allclose(dense[off], full[off], rtol=1e-6)
     few = DKNNImportance(small_net(), n_neighbors=3).fit_transform(X)
     assert np.diff(few.indptr).tolist() == [3] * 77
@@ -347,6 +347,59 @@ def test_missing_places_count_at_chance():
     assert 0 < few.score(QUERY) < all_ten.score(QUERY)
 
 
+@pytest.mark.parametrize("kernel", ["rbf", "cosine", "inverse_distance"])
+def test_scores_of_tiny_importance_keep_its_order(kernel):
+    """Far from the corpus, all of the weights of a kernel are tiny."""
+    far = TRAIN.mean(axis=0) + 8 * (QUERY - TRAIN.mean(axis=0))
+    dense_one = DKNNImportance(PCA(2), kernel=kernel).fit(TRAIN, Y_TRAIN)
+    if kernel == "rbf":
+        assert dense_one.transform(far).max(axis=1).min() < 1e-17
+    for params in (
+        {"n_neighbors": 75},
+        {"n_neighbors": 60},
+        {"neighbors": KNeighborsTransformer(n_neighbors=50)},
+    ):
+        few = DKNNImportance(PCA(2), kernel=kernel, **params).fit(TRAIN, Y_TRAIN)
+        expected = dense_one
+        if kernel == "cosine":  # the nearest by distance have not the largest cosine
+            index = few.top_examples(far, 10)[1]
+            rate = (Y_TRAIN[index] == Y_QUERY[:, None]).mean()
+            prior = (Y_TRAIN == Y_QUERY[:, None]).mean()
+            wanted = (rate - prior) / (1 - prior)
+        else:
+            wanted = expected.score(far, Y_QUERY)
+        assert few.score(far, Y_QUERY) == pytest.approx(wanted)
+
+
+def test_ranks_within_rows():
+    rows = sparse.csr_matrix(
+        ([3e-30, 1e-30, 3e-30, -5.0, 0.0, 7.0], [0, 2, 3, 1, 0, 2], [0, 3, 4, 4, 6]), shape=(4, 5)
+    )
+    ranks = _base._by_rank(rows).toarray()
+    expected = [[2, 0, 1, 2, 0], [0, 1, 0, 0, 0], [0] * 5, [1, 0, 2, 0, 0]]
+    np.testing.assert_array_equal(ranks, expected)
+
+
+def test_radii_within_which_there_is_nothing():
+    """What helps is a larger radius, and not n_neighbors, which is None."""
+    far = np.vstack([QUERY[:3], QUERY[:1] + 1e3])
+    dknn = DKNNImportance(PCA(2), neighbors=RadiusNeighborsTransformer(radius=1.0))
+    dknn.fit(TRAIN, Y_TRAIN)
+    assert np.diff(dknn.transform(far).indptr)[3] == 0
+    with pytest.raises(ValueError, match="raise the radius of RadiusNeighborsTransformer, 1.0, or"):
+        dknn.top_examples(far, 3)
+    labels = np.append(Y_QUERY[:3], 0)
+    assert np.isfinite(dknn.score(far, labels)) and np.isfinite(dknn.score(far))
+    nothing = DKNNImportance(PCA(2), neighbors=RadiusNeighborsTransformer(radius=1e-9))
+    nothing.fit(TRAIN, Y_TRAIN)
+    assert nothing.score(QUERY[:9] + 1e3, Y_QUERY[:9]) == pytest.approx(0)
+    few = DKNNImportance(
+        PCA(2), n_neighbors=40, neighbors=RadiusNeighborsTransformer(radius=1.0)
+    ).fit(TRAIN)
+    with pytest.raises(ValueError, match="needed; raise the radius of RadiusNeigh.*, 1.0"):
+        few.transform(QUERY)
+
+
 def test_labels_are_used_for_nothing_but_the_score():
     with_y = DKNNImportance(small_net()).fit(TRAIN, Y_TRAIN)
     np.testing.assert_array_equal(
@@ -519,6 +572,20 @@ def test_kernels_in_error():
         DKNNImportance(small_net(), kernel=np.sum).fit(TRAIN).transform(QUERY)
     with pytest.raises(ValueError, match="NaN or infinity"):
         DKNNImportance(small_net(), kernel=lambda d: d * np.nan).fit(TRAIN).transform(QUERY)
+
+
+@pytest.mark.parametrize("value", [-1.0, np.nan, np.inf, None])
+@pytest.mark.parametrize("n_neighbors", [None, 3])
+def test_metrics_that_return_no_distance(value, n_neighbors):
+    dknn = DKNNImportance(PCA(2), metric=lambda a, b: value, n_neighbors=n_neighbors)
+    with pytest.raises(ValueError, match="must return a distance, a finite number of at least 0"):
+        dknn.fit(TRAIN)
+
+
+@pytest.mark.parametrize("convert", [lambda d: d.astype(str), lambda d: d * 1j])
+def test_kernels_that_return_no_numbers(convert):
+    with pytest.raises(ValueError, match="must return one finite weight per distance.*dtype"):
+        DKNNImportance(PCA(2), kernel=convert).fit(TRAIN).transform(QUERY)
 
 
 def test_samples_in_error():

@@ -1,5 +1,6 @@
 import copy
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -232,10 +233,13 @@ def test_duplicates_are_finite_and_share():
     assert np.isfinite(matrix).all()
     assert (influence.self_influence(X) >= 0).all()
     np.testing.assert_allclose(matrix[:, 10:13], matrix[:, :3], rtol=1e-3, atol=1e-9)
-    assert not InfluenceImportance(module).fit_transform(X).diagonal().any()
+    left_out = InfluenceImportance(module).fit_transform(X)
+    np.testing.assert_array_equal(left_out.diagonal(), left_out.min(axis=1))
 
 
-@pytest.mark.filterwarnings("ignore:the random rows")  # as few as here are meant to be far off
+@pytest.mark.filterwarnings(
+    "ignore:importance is not right"
+)  # as few as here are meant to be far off
 def test_few_rows_give_the_same_in_the_end():
     net, X = make_reconstructor("conv1d", torch.float64), make_X("conv1d", 40, np.float64)
     exact = InfluenceImportance(net, solver="exact", damping=0.01).fit(X).transform(X[:5])
@@ -340,10 +344,10 @@ def test_auto_says_what_it_chose(monkeypatch):
     assert InfluenceImportance(module, curvature="hessian", damping=2).fit(X).solver_ == "exact"
     monkeypatch.setattr(_influence, "_MAX_DENSE", 4)
     monkeypatch.setattr(_influence, "_AUTO_PRODUCTS", 4)
-    with pytest.warns(ConvergenceWarning, match="at most rank=4, are far"):
+    with pytest.warns(ConvergenceWarning, match="solver='low_rank' leaves"):
         assert InfluenceImportance(module, rank=4).fit(X).solver_ == "low_rank"
     monkeypatch.setattr(_influence, "_ROWS_BYTES", 1)
-    with pytest.warns(ConvergenceWarning, match="are far"):
+    with pytest.warns(ConvergenceWarning, match="solver='low_rank' leaves"):
         lowest = InfluenceImportance(module, rank=4).fit(X)  # a single row
     assert lowest.solver_ == "low_rank"
     assert InfluenceImportance(module, curvature="hessian", damping=2).fit(X).solver_ == "cg"
@@ -366,8 +370,13 @@ def test_damping_that_rounding_swallows():
 def test_negative_curvature_is_said(solver):
     module, X = make(), RNG.normal(size=(9, 4))
     influence = InfluenceImportance(module, curvature="hessian", solver=solver, damping=1e-6)
-    with pytest.warns(UserWarning, match="negative in some directions"):
+    # Conjugate gradients stop there, so they have no solution either.
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         influence.fit(X)
+    said = " ".join(str(w.message) for w in caught)
+    assert "negative in some directions" in said
+    assert ("importance is not right" in said) == (solver == "cg") == (influence.residual_ > 0.1)
 
 
 def test_a_loss_without_curvature_is_said():
@@ -386,17 +395,19 @@ def test_a_loss_without_curvature_is_said():
 def test_too_few_random_rows_are_said():
     net, X = make_reconstructor("conv1d", torch.float64), make_X("conv1d", 40, np.float64)
     influence = InfluenceImportance(net, solver="low_rank", rank=1, damping=1e-4, random_state=0)
-    with pytest.warns(ConvergenceWarning, match="at most rank=1, are far"):
+    with pytest.warns(ConvergenceWarning, match="solver='low_rank' leaves"):
         influence.fit(X)
     assert influence.residual_ > 0.5
 
 
 def test_no_convergence_is_said():
     module, X = make(), RNG.normal(size=(30, 4))
-    influence = InfluenceImportance(module, solver="cg", damping=1e-3, max_iter=2)
-    with pytest.warns(ConvergenceWarning, match="max_iter=2"):
+    influence = InfluenceImportance(module, solver="cg", damping=1e-3, max_iter=1)
+    with pytest.warns(ConvergenceWarning, match="solver='cg' leaves"):
         influence.fit(X)
-    assert influence.residual_ > 1e-3
+    assert influence.residual_ > 0.1
+    with pytest.warns(ConvergenceWarning, match="solver='cg' leaves"):
+        influence.transform(X[:2])
 
 
 @pytest.mark.parametrize(
@@ -445,8 +456,8 @@ def test_nothing_is_tried_in_transform(params):
     rows = []
     net.register_forward_pre_hook(lambda module, args: rows.append(len(args[0])))
     influence = InfluenceImportance(net, damping=1.0, **params).fit(X)
-    # Six that every explainer needs, one trial, and one for the residual.
-    assert sum(n <= 3 for n in rows) == 8
+    # Six that every explainer needs, and one for the residual; the trial has more samples.
+    assert sum(n <= 3 for n in rows) == 7
     rows.clear()
     influence.transform(X[:10])
     assert all(n >= 10 for n in rows)
@@ -501,4 +512,4 @@ def test_errors_of_a_loss_keep_their_type(curvature):
 
     with pytest.raises(KeyError, match="no such thing") as caught:
         InfluenceImportance(make(), loss=loss, curvature=curvature).fit(RNG.normal(size=(9, 4)))
-    assert caught.value.__notes__ == ["raised while running the loss on 2 samples of shape (n, 4)"]
+    assert caught.value.__notes__ == ["raised while running the loss on 6 samples of shape (n, 4)"]

@@ -22,6 +22,7 @@ from torch import nn
 from sklexplain.examples import SimplExImportance, _base
 from sklexplain.examples._simplex_solver import SimplexProblem
 from sklexplain.exceptions import UnreachedInputWarning
+from sklexplain.metrics import similarity_rate
 from tests.cases import NETS, encode, make_net, make_X
 
 IRIS, LABELS = load_iris(return_X_y=True)
@@ -186,9 +187,70 @@ def test_top_examples_are_the_largest_of_the_matrix(k, monkeypatch):
     matrix = dense(simplex)
     monkeypatch.setattr(_base, "_BLOCK", 200)
     importance, index = simplex.top_examples(QUERY, k)
-    expected = np.argsort(-matrix, axis=1, kind="stable")[:, :k]
+    expected = np.lexsort((slopes(simplex, QUERY), -matrix), axis=1)[:, :k]
     np.testing.assert_array_equal(index, expected)
     np.testing.assert_allclose(importance, np.take_along_axis(matrix, expected, axis=1), atol=1e-9)
+
+
+def slopes(simplex, X, matrix=None):
+    """Growth of F with weight given to each example instead, by central differences."""
+    z, corpus = encode(simplex.estimator, X), encode(simplex.estimator, TRAIN)
+    weights = dense(simplex, X) if matrix is None else matrix
+    out = np.empty(weights.shape)
+    for w, query, row in zip(weights, z, out, strict=True):
+        squares = ((query - corpus) ** 2).sum(axis=1)
+
+        def value(w, query=query, squares=squares):
+            miss = query - w @ corpus
+            return 0.5 * miss @ miss + 0.5 * simplex.locality * w @ squares
+
+        for n in range(len(corpus)):
+            to = (np.arange(len(corpus)) == n) - w
+            row[n] = (value(w + 1e-5 * to) - value(w - 1e-5 * to)) / 2e-5
+    return np.where(weights > 0, 0, out)
+
+
+@pytest.mark.parametrize("params", [{}, {"locality": 0.5}, {"n_keep": 2}, {"locality": 0.0}])
+def test_the_order_beyond_the_weights_is_that_of_slopes(params):
+    simplex = SimplExImportance(small_net(), **params).fit(TRAIN, Y_TRAIN)
+    wanted, cost = slopes(simplex, QUERY), simplex.reduced_cost(QUERY)
+    np.testing.assert_allclose(cost, np.maximum(wanted, 0), atol=1e-8 * wanted.max() + 1e-9)
+    matrix = dense(simplex)
+    assert (cost[matrix > 0] == 0).all()
+    index = simplex.top_examples(QUERY, 75)[1]
+    ordered = np.take_along_axis(cost, index, axis=1)
+    assert (np.diff(ordered, axis=1) >= 0).all()
+    importance = np.take_along_axis(matrix, index, axis=1)
+    assert (np.diff(importance, axis=1) <= 0).all()
+
+
+def test_scores_count_the_order_beyond_the_weights():
+    simplex = SimplExImportance(small_net()).fit(TRAIN, Y_TRAIN)
+    index = simplex.top_examples(QUERY, 10)[1]
+    rate = (Y_TRAIN[index] == Y_QUERY[:, None]).mean()
+    prior = (Y_TRAIN == Y_QUERY[:, None]).mean()
+    assert simplex.score(QUERY, Y_QUERY) == pytest.approx((rate - prior) / (1 - prior))
+    squares = ((QUERY[:, None] - TRAIN) ** 2).sum(axis=2)
+    near = np.take_along_axis(squares, index, axis=1).mean()
+    assert simplex.score(QUERY) == pytest.approx(1 - near / squares.mean())
+    matrix, cost = simplex.transform(QUERY), simplex.reduced_cost(QUERY)
+    for n_top in (10, 40):
+        chosen = simplex.top_examples(QUERY, 75)[1]
+        for least in (False, True):
+            found = similarity_rate(matrix, Y_QUERY, Y_TRAIN, n_top=n_top, least=least, ties=-cost)
+            part = chosen[:, -n_top:] if least else chosen[:, :n_top]
+            assert found == pytest.approx((Y_TRAIN[part] == Y_QUERY[:, None]).mean())
+    few = similarity_rate(matrix, Y_QUERY, Y_TRAIN, n_top=20)
+    assert similarity_rate(matrix, Y_QUERY, Y_TRAIN, n_top=20, ties=-cost) > few + 0.2
+    for bad, match in ((cost[:, :3], "ties has shape"), (cost * np.nan, "none of them NaN")):
+        with pytest.raises(ValueError, match=match):
+            similarity_rate(matrix, Y_QUERY, Y_TRAIN, ties=bad)
+
+
+def test_projections_go_on_beyond_the_weights():
+    simplex = SimplExImportance(small_net()).fit(TRAIN)
+    index, _ = simplex.feature_projections(QUERY[:5], k=8)
+    np.testing.assert_array_equal(index, simplex.top_examples(QUERY[:5], 8)[1])
 
 
 @pytest.mark.parametrize("k", [1, 10, 74])

@@ -14,12 +14,15 @@ from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import KBinsDiscretizer, StandardScaler
 from skorch import NeuralNetClassifier, NeuralNetRegressor
+from skorch.callbacks import LRScheduler
 from torch import nn
+from torch.optim.lr_scheduler import StepLR
 
 from sklexplain import TracInImportance
 from sklexplain.examples import _gradients, _tracin
+from sklexplain.examples._losses import ReconstructionLoss
 from sklexplain.nets import Autoencoder, CheckpointHistory
-from sklexplain.training import corrupt, save_weights
+from sklexplain.training import corrupt, load_weights, save_weights
 from tests.cases import NETS, make_reconstructor, make_X
 
 IRIS, LABELS = load_iris(return_X_y=True)
@@ -112,6 +115,79 @@ def test_without_checkpoints_the_learning_rate_is_the_nets():
     )
 
 
+def test_rates_are_those_that_the_optimizer_has():
+    for params, rate in (({"net_params": {"optimizer__lr": 0.5}}, 0.5), ({"lr": 0.02}, 0.02)):
+        fitted = small(**params).fit(TRAIN)
+        assert TracInImportance(fitted).fit(TRAIN).learning_rates_.tolist() == [rate]
+    # A scheduler lowers it, and a group has its own.
+    scheduler = LRScheduler(StepLR, step_size=1, gamma=0.1)
+    fitted = small(lr=0.01, net_params={"callbacks": [scheduler]}).fit(TRAIN)
+    rate = fitted.net_.optimizer_.param_groups[0]["lr"]
+    assert rate < 0.005
+    np.testing.assert_allclose(TracInImportance(fitted).fit(TRAIN).learning_rates_, [rate])
+
+
+@pytest.mark.parametrize("where", ["memory", "files"])
+@pytest.mark.parametrize("n_projections", [None, 300])
+def test_rates_of_each_parameters_group(where, n_projections, tmp_path):
+    history = CheckpointHistory(every=1, folder=tmp_path if where == "files" else None)
+    groups = [("encoder*", {"lr": 0.5})]
+    autoencoder = small(
+        lr=1e-3, net_params={"optimizer__param_groups": groups, "callbacks": [history]}
+    ).fit(TRAIN)
+    encoder = TracInImportance(autoencoder).fit(TRAIN)
+    assert encoder.learning_rates_.tolist() == [0.5]
+    if where == "files":
+        history = CheckpointHistory(folder=tmp_path)  # as another process finds it
+    history = pickle.loads(pickle.dumps(history))
+    params = {"parameters": "all", "n_projections": n_projections, "random_state": 0}
+    tracin = TracInImportance(autoencoder, checkpoints=history, **params).fit(TRAIN)
+    rates = [0.5 if name.startswith("encoder") else 1e-3 for name in tracin.parameters_]
+    np.testing.assert_allclose(tracin.learning_rates_, [rates] * len(tracin.learning_rates_))
+    expected = 0
+    files = CheckpointHistory(folder=tmp_path).initialize().checkpoints_
+    for weights, _ in files or history.checkpoints_:
+        module = copy.deepcopy(autoencoder.net_.module_)
+        module.load_state_dict(load_weights(weights) if where == "files" else weights)
+        by_name = dict(module.named_parameters())
+        sizes = [by_name[name].numel() for name in tracin.parameters_]
+        gradients = obvious(module, TRAIN, part=None)
+        expected = expected + gradients * np.repeat(rates, sizes) @ gradients.T
+    rtol = 1e-3 if n_projections is None else 0.3
+    found = tracin.transform(TRAIN)
+    assert np.linalg.norm(found - expected) <= rtol * np.linalg.norm(expected)
+    own = tracin.self_influence(TRAIN)
+    assert np.linalg.norm(own - found.diagonal()) <= 1e-5 * np.linalg.norm(own)
+    still = small(lr=1e-3, net_params={"optimizer__param_groups": [("encoder*", {"lr": 0.0})]})
+    with pytest.raises(ValueError, match="a learning rate of 0 for 'encoder"):
+        TracInImportance(still.fit(TRAIN)).fit(TRAIN)
+
+
+@pytest.mark.filterwarnings("ignore:reduction. 'mean' divides:UserWarning")
+def test_divergences_are_summed_over_features():
+    """``batchmean`` divides by the number of samples only."""
+    module = make_reconstructor("mlp", torch.float64)
+    for reduction in ("batchmean", "sum", "mean", "other"):
+
+        class Divergence(nn.KLDivLoss):
+            pass
+
+        criterion = Divergence(reduction="batchmean")
+        criterion.reduction = reduction
+        if reduction == "other":  # of the user's own, so each sample is compared alone
+            criterion.forward = lambda output, x: (output - x).abs().sum() + 1
+        loss = ReconstructionLoss(criterion)
+        x = torch.as_tensor(make_X("mlp", 5, np.float64)).abs()
+        output = module(x)
+        values = loss(output, x, None)
+        for i in range(5):
+            if reduction == "other":
+                wanted = (output[i] - x[i]).abs().sum() + 1
+            else:
+                wanted = nn.KLDivLoss(reduction=reduction)(output[i : i + 1], x[i : i + 1])
+            torch.testing.assert_close(values[i], wanted)
+
+
 def test_self_influence():
     net = make_reconstructor("conv1d", torch.float64)
     X = make_X("conv1d", 9, np.float64)
@@ -120,8 +196,10 @@ def test_self_influence():
     assert (influence > 0).all()
     np.testing.assert_allclose(influence, tracin.transform(X).diagonal())
     left_out = TracInImportance(net).fit_transform(X)
-    assert not left_out.diagonal().any()
     off = ~np.eye(9, dtype=bool)
+    smallest = np.where(off, left_out, np.inf).min(axis=1)
+    np.testing.assert_array_equal(left_out.diagonal(), smallest)
+    assert (smallest < 0).any()  # nothing ranks above what is negative
     np.testing.assert_allclose(left_out[off], tracin.transform(X)[off])
 
 
@@ -486,7 +564,7 @@ def test_nothing_is_tried_in_transform():
     net, X = make_reconstructor("mlp"), make_X("mlp", 40)
     rows = count_passes(net)
     tracin = TracInImportance(net).fit(X)
-    assert len(rows) == 7  # six that every explainer needs, and one
+    assert len(rows) == 8  # six that every explainer needs, and two
     for call in (lambda: tracin.transform(X[:10]), lambda: tracin.self_influence(X[:10])):
         rows.clear()
         call()

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from sklexplain.gradients._solvers import JacobianSolver, RowsSolver, conjugate_gradients
+from sklexplain.gradients._solvers import JacobianSolver, RowsSolver, Shift, conjugate_gradients
 from sklexplain.gradients._terms import Explicit
 
 RNG = np.random.default_rng(0)
@@ -48,7 +48,7 @@ def test_single_precision_where_damping_is_far_above_rounding():
     blocks = torch.block_diag(*roots.flatten(0, 1))
     J = rows.double()
     for shift in (1e-6, 10.0):
-        solver = JacobianSolver({"w": Explicit(rows)}, roots, slopes, shift)
+        solver = JacobianSolver({"w": Explicit(rows)}, roots, slopes, Shift({"w": shift}))
         H = J.T @ blocks @ blocks.T @ J + shift * torch.eye(50)
         g = torch.stack([slopes[i, 0] @ J[2 * i : 2 * i + 2] for i in range(3)])
         expected = torch.linalg.solve(H, g.T)
@@ -57,6 +57,6 @@ def test_single_precision_where_damping_is_far_above_rounding():
         tolerance = 1e-6 if shift == 1e-6 else 1e-4
         error = (found - expected).abs().max() / expected.abs().max()
         assert error < tolerance
-        few = RowsSolver({"w": Explicit((blocks.T @ J).float())}, shift)
+        few = RowsSolver({"w": Explicit((blocks.T @ J).float())}, Shift({"w": shift}))
         assert few.inner({"w": Explicit(rows)}, {"w": Explicit(rows)}).dtype == torch.float64
         torch.testing.assert_close(few.solve(g).T, expected, rtol=1e-3, atol=1e-3 / shift)

@@ -177,3 +177,17 @@ def test_labels_of_parts_may_be_any_numbers():
     assert locality(maps, labels) == pytest.approx(expected)
     with pytest.raises(ValueError, match="do not fit a sample, of shape"):
         locality(maps, [0, -1])
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e300, 1e-310])
+def test_columns_that_vary_by_rounding_are_no_concepts(scale):
+    rng = np.random.default_rng(0)
+    concepts = np.column_stack([rng.normal(size=(50, 2)), 1e6 + 1e-10 * rng.normal(size=50)])
+    expected = abs(np.corrcoef(concepts[:, 0], concepts[:, 1])[0, 1])
+    rtol = 1e-9 if scale >= 1 else 1e-3  # numbers below 1e-308 have fewer digits
+    scaled = concepts * [scale, scale, 1.0]
+    assert concept_orthogonality(scaled) == pytest.approx(expected, rel=rtol)
+    single = np.column_stack([concepts[:, :2], 100 + 1e-6 * rng.normal(size=50)]).astype("float32")
+    assert concept_orthogonality(single) == pytest.approx(expected, rel=1e-5)
+    with pytest.raises(ValueError, match="1 of 2 concepts"):
+        concept_orthogonality(concepts[:, 1:])

@@ -25,6 +25,7 @@ from sklexplain.metrics import (
     interpretability,
     interpretability_scorer,
 )
+from sklexplain.utils import draw_seed
 
 OPTIONS = {"validation_split": None, "max_epochs": 10, "lr": 0.01, "random_state": 0}
 
@@ -69,6 +70,17 @@ def test_accuracies_are_those_of_classifiers_fitted_by_hand(explainer, data):
     assert low <= result.difference <= high
 
 
+def score_by_search(difference, gained, lost, n):
+    """Score statistic at a difference, its share of the lost found by the largest likelihood."""
+    share = np.linspace(max(0, -difference), (1 - difference) / 2, 2001)[1:-1]
+    rest = np.maximum(1 - 2 * share - difference, 1e-300)
+    likelihood = gained * np.log(share + difference) + lost * np.log(share)
+    likelihood += (n - gained - lost) * np.log(rest)
+    best = share[np.argmax(likelihood)]
+    variance = (2 * best + difference - difference**2) / n
+    return ((gained - lost) / n - difference) / np.sqrt(variance)
+
+
 def test_interval_and_p_value(explainer, data, monkeypatch):
     answers = [np.arange(60) % 3 > 0, np.arange(60) % 4 > 1]
     y = np.zeros(60, dtype=int)
@@ -89,14 +101,13 @@ def test_interval_and_p_value(explainer, data, monkeypatch):
     )
     a, b = answers
     gained, lost = np.sum(a & ~b), np.sum(b & ~a)
-    expected = 2 * stats.binom.cdf(min(gained, lost), gained + lost, 0.5)
-    assert result.p_value == pytest.approx(min(1.0, expected))
-    # The bootstrap over test samples, one at a time.
-    rng = np.random.default_rng(1)
-    draws = rng.integers(0, 60, (4000, 60))
-    differences = (a[draws].mean(axis=1) - b[draws].mean(axis=1)) * 60
-    expected = np.percentile(differences, [2.5, 97.5]) / 60
-    np.testing.assert_allclose(result.interval, expected, atol=1.01 / 60)
+    expected = stats.chi2.sf((gained - lost) ** 2 / (gained + lost), 1)
+    assert result.p_value == pytest.approx(expected)
+    # All differences that the score test does not reject, one at a time.
+    grid = np.linspace(-0.45, 0.45, 1801)
+    kept = grid[[abs(score_by_search(d, gained, lost, 60)) <= stats.norm.ppf(0.975) for d in grid]]
+    np.testing.assert_allclose(result.interval, (kept[0], kept[-1]), atol=1e-3)
+    assert result.balanced_explanation == result.explanation  # a single class
     Fixed.n_fits = 0
     narrow = evaluation_accuracy(
         *(explainer, data[0], data[1], data[0][:60], y),
@@ -220,17 +231,47 @@ def test_interpretability(explainer, data):
     assert result.explanation == pytest.approx(own.mean(), rel=1e-5)
     assert result.reference == pytest.approx(theirs.mean(), rel=1e-5)
     assert result.difference == pytest.approx((own - theirs).mean(), rel=1e-4)
-    expected = stats.ttest_rel(own, theirs).confidence_interval(0.95)
-    np.testing.assert_allclose(result.interval, expected, rtol=1e-4)
-    assert result.noise_floor is None
+    # Samples alone do not say whether the model makes the difference, or the seed.
+    assert result.interval is result.noise_floor is None
+
+
+def test_interval_holds_the_noise_of_seeds(explainer, data):
+    X, _, X_test, _ = split(data)
+    result = interpretability(explainer, X_test, X_train=data[0], random_state=1, n_seeds=4)
+    assert result.explanations.shape == result.references.shape == (4,)
+    assert result.explanations[0] == result.explanation
+    assert result.references[0] == result.reference
+    assert result.difference == pytest.approx(result.explanations.mean() - result.references.mean())
+    seeds = np.random.SeedSequence([explainer.seed_, draw_seed(1)]).generate_state(3)
+    losses = {"decoder": [], "reference": []}
+    for seed in [explainer.seed_, *seeds]:
+        losses["decoder"].append(explainer._errors_of_another_decoder(data[0], X_test, int(seed)))
+        losses["reference"].append(
+            explainer._errors_of_another_reference(data[0], X_test, int(seed))
+        )
+    D, R = np.array(losses["decoder"]), np.array(losses["reference"])
+    np.testing.assert_allclose(result.explanations, D.mean(axis=1), rtol=1e-6)
+    paired = D.mean(axis=0) - R.mean(axis=0)
+    parts = [
+        (paired.var(ddof=1) / len(paired), len(paired) - 1),
+        (D.mean(axis=1).var(ddof=1) / 4, 3),
+        (R.mean(axis=1).var(ddof=1) * (1 + 1 / 4), 3),
+    ]
+    variance = sum(part for part, _ in parts)
+    freedom = variance**2 / sum(part**2 / df for part, df in parts)
+    half = stats.t.ppf(0.975, freedom) * np.sqrt(variance)
+    expected = result.difference - half, result.difference + half
+    np.testing.assert_allclose(result.interval, expected, rtol=1e-6)
+    with pytest.raises(ValueError, match="n_seeds"):
+        interpretability(explainer, X_test, X_train=data[0], n_seeds=1)
 
 
 def test_noise_floor(explainer, data):
     X, _, X_test, _ = split(data)
-    result = interpretability(explainer, X_test, X_train=data[0], random_state=1)
-    same = interpretability(explainer, X_test, X_train=data[0], random_state=1)
+    result = interpretability(explainer, X_test, X_train=data[0], n_seeds=2, random_state=1)
+    same = interpretability(explainer, X_test, X_train=data[0], n_seeds=2, random_state=1)
     assert result.noise_floor == same.noise_floor > 0
-    other = interpretability(explainer, X_test, X_train=data[0], random_state=2)
+    other = interpretability(explainer, X_test, X_train=data[0], n_seeds=2, random_state=2)
     assert result.noise_floor != other.noise_floor
     # A reference from the seed of the first is the first.
     errors = explainer._errors_of_another_reference(data[0], X_test, explainer.seed_)
@@ -292,7 +333,8 @@ def test_scorer_tests_every_sample_on_what_others_taught(data):
 def test_noise_floor_of_the_same_random_state_is_of_another_reference(data):
     X = data[0]
     explainer = ClaDecExplainer(module(), **OPTIONS).fit(X)
-    floors = [interpretability(explainer, X, X_train=X, random_state=s).noise_floor for s in (0, 1)]
+    options = {"X_train": X, "n_seeds": 2}
+    floors = [interpretability(explainer, X, random_state=s, **options).noise_floor for s in (0, 1)]
     assert min(floors) > 0
     assert floors[0] != floors[1]
 
@@ -308,6 +350,67 @@ def test_labels_of_any_kind_for_a_module(data, labels, dtype):
     assert found.explanation == expected.explanation > 0.5
     score = evaluation_accuracy_scorer(random_state=0)(explainer, X, y)
     assert score > 0.5
+
+
+FORMS = {
+    "column": lambda y: y[:, None],
+    "frame": lambda y: pd.DataFrame({"y": y}),
+    "series": lambda y: pd.Series(y, index=np.arange(len(y))[::-1]),
+    "list": lambda y: y.tolist(),
+    "tensor": lambda y: torch.from_numpy(y)[:, None],
+    "categories": lambda y: pd.DataFrame({"y": pd.Categorical(y)}),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("reference", [None, "autoencoder"])
+def test_labels_in_a_column_of_any_form(form, reference, data):
+    X, y, X_test, y_test = split(data)
+    explainer = ClaDecExplainer(LogisticRegression().fit(X, y), reference=reference, **OPTIONS)
+    explainer.fit(X)
+    expected = evaluation_accuracy(explainer, X, y, X_test, y_test, random_state=0)
+    given = FORMS[form]
+    found = evaluation_accuracy(explainer, X, given(y), X_test, given(y_test), random_state=0)
+    np.testing.assert_array_equal(found.correct_explanation, expected.correct_explanation)
+    assert found.explanation == expected.explanation > 0.7
+    assert found.interval == expected.interval
+    score = evaluation_accuracy_scorer(random_state=0)
+    assert score(explainer, X, given(y)) == score(explainer, X, y)
+
+
+@pytest.mark.parametrize(
+    ("y", "match"),
+    [
+        (np.eye(3)[np.arange(150) % 3], "shape .* one label"),
+        (np.where(np.arange(150) == 4, np.nan, 1.0), "nan for sample 4"),
+        (np.where(np.arange(150) == 4, np.inf, 1.0), "inf for sample 4"),
+        (np.where(np.arange(150) == 4, None, "a"), "None for sample 4"),
+        (np.where(np.arange(150) == 4, pd.NA, 1), "<NA> for sample 4"),
+        (np.where(np.arange(150) == 4, np.datetime64("NaT"), np.datetime64("2020")), "NaT"),
+        (np.linspace(0, 1, 150), "no label of a class"),
+    ],
+)
+def test_what_is_no_label_is_refused(y, match, data, explainer):
+    X, labels = data
+    with pytest.raises(ValueError, match=match):
+        evaluation_accuracy(explainer, X, labels, X, y)
+    with pytest.raises(ValueError, match=match):
+        evaluation_accuracy_scorer()(explainer, X, y)
+
+
+def test_balanced_accuracies_count_classes_alike(data):
+    X, y, X_test, y_test = split(data)
+    rare = np.flatnonzero((y_test != 0) | (np.arange(len(y_test)) < 5))
+    explainer = ClaDecExplainer(PCA(2), **OPTIONS).fit(X)
+    result = evaluation_accuracy(
+        *(explainer, X, y, X_test[rare], y_test[rare]),
+        classifier=LogisticRegression(),
+        random_state=0,
+    )
+    for name in ("explanation", "reference"):
+        correct = result[f"correct_{name}"]
+        expected = np.mean([correct[y_test[rare] == label].mean() for label in range(3)])
+        assert result[f"balanced_{name}"] == pytest.approx(expected)
 
 
 def test_more_labels_than_outputs(data):

@@ -15,7 +15,7 @@ from sklearn.decomposition import PCA
 
 from sklexplain import LabelFreeAttributor
 from sklexplain.datasets import make_motif_series, make_relevant_columns
-from sklexplain.examples import DKNNImportance
+from sklexplain.examples import DKNNImportance, SimplExImportance
 from sklexplain.plotting import AttributionDisplay, ExampleDisplay, LatentShiftDisplay
 
 
@@ -168,6 +168,27 @@ def test_examples_of_series_from_estimator(series):
     importance = DKNNImportance(net).fit(X)
     display = ExampleDisplay.from_estimator(importance, X, X_train=X, index=2)
     np.testing.assert_array_equal(display.examples[0], X[2])
+
+
+def test_weights_of_examples_are_shown(table):
+    X, attributor = table
+    X_train = X.set_axis([f"patient {i}" for i in range(len(X))]).iloc[20:]
+    simplex = SimplExImportance(attributor.estimator_).fit(X_train)
+    weights, labels = simplex.top_examples(X[7:8], 8)
+    display = ExampleDisplay.from_estimator(simplex, X[7:8], X_train=X_train, n_examples=8)
+    cells = display.ax_.tables[0].get_celld()
+    for j in (0, 7):
+        text = f"training example {labels[0, j]} (weight {weights[0, j]:.2g})"
+        assert cells[0, j + 1].get_text().get_text() == text
+    assert text.endswith("(weight 0)")
+
+
+def test_importance_that_has_no_share():
+    """Shares of nothing, or of a loss, would be NaN or upside down."""
+    X = np.zeros((4, 2))
+    for importance, last in (([0, 0, -2.5], "(-2.5)"), ([-1, -2, -3], "(-3)")):
+        display = ExampleDisplay(X[0], X[1:], importance=importance, kind="table").plot()
+        assert display.ax_.tables[0].get_celld()[0, 3].get_text().get_text() == f"example 3 {last}"
 
 
 def test_latent_shift_curves_are_drawn(table):

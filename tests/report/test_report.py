@@ -321,7 +321,8 @@ def test_regressors_and_heads(tmp_path):
     )
     report = RepresentationReport(model, **options(), **INSIDE).fit(X, y)
     assert report.concepts_.outputs == ["output"]
-    assert report.concepts_.maps.shape == (5, 3)  # of raw columns
+    # Fewer concepts than the layer's four numbers, and maps of raw columns.
+    assert report.concepts_.maps.shape == (3, 3)
     assert report.decoding_.explainer.task_ == "regression"
     assert report.label_agreement_ is None  # values are hardly ever the same
     page = check_page(report.to_html(tmp_path / "report.html"))
@@ -468,6 +469,38 @@ def test_agreement_is_judged_class_by_class():
     assert "(50% on average over classes)" in text and "leaves out" in text
     found.n_classes = 1
     assert "cannot be tested" in _decoding.sentence(found)
+
+
+def found_in_a_layer(**facts):
+    explainer = SimpleNamespace(
+        reference="autoencoder", layer_="h", layer=None, n_epochs_=5, reference_n_epochs_=5,
+        max_epochs=20, ridge_kept_=0.2,
+    )  # fmt: skip
+    vars(explainer).update({k: facts.pop(k) for k in list(facts) if hasattr(explainer, k)})
+    found = {"kept": 0.43, "kept_reference": 0.45, "kept_by_model": None}
+    losses = SimpleNamespace(interval=facts.pop("interval", (0.1, 0.5)))
+    return SimpleNamespace(explainer=explainer, losses=losses, **(found | facts))
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({}, "has dropped"),
+        ({"interval": (-0.1, 0.5)}, "cannot be told apart"),
+        ({"interval": None}, "cannot be told apart"),
+        ({"kept_by_model": 0.55}, "the model's own decoder rebuilds samples with R² = 0.55"),
+        ({"ridge_kept_": 0.5}, "a linear regression on the same numbers"),
+        ({"kept_by_model": 0.44}, "has dropped"),
+        ({"n_epochs_": 20}, "Training of the decoder ended at the most"),
+        ({"reference_n_epochs_": 20}, "Training of the reference ended at the most"),
+        ({"interval": (-0.5, -0.1)}, "This reference keeps less than the model"),
+        ({"interval": (-0.5, -0.1), "n_epochs_": 20}, "Training of the decoder ended at the most"),
+    ],
+)
+def test_what_is_said_of_a_layer_and_its_reference(facts, said):
+    text = _decoding._compared(found_in_a_layer(**facts), False)
+    assert said in text
+    assert ("has dropped" in text) == (said == "has dropped")
 
 
 def test_maps_of_concepts_are_of_samples_at_random():

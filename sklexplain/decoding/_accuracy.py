@@ -1,15 +1,13 @@
-"""How much reconstructions help with the task, and how close to samples they are."""
+"""How much reconstructions help with the task."""
 
 from functools import partial
 
 import numpy as np
 import torch
-from scipy import stats
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import StratifiedKFold
 from sklearn.utils import Bunch, check_consistent_length
-from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet, NeuralNetClassifier
 from torch import nn
 
@@ -17,9 +15,10 @@ from ..layers import copied
 from ..representation import named, unwrap
 from ..training import draw_weights, undrawn
 from ..utils import as_array, as_array_like, check_positive_int, draw_seed, seeded
+from ._comparison import is_absent
+from ._interpretability import check_explainer
+from ._paired import score_interval, score_test
 from ._units import TableUnits
-
-_N_BOOTSTRAP = 10_000
 
 
 @torch.inference_mode(False)  # else what is copied could not be trained
@@ -47,11 +46,11 @@ def evaluation_accuracy(
         Fitted.
     X_train : array-like or DataFrame of shape (n_train, ...)
         Samples to learn from, reconstructed.
-    y_train : array-like of shape (n_train,)
+    y_train : array-like of shape (n_train,) or (n_train, 1)
         Their labels.
     X_test : array-like or DataFrame of shape (n_test, ...)
         Samples to test on, reconstructed too.
-    y_test : array-like of shape (n_test,)
+    y_test : array-like of shape (n_test,) or (n_test, 1)
         Their labels.
     classifier : estimator or None, default=None
         The classifier; a clone is fitted. None: the explained model with newly drawn weights, which
@@ -64,26 +63,34 @@ def evaluation_accuracy(
     Returns
     -------
     result : Bunch
-        ``explanation`` and ``reference``, the accuracies; ``difference``, the first minus the
-        second, and ``interval`` around it, from resampled test samples (each with both of its
-        answers); ``p_value`` of McNemar's exact test; ``correct_explanation`` and
+        ``explanation`` and ``reference``, the accuracies, and ``balanced_explanation`` and
+        ``balanced_reference``, their means over classes, which rare classes need; ``difference``,
+        the first accuracy minus the second, and ``interval`` around it, Tango's for paired
+        proportions ([2]_); ``p_value`` of the score test that it inverts, McNemar's without a
+        correction: with b samples that only the first gets right and c that only the second does,
+        (b - c)² / (b + c) is chi-squared with one degree of freedom. So the interval leaves out 0
+        exactly if the p-value is below 1 - ``confidence_level``. Last, ``correct_explanation`` and
         ``correct_reference``, ndarrays of bool. Without a reference, only what does not need it;
         the rest is None.
 
     Raises
     ------
     ValueError
-        If reconstructions are not what the classifier takes, or its weights cannot be drawn.
+        If reconstructions are not what the classifier takes, its weights cannot be drawn, or y is
+        no column of labels.
 
     Notes
     -----
     The interval is about these two classifiers: it does not say how far others, that start from
-    other weights, would differ.
+    other weights, would differ. Where fewer than ten samples are answered differently, the score
+    test is approximate; ``scipy.stats.binomtest(b, b + c)`` is exact and more cautious.
 
     References
     ----------
     .. [1] J. Schneider, M. Vlachos, "Explaining Neural Networks by Decoding Layer Activations",
        2020.
+    .. [2] T. Tango, "Equivalence test and confidence interval for the difference in proportions
+       for the paired-sample design", Statistics in Medicine, 1998.
 
     Examples
     --------
@@ -103,9 +110,9 @@ def evaluation_accuracy(
     >>> result.explanation > 0.8
     True
     """
-    _check_explainer(explainer)
+    check_explainer(explainer)
     X_train, X_test = as_array_like(X_train, "X_train"), as_array_like(X_test, "X_test")
-    y_train, y_test = as_array(y_train, "y_train"), as_array(y_test, "y_test")
+    y_train, y_test = _labels(y_train, "y_train"), _labels(y_test, "y_test")
     check_consistent_length(X_train, y_train)
     check_consistent_length(X_test, y_test)
     if not 0 < confidence_level < 1:
@@ -120,98 +127,18 @@ def evaluation_accuracy(
         predicted = _predicted_labels(fresh, *data, seed, like, classes)
         correct.append(predicted == y_test)
     result = Bunch(explanation=float(correct[0].mean()), correct_explanation=correct[0])
+    result.balanced_explanation = _balanced(correct[0], y_test)
     for name in ("reference", "correct_reference", "difference", "interval", "p_value"):
         result[name] = None
+    result.balanced_reference = None
     if len(correct) == 1:
         return result
     gained, lost = int((correct[0] & ~correct[1]).sum()), int((correct[1] & ~correct[0]).sum())
     result.reference, result.correct_reference = float(correct[1].mean()), correct[1]
     result.difference = (gained - lost) / len(y_test)
-    result.interval = _paired_interval(gained, lost, len(y_test), confidence_level, seed)
-    result.p_value = 1.0
-    if gained + lost > 0:
-        result.p_value = float(stats.binomtest(gained, gained + lost).pvalue)
-    return result
-
-
-def interpretability(explainer, X, *, X_train=None, confidence_level=0.95, random_state=None):
-    """Reconstruction loss, compared with the reference's: how close explanations are to samples.
-
-    What looks like a sample is easy to understand ([1]_, section IV-B); so a low loss is good. The
-    difference to the reference's is what the explained layer has not kept.
-
-    Parameters
-    ----------
-    explainer : ClaDecExplainer
-        Fitted.
-    X : array-like or DataFrame of shape (n_samples, ...)
-        Samples, best held out.
-    X_train : array-like or DataFrame of shape (n_train, ...) or None, default=None
-        The samples that the explainer was fitted on. If given, a second reference is trained on
-        them from other first weights: its difference from the first is the noise floor.
-    confidence_level : float, default=0.95
-        Of the interval.
-    random_state : int, RandomState instance or None, default=None
-        Determines the second reference's first weights and order of samples.
-
-    Returns
-    -------
-    result : Bunch
-        ``explanation`` and ``reference``, the squared errors summed over a sample's entries and
-        averaged over samples, in the network's units; ``difference``, the first minus the second,
-        and ``interval`` around it (of a mean of differences, sample by sample); ``noise_floor``,
-        the absolute difference between two references. None for what was not asked for.
-
-    Raises
-    ------
-    ValueError
-        If ``confidence_level`` is not between 0 and 1, or ``X_train`` is given and the explainer
-        has no reference.
-
-    References
-    ----------
-    .. [1] J. Schneider, M. Vlachos, "Explaining Neural Networks by Decoding Layer Activations",
-       2020.
-
-    Examples
-    --------
-    >>> from sklearn.datasets import load_iris
-    >>> from sklearn.decomposition import PCA
-    >>> from sklexplain import ClaDecExplainer
-    >>> from sklexplain.metrics import interpretability
-    >>> X, _ = load_iris(return_X_y=True)
-    >>> explainer = ClaDecExplainer(
-    ...     PCA(2), max_epochs=20, validation_split=None, lr=0.01, random_state=0
-    ... ).fit(X)
-    >>> result = interpretability(explainer, X)
-    >>> result.explanation < 1 and result.reference < 1
-    True
-    """
-    _check_explainer(explainer)
-    if not 0 < confidence_level < 1:
-        raise ValueError(f"confidence_level={confidence_level} must be between 0 and 1.")
-    losses = explainer.reconstruction_loss(X)
-    result = Bunch(explanation=float(losses.mean()))
-    for name in ("reference", "difference", "interval", "noise_floor"):
-        result[name] = None
-    if explainer.reference_decoder_ is None:
-        if X_train is not None:
-            raise ValueError("a noise floor needs a reference: fit with reference='autoencoder'.")
-        return result
-    reference_losses = explainer.reconstruction_loss(X, reference=True)
-    difference = losses - reference_losses
-    result.reference = float(reference_losses.mean())
-    result.difference = float(difference.mean())
-    if len(difference) > 1:
-        half = stats.t.ppf(0.5 + confidence_level / 2, len(difference) - 1)
-        half *= difference.std(ddof=1) / np.sqrt(len(difference))
-        result.interval = (float(result.difference - half), float(result.difference + half))
-    if X_train is not None:
-        # Another seed than the first reference's, also where both random states are the same.
-        entropy = np.random.SeedSequence([explainer.seed_, draw_seed(random_state)])
-        seed = int(entropy.generate_state(1)[0])
-        errors = explainer._errors_of_another_reference(X_train, X, seed)
-        result.noise_floor = abs(float(errors.mean()) - result.reference)
+    result.balanced_reference = _balanced(correct[1], y_test)
+    result.interval = score_interval(gained, lost, len(y_test), confidence_level)
+    result.p_value = score_test(gained, lost)
     return result
 
 
@@ -250,22 +177,11 @@ def evaluation_accuracy_scorer(*, cv=2, **params):
     return partial(_score_accuracy, cv=cv, params=params)
 
 
-def interpretability_scorer():
-    """Make a scorer of explainers: the reconstruction loss, negative so that higher is better.
-
-    Returns
-    -------
-    scorer : callable
-        ``scorer(explainer, X, y=None)``; it can be pickled.
-    """
-    return _score_interpretability
-
-
 @torch.inference_mode(False)
 def _score_accuracy(explainer, X, y, *, cv, params):
-    _check_explainer(explainer)
+    check_explainer(explainer)
     seed = draw_seed(params.get("random_state"))
-    X, y = as_array_like(X), as_array(y, "y")
+    X, y = as_array_like(X), _labels(y, "y")
     classifier = params.get("classifier")
     fresh = _fresh_classifier(explainer, classifier)
     like = explainer.estimator_ if classifier is None else None
@@ -280,15 +196,55 @@ def _score_accuracy(explainer, X, y, *, cv, params):
     return float(correct.mean())
 
 
-def _score_interpretability(explainer, X, y=None):
-    _check_explainer(explainer)
-    return -float(explainer.reconstruction_loss(X).mean())
+def _labels(y, name):
+    """Read labels from whatever holds one for each sample: an array, or a column.
+
+    Parameters
+    ----------
+    y : array-like of shape (n,) or (n, 1)
+        The labels.
+    name : str
+        The parameter, for messages.
+
+    Returns
+    -------
+    y : ndarray of shape (n,)
+
+    Raises
+    ------
+    ValueError
+        If there are several columns, a label is missing, or they are numbers without classes.
+    """
+    y = as_array(y, name)
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.ndim != 1:
+        raise ValueError(
+            f"{name} has shape {y.shape}, but each sample needs one label: give a single column "
+            f"({name}.argmax(axis=1) where there is one for each class)."
+        )
+    if y.dtype.kind == "O":
+        absent = [is_absent(label) for label in y]
+    else:
+        absent = np.isnat(y) if y.dtype.kind in "mM" else y != y
+    absent = np.asarray(absent, dtype=bool)
+    if y.dtype.kind == "f":
+        absent |= np.isinf(y)
+    if absent.any():
+        i = np.flatnonzero(absent)[0]
+        raise ValueError(f"{name} holds {y[i]} for sample {i}: every sample needs a label.")
+    if y.dtype.kind == "f" and (y != np.round(y)).any():
+        i = np.flatnonzero(y != np.round(y))[0]
+        raise ValueError(
+            f"{name} holds {y[i]:g} for sample {i}, which is no label of a class: accuracy is "
+            "about classes, for regressors there is the explainer's agreement(X)."
+        )
+    return y
 
 
-def _check_explainer(explainer):
-    if not hasattr(explainer, "reconstruction_loss"):
-        raise TypeError(f"{type(explainer).__name__} reconstructs nothing; give a ClaDecExplainer.")
-    check_is_fitted(explainer)
+def _balanced(correct, y):
+    """Accuracy, averaged over classes."""
+    return float(np.mean([correct[y == label].mean() for label in np.unique(y)]))
 
 
 def _labels_of_outputs(explainer, y):
@@ -449,12 +405,3 @@ def _predicted_labels(fresh, X, y, X_test, seed, like=None, classes=None):
     # An output that no label stands for is a wrong answer.
     known = predicted < len(classes)
     return np.where(known, classes[np.where(known, predicted, 0)].astype(object), None)
-
-
-def _paired_interval(gained, lost, n, confidence_level, seed):
-    """Percentile interval of (gained - lost) / n over resampled test samples."""
-    shares = np.array([gained, lost, n - gained - lost]) / n
-    counts = np.random.default_rng(seed).multinomial(n, shares, size=_N_BOOTSTRAP)
-    tail = 50 * (1 - confidence_level)
-    low, high = np.percentile((counts[:, 0] - counts[:, 1]) / n, [tail, 100 - tail])
-    return float(low), float(high)

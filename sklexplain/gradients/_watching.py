@@ -1,0 +1,73 @@
+"""What samples become inside of a network: rows of their own, and an axis of a layer's input."""
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+_MASKS = (torch.bool, torch.uint8)
+
+
+class VaryingRows(TorchDispatchMode):
+    """Notes whether samples are taken apart into rows, as many as each has.
+
+    Packed sequences and selections by a mask do that: their rows belong to samples in a way that
+    depends on the samples.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.seen = False
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        """Run an operation, and look at which one it is."""
+        if not self.seen:
+            varies = torch.Tag.dynamic_output_shape in getattr(func, "tags", ())
+            if varies and func is torch.ops.aten.index.Tensor:
+                varies = any(i is not None and i.dtype in _MASKS for i in args[1])
+            self.seen = varies or func is torch.ops.aten._pack_padded_sequence.default
+        return func(*args, **(kwargs or {}))
+
+
+def sample_axis(call, longer, n):
+    """Find the axis of a layer's input that follows the samples.
+
+    Parameters
+    ----------
+    call, longer : LayerCall
+        The same call in a pass over n samples and in one over a sample more.
+    n : int
+        Number of samples.
+
+    Returns
+    -------
+    axis : int or None
+        None if no axis does, or if it is not the one that layers of this kind take for it.
+    """
+    shapes = [_input_shape(c) for c in (call, longer)]
+    if None in shapes or len(shapes[0]) != len(shapes[1]):
+        return None
+    pairs = list(zip(*shapes, strict=True))
+    changed = [k for k, (a, b) in enumerate(pairs) if a != b]
+    if len(changed) != 1:
+        return None
+    (axis,) = changed
+    short, long = pairs[axis]
+    own = _own_axis(call.layer)
+    if short % n or short // n * (n + 1) != long or (own is not None and axis != own):
+        return None
+    return axis
+
+
+def _input_shape(call):
+    x = call.args[0] if call.args else next(iter(call.kwargs.values()), None)
+    x = call.kwargs.get("input", call.kwargs.get("query", x)) if not call.args else x
+    return tuple(x.shape) if isinstance(x, torch.Tensor) else None
+
+
+def _own_axis(layer):
+    """Return the axis that a layer itself takes for that of the samples; None if any will do."""
+    if isinstance(layer, (nn.RNNBase, nn.MultiheadAttention)):
+        return 0 if layer.batch_first else 1
+    if isinstance(layer, (nn.Linear, nn.LayerNorm, nn.Embedding)):
+        return None
+    return 0

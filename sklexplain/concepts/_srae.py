@@ -264,7 +264,7 @@ class SRAEExplainer(BaseExplainer):
         self._describe_concepts(z, varying)
         scale = self.net_.module_.y_scale  # so that targets can be added
         self.relevance_ = unit_relevance(
-            representation, tap, self._target, scale, inputs, self.batch_size
+            representation, tap, self._target, scale, inputs, self._params_at_fit.batch_size
         )
         warn_unless_converged(self.net_)
 
@@ -282,7 +282,7 @@ class SRAEExplainer(BaseExplainer):
             return z.float(), self._target(output).float()
 
         finite = tap.what, "the network's outputs"
-        return activation_buffer(run, inputs, self.batch_size, finite=finite)
+        return activation_buffer(run, inputs, self._params_at_fit.batch_size, finite=finite)
 
     def _describe_concepts(self, z, varying=slice(None)):
         single = self._target.single
@@ -315,7 +315,7 @@ class SRAEExplainer(BaseExplainer):
             return module.encode(tap(tensor(batch)))
 
         options = {"max_bytes": np.inf, "finite": [tap.what]}
-        return activation_buffer(run, inputs, self.batch_size, **options)
+        return activation_buffer(run, inputs, self._params_at_fit.batch_size, **options)
 
     def predict(self, X):
         """Approximate the network's output by its concepts.
@@ -387,7 +387,7 @@ class SRAEExplainer(BaseExplainer):
             return call(torch.as_tensor(np.array(batch), device=device))
 
         with torch.no_grad():
-            return activation_buffer(run, arrays, self.batch_size, max_bytes=np.inf)
+            return activation_buffer(run, arrays, self._params_at_fit.batch_size, max_bytes=np.inf)
 
     def concept_attributions(
         self, X, method="integrated_gradients", *, method_params=None, baseline="mean"
@@ -481,7 +481,8 @@ class SRAEExplainer(BaseExplainer):
             z, targets = self._activations(inputs)
             concepts = self._apply("encode", z)
             faithfulness = prediction_r2(targets, self._apply("predict", concepts))
-            blocks = [slice(i, i + self.batch_size) for i in range(0, len(z), self.batch_size)]
+            step = self._params_at_fit.batch_size
+            blocks = [slice(i, i + step) for i in range(0, len(z), step)]
             decoded = ((z[block], self._apply("decode", concepts[block])) for block in blocks)
             mean = z.mean(axis=0, dtype=np.float64)
             return faithfulness, unit_r2(decoded, mean, self.relevance_)

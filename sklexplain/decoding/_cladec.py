@@ -307,7 +307,7 @@ class ClaDecExplainer(BaseExplainer):
 
     def _checked_moments(self, layer, inputs):
         """Mean and deviation in the network's units; raise if X does not suit cross-entropy."""
-        mean, deviation, low, high = layer.moments(inputs, self.batch_size)
+        mean, deviation, low, high = layer.moments(inputs, self._params_at_fit.batch_size)
         if self._params_at_fit.loss == "cross_entropy" and (low < 0 or high > 1):
             raise ValueError(
                 f"loss='cross_entropy' needs X between 0 and 1, but it enters the network between "
@@ -403,8 +403,8 @@ class ClaDecExplainer(BaseExplainer):
 
     def _blocks(self, inputs):
         """Cut inputs into parts that are run at once."""
-        for start in range(0, len(inputs), self.batch_size):
-            yield inputs[start : start + self.batch_size]
+        for start in range(0, len(inputs), self._params_at_fit.batch_size):
+            yield inputs[start : start + self._params_at_fit.batch_size]
 
     def transform_reference(self, X):
         """Reconstruct samples by the reference.
@@ -557,7 +557,7 @@ class ClaDecExplainer(BaseExplainer):
         self._check_known(layer, inputs)
 
         def predictions(rows):
-            scores = layer.representation.activations(rows, self.batch_size)
+            scores = layer.representation.activations(rows, self._params_at_fit.batch_size)
             return comparison.predictions(torch.from_numpy(scores)).numpy()
 
         of_reconstructions, of_samples, error, total = [], [], 0.0, 0.0

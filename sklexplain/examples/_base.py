@@ -96,12 +96,13 @@ class BaseExampleImportance(BaseExplainer):
     def _check_bytes(self, n_query):
         n_train = len(self._corpus)
         needed = n_query * n_train * self._dtype.itemsize
-        if needed <= self.max_bytes:
+        most = self._params_at_fit.max_bytes
+        if needed <= most:
             return
         sparser = ", set n_neighbors for a sparse one" if hasattr(self, "n_neighbors") else ""
         raise ValueError(
             f"the importance of {n_train} training examples for {n_query} samples is a matrix of "
-            f"{needed:,} bytes, more than max_bytes={self.max_bytes:,}{sparser}, call "
+            f"{needed:,} bytes, more than max_bytes={most:,}{sparser}, call "
             "top_examples(X, k) for the k most important examples only, or raise max_bytes."
         )
 

@@ -700,4 +700,6 @@ class BaseGradientImportance(BaseExampleImportance):
         """Return what takes gradients, while its network can be run."""
         network = self._network()
         losses = self._losses(network)
-        return GradientPass(network, losses, self._plan, self.batch_size, self._projection)
+        return GradientPass(
+            network, losses, self._plan, self._params_at_fit.batch_size, self._projection
+        )

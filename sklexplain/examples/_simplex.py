@@ -211,7 +211,9 @@ class SimplExImportance(BaseExampleImportance):
         return max(1, int(solution.n_iter.max()))
 
     def _latents(self, inputs, what="sample"):
-        z = self._representation.activations(inputs, self.batch_size).astype(np.float64)
+        z = self._representation.activations(inputs, self._params_at_fit.batch_size).astype(
+            np.float64
+        )
         bad = np.flatnonzero(~np.isfinite(z).all(axis=1))
         if len(bad):
             raise ValueError(
@@ -247,8 +249,9 @@ class SimplExImportance(BaseExampleImportance):
                 "own corpus; fit on more."
             )
         params, worst, n_failed = self._params_at_fit, 0.0, 0
-        for start in range(0, len(inputs), self.batch_size):
-            z = self._latents(inputs[start : start + self.batch_size])
+        step = self._params_at_fit.batch_size
+        for start in range(0, len(inputs), step):
+            z = self._latents(inputs[start : start + step])
             n_jobs = self._params_at_fit.n_jobs
             parts = self._row_blocks(len(z), effective_n_jobs(n_jobs))
             excluded = [
@@ -256,9 +259,7 @@ class SimplExImportance(BaseExampleImportance):
                 for part in parts
             ]
             # Mostly in compiled code, which lets other threads run.
-            solutions = Parallel(
-                n_jobs=self._params_at_fit.n_jobs, prefer="threads", return_as="generator"
-            )(
+            solutions = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(
                 delayed(self._problem.solve)(
                     z[part],
                     exclude=indices,

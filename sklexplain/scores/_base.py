@@ -242,7 +242,7 @@ class LayerScorer(BaseExplainer):
 
     def _rows(self):
         """Return the number of samples in a batch."""
-        rows = self._points.block_rows(self.batch_size, self._representation.device)
+        rows = self._points.block_rows(self._params_at_fit.batch_size, self._representation.device)
         # The maps of all drawn units are in memory together.
         return rows if self._drawn is None else max(1, rows // len(self._drawn.units))
 
@@ -261,7 +261,7 @@ class LayerScorer(BaseExplainer):
             saliency=self._params_at_fit.saliency,
             channel_agg=self._params_at_fit.channel_agg,
             units=None if self._drawn is None else self._drawn.units,
-            rows=self.batch_size,
+            rows=self._params_at_fit.batch_size,
         )
         for _, maps in blocks:
             yield [m.flatten(2) for m in maps]

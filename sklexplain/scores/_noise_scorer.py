@@ -244,7 +244,7 @@ class NoiseScorer(LayerScorer):
                 saliency=self._params_at_fit.saliency,
                 channel_agg=self._params_at_fit.channel_agg,
                 unit_agg=self._params_at_fit.unit_agg,
-                rows=self.batch_size,
+                rows=self._params_at_fit.batch_size,
             )
             return [m.flatten(1)[None] for m in maps]
         layers = []

@@ -13,7 +13,7 @@ NEIGHBOURS_STAMP := .venv-neighbours/.stamp
 NEIGHBOURS_PIP := $(NEIGHBOURS_BIN)/python -m pip install --quiet -c constraints-neighbours.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-neighbours fuzz lint bench
+.PHONY: help demo test test-neighbours test-pages fuzz lint bench
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -42,6 +42,10 @@ $(NEIGHBOURS_STAMP): setup.cfg constraints-neighbours.txt
 
 test-neighbours: $(NEIGHBOURS_STAMP)  ## Run the tests with estimators of other libraries
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(NEIGHBOURS_BIN)/python -m pytest -n 2 tests/neighbours
+
+test-pages: $(STAMP)  ## Look at reports in a browser: widths, dark mode, print (Node.js, Chromium)
+	npm ci --prefix tests/pages --silent
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest tests/pages
 
 fuzz: $(STAMP)  ## Try many more Pipelines drawn at random
 	SKLEXPLAIN_FUZZ=many OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/fuzz

@@ -37,13 +37,13 @@ def build_parser():
     parser : argparse.ArgumentParser
     """
     from .explaining import METHODS
-    from .report import LAYOUTS
+    from .reading import LAYOUTS
 
     parser = argparse.ArgumentParser(
-        prog="python -m sklexplain", description="Explain what a model has learned to represent."
+        prog="sklexplain", description="Explain what a model has learned to represent."
     )
     parser.add_argument("--version", action="version", version=f"sklexplain {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="command", required=True)
+    commands = parser.add_subparsers(dest="command", metavar="command")
     report = commands.add_parser(
         "report",
         help="write an HTML report on a model",
@@ -52,6 +52,7 @@ def build_parser():
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_inputs(report.add_argument, LAYOUTS)
+    _add_reading(report.add_argument)
     _add_settings(report.add_argument, METHODS)
     return parser
 
@@ -62,8 +63,8 @@ def _add_inputs(add, layouts):
         "--data",
         type=Path,
         metavar="FILE",
-        help=".npz (X, or X_train and X_test; y), .csv or "
-        ".parquet; default: the bundled heartbeats",
+        help=".csv, .tsv, .txt, .parquet, .npy or .npz (X, or X_train and X_test; y); default: the "
+        "bundled heartbeats",
     )
     add(
         "--layout",
@@ -75,8 +76,20 @@ def _add_inputs(add, layouts):
     add(
         "--target",
         metavar="COLUMN",
-        help="column of labels in csv or parquet: left out of the "
-        "samples and used only to grade the explanations",
+        help="column of labels (or array of a .npz file): left out of the samples and used only "
+        "to grade the explanations",
+    )
+    add(
+        "--id",
+        metavar="COLUMN",
+        help="column that names the samples, in the report and in --numbers (default: row numbers, "
+        "or a column that is called so)",
+    )
+    add(
+        "--group",
+        metavar="COLUMN",
+        help="column that says which samples belong together, a patient's for example: none is "
+        "both learned from and explained",
     )
     add(
         "--model",
@@ -99,14 +112,31 @@ def _add_inputs(add, layouts):
     )
 
 
+def _add_reading(add):
+    """Add the options on how the file is read."""
+    add("--x", metavar="NAME", help="array with the samples in a .npz file")
+    add(
+        "--pivot",
+        nargs="+",
+        metavar="COLUMN",
+        help="ID TIME VALUE [VALUE ...]: a table in long format, of which a row is one time of one "
+        "series",
+    )
+    add("--sep", metavar="CHAR", help="separator of a text file, also 'tab' and 'blanks'")
+    add("--decimal", choices=(".", ","), help="decimal mark of a text file")
+    add("--encoding", metavar="NAME", help="encoding of a text file, cp1252 for example")
+    add("--no-header", action="store_true", help="the first row of a text file is a sample")
+
+
 def _add_settings(add, methods):
     """Add the options on what is done."""
     add(
         "--method",
-        choices=sorted(methods),
-        default="integrated_gradients",
+        choices=["auto", *sorted(methods)],
+        default="auto",
         metavar="METHOD",
-        help=f"how features are attributed: {', '.join(methods)} (default: %(default)s)",
+        help=f"how features are attributed: {', '.join(methods)} (default: the one that goes with "
+        "the model)",
     )
     add(
         "--out",
@@ -114,6 +144,13 @@ def _add_settings(add, methods):
         default=Path("report.html"),
         metavar="FILE",
         help="file to write (default: %(default)s)",
+    )
+    add("--force", action="store_true", help="replace --out and --numbers whatever they are")
+    add(
+        "--numbers",
+        type=Path,
+        metavar="FILE",
+        help="also write names, attributions and nearest known samples, as .csv or .parquet",
     )
     add(
         "--seed",
@@ -154,7 +191,11 @@ def main(argv=None):
     status : int
         0, or 2 if what the user gave cannot be used.
     """
-    args = build_parser().parse_args(argv)
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.command is None:
+        parser.print_help()
+        return 0
     say = _silent if args.quiet else _say
     with warnings.catch_warnings():
         if args.quiet:
@@ -171,15 +212,12 @@ def main(argv=None):
 
 
 def _report(args, say):
-    from .report import InputError, RepresentationReport
+    from .report import RepresentationReport, check_outputs
 
     start = time.perf_counter()
-    if not args.out.parent.is_dir():
-        raise InputError(f"--out: there is no folder {args.out.parent}.")
-    if args.out.is_dir():
-        raise InputError(f"--out {args.out} is a folder; give a file.")
+    check_outputs(args)
     _check_drawing()
-    recipe = _recipe(args)
+    recipe = _recipe(args, say)
     say(f"sklexplain {__version__}: {recipe.sentence}")
     report = RepresentationReport(
         recipe.estimator,
@@ -191,14 +229,20 @@ def _report(args, say):
     with _one_thread():
         report.fit(**recipe.fit)
     path = report.to_html(args.out)
+    if args.numbers is not None:
+        say(f"Wrote {report.to_numbers(args.numbers)}.")
     _summarise(report, path, time.perf_counter() - start, say)
 
 
-def _recipe(args):
-    from .report import InputError, heartbeats, load_model, own_data, own_model, read_data
+def _recipe(args, say):
+    from .reading import InputError, read_data
+    from .report import heartbeats, load_model, own_data, own_model
 
-    if args.data is None and (args.target or args.layout):
-        raise InputError("--target and --layout say something about --data; give it too.")
+    about = ("target", "layout", "id", "group", "x", "pivot", "sep", "decimal", "encoding")
+    given = [name for name in (*about, "no_header") if getattr(args, name)]
+    if args.data is None and given:
+        option = given[0].replace("_", "-")
+        raise InputError(f"--{option} says something about --data; give it too.")
     if args.model is None and (args.allow_pickle or args.trust):
         raise InputError("--allow-pickle and --trust say something about --model; give it too.")
     if args.model is not None and args.max_epochs is not None:
@@ -208,11 +252,26 @@ def _recipe(args):
         return heartbeats(args.seed, **training)
     if args.model is not None and args.data is None:
         raise InputError("--model needs --data: samples like those that the model was fitted on.")
-    data = read_data(args.data, layout=args.layout, target=args.target)
+    data = read_data(
+        args.data,
+        layout=args.layout,
+        target=args.target,
+        id=args.id,
+        group=args.group,
+        pivot_columns=args.pivot,
+        samples=args.x,
+        separator=args.sep,
+        decimal=args.decimal,
+        encoding=args.encoding,
+        has_header=False if args.no_header else None,
+    )
+    say(f"read {data.read}")
+    for note in data.notes:
+        say(f"     {note}")
     if args.model is None:
         return own_data(data, args.data.name, args.seed, **training)
     model = load_model(args.model, trust=args.trust, allow_pickle=args.allow_pickle)
-    return own_model(model, data, args.model.name, args.seed)
+    return own_model(model, data, args.model.name, args.data.name, args.seed)
 
 
 @contextmanager
@@ -240,11 +299,14 @@ def _check_drawing():
 
 
 def _summarise(report, path, seconds, say):
-    from .report import concepts_sentence, decoding_sentence, verdict
+    from .report import concepts_sentence, decoding_sentence, doubts, verdict
 
     curve, agreement = report.latent_shift_, report.label_agreement_
-    judged = verdict(curve)
+    against = doubts(report)
+    judged = verdict(curve, against)
     say(f"\n{judged.heading}: shift ratio {curve.area_ratio:.2f} (1 is chance).")
+    for sentence in against:
+        say(sentence)
     if agreement is not None:
         say(
             f"{agreement.most:.0%} of the {agreement.n_top} most similar known samples share the "

@@ -3,6 +3,7 @@ import matplotlib
 matplotlib.use("Agg")
 
 import os
+import re
 import subprocess
 import sys
 
@@ -83,7 +84,7 @@ def test_table_with_text_and_missing_values(run, tmp_path, patients, suffix):
     status, _, err = run("--data", path, "--target", "outcome", "--max-epochs", 2, "--quiet")
     assert (status, err) == (0, "")
     text = check_page(tmp_path / "report.html").text
-    assert "Column 'patient' was left out: 80 different texts" in text
+    assert "Column 'patient' names the samples" in text and "patient P00" in text
     assert "Column 'row' was left out: it counts the rows" in text
     assert "Column 'constant' was left out: it has the same value everywhere" in text
     assert "Column 'seen' was left out" in text
@@ -220,8 +221,8 @@ def test_unknown_types_in_skops_files_must_be_named(run, tmp_path, patients, und
     ("args", "message"),
     [
         (["--data", "none.csv"], "there is no file none.csv"),
-        (["--data", "x.txt"], "suffix '.txt' is not known"),
-        (["--data", "empty.csv"], "cannot be read as .csv"),
+        (["--data", "x.xlsx"], "suffix '.xlsx' is not known"),
+        (["--data", "empty.csv"], "empty.csv is empty"),
         (["--data", "few.csv"], "at least 10"),
         (["--data", "text.csv"], "no column to learn from"),
         (["--data", "infinite.csv"], "column 'a' has infinite values"),
@@ -267,7 +268,7 @@ def make_bad_files(folder):
     good.assign(a=np.inf, b=0).assign(a=[np.inf, *range(19)]).to_csv(folder / "infinite.csv")
     good.assign(ward="north").to_csv(folder / "wards.csv", index=False)
     pd.DataFrame({"name": [f"n{i}" for i in range(20)]}).to_csv(folder / "text.csv", index=False)
-    for name in ("x.txt", "empty.csv", "model.pt", "broken.skops"):
+    for name in ("x.xlsx", "empty.csv", "model.pt", "broken.skops"):
         (folder / name).touch()
     skops_io.dump({"a": 1}, folder / "dict.skops")
     skops_io.dump(PCA(), folder / "unfitted.skops")
@@ -283,11 +284,16 @@ def make_bad_files(folder):
 
 
 def test_arguments_that_are_none_end_with_status_2(capsys):
-    for args in ([], ["report", "--seed", "x"], ["report", "--method", "guess"], ["dance"]):
+    for args in (["report", "--seed", "x"], ["report", "--method", "guess"], ["dance"]):
         with pytest.raises(SystemExit) as error:
             main(args)
         assert error.value.code == 2
     assert "usage" in capsys.readouterr().err
+
+
+def test_no_command_asks_for_help(capsys):
+    assert main([]) == 0
+    assert "write an HTML report" in capsys.readouterr().out
 
 
 def test_module_runs_as_a_command():
@@ -298,3 +304,104 @@ def test_module_runs_as_a_command():
         check=True,
     )
     assert run.stdout == f"sklexplain {sklexplain.__version__}\n"
+
+
+# -- names of samples, and numbers -----------------------------------------------------------------
+
+
+def check_names(tmp_path, ids):
+    """Samples in page and numbers are those of the file that have these names."""
+    numbers = pd.read_csv(tmp_path / "numbers.csv", dtype={0: str})
+    assert set(numbers.iloc[:, 0]) < set(ids)
+    assert not set(numbers.iloc[:, 0]) & set(numbers["similar 1"].astype(str))
+    assert set(numbers["similar 1"].astype(str)) < set(ids)
+    text = check_page(tmp_path / "report.html").text
+    title = numbers.columns[0]
+    shown = [name for name in numbers.iloc[:, 0] if re.search(rf"^{title} {name}\b", text, re.M)]
+    assert len(shown) == 6
+    return numbers
+
+
+def test_names_of_samples_reach_report_and_numbers(run, tmp_path, patients, undrawn):
+    frame = patients[["patient", "weight", "$\\frac{", "outcome"]]
+    frame.to_csv(tmp_path / "x.csv", index=False)
+    options = ["--data", "x.csv", "--target", "outcome", "--max-epochs", 1, "--quiet"]
+    assert run(*options, "--numbers", "numbers.csv")[0] == 0
+    numbers = check_names(tmp_path, patients["patient"])
+    known = patients.set_index("patient")["outcome"]
+    np.testing.assert_array_equal(numbers["label"], known[numbers["patient"]])
+    np.testing.assert_array_equal(numbers["similar 1: label"], known[numbers["similar 1"]])
+    frame.drop(columns="patient").to_csv(tmp_path / "x.csv", index=False)
+    assert run(*options, "--numbers", "numbers.csv", "--force")[0] == 0
+    numbers = check_names(tmp_path, [str(i) for i in range(1, 81)])
+    labels = patients["outcome"].to_numpy()[numbers["row"].astype(int) - 1]
+    np.testing.assert_array_equal(numbers["label"], labels)
+
+
+def test_no_patient_is_on_both_sides(run, tmp_path, patients, undrawn):
+    frame = patients[["weight", "$\\frac{"]].assign(who=np.arange(80) // 8)
+    frame.to_csv(tmp_path / "x.csv", index=False)
+    options = ["--data", "x.csv", "--group", "who", "--max-epochs", 1, "--quiet"]
+    assert run(*options, "--numbers", "numbers.parquet")[0] == 0
+    numbers = pd.read_parquet(tmp_path / "numbers.parquet")
+    explained = {(int(row) - 1) // 8 for row in numbers["row"]}
+    similar = {(int(row) - 1) // 8 for row in numbers["similar 1"]}
+    assert len(explained) == 2 and not explained & similar
+
+
+def test_series_in_long_format(run, tmp_path, undrawn):
+    X, y, _ = make_motif_series(n_samples=40, random_state=0)
+    X = X.reshape(40, -1)
+    n = X.shape[1]
+    pd.DataFrame(
+        {
+            "beat": np.repeat([f"b{i}" for i in range(40)], n),
+            "ms": np.tile(np.arange(n) * 4, 40),
+            "mV": X.ravel(),
+            "kind": np.repeat(y, n),
+        }
+    ).to_csv(tmp_path / "x.csv", index=False, sep=";", decimal=",")
+    assert run("--data", "x.csv")[2].count("--pivot beat ms mV") == 1
+    options = ["--pivot", "beat", "ms", "mV", "--target", "kind", "--max-epochs", 1]
+    status, out, err = run("--data", "x.csv", *options, "--numbers", "numbers.csv")
+    assert status == 0, err
+    assert "separator ';'; decimal ','" in out
+    numbers = check_names(tmp_path, {f"b{i}" for i in range(40)})
+    assert f"attribution: {4 * (n - 1)}" in numbers.columns
+
+
+# -- files that are written ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("link", [None, os.symlink, os.link])
+@pytest.mark.parametrize("option", ["--out", "--numbers"])
+def test_inputs_are_never_written(run, tmp_path, link, option):
+    make_bad_files(tmp_path)
+    before, name = (tmp_path / "good.csv").read_bytes(), "good.csv"
+    if link is not None:
+        name = "link.csv"
+        link(tmp_path / "good.csv", tmp_path / name)
+    status, out, err = run("--data", "good.csv", option, name, "--force")
+    assert status == 2 and "is the file of --data; it would be lost" in err and not out
+    assert (tmp_path / "good.csv").read_bytes() == before
+
+
+def test_what_is_no_report_is_replaced_by_force_only(run, tmp_path, undrawn):
+    make_bad_files(tmp_path)
+    out = tmp_path / "precious.html"
+    out.write_text("precious")
+    command = ["--data", "good.csv", "--max-epochs", 1, "--quiet", "--out", "precious.html"]
+    status, _, err = run(*command)
+    assert status == 2 and "--force" in err and out.read_text() == "precious"
+    assert run(*command, "--force")[0] == 0
+    check_page(out)
+    assert run(*command)[0] == 0  # a report of ours
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
+def test_places_that_cannot_be_written_are_told_first(run, tmp_path):
+    make_bad_files(tmp_path)
+    (tmp_path / "closed").mkdir(mode=0o500)
+    status, out, err = run("--data", "good.csv", "--out", "closed/report.html")
+    assert status == 2 and "cannot be written" in err and not out

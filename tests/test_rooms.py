@@ -19,7 +19,7 @@ TESTS = Path(__file__).parent
 FLOORS = [
     {"exceptions", "__version__"},
     {"utils"},
-    {"layers", "explaining", "datasets"},
+    {"layers", "explaining", "datasets", "reading"},
     {"gradients", "representation"},
     {"training", "samples", "testing"},
     {"base"},

@@ -4,15 +4,30 @@ import itertools
 
 import numpy as np
 import torch
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch.nn import functional
 from tqdm import tqdm
 
 from ..base import BaseExplainer
 from ..explaining import warn_of_unreached
-from ..layers import AGGREGATORS, SALIENCIES, check_grad_cam, layer_maps, samples_from
-from ..utils import CALLABLE, NONE, VERBOSE, Choice, Flag, Integer, Numbers
+from ..layers import (
+    AGGREGATORS,
+    SALIENCIES,
+    ConstantSum,
+    cancels,
+    check_grad_cam,
+    layer_maps,
+    rounding_of,
+    samples_from,
+)
+from ..utils import CALLABLE, NONE, VERBOSE, Choice, Flag, Integer, Numbers, kept_rows, warn
+from ._embedding_checks import (
+    are_probabilities,
+    check_torch_form,
+    checked_weights,
+    chosen_units,
+    last_layer,
+)
 
 AT = ("output", "input")
 
@@ -66,7 +81,9 @@ class EmbeddingAttributor(BaseExplainer):
         that dominate an embedding, abs with abs also shows those it misses.
     unit_weights : array-like of shape (n_units,) or None, default=None
         Explain this weighted sum of the units instead, a linear task on the embedding, for example;
-        ``unit_agg`` then does nothing.
+        ``unit_agg`` then does nothing. None: no weights, but for two outputs that sum to 1, as
+        class probabilities do, where a variance of absolute values says nothing: (-1, 1), the
+        second against the first, with a warning.
     upsample : bool, default=True
         Scale maps of series and images up to the size of a sample (nearest position).
     n_units : int or None, default=None
@@ -108,6 +125,10 @@ class EmbeddingAttributor(BaseExplainer):
     In a layer without an axis of channels every unit is a position (C = 1, nothing is scaled up).
     Time steps and tokens are positions. A layer that is called several times is looked at in its
     last call.
+
+    Where aggregated numbers cancel, a map is rounding and nothing else: the mean over classes of
+    the gradients of probabilities, which sum to 1, for example. Such maps are returned as 0, with a
+    warning. The variance of a single unit is 0 by definition, without one.
 
     There is no ``score``: how sparse a map is says nothing of whether it is right.
     `sklexplain.NoiseScorer` and `sklexplain.VarianceScorer` judge a representation by such maps.
@@ -193,6 +214,8 @@ class EmbeddingAttributor(BaseExplainer):
 
         Warns
         -----
+        SklexplainWarning
+            If the outputs are two that sum to 1, and the second is explained against the first.
         UnreachedInputWarning
             If the input itself is looked at and no gradient reaches some entries that the embedding
             depends on.
@@ -202,6 +225,7 @@ class EmbeddingAttributor(BaseExplainer):
         self.n_units_ = representation.n_units
         self.units_ = chosen_units(params.n_units, self.n_units_, self.seed_)
         self._weights = checked_weights(params.unit_weights, self.n_units_)
+        self._look_for_cancelling(inputs)
         if params.layer is None:
             self._points = last_layer(representation, inputs, params.at)
         else:
@@ -217,6 +241,26 @@ class EmbeddingAttributor(BaseExplainer):
             names = getattr(self, "feature_names_in_", None)
             sizes = {"batch_size": params.batch_size, "seed": self.seed_}
             warn_of_unreached(representation, inputs, names, **sizes)
+
+    def _look_for_cancelling(self, inputs):
+        """Find out whether the units are explained by numbers that cancel."""
+        params, representation = self._params_at_fit, self._representation
+        self._cancelling = None
+        if len(self.units_) < self.n_units_:
+            return
+        if self._weights is None and not cancels(params, self.n_units_):
+            return
+        z = representation.activations(kept_rows(inputs, self.seed_), params.batch_size)
+        z = torch.from_numpy(np.ascontiguousarray(z))
+        if self._weights is None and params.unit_agg == "var" and are_probabilities(z):
+            self._weights = torch.tensor([-1.0, 1.0], dtype=torch.float64)
+            warn(
+                "the two outputs sum to 1, so their gradients are opposite and the variance of "
+                "their absolute values is 0: unit_weights=(-1, 1) is used, which explains the "
+                "second output against the first. Give unit_weights, or unit_agg='abs'."
+            )
+            return
+        self._cancelling = ConstantSum.of(z, self._weights)
 
     def _looks_at_input(self):
         return (self.layer_, self.at_) == ("", "input")
@@ -257,22 +301,67 @@ class EmbeddingAttributor(BaseExplainer):
         params, representation = self._params_at_fit, self._representation
         points = representation.bound(self._points)
         rows = points.block_rows(params.batch_size, representation.device)
-        maps = []
+        maps, n_negligible = [], 0
         for i in tqdm(range(0, len(inputs), rows), desc="maps", disable=not params.verbose):
+            x = representation.tensor(inputs[i : i + rows])
             with samples_from(i):
-                (m,) = layer_maps(
+                (m,), (sizes,) = layer_maps(
                     representation,
                     points,
-                    representation.tensor(inputs[i : i + rows]),
+                    x,
                     saliency=params.saliency,
                     channel_agg=params.channel_agg,
                     unit_agg=params.unit_agg,
                     units=self.units_,
                     unit_weights=self._weights,
                     rows=params.batch_size,
+                    with_sizes=True,
                 )
+            negligible = self._negligible(m, sizes, x)
+            m = m.masked_fill(negligible.view(-1, *[1] * (m.dim() - 1)), 0)
+            n_negligible += int(negligible.sum())
             maps.append(self._upsampled(m).to(representation.output_dtype).cpu().numpy())
+        if n_negligible:
+            self._warn_of_negligible(n_negligible, len(inputs))
         return np.concatenate(maps)
+
+    def _negligible(self, maps, sizes, x):
+        """Tell which samples' maps are 0 but for rounding, of numbers that are not 0.
+
+        Parameters
+        ----------
+        maps : tensor of shape (b, ...)
+            The maps.
+        sizes : tensor of the same shape or None
+            See `sklexplain.layers.aggregate_with_size`.
+        x : tensor of shape (b, ...)
+            The samples.
+
+        Returns
+        -------
+        negligible : tensor of bool of shape (b,)
+        """
+        if sizes is None:
+            negligible = torch.zeros(len(maps), dtype=torch.bool, device=maps.device)
+        else:
+            largest = sizes.flatten(1).amax(dim=1)
+            negligible = maps.flatten(1).abs().amax(dim=1) <= rounding_of(largest)
+            negligible &= largest > 0
+        if self._cancelling is not None:
+            with torch.no_grad():
+                negligible |= self._cancelling.holds(self._representation(x).flatten(1))
+        return negligible
+
+    def _warn_of_negligible(self, n, n_samples):
+        params = self._params_at_fit
+        units = "unit_weights" if self._weights is not None else f"unit_agg={params.unit_agg!r}"
+        of = "the sample" if n_samples == 1 else f"{n} of {n_samples} samples"
+        warn(
+            f"the maps of {of} are 0 but for rounding and are returned as 0: what "
+            f"channel_agg={params.channel_agg!r} and {units} aggregate cancels (outputs with a "
+            "constant sum, as probabilities have, for example). Use channel_agg='abs' with "
+            "unit_agg='abs', or unit_weights of one unit."
+        )
 
     def _upsampled(self, maps):
         if self._size is None:
@@ -330,67 +419,3 @@ class EmbeddingAttributor(BaseExplainer):
     def _keeps_channels(self):
         params = self._params_at_fit
         return params.channel_agg == "none" and params.saliency != "grad_cam"
-
-
-def check_torch_form(explainer, representation):
-    """Raise a TypeError if there is no network to look into."""
-    if representation.no_torch_form is not None:
-        raise TypeError(
-            f"{type(explainer).__name__} looks into the layers of a network, but "
-            f"{representation.no_torch_form} has no torch form; use LabelFreeAttributor with a "
-            "perturbation method ('feature_ablation', 'kernel_shap', …)."
-        )
-
-
-def chosen_units(n_units, n_all, seed):
-    """Positions of a random subset of units, in order; of all where there are no more."""
-    if n_units is None or n_units >= n_all:
-        return np.arange(n_all)
-    return np.sort(check_random_state(seed).choice(n_all, n_units, replace=False))
-
-
-def checked_weights(weights, n_units):
-    """Weights of the units as a tensor.
-
-    Parameters
-    ----------
-    weights : array-like of shape (n_units,) or None
-        The parameter ``unit_weights``.
-    n_units : int
-        Number of all units of the embedding.
-
-    Returns
-    -------
-    weights : torch.Tensor of float64 of shape (n_units,) or None
-
-    Raises
-    ------
-    ValueError
-        If there is not one finite number for each unit.
-    """
-    if weights is None:
-        return None
-    weights = np.asarray(weights, dtype=np.float64)
-    if weights.shape != (n_units,) or not np.isfinite(weights).all():
-        raise ValueError(
-            f"unit_weights of shape {weights.shape} must hold one finite number for each of the "
-            f"embedding's {n_units} units."
-        )
-    return torch.from_numpy(weights)
-
-
-def last_layer(representation, inputs, at):
-    """Find the last layer with positions beside channels, else the last before the output."""
-    all_points = representation.points(inputs, None, at)
-    at_input = all_points if at == "input" else None
-    for points in (all_points, at_input or representation.points(inputs, None, "input")):
-        for i in reversed(range(len(points))):
-            point = points[i]
-            if point.has_channels and np.prod(point.spatial_shape) > 1 and not point.is_output:
-                return points.only(i)
-    # The last layer makes the output, if only an activation function follows it.
-    makes_output = (p.is_output or p.shape == (1, all_points.n_units) for p in all_points[-1:])
-    n_before = len(all_points) - any(makes_output)
-    if n_before:
-        return all_points.only(n_before - 1)
-    return representation.points(inputs, [""], "input")

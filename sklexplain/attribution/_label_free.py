@@ -35,7 +35,7 @@ from ..utils import (
     Numbers,
     kept_rows,
 )
-from ._latent_shift import latent_shift_curve
+from ._idle_features import latent_shift
 
 
 class _Samples(NamedTuple):
@@ -416,7 +416,8 @@ class LabelFreeAttributor(BaseExplainer):
         """Latent shift as features are masked, most and least important first (Fig. 2).
 
         Features are masked with the fitted mean, whatever ``baseline`` is, so that settings
-        compare fairly.
+        compare fairly. Features without any effect, as far as the given samples show, are not among
+        the random ones: columns that the model never reads do not make a map look better.
 
         Parameters
         ----------
@@ -435,21 +436,21 @@ class LabelFreeAttributor(BaseExplainer):
 
     def _latent_shift(self, samples, n_random):
         batch_size, representation = self._params_at_fit.batch_size, self._representation
-        by_entry = self._features.is_identity
 
         def encode(rows):
             return representation.activations(rows, batch_size)[:, self._units]
 
-        return latent_shift_curve(
+        return latent_shift(
             encode,
             samples.inputs,
             self._transform(samples),
+            self._features,
             mask_value=self._mean,
-            channel_axis=self._sample.channel_axis if by_entry else None,
-            groups=None if by_entry else self._features.players,
+            channel_axis=self._sample.channel_axis,
             n_random=n_random,
             random_state=self.seed_,
             batch_size=batch_size,
+            is_numeric=True if self._table is None else ~self._table.coded,
         )
 
     def score(self, X, y=None):

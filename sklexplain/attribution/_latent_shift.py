@@ -18,6 +18,7 @@ def latent_shift_curve(
     fractions=(0.05, 0.1, 0.2, 0.5, 0.8, 1.0),
     channel_axis=None,
     groups=None,
+    without_effect=None,
     n_random=10,
     random_state=None,
     batch_size=1024,
@@ -52,6 +53,10 @@ def latent_shift_curve(
         Feature that each entry of one sample belongs to, 0 to n_features - 1; the entries of a
         feature are masked together, and ``attributions`` has shape (n, ...) with n_features
         entries per sample.
+    without_effect : array-like of bool of shape (n_features,) or None, default=None
+        Features that the encoder does not depend on at all. They are in no random order, not among
+        the least important, and do not count for shares: were random masks to hit them, adding
+        columns that the encoder never reads would raise ``area_ratio``. None: there are none.
     n_random : int, default=10
         Number of random orders, each common to all samples.
     random_state : int, RandomState instance or None, default=None
@@ -63,7 +68,7 @@ def latent_shift_curve(
     -------
     curve : :class:`~sklearn.utils.Bunch`
         fractions : ndarray of shape (n_points,)
-            Share of features masked, M / n_features, without repeats, starting at 0.
+            Share of the features (with an effect) that are masked, without repeats, starting at 0.
         n_masked : ndarray of shape (n_points,)
             M.
         most, least, random : ndarray of shape (n_points,)
@@ -120,23 +125,24 @@ def latent_shift_curve(
     attributions = check_numbers("attributions", attributions)
     if groups is None:
         axis = _checked_axis(channel_axis, X.ndim - 1)
-        groups = _position_groups(X.shape[1:], axis)
+        groups = position_groups(X.shape[1:], axis)
         attributions = _without_channels(X, attributions, axis)
     else:
         groups = _checked_groups(groups, X, attributions, channel_axis)
     ranks = _ranks(attributions)  # (n, n_features)
-    n_features = ranks.shape[1]
+    counted = ~_checked_flags(without_effect, ranks.shape[1])
     mask_value = _checked_mask_value(mask_value, X)
-    n_masked = _mask_sizes(fractions, n_features)
+    n_masked = _mask_sizes(fractions, counted.sum())
     # A generator of its own for None: numpy's global one is left alone.
     rng = check_random_state(draw_seed(None) if random_state is None else random_state)
-    orders = np.stack([rng.permutation(n_features) for _ in range(n_random)])
+    orders = np.full((n_random, len(counted)), len(counted))
+    orders[:, counted] = [rng.permutation(counted.sum()) for _ in range(n_random)]
 
     total = np.zeros((2 + n_random, len(n_masked)))
     full = 0.0
     for start in range(0, len(X), batch_size):
         rows = slice(start, start + batch_size)
-        masks = _Masks(ranks[rows], orders, n_masked, groups)
+        masks = _Masks(ranks[rows], orders, n_masked, groups, counted)
         try:
             sums, full_sum = _shift_sums(encode, X[rows], masks, mask_value, batch_size)
         except ValueError:
@@ -146,25 +152,31 @@ def latent_shift_curve(
         full += full_sum
     if not np.isfinite(total).all():
         check_numbers("X", X)
-    return _summary(total / len(X), full / len(X), n_masked, n_features)
+    return _summary(total / len(X), full / len(X), n_masked, counted.sum())
 
 
 class _Masks:
     """The masks of a few samples: kind 0 most, 1 least, then the random orders."""
 
-    def __init__(self, ranks, orders, n_masked, groups):
+    def __init__(self, ranks, orders, n_masked, groups, counted):
         self.ranks, self.orders, self.n_masked = ranks, orders, n_masked
         self.groups = groups
-        # Masking nothing shifts nothing, and masking everything is the same for every kind.
-        partial = np.flatnonzero((n_masked > 0) & (n_masked < ranks.shape[1]))
+        # Positions from the end of the same ranking, among the features that count.
+        self.from_end = _ranks(np.where(counted, ranks + 1, 0))
+        # Masking nothing shifts nothing, and masking all that counts is the same for every kind,
+        # but that the most important may be others.
+        partial = np.flatnonzero((n_masked > 0) & (n_masked < counted.sum()))
         self.keys = [(kind, point) for kind in range(2 + len(orders)) for point in partial]
+        self.complete = n_masked == counted.sum()
+        if not counted.all():
+            self.keys += [(0, point) for point in np.flatnonzero(self.complete)]
 
     def __call__(self, kind, point):
         m = self.n_masked[point]
         if kind == 0:
             mask = self.ranks < m
         elif kind == 1:
-            mask = self.ranks >= self.ranks.shape[1] - m
+            mask = self.from_end < m
         else:
             mask = np.broadcast_to(self.orders[kind - 2] < m, self.ranks.shape)
         return mask[:, self.groups]
@@ -173,8 +185,7 @@ class _Masks:
 def _shift_sums(encode, X, masks, mask_value, batch_size):
     """Shifts summed over a few samples: per kind and point, and with everything masked."""
     z = encoded(encode, X)
-    # Rounding differs with the size of a batch; what it alone can move is no shift.
-    smallest = 32 * np.finfo(z.dtype).eps * np.linalg.norm(z, axis=1)
+    smallest = no_shift(z)
     z = z.astype(np.float64)
 
     def shift(masked):
@@ -184,13 +195,28 @@ def _shift_sums(encode, X, masks, mask_value, batch_size):
 
     full = shift(np.broadcast_to(mask_value, X.shape).astype(_dtype(X, mask_value)))[0]
     sums = np.zeros((2 + len(masks.orders), len(masks.n_masked)))
-    sums[:, masks.n_masked == masks.ranks.shape[1]] = full
+    sums[:, masks.complete] = full
     per_call = max(1, batch_size // len(X))  # few samples: several masks in one call
     for i in range(0, len(masks.keys), per_call):
         keys = masks.keys[i : i + per_call]
         masked = np.concatenate([np.where(masks(*key), mask_value, X) for key in keys])
         sums[tuple(np.transpose(keys))] = shift(masked.astype(_dtype(X, mask_value), copy=False))
     return sums, full
+
+
+def no_shift(z):
+    """Length that no shift is: rounding differs with the size of a batch.
+
+    Parameters
+    ----------
+    z : ndarray of shape (n, n_units)
+        Representations.
+
+    Returns
+    -------
+    lengths : ndarray of shape (n,)
+    """
+    return 32 * np.finfo(z.dtype).eps * np.linalg.norm(z, axis=1)
 
 
 def _dtype(X, mask_value):
@@ -224,7 +250,7 @@ def _summary(curves, full_shift, n_masked, n_features):
     )
 
 
-def _position_groups(shape, axis):
+def position_groups(shape, axis):
     """Return the number of every entry's position; channels share it."""
     positions = [1 if i == axis else size for i, size in enumerate(shape)]
     return np.broadcast_to(np.arange(np.prod(positions)).reshape(positions), shape)
@@ -266,6 +292,19 @@ def _ranks(attributions):
     ranks = np.empty_like(order)
     np.put_along_axis(ranks, order, np.arange(order.shape[1])[None], axis=1)
     return ranks
+
+
+def _checked_flags(without_effect, n_features):
+    if without_effect is None:
+        return np.zeros(n_features, dtype=bool)
+    flags = np.asarray(without_effect)
+    if flags.shape != (n_features,) or flags.dtype != bool:
+        raise ValueError(
+            f"without_effect must hold True or False for each of the {n_features} features; got "
+            f"{flags.dtype} of shape {flags.shape}."
+        )
+    # Of features without any effect, all curves are 0.
+    return np.zeros_like(flags) if flags.all() else flags
 
 
 def _checked_axis(channel_axis, ndim):

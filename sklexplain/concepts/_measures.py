@@ -96,7 +96,7 @@ def locality(attributions, parts, *, active=None, feature_names=None, average=Tr
     Raises
     ------
     ValueError
-        If shapes do not fit, values are not finite, or no concept is left.
+        If shapes do not fit, values are not finite, there is only one part, or no concept is left.
 
     References
     ----------
@@ -114,6 +114,11 @@ def locality(attributions, parts, *, active=None, feature_names=None, average=Tr
     n, n_concepts, shape = maps.shape[0], maps.shape[1], maps.shape[2:]
     used = _check_active(active, n_concepts)
     index, n_parts = _part_index(parts, n, shape, feature_names)
+    if n_parts < 2:
+        raise ValueError(
+            f"parts={_shown(parts)} makes a single part, in which everything is local: give labels "
+            "of at least two parts, as of time_segments, grid_parts or voronoi_parts."
+        )
     mass = np.zeros((n, n_concepts, n_parts))
     for i, row in enumerate(np.broadcast_to(index, (n, index.shape[-1]))):
         inside = row >= 0
@@ -129,6 +134,11 @@ def locality(attributions, parts, *, active=None, feature_names=None, average=Tr
     logs = np.log(np.where(mean > 0, mean, 1.0))
     entropy = np.where(used, np.abs((mean * logs).sum(axis=1)), np.nan)
     return float(entropy[used].mean()) if average else entropy
+
+
+def _shown(parts):
+    text = repr(parts)
+    return text if len(text) < 60 else f"{text[:57]}..."
 
 
 def _check_active(active, n_concepts):

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import sparse, stats
 
-from ..utils import as_array, check_choice, check_numbers, check_positive_int, warn
+from ..utils import as_array, check_choice, check_labels, check_numbers, check_positive_int, warn
 
 _BLOCK = 2**22  # matrix entries processed together
 
@@ -71,6 +71,7 @@ def similarity_rate(importance, y_query, y_train, *, n_top=10, least=False, ties
                 f"{name} has shape {y.shape}, but importance of shape {importance.shape} needs "
                 f"({n},)."
             )
+        check_labels(name, y)
     if ties is not None:
         ties = _checked_ties(ties, importance.shape)
     sizes = _checked_sizes(n_top, n_train)

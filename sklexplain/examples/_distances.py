@@ -44,7 +44,7 @@ def distances(queries, corpus, metric):
     Raises
     ------
     ValueError
-        If a function gives what is no distance.
+        If a distance is negative, infinite or not defined.
     """
     if metric == "cosine":
         queries, corpus = _unit(queries), _unit(corpus)
@@ -62,10 +62,26 @@ def distances(queries, corpus, metric):
         np.sqrt(d, out=d)
         d[close] = pair_distances(queries, corpus, *close, metric)
     else:
-        d = pairwise_distances(queries, corpus, metric=metric)
-        if callable(metric):
-            _check_distances(d, metric)
+        d = _all_pairs(queries, corpus, metric)
+        _check_distances(d, metric)
     return d
+
+
+def _all_pairs(queries, corpus, metric):
+    if not callable(metric):
+        return pairwise_distances(queries, corpus, metric=metric)
+
+    def number(a, b):
+        value = metric(a, b)
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"metric={metric!r} must return a distance, a finite number of at least 0, but it "
+                f"returned {value!r} for two representations."
+            ) from None
+
+    return pairwise_distances(queries, corpus, metric=number)
 
 
 def pair_distances(queries, corpus, rows, columns, metric):
@@ -252,9 +268,16 @@ def median_distance(corpus, metric, rng):
 
 
 def _check_distances(d, metric):
-    if not np.isfinite(d).all() or d.min() < 0:
-        bad = d[~(np.isfinite(d) & (d >= 0))][0]
+    good = np.isfinite(d) & (d >= 0)
+    if good.all():
+        return
+    bad = d[~good][0]
+    if not callable(metric):
         raise ValueError(
-            f"metric={metric!r} must return a distance, a finite number of at least 0, but it "
-            f"returned {bad:.3g} for two representations."
+            f"metric={metric!r} gives {bad:.3g} for two representations: it is not defined where "
+            "one is constant or 0 (or overflows). 'euclidean' always is."
         )
+    raise ValueError(
+        f"metric={metric!r} must return a distance, a finite number of at least 0, but it "
+        f"returned {bad:.3g} for two representations."
+    )

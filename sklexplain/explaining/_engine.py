@@ -260,7 +260,16 @@ class AttributionEngine:
                 maps = maps * task.batch(positions, task.slopes)[:, None]
             maps = self.features.sums(maps)
         dtype = numpy_dtype_of(task.representation.output_dtype)
-        return maps.astype(dtype, copy=False)
+        with np.errstate(over="ignore"):
+            cast = maps.astype(dtype, copy=False)
+        if not np.isfinite(cast).all():
+            i = int((~np.isfinite(cast).reshape(len(cast), -1).all(axis=1)).argmax())
+            raise ValueError(
+                f"{task.what} of sample {positions[i]} are too large for {np.dtype(dtype)}, in "
+                "which the network computes; check whether X has the scale that it was trained on, "
+                "or explain the network in double precision."
+            )
+        return cast
 
 
 def _check_finite(maps, batch, references, positions, what):

@@ -2,28 +2,24 @@
 
 from ._aggregators import AGGREGATORS, aggregate, check_aggregator
 from ._buffer import activation_buffer, activation_moments
+from ._constant import ConstantSum
 from ._copies import copied
 from ._linear_map import LinearMap
 from ._maps import (
     SALIENCIES,
     NotFiniteMapError,
+    cancels,
     check_grad_cam,
     layer_maps,
     samples_from,
     unit_maps,
 )
 from ._nested import first_tensor, mapped, path_of, tensor_paths
-from ._points import (
-    CHANNELS_FIRST,
-    CHANNELS_LAST,
-    Point,
-    entering,
-    find_points,
-    fitting_rows,
-    watching,
-)
+from ._points import CHANNELS_FIRST, CHANNELS_LAST, Point, find_points, fitting_rows
 from ._recording import ancestors, depends, record
 from ._run import batch_axis, known_layer, parse_path, pick, run_through, run_to, unknown_layer
+from ._sizes import aggregate_with_size, rounding_of
+from ._watching import entering, watching
 from ._wrappers import (
     can_be_passed_over,
     hidden_layers,
@@ -38,6 +34,7 @@ __all__ = [
     "AGGREGATORS",
     "CHANNELS_FIRST",
     "CHANNELS_LAST",
+    "ConstantSum",
     "LinearMap",
     "NotFiniteMapError",
     "Point",
@@ -45,9 +42,11 @@ __all__ = [
     "activation_buffer",
     "activation_moments",
     "aggregate",
+    "aggregate_with_size",
     "ancestors",
     "batch_axis",
     "can_be_passed_over",
+    "cancels",
     "check_aggregator",
     "check_grad_cam",
     "copied",
@@ -67,6 +66,7 @@ __all__ = [
     "plain_name",
     "record",
     "run_through",
+    "rounding_of",
     "run_to",
     "samples_from",
     "tensor_paths",

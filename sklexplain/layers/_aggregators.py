@@ -23,7 +23,8 @@ def aggregate(values, how, dim, overwrite=False):
     how : {"mean", "abs", "var", "skew", "none"} or callable
         ``"abs"`` is the mean of absolute values; ``"var"`` has n - 1 in its denominator, and is 0
         for one element; ``"skew"`` is the third central moment over the standard deviation (with
-        n) cubed, 0 where nothing varies; ``"none"`` keeps the axis. A callable is called as
+        n) cubed, 0 where nothing varies and for two elements, which are symmetric; ``"none"`` keeps
+        the axis. A callable is called as
         ``how(values, dim=dim)`` and drops the axis, like ``torch.amax``.
     dim : int
         The axis.
@@ -129,6 +130,8 @@ class RunningMoments:
             return self.mean
         if how == "var":
             return self.m2 / (self.n - 1) if self.n > 1 else torch.zeros_like(self.mean)
+        if self.n < 3:  # two numbers are symmetric
+            return torch.zeros_like(self.mean)
         # A variance that may be due to the rounding of the mean counts as none.
         rounding = 10 * torch.finfo(self.mean.dtype).eps * self.mean
         varies = self.m2 > self.n * rounding**2
@@ -153,7 +156,7 @@ class RunningAggregate:
         self.keeps_all = callable(how) or how == "none"
         self._blocks, self._n = [], 0
         order = {"mean": 1, "abs": 1, "var": 2, "skew": 3}
-        self._moments = None if self.keeps_all else RunningMoments(order[how])
+        self.moments = None if self.keeps_all else RunningMoments(order[how])
 
     def add(self, values):
         """Take in a block of shape (k, ...)."""
@@ -164,12 +167,17 @@ class RunningAggregate:
 
     def _merge(self):
         if self._blocks:
-            self._moments.add(torch.cat(self._blocks))
+            self.moments.add(torch.cat(self._blocks))
         self._blocks, self._n = [], 0
+
+    def everything(self):
+        """Return all values, where they are kept: (N, ...)."""
+        self._blocks = [torch.cat(self._blocks)]
+        return self._blocks[0]
 
     def result(self):
         """Aggregate of all blocks: (...), or (N, ...) for "none"."""
         if self.keeps_all:
-            return aggregate(torch.cat(self._blocks), self.how, 0)
+            return aggregate(self.everything(), self.how, 0)
         self._merge()
-        return self._moments.result("mean" if self.how == "abs" else self.how)
+        return self.moments.result("mean" if self.how == "abs" else self.how)

@@ -32,7 +32,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ._affine import is_affine
 from ._columns import JacobianColumns
-from ._points import BLOCK_BYTES, entering, watching
+from ._points import BLOCK_BYTES
+from ._watching import entering, watching
 
 # If a batch keeps more bytes than this for its backward pass, the overhead of a pass is negligible.
 _LARGE = 4 * 2**20
@@ -62,8 +63,8 @@ def unit_gradients(
         Samples.
     units : tensor or sequence of int, or None, default=None
         Output units; None: all.
-    weights : tensor of shape (N,) or None, default=None
-        Differentiate the weighted sum of all units instead: one block, of one "unit".
+    weights : tensor of shape (N,) or (n_sums, N) or None, default=None
+        Differentiate the weighted sum of all units instead, or several: each is one "unit".
     rows : int
         Most (sample, unit) rows in the network at once, but at least one unit of all samples.
     create_graph : bool, default=False
@@ -87,7 +88,7 @@ def unit_gradients(
     else:
         index = torch.arange(points.n_units) if units is None else torch.as_tensor(units)
         cotangents = None
-    n_rows = 1 if weights is not None else len(index)
+    n_rows = len(cotangents) if weights is not None else len(index)
     k = _units_at_once(points, x, n_rows, rows)
     args = (call, points, x, k, reduce, create_graph)
     differentiator = None
@@ -99,12 +100,12 @@ def unit_gradients(
 
 def _matrix(weights, n_units):
     weights = torch.as_tensor(weights)
-    if weights.shape != (n_units,):
+    if weights.ndim not in (1, 2) or weights.shape[-1] != n_units:
         raise ValueError(
             f"weights of shape {tuple(weights.shape)} must hold one number for each of the "
             f"{n_units} output units."
         )
-    return weights[None]
+    return weights.reshape(-1, n_units)
 
 
 def _unit_rows(block, n_units):
@@ -254,7 +255,10 @@ class _Differentiator:
         n_rows = len(cotangents if index is None else index)
         for i in range(0, n_rows, k):
             block = None if index is None else index[i : i + k]
-            c = cotangents if index is None else _unit_rows(block, self.points.n_units)
+            if index is None:
+                c = cotangents[i : i + k]
+            else:
+                c = _unit_rows(block, self.points.n_units)
             with torch.set_grad_enabled(self.create_graph):
                 gradients = self.backward(c.to(self.z), last=i + k >= n_rows)
             yield block, gradients, self.activations

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 
 import torch
 
-from ._aggregators import RunningAggregate, aggregate
+from ._aggregators import aggregate
 from ._jacobian import unit_gradients
+from ._sizes import RunningSizedAggregate, aggregate_with_size
 
 # So many numbers stay in the processor's cache between two operations.
 _CHUNK = 2**20
@@ -93,6 +94,21 @@ def channel_maps(gradients, activations, saliency, channel_agg):
 
     Parameters
     ----------
+    gradients, activations, saliency, channel_agg
+        See `sized_channel_maps`.
+
+    Returns
+    -------
+    maps : tensor of shape (k, b, *spatial), or (k, b, C, *spatial) for "none"
+    """
+    return sized_channel_maps(gradients, activations, saliency, channel_agg)[0]
+
+
+def sized_channel_maps(gradients, activations, saliency, channel_agg):
+    """Aggregate the saliency of one layer over its channels, and say how large that was.
+
+    Parameters
+    ----------
     gradients : tensor of shape (k, b, C, *spatial)
         Gradients of k units at the layer.
     activations : tensor of shape (b, C, *spatial)
@@ -105,36 +121,58 @@ def channel_maps(gradients, activations, saliency, channel_agg):
     Returns
     -------
     maps : tensor of shape (k, b, *spatial), or (k, b, C, *spatial) for "none"
+    sizes : tensor of the same shape or None
+        How large what was aggregated is (`aggregate_with_size`); None: as the maps themselves.
     """
     # If all samples share their gradients (a view of stride 0), those of one sample will do.
     distinct = gradients[:, :1] if gradients.stride(1) == 0 else gradients
     if saliency == "grad_cam":
         weights = distinct.flatten(3).mean(3).expand(gradients.shape[:3])
-        return torch.einsum("kbc,bc...->kb...", weights, activations).relu()
+        maps = torch.einsum("kbc,bc...->kb...", weights, activations)
+        with torch.no_grad():
+            sizes = torch.einsum("kbc,bc...->kb...", weights.abs(), activations.abs())
+        return maps.relu(), sizes
     if saliency == "gradient":
-        maps = aggregate(distinct, channel_agg, 2)
-        return maps.expand(len(maps), gradients.shape[1], *maps.shape[2:])
+        found = aggregate_with_size(distinct, None, channel_agg, 2)
+        shape = (len(gradients), gradients.shape[1])
+        return tuple(None if t is None else t.expand(*shape, *t.shape[2:]) for t in found)
     if torch.is_grad_enabled():
-        return aggregate(gradients * activations, channel_agg, 2)
+        values = gradients * activations
+        sizes = aggregate_with_size(values.detach(), None, channel_agg, 2)[1]
+        return aggregate(values, channel_agg, 2), sizes
     if channel_agg in ("mean", "abs"):
         return _mean_product(gradients, activations, channel_agg)
-    return aggregate(gradients * activations, channel_agg, 2, overwrite=True)
+    return aggregate_with_size(gradients * activations, None, channel_agg, 2, overwrite=True)
 
 
 def _mean_product(gradients, activations, how):
     """Mean over the channels of products or their absolute values, a few channels at a time."""
     n_channels, size = gradients.shape[2], gradients[:, :, :1].numel()
     step = max(1, _CHUNK // max(1, size))
-    total = None
+    total = signed = None
     for i in range(0, n_channels, step):
         product = gradients[:, :, i : i + step] * activations[:, i : i + step]
-        part = (product.abs_() if how == "abs" else product).sum(2)
+        if how == "mean":
+            part = product.sum(2)
+            signed = part if signed is None else signed.add_(part)
+        part = product.abs_().sum(2)
         total = part if total is None else total.add_(part)
-    return total.mul_(1 / n_channels)
+    total.mul_(1 / n_channels)
+    return (total, None) if signed is None else (signed.mul_(1 / n_channels), total)
 
 
 def unit_maps(
-    call, points, x, *, saliency, channel_agg, units=None, weights=None, rows, create_graph=False
+    call,
+    points,
+    x,
+    *,
+    saliency,
+    channel_agg,
+    units=None,
+    weights=None,
+    rows,
+    create_graph=False,
+    with_sizes=False,
 ):
     """Compute maps of single output units at layers, block by block over the units.
 
@@ -144,6 +182,8 @@ def unit_maps(
         See `unit_gradients`.
     saliency, channel_agg
         See `channel_maps`.
+    with_sizes : bool, default=False
+        Whether to yield sizes, too.
 
     Yields
     ------
@@ -151,6 +191,8 @@ def unit_maps(
         The units of this block.
     maps : list of tensor of shape (k, b, *spatial)
         One for each layer, aggregated over the channels; (k, b, C, *spatial) with "none".
+    sizes : list of tensor or None
+        Only ``with_sizes``, see `sized_channel_maps`.
 
     Raises
     ------
@@ -162,7 +204,7 @@ def unit_maps(
     check_grad_cam(points, saliency)
 
     def reduce(gradients, activations):
-        return channel_maps(gradients, activations, saliency, channel_agg)
+        return sized_channel_maps(gradients, activations, saliency, channel_agg)
 
     blocks = unit_gradients(
         call,
@@ -174,10 +216,11 @@ def unit_maps(
         create_graph=create_graph,
         reduce=reduce,
     )
-    for index, maps, _ in blocks:
+    for index, found, _ in blocks:
+        maps = [m for m, _ in found]
         if not create_graph:
             _check_finite(points, maps)
-        yield index, maps
+        yield (index, maps, [s for _, s in found]) if with_sizes else (index, maps)
 
 
 def layer_maps(
@@ -192,6 +235,7 @@ def layer_maps(
     unit_weights=None,
     rows,
     create_graph=False,
+    with_sizes=False,
 ):
     """Compute maps of a whole representation at layers, aggregated over channels, then units.
 
@@ -205,11 +249,16 @@ def layer_maps(
         See `aggregate`.
     unit_weights : tensor of shape (N,) or None, default=None
         Explain this weighted sum of all units; ``unit_agg`` and ``units`` do nothing then.
+    with_sizes : bool, default=False
+        Whether to return sizes, too.
 
     Returns
     -------
     maps : list of tensor of shape (b, *spatial)
         One for each layer; with "none" (b, [units], [C], *spatial).
+    sizes : list of tensor or None
+        Only ``with_sizes``: how large what was aggregated to each number is, see
+        `aggregate_with_size`; None: as the maps themselves.
 
     Raises
     ------
@@ -220,6 +269,8 @@ def layer_maps(
     if weights is None and _only_mean(saliency, channel_agg, unit_agg):
         # Everything is linear: the mean of the maps is the map of the mean.
         weights = _mean_weights(points.n_units, units, x)
+    if weights is not None and with_sizes:
+        weights = torch.stack([torch.as_tensor(weights), _mixed_signs(weights)])
     parts = []
     for i in range(0, len(x), rows):
         blocks = unit_maps(
@@ -232,28 +283,116 @@ def layer_maps(
             weights=weights,
             rows=rows,
             create_graph=create_graph,
+            with_sizes=True,
         )
-        with samples_from(i):
+        with samples_from(i), torch.set_grad_enabled(create_graph):
             if weights is not None:
-                ((_, maps),) = blocks
-                parts.append([m[0] for m in maps])
+                parts.append(_of_sums(blocks))
             else:
-                with torch.set_grad_enabled(create_graph):
-                    parts.append(_over_units(blocks, unit_agg))
-    return [torch.cat(part) for part in zip(*parts, strict=True)]
+                parts.append(_over_units(blocks, unit_agg))
+    maps, sizes = (list(zip(*part, strict=True)) for part in zip(*parts, strict=True))
+    maps = [torch.cat(m) for m in maps]
+    if not with_sizes:
+        return maps
+    return maps, [None if s[0] is None else torch.cat(s) for s in sizes]
+
+
+def _mixed_signs(weights):
+    """Weights with other signs: every second of the units that count, against the others.
+
+    Where the sum of all units' gradients cancels, it is 0 by what autograd adds up inside, and the
+    numbers that cancel are nowhere to be seen. The sum with these signs is as large as they are.
+
+    Parameters
+    ----------
+    weights : tensor of shape (N,)
+        Weights of the units.
+
+    Returns
+    -------
+    weights : tensor of shape (N,)
+    """
+    weights = torch.as_tensor(weights).clone()
+    counted = weights.nonzero()[:, 0]
+    weights[counted[1::2]] *= -1
+    return weights
+
+
+def _of_sums(blocks):
+    """Return maps of a weighted sum of units and their sizes, which its second row shows.
+
+    Parameters
+    ----------
+    blocks : iterable
+        What `unit_maps` yields ``with_sizes``, of a weighted sum or of it and its `_mixed_signs`.
+
+    Returns
+    -------
+    maps, sizes : list of tensor of shape (b, *spatial)
+    """
+    _, maps, sizes = zip(*blocks, strict=True)
+    maps = [torch.cat(m) for m in zip(*maps, strict=True)]
+    sizes = [None if s[0] is None else torch.cat(s) for s in zip(*sizes, strict=True)]
+    sizes = [m.abs() if s is None else s for m, s in zip(maps, sizes, strict=True)]
+    return [m[0] for m in maps], [s.amax(dim=0) for s in sizes]
 
 
 def _over_units(blocks, unit_agg):
-    """Aggregate blocks of maps (k, b, *spatial) over the units: (b, *spatial) for each layer."""
-    running = RunningAggregate(unit_agg)
-    for _, maps in blocks:
+    """Aggregate blocks of maps (k, b, *spatial) over the units, for each layer.
+
+    Parameters
+    ----------
+    blocks : iterable
+        What `unit_maps` yields ``with_sizes``.
+    unit_agg : str or callable
+        See `aggregate`.
+
+    Returns
+    -------
+    maps : list of tensor of shape (b, *spatial)
+    sizes : list of tensor of shape (b, *spatial), or of None
+    """
+    running = RunningSizedAggregate(unit_agg)
+    for _, maps, sizes in blocks:
         shapes = [m.shape[2:] for m in maps]
-        running.add(torch.cat([m.flatten(2) for m in maps], dim=2))  # all layers side by side
-    flat = running.result()
+        # All layers side by side.
+        sized = [s for s in sizes if s is not None]
+        sizes = torch.cat([s.flatten(2) for s in sized], dim=2) if sized else None
+        running.add(torch.cat([m.flatten(2) for m in maps], dim=2), sizes)
+    both = running.result()
+    return tuple(
+        [None] * len(shapes) if flat is None else _split(flat, shapes, unit_agg) for flat in both
+    )
+
+
+def _split(flat, shapes, unit_agg):
     if unit_agg == "none":
         flat = flat.movedim(0, 1)
     parts = flat.split([shape.numel() for shape in shapes], dim=-1)
     return [m.unflatten(-1, shape) for m, shape in zip(parts, shapes, strict=True)]
+
+
+def cancels(params, n_units):
+    """Whether maps of all units aggregate to 0 if the sum of the units is constant.
+
+    Parameters
+    ----------
+    params : object
+        With the attributes ``saliency``, ``channel_agg`` and ``unit_agg``.
+    n_units : int
+        Number of output units, N.
+
+    Returns
+    -------
+    cancels : bool
+        The mean of the gradients is 0; of two units, one has the other's with the other sign, and
+        what does not look at signs is the same for both.
+    """
+    if params.saliency == "grad_cam":
+        return False
+    if params.unit_agg == "mean":
+        return params.channel_agg in ("mean", "none")
+    return n_units == 2 and params.unit_agg == "var" and params.channel_agg in ("abs", "var")
 
 
 def _only_mean(saliency, channel_agg, unit_agg):

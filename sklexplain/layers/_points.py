@@ -6,12 +6,9 @@ three follows the samples, and whatever the output does not depend on is left ou
 axis holds channels is taken from the layer's kind (a convolution has channels first, a recurrent
 layer last) or, for a layer that works on any axes, from the last layer before it that is decisive.
 
-`watching` then puts hooks on the layers for as long as a pass is looked at: it hands each
-activation to a function and lets a copy of it flow on, so that gradients at the layer can be asked
-for and a later operation in place changes nothing.
+What watches the layers during a pass is in ``_watching.py``.
 """
 
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -19,9 +16,10 @@ from torch import nn
 
 from ..utils import warn
 from ._linear_map import LinearMap
-from ._nested import path_of, replaced
-from ._recording import ancestors, depends, record
+from ._nested import path_of
+from ._recording import ancestors, depends, is_rearranged, record
 from ._run import batch_axis, known_layer, parse_path, pick
+from ._watching import check_floating
 from ._wrappers import hidden_layers
 
 CHANNELS_FIRST = (
@@ -75,7 +73,8 @@ class Point:
     shape : tuple of int
         (C, *spatial) of one sample; C = 1 where there is no axis of channels.
     is_output : bool
-        Whether it is the network's output itself.
+        Whether it is the network's output itself, number by number in the same order: nothing but
+        views and copies lies between.
     """
 
     name: str
@@ -137,6 +136,16 @@ class Points:
     def names(self):
         """Names of the layers, in the order of the points."""
         return [point.name for point in self.points]
+
+    @property
+    def hidden(self):
+        """The points before the one that makes the output, by itself or with a function after it.
+
+        Where only an activation function follows the last layer, it has as many positions as there
+        are output units, and no channels.
+        """
+        last = [p.is_output or p.shape == (1, self.n_units) for p in self.points[-1:]]
+        return self.points[: len(self.points) - any(last)]
 
     def only(self, *indices):
         """Points at some positions."""
@@ -325,27 +334,12 @@ def _tensor_of(candidate, call, lenient):
         where = next(iter(call.kwargs.values()))
     try:
         tensor = pick(where, candidate.items, candidate.name)
-        _check_floating(tensor, candidate.name)
+        check_floating(tensor, candidate.name)
     except ValueError:
         if lenient:
             return None
         raise
     return tensor
-
-
-def _check_floating(tensor, name):
-    if not tensor.is_floating_point():
-        raise ValueError(
-            f"layer {name!r} has activations of dtype {tensor.dtype}, which have no gradient; look "
-            "at another layer, or at its output."
-        )
-
-
-def entering(x, points):
-    """Input of a network, with a gradient where a point may look at it."""
-    if x.is_floating_point() and not x.requires_grad and any(p.at == "input" for p in points):
-        return x.detach().requires_grad_().clone()  # a network may write into it
-    return x
 
 
 def _described(candidate, passes):
@@ -367,9 +361,8 @@ def _described(candidate, passes):
     axis = batch_axis(*(tuple(tensor.shape) for tensor in seen), f"layer {name!r}")
     channel_axis = _channel_axis(candidate, seen[1], axis, passes[1].modules[id(candidate)])
     point = replace(candidate, batch_axis=axis, channel_axis=channel_axis)
-    z, flat = passes[1].z, seen[1].movedim(axis, 0).flatten(1)
-    is_output = flat.numel() == z.numel() and torch.equal(flat.reshape(z.shape).to(z), z)
-    return replace(point, shape=tuple(point.arrange(seen[1]).shape[1:]), is_output=is_output)
+    shape = tuple(point.arrange(seen[1]).shape[1:])
+    return replace(point, shape=shape, is_output=is_rearranged(passes[1].z, seen[1], axis))
 
 
 def _channel_axis(candidate, tensor, batch, modules):
@@ -389,58 +382,3 @@ def _channel_axis(candidate, tensor, batch, modules):
         if isinstance(known, CHANNELS_FIRST):
             break
     return 1 if batch == 0 else last
-
-
-@contextmanager
-def watching(watched):
-    """Hand activations to functions during forward passes.
-
-    What flows on is a copy, so that a later operation in place leaves the activation as it is.
-
-    Parameters
-    ----------
-    watched : list of (Point, callable)
-        The function is called with the activations, which require a gradient.
-
-    Yields
-    ------
-    None
-    """
-    handles = []
-
-    def hook(point, keep):
-        def see(where):
-            tensor = pick(where, point.items, point.name)
-            _check_floating(tensor, point.name)
-            if not tensor.requires_grad:
-                # An input may also be used elsewhere, past this layer: so the flag is set on the
-                # tensor itself. An output, and a weight that is passed in, must keep their flag.
-                detached = point.at == "output" or isinstance(tensor, nn.Parameter)
-                tensor = (tensor.detach() if detached else tensor).requires_grad_()
-            keep(tensor)
-            return replaced(where, point.items, tensor.clone())
-
-        def after(_module, _inputs, output):
-            return see(output)
-
-        def before(_module, args, kwargs):
-            if not args:
-                name = next(iter(kwargs))
-                return args, {**kwargs, name: see(kwargs[name])}
-            if point.items:
-                return see(args), kwargs
-            first = args[0]
-            new = see(first)
-            return tuple(new if arg is first else arg for arg in args), kwargs
-
-        if point.at == "output":
-            return point.module.register_forward_hook(after)
-        return point.module.register_forward_pre_hook(before, with_kwargs=True)
-
-    try:
-        for point, keep in watched:
-            handles.append(hook(point, keep))
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -116,7 +116,7 @@ def record(call, x, modules):
         call = opened.pop()
         while call.module is not module:  # that call ended by an error, which the network caught
             call = opened.pop()
-        call.output, call.ended, call.n_bytes = _with_gradient(output), next(clock), n_bytes[0]
+        call.output, call.ended, call.n_bytes = _own(output), next(clock), n_bytes[0]
         # A copy, so that later operations in place leave the output as it is.
         return mapped(torch.clone, call.output)
 
@@ -156,6 +156,63 @@ def _with_gradient(value):
     if not isinstance(value, torch.Tensor) or not value.is_floating_point():
         return value
     return value if value.requires_grad else value.detach().requires_grad_()
+
+
+def _own(output):
+    """Return an output whose tensors nobody else has: a module may return its own input."""
+    if isinstance(output, torch.Tensor) and not output.requires_grad:
+        return _with_gradient(output)
+    return mapped(lambda t: t.clone() if t.requires_grad else t, output)
+
+
+# Operations that keep every number, in any order.
+_REARRANGING = {
+    *("Clone", "Alias", "ToCopy", "View", "UnsafeView", "ReshapeAlias", "Squeeze", "Unsqueeze"),
+    *("T", "Transpose", "Permute", "Expand", "Select", "Slice"),
+}
+
+_BASE = 256  # digits below it are exact in every floating dtype
+
+
+def is_rearranged(z, tensor, batch_axis=0):
+    """Tell whether an output is a tensor itself, flattened after the samples.
+
+    Parameters
+    ----------
+    z : torch.Tensor of shape (b, N)
+        The output.
+    tensor : torch.Tensor
+        Of the same pass.
+    batch_axis : int, default=0
+        The tensor's axis of samples.
+
+    Returns
+    -------
+    same : bool
+        Whether the graph has nothing but copies and views between them, and these leave every
+        number at its place.
+    """
+    if z.numel() != tensor.numel() or not (z.requires_grad and tensor.requires_grad):
+        return False
+    start, end = map(torch.autograd.graph.get_gradient_edge, (z, tensor))
+    node, number = start.node, start.output_nr
+    while (node, number) != (end.node, end.output_nr):
+        kind = node.name().rstrip("0123456789").removesuffix("Backward")
+        below = [edge for edge in node.next_functions if edge[0] is not None]
+        if kind not in _REARRANGING or len(below) != 1:
+            return False
+        node, number = below[0]
+    # The number of every place, sent back through the views digit by digit (half precision holds no
+    # large integers), must come to its own place.
+    places = torch.arange(z.numel(), device=z.device).reshape(z.shape)
+    while True:
+        digit = (places % _BASE).to(z)
+        (sent,) = torch.autograd.grad(z, tensor, digit, retain_graph=True)
+        if not torch.equal(sent.movedim(batch_axis, 0).reshape(z.shape).to(z), digit):
+            return False
+        places = places // _BASE
+        if not places.any():
+            return True
 
 
 def ancestors(z):

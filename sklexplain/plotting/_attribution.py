@@ -4,7 +4,17 @@ import numpy as np
 
 from ..samples import resolve_kind, sample_of
 from ..utils import as_array, as_array_like
-from ._samples import as_channels, column_names, draw_image, draw_series, format_value, rows_of
+from ._samples import (
+    as_channels,
+    channel_labels,
+    column_names,
+    draw_image,
+    draw_series,
+    format_value,
+    label_time,
+    rows_of,
+    shortened,
+)
 from ._style import INK, MUTED, centred_norm, diverging_colormap, get_axes, plain_axes, split_axes
 
 _LABEL = "attribution"
@@ -33,6 +43,12 @@ class AttributionDisplay:
         What the sample is compared with; drawn as a thin line below series.
     feature_names : array-like of str or None, default=None
         Column names.
+    time_names, channel_names : array-like of str or None, default=None
+        Names of a series' time steps and channels; None: numbers.
+    value_name : str or None, default=None
+        What the values of a series are, and their unit, as in "mV".
+    title : str or None, default=None
+        Written above.
     limit : float or None, default=None
         The attribution of the strongest colour, to compare several displays; None: the largest
         of this sample.
@@ -74,6 +90,10 @@ class AttributionDisplay:
         channel_axis=None,
         baseline=None,
         feature_names=None,
+        time_names=None,
+        channel_names=None,
+        value_name=None,
+        title=None,
         limit=None,
         n_top=10,
     ):
@@ -83,6 +103,10 @@ class AttributionDisplay:
         self.channel_axis = channel_axis
         self.baseline = baseline
         self.feature_names = feature_names
+        self.time_names = time_names
+        self.channel_names = channel_names
+        self.value_name = value_name
+        self.title = title
         self.limit = limit
         self.n_top = n_top
 
@@ -162,6 +186,8 @@ class AttributionDisplay:
         kind = resolve_kind(self.kind, sample.shape, self.channel_axis)
         draw = {"table": self._table, "series": self._series, "image": self._image}[kind]
         draw(ax, sample, attributions)
+        if self.title is not None:
+            self.axes_[0].set_title(self.title, fontsize=10, parse_math=False)
         return self
 
     def _table(self, ax, sample, attributions):
@@ -169,7 +195,7 @@ class AttributionDisplay:
         self.figure_, self.ax_ = get_axes(ax, (5.0, 0.9 + 0.27 * len(order)))
         self.axes_ = np.array([self.ax_])
         names = column_names(self.feature_names, len(sample))
-        labels = [f"{_shortened(names[i])} = {_shortened(format_value(sample[i]))}" for i in order]
+        labels = [f"{shortened(names[i])} = {shortened(format_value(sample[i]))}" for i in order]
         values = attributions[order]
         colors = diverging_colormap()(centred_norm(attributions, self.limit)(values))
         position = np.arange(len(order))
@@ -199,9 +225,11 @@ class AttributionDisplay:
                 draw_series(channel_ax, baseline[i : i + 1], **style)
             collection = _coloured_line(channel_ax, lines[i], maps[i], colormap, norm)
             plain_axes(channel_ax)
+            unit = self.value_name or "value"
             if len(lines) > 1:
-                channel_ax.set_ylabel(f"channel {i}", fontsize=9)
-        self.axes_[-1].set_xlabel("time step")
+                unit = channel_labels(self.channel_names, len(lines))[i]
+            channel_ax.set_ylabel(shortened(unit, 18), fontsize=9, parse_math=False)
+        label_time(self.axes_[-1], self.time_names, lines.shape[1])
         self.figure_.colorbar(collection, ax=self.axes_.tolist(), label=_LABEL, pad=0.02)
 
     def _image(self, ax, sample, attributions):
@@ -235,7 +263,3 @@ def _coloured_line(ax, values, attributions, colormap, norm):
     ax.plot(time, values, color=INK, linewidth=0.8)
     ax.margins(x=0.01)
     return collection
-
-
-def _shortened(text, length=28):
-    return text if len(text) <= length else text[: length - 1] + "…"

@@ -4,8 +4,8 @@ import numpy as np
 
 from ..samples import resolve_kind, sample_of
 from ..utils import as_array, as_array_like, check_positive_int
-from ._attribution import _coloured_line, _shortened
-from ._samples import as_channels, column_names, draw_image, format_value, rows_of
+from ._attribution import _coloured_line
+from ._samples import as_channels, column_names, draw_image, format_value, rows_of, shortened
 from ._style import INK, centred_norm, diverging_colormap, get_axes, plain_axes, split_axes
 
 # Panels side by side, and their sizes in inches.
@@ -227,7 +227,7 @@ class ConceptDisplay:
             colors = diverging_colormap()(norm(values[top]))
             ax.barh(np.arange(len(top)), values[top], color=colors, edgecolor=INK, linewidth=0.4)
             ax.axvline(0, color=INK, linewidth=0.8)
-            labels = [f"{_shortened(names[i], 18)} = {format_value(sample[i])}" for i in top]
+            labels = [f"{shortened(names[i], 18)} = {format_value(sample[i])}" for i in top]
             # A dollar sign in a column's name is no formula.
             ax.set_yticks(np.arange(len(top)), labels, fontsize=7, parse_math=False)
             ax.tick_params(axis="x", labelsize=7)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ._style import INK
+from ._style import CHANNELS, INK
 
 
 def as_channels(sample, kind, channel_axis):
@@ -42,9 +42,76 @@ def draw_series(ax, sample, **kwargs):
     **kwargs : object
         For `matplotlib.axes.Axes.plot`.
     """
-    style = {"color": INK, "linewidth": 1.2} | kwargs
-    for channel in sample:
-        ax.plot(channel, **style)
+    style = {"linewidth": 1.2} | kwargs
+    for channel, color in zip(sample, channel_colors(len(sample)), strict=True):
+        ax.plot(channel, **({"color": color} | style))
+
+
+def label_time(ax, names, n_times):
+    """Name the axis of time: by the names of some steps, or by their numbers.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+        Where a series was drawn.
+    names : array-like of str or None
+        A name a step.
+    n_times : int
+        How many there are.
+
+    Raises
+    ------
+    ValueError
+        If there are more or fewer names.
+    """
+    ax.set_xlabel("time step")
+    if names is None:
+        return
+    names = [str(name) for name in names]
+    if len(names) != n_times:
+        raise ValueError(f"{len(names)} time_names for {n_times} time steps.")
+    n_ticks = 6 if max(map(len, names)) <= 6 else 4
+    places = np.unique(np.linspace(0, n_times - 1, min(n_ticks, n_times)).round().astype(int))
+    ax.set_xticks(places, [shortened(names[i], 14) for i in places], parse_math=False)
+
+
+def channel_labels(names, n_channels):
+    """Return the names of channels, numbers if there are none.
+
+    Parameters
+    ----------
+    names : array-like of str or None
+        The names.
+    n_channels : int
+        How many there must be.
+
+    Returns
+    -------
+    names : list of str
+
+    Raises
+    ------
+    ValueError
+        If there are more or fewer.
+    """
+    if names is None:
+        return [f"channel {i}" for i in range(n_channels)]
+    names = [str(name) for name in names]
+    if len(names) != n_channels:
+        raise ValueError(f"{len(names)} channel_names for {n_channels} channels.")
+    return names
+
+
+def channel_colors(n_channels):
+    """Return a colour for each channel: the first seven can be told apart by everyone."""
+    if n_channels == 1:
+        return [INK]
+    return [CHANNELS[i % len(CHANNELS)] for i in range(n_channels)]
+
+
+def shortened(text, length=28):
+    """Return a text, cut to a length if it is longer."""
+    return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def draw_image(ax, image):

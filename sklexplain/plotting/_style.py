@@ -7,6 +7,8 @@ INK = "#222222"
 MUTED = "#767676"
 BLUE = "#0072B2"
 ORANGE = "#D55E00"
+# Of channels that are drawn together.
+CHANNELS = (INK, BLUE, ORANGE, "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 
 # Blue to red with a grey middle: white would vanish on white paper.
 _DIVERGING = ("#2166ac", "#74add1", "#d5d5d5", "#f4976c", "#b2182b")

@@ -1,5 +1,7 @@
 """The numbers in a report that no explainer computes."""
 
+from contextlib import suppress
+
 import numpy as np
 from sklearn.metrics import r2_score
 from sklearn.pipeline import Pipeline
@@ -108,7 +110,9 @@ def reconstruction(estimator, X):
     if last is estimator:
         raw = outputs
     elif hasattr(estimator, "inverse_transform"):
-        raw = np.asarray(estimator.inverse_transform(estimator.transform(X)))
+        # A step may have an inverse and not know it for these data, as some imputers do.
+        with suppress(ValueError, AttributeError, NotImplementedError, TypeError):
+            raw = np.asarray(estimator.inverse_transform(estimator.transform(X)))
     return Bunch(inputs=inputs, outputs=outputs, raw=raw, r2=explained_variance(inputs, outputs))
 
 

@@ -117,7 +117,7 @@ def _most_telling(report, explainer, X):
 
 def _maps(report, explainer, X):
     return explainer.concept_attributions(
-        X, report.method, method_params=report.method_params, baseline=report.baseline
+        X, report.method_, method_params=report.method_params, baseline=report.baseline
     )
 
 

@@ -12,13 +12,18 @@ from ..plotting import (
     ORANGE,
     AttributionDisplay,
     ExampleDisplay,
+    ImportanceDisplay,
     LatentShiftDisplay,
     as_channels,
+    channel_colors,
+    channel_labels,
     column_names,
     draw_image,
     draw_series,
     import_pyplot,
+    label_time,
     plain_axes,
+    shortened,
     split_axes,
 )
 from ._words import half_window, label_name, over_time
@@ -26,6 +31,7 @@ from ._words import half_window, label_name, over_time
 # Narrow enough that letters stay readable on a telephone.
 _WIDTH = 5.0
 _N_BARS = 15
+_MOST_CHANNELS = 12  # in a legend
 
 
 def new_axes(height, width=_WIDTH):
@@ -102,6 +108,7 @@ def sample_figure(report, i):
         channel_axis=report._sample.channel_axis,
         baseline=baseline_series(report),
         feature_names=getattr(report.attributor_, "feature_names_in_", None),
+        **_series_names(report),
     ).plot(ax=new_axes(height))
     reconstructions = shown.get("reconstructions")
     if kind == "series" and reconstructions is not None:
@@ -128,16 +135,15 @@ def neighbours_figure(report, i):
     shown, names = report._shown, report.target_names
     k = shown.importance.shape[1]
     n_rows = -(-(k + 1) // 3)
-    if shown.neighbour_labels is None:
-        titles = [f"{j + 1}. known sample" for j in range(k)]
-    else:
-        labels = shown.neighbour_labels[i]
-        titles = [f"{j + 1}. {label_name(label, names)}" for j, label in enumerate(labels)]
+    titles = [f"{j + 1}. {_short(name, 12)}" for j, name in enumerate(shown.neighbour_ids[i])]
+    if shown.neighbour_labels is not None:
+        labels = [_short(label_name(label, names), 20) for label in shown.neighbour_labels[i]]
+        titles = [f"{title}\n{label}" for title, label in zip(titles, labels, strict=True)]
     own = "this sample" if shown.labels is None else f"this: {label_name(shown.labels[i], names)}"
     display = ExampleDisplay(
         rows(shown.samples)[i],
         rows(shown.neighbours)[i * k : (i + 1) * k],
-        titles=[_short(title) for title in titles],
+        titles=titles,
         sample_title=_short(own),
         kind=report._sample.kind,
         channel_axis=report._sample.channel_axis,
@@ -176,22 +182,122 @@ def overall_figure(report):
     return data_uri(ax.figure)
 
 
+def swarm_of(report):
+    """Say which output a swarm of points is of.
+
+    Parameters
+    ----------
+    report : RepresentationReport
+        Fitted.
+
+    Returns
+    -------
+    words : (str, str)
+        What being to the right and to the left means.
+    unit : int or None
+        The output; None: the whole representation.
+    """
+    found = report.predictions_
+    if found is None:
+        return ("adds to its representation", "works against it"), None
+    if found.task == "regressor":
+        return ("raises the prediction", "lowers it"), 0
+    unit = len(found.outputs) - 1
+    if len(found.outputs) > 2:
+        unit = int(np.bincount(found.own).argmax())
+    name = label_name(found.outputs[unit], report.target_names)
+    what = "probability" if found.method == "predict_proba" else "score"
+    return (f"raises the {what} of “{name}”", "lowers it"), unit
+
+
+def swarm_figure(report, unit):
+    """Draw value against attribution of the most important columns, a point a sample.
+
+    Parameters
+    ----------
+    report : RepresentationReport
+        Fitted, on a table.
+    unit : int or None
+        Which output; None: the whole representation.
+
+    Returns
+    -------
+    uri : str
+    """
+    maps = report.attributions_ if unit is None else report._unit_maps[unit]
+    display = ImportanceDisplay(
+        maps,
+        report._explained_rows,
+        kind="table",
+        feature_names=getattr(report.attributor_, "feature_names_in_", None),
+        n_top=_N_BARS,
+    ).plot(ax=new_axes(0.9 + 0.34 * min(_N_BARS, maps.shape[1])))
+    return data_uri(display.figure_)
+
+
+def outputs_figure(report):
+    """Draw which features matter for each output of a predictor, a row each.
+
+    Parameters
+    ----------
+    report : RepresentationReport
+        Fitted.
+
+    Returns
+    -------
+    uri : str
+    """
+    outputs = report.predictions_.outputs
+    entries = [
+        (_short(label_name(outputs[unit], report.target_names)), np.abs(maps).mean(axis=0))
+        for unit, maps in report._unit_maps.items()
+    ]
+    return heat_rows(report, entries)
+
+
+def _series_names(report):
+    """Names of steps, channels and values, for displays of series."""
+    return {
+        "time_names": report.time_names,
+        "channel_names": report.channel_names,
+        "value_name": report.value_name,
+    }
+
+
 def _overall_series(report, importance):
-    ax = new_axes(3.8)
-    upper, lower = split_axes(ax, 2, 1, sharex=True, height_ratios=(3, 2))[:, 0]
     means, axis = report._means, report._sample.channel_axis
+    maps = as_channels(report.feature_importances_, "series", axis)
+    names = channel_labels(report.channel_names, len(maps))
+    colors = channel_colors(len(maps))
+    single = len(maps) == 1
+    ax = new_axes(3.8 if single else 4.4)
+    upper, lower = split_axes(ax, 2, 1, sharex=True, height_ratios=(3, 2))[:, 0]
     first, last = half_window(importance)
     for panel in (upper, lower):
         panel.axvspan(first - 0.5, last + 0.5, color=ORANGE, alpha=0.13, linewidth=0)
         plain_axes(panel)
-    draw_series(upper, as_channels(means.train, "series", axis), color=MUTED, linestyle=":")
-    draw_series(upper, as_channels(means.explained, "series", axis), color=INK, linewidth=1.6)
+    options = {"color": MUTED} if single else {}
+    draw_series(upper, as_channels(means.train, "series", axis), linestyle=":", **options)
+    draw_series(upper, as_channels(means.explained, "series", axis), linewidth=1.6)
     upper.plot([], [], color=INK, linewidth=1.6, label="mean of explained samples")
     upper.plot([], [], color=MUTED, linestyle=":", label="mean of training samples")
     upper.legend(frameon=False, fontsize=8)
-    upper.set_ylabel("value")
-    lower.bar(np.arange(len(importance)), importance, width=1.0, color=ORANGE)
-    lower.set(xlabel="time step", ylabel="mean\n|attribution|")
+    upper.set_ylabel(shortened(report.value_name or "value", 24), parse_math=False)
+    places, below = np.arange(len(importance)), np.zeros(len(importance))
+    for values, name, color in zip(maps, names, colors, strict=True):
+        bars = {"width": 1.0, "bottom": below, "color": ORANGE if single else color}
+        lower.bar(places, values, label=shortened(name, 20), **bars)
+        below = below + values
+    if not single and len(maps) <= _MOST_CHANNELS:
+        ax.figure.legend(
+            *lower.get_legend_handles_labels(),
+            loc="outside lower center",
+            ncols=min(4, len(maps)),
+            frameon=False,
+            fontsize=8,
+        )
+    lower.set_ylabel("mean\n|attribution|")
+    label_time(lower, report.time_names, len(importance))
     lower.margins(x=0.01)
     return ax
 
@@ -262,7 +368,7 @@ def heat_rows(report, entries):
             np.arange(len(ticks)), ticks, fontsize=8, rotation=60, ha="right", parse_math=False
         )
     else:
-        ax.set_xlabel("time step")
+        label_time(ax, report.time_names, heat.shape[1])
     ax.figure.colorbar(image, ax=ax, label="share of the\nlargest", pad=0.02)
     return data_uri(ax.figure)
 
@@ -312,7 +418,9 @@ def sample_title(report, place, line=None):
     -------
     title : str
     """
-    title = f"Sample {report.explained_[report._shown.positions[place]]}"
+    title = f"Sample {report.ids_[report._shown.positions[place]]}"
+    if report.id_name is not None:
+        title = f"{report.id_name} {report.ids_[report._shown.positions[place]]}"
     if report._shown.labels is None:
         return title
     label = label_name(report._shown.labels[place], report.target_names)

@@ -1,6 +1,7 @@
 """Writing a report as HTML; everything that comes from users or data is escaped."""
 
 import platform
+import re
 from html import escape
 from importlib import resources
 from string import Template
@@ -8,7 +9,7 @@ from string import Template
 import numpy as np
 
 from ..plotting import format_value
-from . import _concepts, _decoding, _figures, _words
+from . import _concepts, _decoding, _figures, _predictions, _words
 from . import _pieces as pieces
 
 _PACKAGES = ("sklexplain", "scikit-learn", "torch", "skorch", "numpy", "matplotlib")
@@ -79,7 +80,7 @@ def _inside(module, attribute):
 
 def _summary(report):
     facts, curve = report.facts_, report.latent_shift_
-    verdict = _words.verdict(curve)
+    verdict = _words.verdict(report.latent_shift_, _words.doubts(report))
     tiles = [
         (
             f"{curve.area_ratio:.2f} ×",
@@ -113,12 +114,14 @@ def _summary(report):
     items = [
         _model_sentence(facts),
         *_words.data_sentence(report),
+        *_prediction_sentences(report),
         _overall_sentence(report),
+        *report._remarks,
     ]
     if report.reconstruction_ is not None:
         items.append(_words.reconstruction_sentence(report.reconstruction_))
     if report.label_agreement_ is not None:
-        items.append(_words.agreement_sentence(report.label_agreement_))
+        items.append(_words.agreement_sentence(report.label_agreement_, report.target_names))
     for found, module in ((report.concepts_, _concepts), (report.decoding_, _decoding)):
         if found is not None and "reason" not in found:
             items.append(module.sentence(found))
@@ -130,6 +133,23 @@ def _summary(report):
         f'<ul class="tiles">{shown}</ul>{pieces.bullets(items)}'
         f"<h3>What this report cannot tell</h3>{pieces.bullets(_words.CAVEATS)}"
     )
+
+
+def _prediction_sentences(report):
+    """Say what is explained of a predictor, and how good it is."""
+    found = report.predictions_
+    if found is None:
+        return []
+    quality = _predictions.quality_sentence(found)
+    return [
+        _predictions.output_sentence(found, _names_of(report)),
+        *([] if quality is None else [quality]),
+    ]
+
+
+def _names_of(report):
+    """Return a function from labels to readable names."""
+    return lambda label: _words.label_name(label, report.target_names)
 
 
 def _model_sentence(facts):
@@ -146,9 +166,15 @@ def _model_sentence(facts):
 
 
 def _overall_sentence(report):
-    names = _figures.feature_names(report) if report._sample.kind == "table" else None
+    return _importance_sentence(report, report.feature_importances_)
+
+
+def _importance_sentence(report, importance):
+    names = report.time_names
+    if report._sample.kind == "table":
+        names = _figures.feature_names(report)
     return _words.overall_sentence(
-        report.feature_importances_, report._sample.kind, report._sample.channel_axis, names
+        importance, report._sample.kind, report._sample.channel_axis, names, report.channel_names
     )
 
 
@@ -166,17 +192,30 @@ def _overall(report):
         "image": "Left: the mean of the explained samples. Right: mean absolute attribution of "
         "each pixel; lighter is more.",
     }[report._sample.kind]
-    parts = [
-        pieces.paragraph(sentence),
-        pieces.figure(_figures.overall_figure(report), sentence, caption),
-    ]
+    panels = [pieces.figure(_figures.overall_figure(report), sentence, caption)]
+    if report._sample.kind == "table" and report._explained_rows is not None:
+        (right, left), unit = _figures.swarm_of(report)
+        text = f"A point is a sample: to the right, its value {right}; to the left, it {left}."
+        alt = f"Value and attribution of the most important columns, a point a sample. {text}"
+        caption = f"{text} Colours are the column's values; grey: categories and gaps."
+        panels.append(_panel("Which way", _figures.swarm_figure(report, unit), alt, caption))
+    maps = report._unit_maps
+    if maps is not None and len(maps) > 2 and report._sample.kind != "image":
+        text = "Mean absolute attribution of each output, a row each, scaled to its largest value."
+        panels.append(_panel("For each output", _figures.outputs_figure(report), text, text))
     per_class = report._class_importances
     if len(per_class) > 1 and report._sample.kind != "image":
         text = "The same for each label, one row each, scaled to the row's largest value. Rows of "
         text += "few samples (their number is in brackets) are uncertain."
-        parts.append("<h3>For each label</h3>")
-        parts.append(pieces.figure(_figures.class_figure(report), _class_alt(report), text))
-    return "\n".join(parts)
+        uri = _figures.class_figure(report)
+        panels.append(_panel("For each label", uri, _class_alt(report), text))
+    grid = "".join(f"<div>{panel}</div>" for panel in panels)
+    return f'{pieces.paragraph(sentence)}<div class="panels">{grid}</div>'
+
+
+def _panel(heading, uri, alt, caption):
+    """Return a figure below a heading of its own."""
+    return f"<h3>{escape(heading)}</h3>{pieces.figure(uri, alt, caption)}"
 
 
 def _class_alt(report):
@@ -186,7 +225,8 @@ def _class_alt(report):
         if report._sample.kind == "series":
             time = _words.over_time(importance, report._sample.channel_axis)
             first, last = _words.half_window(time)
-            sentences.append(f"{name}: half of it in time steps {first} to {last}.")
+            times = report.time_names or range(len(time))
+            sentences.append(f"{name}: half of it in time steps {times[first]} to {times[last]}.")
         else:
             sentences.append(
                 f"{name}: most for {_figures.feature_names(report)[int(importance.argmax())]}."
@@ -201,9 +241,15 @@ def _samples(report):
         how += ", from each label in turn"
     intro = (
         f"{len(shown.positions)} samples, {how}, not picked for looking good. Colours show what "
-        "builds each sample's representation, compared with the baseline. Numbers are "
-        "positions in the data."
+        "builds each sample's representation, compared with the baseline. "
+        f"{_words.names_sentence(report)}"
     )
+    if report.predictions_ is not None:
+        intro = (
+            f"{len(shown.positions)} samples, {how}, not picked for looking good. Colours show "
+            "what speaks for what the model says of each, compared with the baseline. "
+            f"{_words.names_sentence(report)}"
+        )
     articles = [_one_sample(report, i) for i in range(len(shown.positions))]
     return "\n".join([pieces.paragraph(intro), _legend(report), *articles])
 
@@ -227,23 +273,26 @@ def _one_sample(report, i):
     alt = f"{title}, coloured by attribution. {facts[0]}"
     left = pieces.figure(_figures.sample_figure(report, i), alt)
     if report._sample.kind == "table":
-        right = _neighbour_table(report, i)
+        right, css = _neighbour_table(report, i), "pair tabular"
     else:
         right = pieces.figure(_figures.neighbours_figure(report, i), _neighbours_alt(report, i))
+        css = "pair"
     name = f"sample-{i + 1}"
     return (
         f'<article aria-labelledby="{name}"><h3 id="{name}">{escape(title)}</h3>'
-        f'{pieces.paragraph(" ".join(facts))}<div class="pair">{left}{right}</div></article>'
+        f'{pieces.paragraph(" ".join(facts))}<div class="{css}">{left}{right}</div></article>'
     )
 
 
 def _sample_facts(report, i):
     shown = report._shown
-    names = _figures.feature_names(report) if report._sample.kind == "table" else None
-    importance = np.abs(shown.attributions[i])
-    facts = [
-        _words.overall_sentence(importance, report._sample.kind, report._sample.channel_axis, names)
-    ]
+    facts = []
+    if report.predictions_ is not None:
+        found, place, names = report.predictions_, shown.positions[i], _names_of(report)
+        label = None if shown.labels is None else shown.labels[i]
+        facts.append(_predictions.sample_sentence(found, place, label, names))
+        facts.append(_predictions.colour_sentence(found, place, names))
+    facts.append(_importance_sentence(report, np.abs(shown.attributions[i])))
     if report.reconstruction_ is not None:
         rank = report.reconstruction_.error_rank[shown.positions[i]]
         n = report.reconstruction_.n_compared
@@ -279,14 +328,14 @@ def _neighbour_table(report, i):
         own = "?" if shown.labels is None else shown.labels[i]
         labels = [own, *shown.neighbour_labels[i]]
         table.insert(0, ["label", *(_words.label_name(x, report.target_names) for x in labels)])
-    header = ["column", "this sample", *(f"{j + 1}." for j in range(k))]
+    header = ["column", "this sample", *shown.neighbour_ids[i]]
     caption = "The sample and the known samples that the model finds most similar"
     return pieces.table(header, table, caption, numbers=range(1, len(header)))
 
 
 def _trust(report):
     curve = report.latent_shift_
-    verdict = _words.verdict(curve)
+    verdict = _words.verdict(report.latent_shift_, _words.doubts(report))
     text = (
         "The test needs no labels: features are set to the training mean, first those that the "
         "maps call important, or unimportant, or random ones, and the distance is measured by "
@@ -339,9 +388,8 @@ def _labels(report):
     caption = "Share of known samples with the sample's own label"
     caption += ", and R² of reconstruction" if rebuilt is not None else ""
     table = pieces.table(header, [*rows, total], caption, numbers=range(1, len(header)))
-    return (
-        f"{pieces.paragraph(text)}{pieces.paragraph(_words.agreement_sentence(agreement))}{table}"
-    )
+    sentence = _words.agreement_sentence(agreement, names)
+    return f"{pieces.paragraph(text)}{pieces.paragraph(sentence)}{table}"
 
 
 def _glossary(report):
@@ -373,7 +421,7 @@ def _appendix(report):
     settings = [
         ("random_state", report.random_state),
         ("seed drawn from it", report.seed_),
-        ("method", report.method),
+        ("method", report.method_),
         *((f"method: {name}", value) for name, value in report.attributor_._engine.params.items()),
         ("baseline", report.baseline if isinstance(report.baseline, str) else "given"),
         ("centred", report.center),
@@ -392,13 +440,14 @@ def _appendix(report):
     ]
     versions.append(("platform", platform.platform()))
     seconds = [(step, f"{value:.1f}") for step, value in report.timings_.items()]
-    model = repr(report.estimator_)
+    model = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(report.estimator_))  # of this run only
     if len(model) > _LONGEST_REPR:
         model = model[:_LONGEST_REPR] + " …"
     intro = "The same data, settings, seed, versions and number of threads give the same numbers."
     return "\n".join(
         [
             pieces.paragraph(intro),
+            "<details><summary>Settings, versions, times and the model</summary>",
             '<div class="pair">',
             pieces.table(["setting", "value"], settings, "Settings"),
             pieces.table(["software", "version"], versions, "Versions"),
@@ -406,5 +455,6 @@ def _appendix(report):
             "</div>",
             "<h3>The model</h3>",
             f"<pre>{escape(model)}</pre>",
+            "</details>",
         ]
     )

@@ -4,9 +4,9 @@ import importlib
 import pickle
 from zipfile import BadZipFile
 
+from ..reading import InputError
 from ..representation import is_fitted
 from ..utils import warn
-from ._data import InputError
 
 _PICKLES = (".pkl", ".pickle", ".joblib")
 

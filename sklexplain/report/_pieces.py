@@ -28,7 +28,8 @@ def table(header, rows, caption, numbers=()):
     """Return a table; ``numbers`` are the columns aligned to the right."""
     align = [' class="number"' if i in numbers else "" for i in range(len(header))]
     head = "".join(
-        f'<th scope="col"{a}>{escape(h)}</th>' for a, h in zip(align, header, strict=True)
+        f'<th scope="col"{a}>{escape(h)}</th>' if h else f"<td{a}></td>"
+        for a, h in zip(align, header, strict=True)
     )
     lines = []
     for first, *rest in rows:
@@ -36,8 +37,10 @@ def table(header, rows, caption, numbers=()):
             f"<td{a}>{escape(str(cell))}</td>" for a, cell in zip(align[1:], rest, strict=True)
         )
         lines.append(f'<tr><th scope="row">{escape(str(first))}</th>{cells}</tr>')
+    # It may be wider than a telephone: who has no mouse can scroll it by the keyboard.
+    scroll = f'<div class="scroll" tabindex="0" role="group" aria-label="{escape(caption)}">'
     return (
-        f'<div class="scroll"><table><caption>{escape(caption)}</caption>'
+        f"{scroll}<table><caption>{escape(caption)}</caption>"
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
 

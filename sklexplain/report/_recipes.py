@@ -12,8 +12,10 @@ from tqdm import tqdm
 
 from ..datasets import load_ecg5000
 from ..nets import Autoencoder
+from ..reading import InputError, prepare_series, prepare_table
 from ..representation import unwrap
-from ._data import InputError, prepare_table
+from ._parts import split_rows
+from ._scaling import ChannelScaler
 
 _MAX_TRAIN = 20_000
 _HEARTBEAT_EPOCHS = 60
@@ -135,6 +137,8 @@ def own_data(data, name, seed, *, max_epochs=None, progress=True):
         "net_params": _net_params(progress),
         "random_state": seed,
     }
+    options = {"title": f"What an autoencoder has learned about {name}", "notes": notes}
+    options["id_name"] = data.id_name
     if data.layout == "table":
         if not hasattr(data.X, "columns"):
             data = _as_frame(data)
@@ -143,25 +147,53 @@ def own_data(data, name, seed, *, max_epochs=None, progress=True):
         fit = split(_with(data, X=table.X), seed, notes)
         estimator = table_pipeline(table, net)
     else:
-        if hasattr(data.X, "columns"):
-            data = _with(data, X=_numbers(data.X))
+        data = _as_series(data, name, notes)
         fit = split(data, seed, notes)
-        notes.append(_standardise(fit, data.layout))
-        is_image = data.layout == "images"
-        n_components = int(np.clip(np.prod(fit.X.shape[1:]) // 4, 1, 8))
-        sizes = {"hidden_layer_sizes": (128, 64) if is_image else (16, 32)}
-        module = "mlp" if is_image else "conv1d"
-        estimator = Autoencoder(module, n_components=n_components, **sizes, **net)
+        estimator = _array_pipeline(data, net)
+        options |= {"time_names": data.times, "channel_names": data.channels}
+        options["value_name"] = data.value_name
+        each = "each channel by its own" if data.layout.startswith("channels") else "by their"
+        notes.append(
+            f"The model sees values that are centred and scaled, {each} mean and standard "
+            "deviation; all that is drawn here is in the file's units."
+        )
     n_explain = len(fit.X_explain)
     return Bunch(
         estimator=estimator,
         fit=fit,
-        options={"title": f"What an autoencoder has learned about {name}", "notes": notes},
+        options=options,
         sentence=f"autoencoder for {len(fit.X):,} samples; {n_explain:,} others are explained",
     )
 
 
-def own_model(model, data, name, seed):
+def _as_series(data, name, notes):
+    """Return series and images as arrays, channels first, and the names of times and channels."""
+    data = _with(data, value_name=None)
+    if hasattr(data.X, "columns"):
+        series = prepare_series(data.X, name)
+        notes += series.notes
+        return _with(data, X=series.X, times=series.times)
+    if data.layout == "channels-last":  # the convolutions' order is the other one
+        tests = None if data.X_test is None else data.X_test.swapaxes(1, 2)
+        data = _with(data, X=data.X.swapaxes(1, 2), X_test=tests, layout="channels-first")
+    if data.channels is not None and len(data.channels) == 1:
+        data = _with(data, value_name=data.channels[0], channels=None)
+    return data
+
+
+def _array_pipeline(data, net):
+    """Return an unfitted Pipeline for series or images, from the file's units on."""
+    is_image = data.layout == "images"
+    size = int(np.prod(data.X.shape[1:]))
+    sizes = {"hidden_layer_sizes": (128, 64) if is_image else (16, 32)}
+    n_components = int(np.clip(size // 4, 1, 8))
+    module = "mlp" if is_image else "conv1d"
+    channel_axis = 0 if data.layout.startswith("channels") else None
+    autoencoder = Autoencoder(module, n_components=n_components, **sizes, **net)
+    return Pipeline([("scaler", ChannelScaler(channel_axis)), ("autoencoder", autoencoder)])
+
+
+def own_model(model, data, name, data_name, seed):
     """Return what is needed for a report on the user's model and data.
 
     Parameters
@@ -172,6 +204,8 @@ def own_model(model, data, name, seed):
         From `read_data`.
     name : str
         Name of the model's file, for the title.
+    data_name : str
+        Name of the data's file, for messages.
     seed : int
         Seed of the split.
 
@@ -194,6 +228,10 @@ def own_model(model, data, name, seed):
             if missing:
                 raise InputError(f"the model takes columns that the data do not have: {missing}.")
             X = X[list(known)]
+        elif data.layout == "series":
+            series = prepare_series(X, data_name)
+            notes += series.notes
+            X, data = series.X, _with(data, times=series.times)
         else:
             X = _numbers(X)
     expected = getattr(model, "input_shape_", None)
@@ -206,7 +244,8 @@ def own_model(model, data, name, seed):
             "column that it was not given."
         )
     fit = split(_with(data, X=X), seed, notes)
-    options = {"title": f"What {name} has learned", "notes": notes}
+    options = {"title": f"What {name} has learned", "notes": notes, "id_name": data.id_name}
+    options |= {"time_names": data.times, "channel_names": data.channels}
     if data.layout == "series" or data.layout.startswith("channels"):
         options["kind"] = "series"
     axis = {"channels-first": 0, "channels-last": 1, "images": 0}
@@ -252,7 +291,7 @@ def split(data, seed, notes):
     Parameters
     ----------
     data : Bunch
-        ``X``, ``y``, ``X_test`` and ``y_test``.
+        ``X``, ``y``, ``X_test``, ``y_test``, ``ids`` and ``groups``.
     seed : int
         Seed of the split.
     notes : list of str
@@ -263,13 +302,15 @@ def split(data, seed, notes):
     fit : Bunch
         Arguments of `RepresentationReport.fit`.
     """
-    X, y = data.X, data.y
+    X, y, ids = data.X, data.y, np.asarray(data.ids, dtype=object)
     train = np.arange(len(X))
-    X_explain, y_explain = data.X_test, data.y_test
+    X_explain, y_explain, ids_explain = data.X_test, data.y_test, None
     if X_explain is None:
-        train, held_out = train_test_split(train, test_size=0.2, random_state=seed)
-        held_out = np.sort(held_out)
+        train, held_out = split_rows(len(X), 0.2, seed, data.groups)
         X_explain, y_explain = _rows(X, held_out), None if y is None else y[held_out]
+        ids_explain = ids[held_out]
+    else:
+        ids_explain = np.array([f"test {i}" for i in range(1, len(X_explain) + 1)], dtype=object)
     if len(train) > _MAX_TRAIN:
         notes.append(
             f"Of {len(train):,} samples to learn from, {_MAX_TRAIN:,} drawn at random were used."
@@ -279,8 +320,10 @@ def split(data, seed, notes):
     return Bunch(
         X=_rows(X, train),
         y=None if y is None else y[train],
+        ids=ids[train],
         X_explain=X_explain,
         y_explain=y_explain,
+        ids_explain=ids_explain,
     )
 
 
@@ -317,17 +360,3 @@ def _numbers(frame):
             "labels with --target."
         )
     return frame.to_numpy(dtype=np.float64)
-
-
-def _standardise(fit, layout):
-    """Standardise series by channel, images as a whole, in place; return a note."""
-    X = np.asarray(fit.X, dtype=np.float64)
-    axes = {"channels-first": (0, 2), "channels-last": (0, 1)}.get(layout)
-    mean, std = X.mean(axis=axes, keepdims=True), X.std(axis=axes, keepdims=True)
-    std[std == 0] = 1
-    fit.X = ((X - mean) / std).astype(np.float32)
-    fit.X_explain = ((fit.X_explain - mean) / std).astype(np.float32)
-    if layout == "channels-last":  # the convolutions' order
-        fit.X, fit.X_explain = fit.X.swapaxes(1, 2), fit.X_explain.swapaxes(1, 2)
-    each = "each channel's" if layout.startswith("channels") else "the"
-    return f"Values were centred and scaled by {each} mean and standard deviation."

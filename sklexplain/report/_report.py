@@ -21,7 +21,12 @@ from . import _compute
 from ._concepts import find_concepts
 from ._decoding import decode_layer
 from ._html import render
+from ._numbers import write_numbers
 from ._parts import split_parts
+from ._predictions import predictions
+
+_FEW_COLUMNS = 10  # all of whose coalitions are asked for
+_MANY_OUTPUTS = 20
 
 
 class RepresentationReport(BaseEstimator):
@@ -40,8 +45,9 @@ class RepresentationReport(BaseEstimator):
         The model. A fitted one is explained as it is; of an unfitted one a clone is fitted.
     layer : str or None, default=None
         Which representation, see `LabelFreeAttributor`.
-    method : str, default="integrated_gradients"
-        How features are attributed, see `LabelFreeAttributor`.
+    method : str, default="auto"
+        How features are attributed, see `LabelFreeAttributor`. "auto": "integrated_gradients" where
+        gradients pass; else "kernel_shap" for at most ten columns, and "shapley_sampling".
     method_params : dict or None, default=None
         Parameters of the method.
     baseline : {"mean", "zeros", "background"}, array-like or callable, default="mean"
@@ -78,6 +84,12 @@ class RepresentationReport(BaseEstimator):
         the network's own layers take it; None: there are none.
     target_names : dict or None, default=None
         Readable names of labels.
+    time_names, channel_names : sequence of str or None, default=None
+        Names of a series' time steps and channels; None: numbers.
+    value_name : str or None, default=None
+        What the values of a series or image are, and their unit, as in "mV".
+    id_name : str or None, default=None
+        What the names of samples are that `fit` is given, as in "patient".
     title : str, default="What the model has learned"
         Title of the report.
     notes : sequence of str, default=()
@@ -105,6 +117,8 @@ class RepresentationReport(BaseEstimator):
         Attributions of the samples that the scores are computed on.
     explained_ : ndarray of shape (n_explained,)
         Positions of these samples in X_explain, or in X if there was no X_explain.
+    ids_ : ndarray of str of shape (n_explained,)
+        Their names.
     feature_importances_ : ndarray of a sample's shape
         Mean absolute attribution over them.
     label_agreement_ : Bunch or None
@@ -112,6 +126,11 @@ class RepresentationReport(BaseEstimator):
         None without labels, and where they are values (of a regressor, or with fractions).
     reconstruction_ : Bunch or None
         R² of reconstruction of training and explained samples; None if the model has none.
+    method_ : str
+        How features were attributed.
+    predictions_ : Bunch or None
+        Of a classifier or regressor: what it ``said`` of the explained samples, its ``scores``,
+        ``accuracy`` and ``balanced`` accuracy, or ``r2``.
     concepts_ : Bunch or None
         ``explainer``, a fitted `SRAEExplainer`, ``faithfulness`` and ``reconstruction`` on the
         explained samples, ``correlation`` of concepts, ``outputs``, their names, ``moves``, by how
@@ -151,7 +170,7 @@ class RepresentationReport(BaseEstimator):
         estimator,
         *,
         layer=None,
-        method="integrated_gradients",
+        method="auto",
         method_params=None,
         baseline="mean",
         center=False,
@@ -167,6 +186,10 @@ class RepresentationReport(BaseEstimator):
         kind=None,
         channel_axis="auto",
         target_names=None,
+        time_names=None,
+        channel_names=None,
+        value_name=None,
+        id_name=None,
         title="What the model has learned",
         notes=(),
         batch_size=1024,
@@ -192,6 +215,10 @@ class RepresentationReport(BaseEstimator):
         self.kind = kind
         self.channel_axis = channel_axis
         self.target_names = target_names
+        self.time_names = time_names
+        self.channel_names = channel_names
+        self.value_name = value_name
+        self.id_name = id_name
         self.title = title
         self.notes = notes
         self.batch_size = batch_size
@@ -199,7 +226,20 @@ class RepresentationReport(BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X, y=None, *, X_explain=None, y_explain=None, X_corpus=None, y_corpus=None):
+    def fit(
+        self,
+        X,
+        y=None,
+        *,
+        ids=None,
+        groups=None,
+        X_explain=None,
+        y_explain=None,
+        ids_explain=None,
+        X_corpus=None,
+        y_corpus=None,
+        ids_corpus=None,
+    ):
         """Train the model if it is not, explain samples, and grade the explanations.
 
         Parameters
@@ -209,14 +249,24 @@ class RepresentationReport(BaseEstimator):
         y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
             Labels of X. They train an unfitted model that needs them; otherwise they only grade.
             Several columns grade nothing.
+        ids : array-like of shape (n_samples,), default=None
+            Names of the samples of X, by which they can be found again: in the file, the hospital.
+            None: the index of a DataFrame, or positions in X.
+        groups : array-like of shape (n_samples,), default=None
+            Which samples of X belong together, as those of one patient do: where a part of X is set
+            aside, all of a group are on the same side.
         X_explain : array-like, DataFrame or tensor of shape (n_explain, ...), default=None
             Samples to explain. None: a random part of X, on which nothing is then trained here.
         y_explain : array-like of shape (n_explain,), default=None
             Their labels, for grading only.
+        ids_explain : array-like of shape (n_explain,), default=None
+            Their names.
         X_corpus : array-like, DataFrame or tensor of shape (n_corpus, ...), default=None
             Known samples among which the most similar ones are looked up. None: X.
         y_corpus : array-like of shape (n_corpus,), default=None
             Their labels, for grading only.
+        ids_corpus : array-like of shape (n_corpus,), default=None
+            Their names.
 
         Returns
         -------
@@ -239,34 +289,37 @@ class RepresentationReport(BaseEstimator):
                 raise ValueError(f"{name}={value!r} must be True, False or 'auto'.")
             if params is not None and not isinstance(params, dict):
                 raise TypeError(f"{params_name}={params!r} must be a dict or None.")
-        self._clock = {}
+        self._clock, self._remarks = {}, []
         self.seed_ = draw_seed(self.random_state)
-        explained, corpus = (X_explain, y_explain), (X_corpus, y_corpus)
-        data = split_parts((X, y), explained, corpus, self.test_size, self.seed_)
+        explained = (X_explain, y_explain, ids_explain)
+        corpus = (X_corpus, y_corpus, ids_corpus)
+        data = split_parts((X, y, ids), explained, corpus, self.test_size, self.seed_, groups)
         rng = np.random.RandomState(self.seed_)
         n_explained = min(self.n_explained, len(data.X_explain))
         chosen = np.sort(rng.permutation(len(data.X_explain))[:n_explained])
         self._was_fitted = _is_model_fitted(self.estimator)
         with self._step("resolve the model" if self._was_fitted else "train the model"):
-            options = {"method": self.method, "method_params": self.method_params}
-            options |= {"baseline": self.baseline, "center": self.center}
-            options |= {"channel_axis": self.channel_axis}
-            self.attributor_ = LabelFreeAttributor(self.estimator, **options, **self._common())
-            self.attributor_.fit(data.X, data.y)
-            self.estimator_ = self.attributor_.estimator_
+            self._fit_attributor(data.X, data.y)
         self._sample = sample_of(self.attributor_).seen_as(self.kind)
         X_explain = _compute.take(data.X_explain, chosen)
         y_explain = None if data.y_explain is None else data.y_explain[chosen]
         self.explained_ = data.positions[chosen]
-        with self._step(f"attribute {n_explained} samples ({self.method})"):
+        self.ids_ = data.ids_explain[chosen]
+        with self._step(f"attribute {n_explained} samples ({self.method_})"):
             maps = np.asarray(self.attributor_.transform(X_explain))
             self.attributions_ = maps.reshape(n_explained, *self.attributor_.input_shape_)
             self.feature_importances_ = np.abs(self.attributions_).mean(axis=0)
+            self._predict(X_explain, y_explain)
         with self._step("compare with masking at random"):
             self.latent_shift_ = self.attributor_.latent_shift(X_explain)
         self._find_examples(X_explain, y_explain, data, rng)
+        self.reconstruction_ = None
         with self._step("reconstruct"):
-            self._reconstruct(data.X, X_explain, y_explain, rng)
+            try:
+                self._reconstruct(data.X, X_explain, y_explain, rng)
+            except (TypeError, ValueError, AttributeError, NotImplementedError) as error:
+                # What a report can do without must not cost all of it.
+                self._remarks.append(f"Samples could not be rebuilt: {error}")
         self._describe(data, X_explain, y_explain)
         look = data.X, data.y, X_explain, rng
         chosen = self.concepts, self.concept_params
@@ -299,6 +352,31 @@ class RepresentationReport(BaseEstimator):
             write_file(path, render(self))
         return path
 
+    def to_numbers(self, path):
+        """Write names, labels, nearest known samples and attributions of the explained samples.
+
+        Parameters
+        ----------
+        path : str or path-like
+            A .csv or .parquet file; an existing file is replaced.
+
+        Returns
+        -------
+        path : pathlib.Path
+            Where it was written.
+
+        Raises
+        ------
+        NotFittedError
+            If called before `fit`.
+        ValueError
+            If the suffix is another.
+        """
+        check_is_fitted(self)
+        path = Path(path)
+        write_numbers(self, path)
+        return path
+
     # -- steps of fit --------------------------------------------------------------------------
 
     @contextmanager
@@ -327,6 +405,43 @@ class RepresentationReport(BaseEstimator):
             "random_state": self.seed_,
         }
 
+    def _fit_attributor(self, X, y):
+        """Fit the model if it is not, and what explains it, by the method that goes with it."""
+        options = {"baseline": self.baseline, "center": self.center}
+        options |= {"channel_axis": self.channel_axis, **self._common()}
+        estimator, method = self.estimator, self.method
+        if method == "auto":
+            # This one asks for nothing but outputs, and trains the model if that is to be done.
+            first = LabelFreeAttributor(estimator, method="feature_ablation", **options).fit(X, y)
+            estimator, n_columns = first.estimator_, int(np.prod(first.input_shape_))
+            method = "integrated_gradients"
+            if not first._representation.differentiable:
+                method = "kernel_shap" if n_columns <= _FEW_COLUMNS else "shapley_sampling"
+                self._remarks.append(
+                    f"No gradients pass through this model, so columns are exchanged for those of "
+                    f"the baseline instead ({method})."
+                )
+        self.method_ = method
+        options |= {"method": method, "method_params": self.method_params}
+        self.attributor_ = LabelFreeAttributor(estimator, **options).fit(X, y)
+        self.estimator_ = self.attributor_.estimator_
+
+    def _predict(self, X, y):
+        """Ask a predictor what it says, and explain its outputs one by one."""
+        self._unit_maps = None
+        self.predictions_ = None if self.layer is not None else predictions(self, X, y)
+        found = self.predictions_
+        if found is None:
+            return
+        shape, n_units = self.attributor_.input_shape_, self.attributor_.n_units_
+        if n_units > _MANY_OUTPUTS:
+            units = np.unique(found.own)
+        else:
+            units = np.arange(n_units)
+        maps = np.asarray(self.attributor_.unit_attributions(X, units))
+        maps = maps.reshape(len(maps), len(units), *shape).swapaxes(0, 1)
+        self._unit_maps = dict(zip(units.tolist(), maps, strict=True))
+
     def _find_examples(self, X_explain, y_explain, data, rng):
         n = len(data.X_corpus)
         kept = np.sort(rng.permutation(n)[: self.max_corpus])
@@ -344,23 +459,30 @@ class RepresentationReport(BaseEstimator):
             labels = np.zeros(len(X_explain)) if y_explain is None else y_explain
             shown = _compute.choose_shown(labels, self.n_examples, rng)
             k = min(self.n_neighbors, len(kept))
-            importance, index = examples.top_examples(_compute.take(X_explain, shown), k)
+            importance, index = examples.top_examples(X_explain, k)
             isolation = None
             if len(kept) > 1:
                 # Importance falls with distance: a small largest one is a far nearest neighbour.
                 own, _ = examples.top_examples(X_corpus, 1, exclude_self=True)
-                isolation = _compute.rarity(-importance[:, 0], -own[:, 0])
+                isolation = _compute.rarity(-importance[shown, 0], -own[:, 0])
+        self._neighbours = Bunch(
+            ids=data.ids_corpus[kept][index],
+            importance=importance,
+            labels=None if y_corpus is None else y_corpus[index],
+            own_labels=y_explain,
+        )
+        index, importance = index[shown], importance[shown]
         self._shown = Bunch(
             positions=shown,
             neighbours=_compute.take(X_corpus, index.ravel()),
             neighbour_labels=None if y_corpus is None else y_corpus[index],
             neighbour_positions=kept[index],
+            neighbour_ids=data.ids_corpus[kept][index],
             importance=importance,
             isolation=isolation,
         )
 
     def _reconstruct(self, X, X_explain, y_explain, rng):
-        self.reconstruction_ = None
         sample = np.sort(rng.permutation(len(X))[:1000])
         train = explained = None
         if self.layer is None:
@@ -405,11 +527,17 @@ class RepresentationReport(BaseEstimator):
         self._shown.samples = _compute.take(X_explain, self._shown.positions)
         self._shown.labels = None if y_explain is None else y_explain[self._shown.positions]
         self._shown.attributions = self.attributions_[self._shown.positions]
+        if self._unit_maps is not None:
+            # Of a prediction, readers want to know what speaks for it.
+            own = self.predictions_.own[self._shown.positions]
+            places = zip(own.tolist(), self._shown.positions.tolist(), strict=True)
+            self._shown.attributions = np.stack([self._unit_maps[u][i] for u, i in places])
         means = Bunch(train=None, explained=None)
         if self._sample.kind != "table":
             means.train = np.asarray(data.X, dtype=np.float64).mean(axis=0)
             means.explained = np.asarray(X_explain, dtype=np.float64).mean(axis=0)
         self._means = means
+        self._explained_rows = X_explain if self._sample.kind == "table" else None
         self._class_importances = []
         for row in self.label_agreement_.classes if self.label_agreement_ else ():
             own = np.abs(self.attributions_[y_explain == row.label])

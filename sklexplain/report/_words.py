@@ -5,9 +5,12 @@ from scipy.integrate import trapezoid
 from sklearn.utils import Bunch
 
 from ._compute import half_count, half_window
+from ._numbers import entry_names
 
 # From where on a ratio to chance is called clear. Below, it may be real and still of little use.
 _CLEAR, _SLIGHT = 1.2, 1.05
+_FEW = 30
+_ALONE = 0.9  # share of all importance that one column or time step hardly has by right
 
 CAVEATS = (
     "Attributions say what the model's representation depends on. They do not say that the model "
@@ -77,19 +80,71 @@ DECODING_TERMS = (
 )
 
 
-def verdict(curve):
-    """Judge attributions by their latent-shift curve.
+def verdict(curve, against=()):
+    """Judge attributions by their latent-shift curve, and by what speaks against a good word.
 
     Parameters
     ----------
     curve : Bunch
         From `sklexplain.metrics.latent_shift_curve`.
+    against : sequence of str, default=()
+        Sentences from `doubts`.
 
     Returns
     -------
     result : Bunch
         ``level`` ("good", "weak" or "bad"), ``heading`` and ``sentence``.
     """
+    judged = _verdict(curve)
+    if judged.level == "good" and against:
+        judged.level = "weak"
+        judged.heading += ", but there is more to say"
+    judged.sentence = " ".join([judged.sentence, *against])
+    return judged
+
+
+def doubts(report):
+    """Say what makes a report worth less than its maps are.
+
+    Parameters
+    ----------
+    report : RepresentationReport
+        Fitted.
+
+    Returns
+    -------
+    sentences : list of str
+    """
+    facts, sentences = report.facts_, []
+    rebuilt = report.reconstruction_
+    if rebuilt is not None and rebuilt.train is not None and rebuilt.train <= 0:
+        sentences.append(
+            "The model rebuilds the very samples it was given no better than their mean would "
+            f"(R² = {rebuilt.train:.2f}): what it represents has little to do with them, however "
+            "right the maps are."
+        )
+    quality = report.predictions_
+    if quality is not None and quality.r2 is not None and quality.r2 <= 0:
+        sentences.append(f"The model predicts no better than a mean would (R² = {quality.r2:.2f}).")
+    few = [
+        f"{n} {what}"
+        for n, what in ((facts.n_train, "to learn from"), (len(report.explained_), "explained"))
+        if n < _FEW
+    ]
+    if few:
+        sentences.append(f"These are few samples ({', '.join(few)}): chance may have made this.")
+    importance = report.feature_importances_
+    if importance.size > 2 and importance.max() > _ALONE * importance.sum() > 0:
+        names = entry_names(report)
+        sentences.append(
+            f"“{names[int(importance.argmax())]}” alone has "
+            f"{importance.max() / importance.sum():.0%} of all importance: check that it is a "
+            "measurement, and no identifier or label."
+        )
+    return sentences
+
+
+def _verdict(curve):
     ratio = curve.area_ratio
     if not curve.random[-1] > 0:
         return Bunch(
@@ -122,13 +177,15 @@ def verdict(curve):
     )
 
 
-def agreement_sentence(agreement):
+def agreement_sentence(agreement, names=None):
     """Say in a sentence whether similar samples share their label.
 
     Parameters
     ----------
     agreement : Bunch
         From `label_agreement`.
+    names : dict or None, default=None
+        Readable names of labels.
 
     Returns
     -------
@@ -141,9 +198,17 @@ def agreement_sentence(agreement):
     )
     if agreement.most < agreement.chance + 0.05:
         sentence += " So the representation says next to nothing about these labels."
-    poor = [row for row in agreement.classes if row.most < 0.5 and row.n_corpus]
-    if poor and agreement.most >= 0.5:
-        sentence += " This does not hold for every label; see the table."
+    for row in agreement.classes:
+        if row.n_corpus and row.least > row.chance + 0.05 and row.least > row.most:
+            name = label_name(row.label, names)
+            sentence += (
+                f" “{name}” is represented backwards: {row.least:.0%} of the least similar samples "
+                f"have that label, but {row.most:.0%} of the most similar (by chance "
+                f"{row.chance:.0%})."
+            )
+    poor = [row for row in agreement.classes if row.most <= row.chance and row.n_corpus]
+    if poor and agreement.most >= agreement.chance + 0.05:
+        sentence += " It does not hold for every label; see the table."
     return sentence
 
 
@@ -176,7 +241,7 @@ def reconstruction_sentence(result):
     return sentence
 
 
-def overall_sentence(importance, kind, channel_axis, names=None):
+def overall_sentence(importance, kind, channel_axis, names=None, channels=None):
     """Say in a sentence where the importance is.
 
     Parameters
@@ -188,7 +253,9 @@ def overall_sentence(importance, kind, channel_axis, names=None):
     channel_axis : int or None
         The sample's axis that holds channels.
     names : list of str or None, default=None
-        Column names.
+        Names of columns, or of time steps.
+    channels : list of str or None, default=None
+        Names of a series' channels.
 
     Returns
     -------
@@ -201,18 +268,35 @@ def overall_sentence(importance, kind, channel_axis, names=None):
         top = np.argsort(-importance, kind="stable")[: min(count, 5)]
         listed = ", ".join(f"“{names[i]}”" for i in top)
         more = "" if count <= 5 else f" and {count - 5} more"
-        columns = "column has" if count == 1 else "columns have"
-        return f"{count} of {len(importance)} {columns} half of all importance: {listed}{more}."
+        has = "has" if count == 1 else "have"
+        columns = f"{counted(len(importance), 'column')} {has}"
+        return f"{count} of {columns} half of all importance: {listed}{more}."
     if kind == "series":
         time = over_time(importance, channel_axis)
         first, last = half_window(time)
         share = (last - first + 1) / len(time)
-        return (
-            f"Half of all importance lies in time steps {first} to {last}, which are {share:.0%} "
-            "of the series."
-        )
+        names = names or range(len(time))
+        sentence = f"Half of all importance lies in time steps {names[first]} to {names[last]}, "
+        if first == last:
+            sentence = f"Half of all importance lies in time step {names[first]}, "
+        verb = "is" if first == last else "are"
+        sentence += f"which {verb} {share:.0%} of the series."
+        return sentence + _channels(importance, channel_axis, channels)
     share = half_count(importance) / importance.size
     return f"Half of all importance lies in {share:.0%} of the pixels."
+
+
+def _channels(importance, channel_axis, names):
+    """Say which channels matter, if there are several."""
+    if importance.ndim == 1 or importance.shape[channel_axis] == 1:
+        return ""
+    shares = importance.sum(axis=1 - channel_axis)
+    shares = shares / shares.sum()
+    names = names or [f"channel {i}" for i in range(len(shares))]
+    order = np.argsort(-shares, kind="stable")[:3]
+    listed = ", ".join(f"“{names[i]}” {shares[i]:.0%}" for i in order)
+    more = f" (of {len(shares)} channels)" if len(shares) > 3 else ""
+    return f" By channel: {listed}{more}."
 
 
 def over_time(importance, channel_axis):
@@ -245,22 +329,25 @@ def data_sentence(report):
     sentences : list of str
     """
     facts = report.facts_
-    verb = "learned from"
+    size, n_train = _size(report._sample), counted(facts.n_train, "sample")
+    describes = f"describes each by {counted(facts.n_units, 'number')}"
+    sentences = [f"The model learned from {n_train} of {size}, and {describes}."]
     if report._was_fitted:
-        verb = "was fitted before; baseline and masks come from"
-    sentences = [
-        f"The model {verb} {facts.n_train:,} samples of "
-        f"{_size(report._sample)} and describes each by {facts.n_units:,} numbers.",
-    ]
+        sentences = [
+            f"The model was fitted before; it takes samples of {size} and {describes}. Baseline "
+            f"and masks come from the {n_train} given here to learn from."
+        ]
     n = len(report.explained_)
     of = "" if n == facts.n_explain else f", drawn at random from {facts.n_explain:,},"
-    held = f"{n:,} other samples{of} are explained."
+    held = f"{counted(n, 'other sample')}{of} {'is' if n == 1 else 'are'} explained."
     if report._was_fitted:
         held += " Whether the model saw them when it was trained is not known here."
     else:
         held += " The model was not trained on them."
     sentences.append(held)
-    if facts.corpus_is_train:
+    if facts.corpus_is_train and report._was_fitted:
+        sentences.append("Similar samples are looked up among those given here to learn from.")
+    elif facts.corpus_is_train:
         sentences.append("Similar samples are looked up among those the model learned from.")
     else:
         sentences.append(
@@ -270,10 +357,34 @@ def data_sentence(report):
     return sentences
 
 
+def counted(n, noun):
+    """Return a number and its noun, which agree."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def names_sentence(report):
+    """Say what the names of samples are.
+
+    Parameters
+    ----------
+    report : RepresentationReport
+        Fitted.
+
+    Returns
+    -------
+    sentence : str
+    """
+    if report.id_name is None:
+        return "Samples are called by their index or position in the data."
+    if report.id_name == "row":
+        return "Samples are called by their row in the file; the first sample is row 1."
+    return f"Samples are called by their “{report.id_name}”."
+
+
 def _size(sample):
     shape, axis = sample.shape, sample.channel_axis
     if sample.kind == "table":
-        return f"{shape[0]:,} columns"
+        return counted(shape[0], "column")
     if sample.kind == "series":
         if len(shape) == 1:
             return f"{shape[0]:,} time steps"

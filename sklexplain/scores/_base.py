@@ -253,7 +253,13 @@ class LayerScorer(BaseExplainer):
         return [slice(None), *(self._drawn.halves if halves else ())]
 
     def _unit_blocks(self, x):
-        """Blocks of channel-aggregated maps of the units that are used, (k, b, n_positions)."""
+        """Blocks of channel-aggregated maps of the units that are used, (k, b, n_positions).
+
+        Yields
+        ------
+        layers : list of (tensor, tensor or None)
+            The maps and their sizes, for each layer.
+        """
         blocks = unit_maps(
             self._representation,
             self._representation.bound(self._points),
@@ -262,13 +268,18 @@ class LayerScorer(BaseExplainer):
             channel_agg=self._params_at_fit.channel_agg,
             units=None if self._drawn is None else self._drawn.units,
             rows=self._params_at_fit.batch_size,
+            with_sizes=True,
         )
-        for _, maps in blocks:
-            yield [m.flatten(2) for m in maps]
+        for _, maps, sizes in blocks:
+            yield [(m.flatten(2), _flat(s)) for m, s in zip(maps, sizes, strict=True)]
 
     def _sampled_maps(self, x):
-        """Compute maps of all drawn units for each layer: (n_units, b, n_positions)."""
-        return [torch.cat(blocks) for blocks in zip(*self._unit_blocks(x), strict=True)]
+        """Compute maps of all drawn units and their sizes for each layer: (n_units, b, ...)."""
+        layers = []
+        for blocks in zip(*self._unit_blocks(x), strict=True):
+            maps, sizes = zip(*blocks, strict=True)
+            layers.append((torch.cat(maps), None if sizes[0] is None else torch.cat(sizes)))
+        return layers
 
     def get_feature_names_out(self, input_features=None):
         """Names of the layers, which are the columns of `transform`.
@@ -288,6 +299,10 @@ class LayerScorer(BaseExplainer):
 
 # A callable or an aggregator that drops its axis.
 REDUCING = (Choice(*(name for name in AGGREGATORS if name != "none")), CALLABLE)
+
+
+def _flat(sizes):
+    return None if sizes is None else sizes.flatten(2)
 
 
 def layers_last(tensors):

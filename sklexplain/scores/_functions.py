@@ -4,34 +4,69 @@ Maps of a layer p are those of `sklexplain.layers`: A_p(x), aggregated over chan
 output units, or one for every output unit, aggregated over channels only.
 """
 
+import numpy as np
 import torch
+
+from ..layers import rounding_of
 
 # Maps that vary by less, relative to their largest value, vary by rounding only.
 _ROUNDING = 16
 
 
-def min_max_scaled(maps):
+def min_max_scaled(maps, sizes=None):
     """Scale every map to [0, 1]; a map that is constant up to rounding becomes zeros.
 
     Parameters
     ----------
     maps : tensor of shape (..., n_positions)
         Maps, of any floating dtype.
+    sizes : tensor of the same shape, or with one position, or None, default=None
+        How large what was aggregated to each number is (`sklexplain.layers.aggregate_with_size`);
+        None: as the maps themselves.
 
     Returns
     -------
     scaled : tensor of shape (..., n_positions)
         At least float32; differentiable, with finite gradients also where a map is constant.
     """
+    maps, low, span, varies = _measured(maps, sizes)
+    # Constant maps are divided by one, which avoids 0 / 0 also in the gradient.
+    scaled = (maps - low) / torch.where(varies, span, torch.ones_like(span))
+    return torch.where(varies, scaled, torch.zeros_like(scaled))
+
+
+def scaled_maps(layers):
+    """Scale the maps of all layers, pairs of maps and sizes; see `min_max_scaled`."""
+    return [min_max_scaled(maps, sizes) for maps, sizes in layers]
+
+
+def map_ranges(maps, sizes=None):
+    """Largest minus smallest value of every map, 0 of those that are constant up to rounding.
+
+    Parameters
+    ----------
+    maps, sizes
+        See `min_max_scaled`.
+
+    Returns
+    -------
+    ranges : tensor of float64 of shape (...)
+    """
+    _, _, span, varies = _measured(maps, sizes)
+    return (span.double() * varies).squeeze(-1)
+
+
+def _measured(maps, sizes):
+    """Return maps in at least single precision, their minima, ranges, and whether these count."""
+    sizes = None if sizes is None else sizes.detach().amax(dim=-1, keepdim=True)
     if maps.dtype.itemsize < 4:
         maps = maps.float()  # half precision is too coarse for differences
     low, high = maps.amin(dim=-1, keepdim=True), maps.amax(dim=-1, keepdim=True)
     span = high - low
     rounding = _ROUNDING * torch.finfo(maps.dtype).eps * torch.maximum(low.abs(), high.abs())
-    varies = span > rounding
-    # Constant maps are divided by one, which avoids 0 / 0 also in the gradient.
-    scaled = (maps - low) / torch.where(varies, span, torch.ones_like(span))
-    return torch.where(varies, scaled, torch.zeros_like(scaled))
+    if sizes is not None:
+        rounding = torch.maximum(rounding, rounding_of(sizes).to(rounding))
+    return maps, low, span, span > rounding
 
 
 def noise_scores(scaled, scaled_noise):
@@ -53,13 +88,18 @@ def noise_scores(scaled, scaled_noise):
     return distances.mean(dim=-1) / scaled.shape[-1]
 
 
-def excess_over_benchmark(noise_score, benchmark):
+def excess_over_benchmark(noise_score, benchmark, rounding=0.0, collapsed=np.nan):
     """How much of N + N⁰ is in favour of the samples: mean over layers of (N - N⁰) / (N + N⁰).
 
     Parameters
     ----------
     noise_score, benchmark : ndarray of shape (..., n_layers)
         N and N⁰.
+    rounding : float, default=0.0
+        What is not larger counts as 0.
+    collapsed : float, default=nan
+        What a layer with N⁰ = 0 and a larger N counts as: a benchmark of maps that are all alike
+        is none.
 
     Returns
     -------
@@ -68,7 +108,9 @@ def excess_over_benchmark(noise_score, benchmark):
     """
     total = noise_score + benchmark
     ratio = (noise_score - benchmark) / (total + (total == 0))
-    return ratio.mean(axis=-1)
+    equal = np.maximum(noise_score, benchmark) <= rounding
+    has_none = (benchmark <= rounding) & (noise_score > rounding)
+    return np.where(has_none, collapsed, np.where(equal, 0.0, ratio)).mean(axis=-1)
 
 
 class UnitVariance:
@@ -90,19 +132,21 @@ class UnitVariance:
         self.n_units = 0
         self._sum = self._squares = 0.0
 
-    def add(self, maps):
+    def add(self, maps, sizes=None):
         """Add the maps of a block of units.
 
         Parameters
         ----------
         maps : tensor of shape (k, ..., n_positions)
             Not scaled yet.
+        sizes : tensor or None, default=None
+            See `min_max_scaled`.
 
         Returns
         -------
         self : UnitVariance
         """
-        scaled = binarised(min_max_scaled(maps), self.threshold).double()
+        scaled = binarised(min_max_scaled(maps, sizes), self.threshold).double()
         # In float64 the difference of the two sums loses nothing: values are at most 1.
         self._sum = self._sum + scaled.sum(dim=0)
         self._squares = self._squares + scaled.square().sum(dim=0)
@@ -116,7 +160,7 @@ class UnitVariance:
         return variance.clamp(min=0).mean(dim=-1)
 
 
-def subset_variances(maps, member, threshold=None):
+def subset_variances(maps, member, threshold=None, sizes=None):
     """Variance over subsets of the units, as of `UnitVariance`, averaged over positions.
 
     Parameters
@@ -127,12 +171,14 @@ def subset_variances(maps, member, threshold=None):
         1 where a unit is in a subset, else 0.
     threshold : float or None, default=None
         See `UnitVariance`.
+    sizes : tensor or None, default=None
+        See `min_max_scaled`.
 
     Returns
     -------
     variances : tensor of shape (n_subsets, b)
     """
-    scaled = binarised(min_max_scaled(maps), threshold).double()
+    scaled = binarised(min_max_scaled(maps, sizes), threshold).double()
     share = member / member.sum(dim=1, keepdim=True)
     means = torch.tensordot(share, scaled, dims=1)  # (n_subsets, b, n_positions)
     squares = share @ scaled.square().mean(dim=2)

@@ -47,7 +47,8 @@ def noise_inputs(kind, inputs, n_noise, rng):
             )
         return rng.uniform(size=shape).astype(inputs.dtype)
     axis = 0 if inputs.ndim == 2 else None
-    low, high = _percentiles(inputs, axis)
+    # numpy refuses the range from 0.0 to -0.0, which are both 0.
+    low, high = (edge + 0.0 for edge in _percentiles(inputs, axis))
     if inputs.dtype.kind in "iu":
         low, high = np.floor(low).astype(int), np.ceil(high).astype(int)
         return rng.integers(low, high, size=shape, endpoint=True).astype(inputs.dtype)

@@ -294,7 +294,7 @@ class ScoreConstraint(Callback):
             )[0]
         else:
             points = find_points(call, x, modules)
-            hidden = [point for point in points if not point.is_output]
+            hidden = [point for point in points.hidden if not point.is_output]
             convolutions = [p for p in hidden if isinstance(p.module, nn.modules.conv._ConvNd)]
             if not hidden:
                 raise ValueError(
@@ -324,7 +324,7 @@ class ScoreConstraint(Callback):
 def _percentiles(X):
     """Return the 1st and the 99th percentile, of columns or of all entries."""
     X = X.detach().cpu().numpy() if isinstance(X, torch.Tensor) else X
-    return np.percentile(X, [1, 99], axis=0 if X.ndim == 2 else None)
+    return np.percentile(X, [1, 99], axis=0 if X.ndim == 2 else None) + 0.0  # no -0.0
 
 
 def _embedding(net, output):

@@ -152,16 +152,16 @@ class VarianceScorer(LayerScorer):
         if subsets is None:
             layers = [UnitVariance(self._params_at_fit.threshold) for _ in self._points]
             for maps in self._unit_blocks(x):
-                for layer, m in zip(layers, maps, strict=True):
-                    layer.add(m)
+                for layer, (m, sizes) in zip(layers, maps, strict=True):
+                    layer.add(m, sizes)
             return layers_last([layer.scores()[None] for layer in layers])
-        return layers_last([self._sampled(maps, subsets) for maps in self._sampled_maps(x)])
+        return layers_last([self._sampled(*maps, subsets) for maps in self._sampled_maps(x)])
 
-    def _sampled(self, maps, subsets):
+    def _sampled(self, maps, sizes, subsets):
         """Estimate the variance over all N units from each subset of n of them: (n_subsets, b)."""
         member = maps.new_zeros(len(subsets), len(maps), dtype=torch.float64)
         for row, subset in zip(member, subsets, strict=True):
             row[subset] = 1
         n, total = member.sum(dim=1)[:, None], self.n_units_
-        population = subset_variances(maps, member, self._params_at_fit.threshold)
+        population = subset_variances(maps, member, self._params_at_fit.threshold, sizes)
         return (population * (n / (n - 1) * (total - 1) / total)).clamp(max=0.25)

@@ -34,7 +34,10 @@ def randomized_layers(estimator, layers=None, random_state=None):
     copies : iterator of (str, object)
         For every layer its name and a copy of ``estimator``, on the same device, in which the
         layer's own parameters are what its ``reset_parameters`` draws; its running statistics, if
-        it has any, start anew. Each copy is made when it is asked for.
+        it has any, start anew. Nothing else changes: neither layers inside of it (an attention's
+        output projection) nor others that it shares weights with. Each copy is made when it is
+        asked for, and that raises a ValueError if one of the layer's weight matrices, as it
+        computes with them, is the same as before.
 
     Raises
     ------
@@ -58,7 +61,13 @@ def randomized_layers(estimator, layers=None, random_state=None):
 def _copies(estimator, names, seed):
     for name in names:
         randomized = copied(estimator, torch_modules(estimator))
-        _reset(named_layers(_network(randomized))[name], seed, name)
+        network = _network(randomized)
+        try:
+            _reset(named_layers(network)[name], network, seed, name)
+        except ValueError as error:
+            raise ValueError(
+                f"layer {name!r} cannot be randomised: {error}. Leave it out of layers."
+            ) from None
         yield name, randomized
 
 
@@ -100,7 +109,7 @@ def _has_weights(module):
     return any(parameter.dim() > 1 for parameter in own)
 
 
-def _reset(layer, seed, name):
+def _reset(layer, network, seed, name):
     """Draw a layer's weights on the CPU, so that they are the same on every device."""
     tensors = [*layer.parameters(), *layer.buffers()]
     device = tensors[0].device if tensors else torch.device("cpu")
@@ -108,5 +117,5 @@ def _reset(layer, seed, name):
     mixed = np.random.SeedSequence([seed, zlib.crc32(name.encode())]).generate_state(1)
     layer.to("cpu")
     with seeded(int(mixed[0])), torch.no_grad():
-        draw_part(layer)
+        draw_part(layer, network)
     layer.to(device)

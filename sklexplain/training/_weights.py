@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
+from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
@@ -33,16 +34,111 @@ def draw_weights(module):
             _draw_own(part, plain[part])
 
 
-def draw_part(part):
-    """Draw the weights of one layer anew, by its ``reset_parameters``; those inside it are kept.
+def draw_part(part, network):
+    """Draw the weights of one layer anew, by its ``reset_parameters``, and no others.
+
+    Layers inside of it are kept, although its method may reset them, and so are those that it
+    shares parameters with, which are its own from then on. A container without parameters of its
+    own draws what its method draws.
 
     Parameters
     ----------
     part : nn.Module
         The layer.
+    network : nn.Module
+        What it is a part of.
+
+    Raises
+    ------
+    ValueError
+        If one of the weights that the layer computes with is the same as before.
     """
+    own = _own_parts(part)
     with torch.no_grad(), evaluating(part):
+        _part_from(own, network)
+        before = effective_weights(own)
+        inside = [
+            (tensor, tensor.clone())
+            for child in part.modules()
+            if child not in own
+            for tensor in [*child._parameters.values(), *child._buffers.values()]
+            if tensor is not None
+        ]
         _draw_own(part, _drawn_plain(part))
+        for tensor, value in inside:
+            tensor.copy_(value)
+        _check_drawn(before, effective_weights(own))
+
+
+def _own_parts(part):
+    """Return the layer, with what parametrises it; a container with all that is inside."""
+    computed = list(getattr(part, "parametrizations", {}).values())
+    own = [part, *(m for c in computed for m in c.modules())]
+    if any(p is not None for m in own for p in m._parameters.values()):
+        return own
+    return list(part.modules())
+
+
+def _part_from(own, network):
+    """Give parts of a network their own copies of parameters that other parts use, too."""
+    others = {id(p) for m in network.modules() if m not in own for p in m._parameters.values()}
+    for part in own:
+        for name, p in part._parameters.items():
+            if p is not None and id(p) in others:
+                part._parameters[name] = nn.Parameter(p.clone(), requires_grad=p.requires_grad)
+
+
+def effective_weights(parts):
+    """Weights that modules compute with (what is computed, if parametrised) and running statistics.
+
+    Parameters
+    ----------
+    parts : list of nn.Module
+        The modules, each without what is inside.
+
+    Returns
+    -------
+    weights : dict of (int, str) to torch.Tensor
+        Copies, by the position of the module and the name of the weight.
+    """
+    weights = {}
+    for i, part in enumerate(parts):
+        if isinstance(part, nn.utils.parametrize.ParametrizationList):
+            continue
+        for hook in part._forward_pre_hooks.values():
+            if isinstance(hook, (WeightNorm, SpectralNorm, BasePruningMethod)):
+                hook(part, None)  # computes the weight, as it does before every call
+        names, hidden = dict(part._parameters), set()
+        for name, value in vars(part).items():
+            if isinstance(value, torch.Tensor) and value.is_floating_point():
+                names[name] = value
+                hidden |= {name + ending for ending in ("_orig", "_g", "_v")}
+        names |= {name: b for name, b in part._buffers.items() if name.startswith("running_")}
+        if is_parametrized(part):
+            names |= {name: getattr(part, name) for name in part.parametrizations}
+        for name, value in names.items():
+            if value is not None and name not in hidden:
+                weights[i, name] = value.detach().clone()
+    return weights
+
+
+def _check_drawn(before, after):
+    """Raise if a matrix is the same as before, or, without matrices, all weights are."""
+    same = [key for key, weight in after.items() if _is_same(before.get(key), weight)]
+    kept = [name for i, name in same if after[i, name].dim() > 1]
+    if not any(weight.dim() > 1 for weight in after.values()) and len(same) == len(after):
+        kept = [name for _, name in same]
+    if kept:
+        raise ValueError(
+            f"its weights {', '.join(map(repr, kept))} are the same after reset_parameters as "
+            "before: it does not draw them, or what they are computed from (a parametrization, a "
+            "pruning mask) makes them what they were"
+        )
+
+
+def _is_same(old, new):
+    # What is NaN was not drawn either: there is no way back through a parametrization.
+    return bool(torch.isnan(new).any()) or (old is not None and torch.equal(old, new))
 
 
 def _draw_own(part, plain):

@@ -1,7 +1,7 @@
 """Helpers for all parts of the library: validation, warnings, seeds."""
 
 from ._cells import as_numbers, check_columns_numeric
-from ._checks import check_encode, check_numbers, encoded
+from ._checks import check_encode, check_labels, check_numbers, encoded
 from ._constraints import (
     ARRAY,
     CALLABLE,
@@ -76,6 +76,7 @@ __all__ = [
     "check_encode",
     "check_finite",
     "check_half",
+    "check_labels",
     "check_numbers",
     "check_positive_int",
     "did_you_mean",

@@ -100,3 +100,48 @@ def encoded(encode, X):
     if not np.isfinite(z).all():
         raise ValueError("encode returned NaN or infinity.")
     return z.reshape(len(z), -1)
+
+
+def check_labels(name, labels):
+    """Raise a ValueError if a label is missing: it would be a class of its own, or none.
+
+    Parameters
+    ----------
+    name : str
+        The parameter.
+    labels : ndarray
+        Labels, of any dtype.
+
+    Returns
+    -------
+    labels : ndarray
+        As given.
+
+    Raises
+    ------
+    ValueError
+        If one is None, NaN, NaT or infinite.
+    """
+    if labels.dtype.kind in "fc":
+        bad = ~np.isfinite(labels)
+    elif labels.dtype.kind in "mM":
+        bad = np.isnat(labels)
+    elif labels.dtype.kind == "O":
+        # Only what is missing differs from itself, but for pandas' NA, which does not say.
+        bad = np.array([_is_no_label(label) for label in labels.ravel()]).reshape(labels.shape)
+    else:
+        return labels
+    if bad.any():
+        i = tuple(int(k) for k in np.argwhere(bad)[0])
+        raise ValueError(
+            f"{name} contains {labels[i]}, first at {i[0]}, which is no label; leave out the "
+            "samples without one."
+        )
+    return labels
+
+
+def _is_no_label(label):
+    try:
+        return label is None or bool(label != label) or label in (np.inf, -np.inf)
+    except TypeError:
+        return True

@@ -193,6 +193,14 @@ def test_dataset_drift(tmp_path):
     assert docs.read_text().count("all layers, clipped") == 3
 
 
+def test_drift_of_tables(tmp_path):
+    docs = tmp_path / "results.md"
+    results = run("papers/drift_tables.py", tmp_path, "--docs", docs)
+    for found in results["seeds"]["0"].values():
+        assert 0 <= found["noise score"] <= 1 and 0 <= found["reconstruction"] <= 1
+    assert "| one column + 6 sd |" in docs.read_text()
+
+
 def test_concepts(tmp_path):
     results = run("speed/concepts.py", tmp_path)
     assert [entry["batch_size"] for entry in results["speed"]] == [50, 200]

@@ -416,7 +416,7 @@ def test_what_nothing_was_rebuilt_of_is_not_compared(tmp_path, undrawn):
 
 
 def test_long_labels_do_not_reach_their_neighbours():
-    report = SimpleNamespace(explained_=np.arange(3), target_names={0: "a very long name"})
+    report = SimpleNamespace(ids_=np.arange(3), id_name=None, target_names={0: "a very long name"})
     report._shown = SimpleNamespace(positions=np.array([2]), labels=np.array([0]))
     assert _figures.sample_title(report, 0) == "Sample 2: a very long name"
     assert _figures.sample_title(report, 0, 8) == "Sample 2\na very …"

@@ -127,7 +127,7 @@ def test_only_the_units_drawn_are_differentiated(digits, monkeypatch):
 
     def count(self, x):
         for maps in blocks(self, x):
-            seen.append(len(maps[0]))
+            seen.append(len(maps[0][0]))
             yield maps
 
     monkeypatch.setattr(LayerScorer, "_unit_blocks", count)

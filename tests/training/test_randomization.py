@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -6,6 +8,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch import NeuralNetClassifier
 from torch import nn
+from torch.nn.utils import parametrizations, parametrize, prune
 
 from sklexplain.nets import Autoencoder
 from sklexplain.training import randomized_layers
@@ -94,3 +97,135 @@ def test_errors():
         randomized_layers(net, ["2"])
     with pytest.raises(ValueError, match="PCA holds 0 networks"):
         randomized_layers(PCA())
+
+
+# -- every weight that is computed with differs, and no other -----------------------------------
+
+
+def through_hooks(net):
+    """Weights of linear layers as a pass computes them, by name."""
+    seen, handles = {}, []
+    for name, part in net.named_modules():
+        if isinstance(part, nn.Linear):
+            handles.append(
+                part.register_forward_hook(
+                    lambda m, *_, name=name: seen.update({name: m.weight.detach().clone()})
+                )
+            )
+    with torch.no_grad():
+        net(torch.ones(2, 5))
+    for handle in handles:
+        handle.remove()
+    return seen
+
+
+def old(function, **params):
+    def make(layer):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch deprecates the old weight_norm
+            return function(layer, **params)
+
+    return make
+
+
+def pruned(amount):
+    return lambda layer: prune.l1_unstructured(layer, "weight", amount)
+
+
+class Computed(nn.Module):
+    """A parametrization without a way back, or of nothing but itself."""
+
+    def __init__(self, constant=False):
+        super().__init__()
+        self.constant = constant
+
+    def forward(self, weight):
+        return torch.ones_like(weight) if self.constant else torch.tanh(weight)
+
+
+def parametrised(constant):
+    def make(layer):
+        return parametrize.register_parametrization(layer, "weight", Computed(constant))
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        old(torch.nn.utils.weight_norm),
+        old(torch.nn.utils.spectral_norm),
+        parametrizations.weight_norm,
+        parametrizations.spectral_norm,
+        parametrizations.orthogonal,
+        parametrised(constant=False),
+        pruned(0.3),
+    ],
+)
+def test_weights_that_are_computed_differ(wrap):
+    torch.manual_seed(0)
+    net = nn.Sequential(wrap(nn.Linear(5, 4)), nn.ReLU(), nn.Linear(4, 2)).eval()
+    before = through_hooks(net)
+    for name, changed in randomized_layers(net, random_state=0):
+        after = through_hooks(changed)
+        assert {n for n in before if not torch.equal(before[n], after[n])} == {name}
+        assert all(torch.isfinite(weight).all() for weight in after.values())
+
+
+class Stubborn(nn.Linear):
+    def reset_parameters(self):
+        nn.init.ones_(self.weight)
+
+
+class Half(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.drawn, self.kept = (nn.Parameter(torch.randn(4, 5)) for _ in range(2))
+
+    def reset_parameters(self):
+        nn.init.normal_(self.drawn)
+
+    def forward(self, x):
+        return x @ (self.drawn + self.kept).T
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda: Stubborn(5, 4), "weight"),
+        (Half, "kept"),
+        (lambda: pruned(1.0)(nn.Linear(5, 4)), "weight"),
+        (lambda: parametrised(constant=True)(nn.Linear(5, 4)), "weight"),
+    ],
+)
+def test_weights_that_do_not_differ_are_an_error(make, name):
+    net = nn.Sequential(make(), nn.ReLU(), nn.Linear(4, 2))
+    with pytest.raises(ValueError, match=f"layer '0' cannot be randomised: its weights '{name}'"):
+        dict(randomized_layers(net))
+    assert [layer for layer, _ in randomized_layers(net, ["2"])] == ["2"]
+
+
+def differing(net, other):
+    pairs = zip(net.named_parameters(), other.named_parameters(), strict=True)
+    return {name for (name, old), (_, new) in pairs if not torch.equal(old, new)}
+
+
+def test_attention_leaves_its_projection_alone():
+    torch.manual_seed(0)
+    net = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter += 0.1  # biases are trained, too
+    for name, other in randomized_layers(net, random_state=0):
+        parts = {"in_proj_weight", "in_proj_bias"} if name == "self_attn" else {"weight", "bias"}
+        assert differing(net, other) == {f"{name}.{part}" for part in parts}
+
+
+def test_shared_weights_are_parted():
+    net = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), nn.Linear(4, 2))
+    net[2].weight = net[0].weight
+    for name, changed in randomized_layers(net, random_state=0):
+        assert not torch.equal(changed[int(name)].weight, net[int(name)].weight)
+        for other in {0, 2, 3} - {int(name)}:
+            assert torch.equal(changed[other].weight, net[other].weight)
+    assert net[2].weight is net[0].weight

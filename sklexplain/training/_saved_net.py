@@ -86,11 +86,9 @@ class SavedNet(NeuralNet):
             self.partial_fit(X, y)
         finally:
             del self._during_fit
-        if "interrupt" in during:
-            raise during["interrupt"]
 
     def partial_fit(self, X, y=None, classes=None, **fit_params):
-        """Train from the present weights, by a user's call without validation.
+        """Train from the present weights, in a user's own call without validation.
 
         Parameters
         ----------
@@ -101,16 +99,27 @@ class SavedNet(NeuralNet):
         -------
         self : SavedNet
             The net.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            If training was interrupted, which skorch would not pass on.
         """
         stopping = dict(getattr(self, "callbacks_", ())).get("early_stopping")
-        if stopping is None or hasattr(self, "_during_fit"):
-            return super().partial_fit(X, y, classes=classes, **fit_params)
-        # Nothing is held out now, so there is nothing by which it could stop early.
-        stopping.on_epoch_end = _nothing
+        if hasattr(self, "_during_fit"):
+            stopping = None
+        if stopping is not None:
+            # Nothing is held out now, so there is nothing by which it could stop early.
+            stopping.on_epoch_end = _nothing
         try:
-            return super().partial_fit(X, y, classes=classes, **fit_params)
+            super().partial_fit(X, y, classes=classes, **fit_params)
         finally:
-            del stopping.on_epoch_end
+            if stopping is not None:
+                del stopping.on_epoch_end
+        interrupt = vars(self).pop("_interrupt", None)
+        if interrupt is not None:
+            raise interrupt
+        return self
 
     def fit_loop(self, *args, **kwargs):
         """Run the epochs; remember what interrupted them.
@@ -128,14 +137,15 @@ class SavedNet(NeuralNet):
         Raises
         ------
         KeyboardInterrupt
-            The one that ended training; the net's ``fit`` takes care of it.
+            The one that ended training; ``partial_fit`` takes care of it.
         """
+        vars(self).pop("_interrupt", None)
         try:
             return super().fit_loop(*args, **kwargs)
         except KeyboardInterrupt as interrupt:
             # Early stopping raises one too.
-            if hasattr(self, "_during_fit") and not self._has_stopped_early():
-                self._during_fit["interrupt"] = interrupt
+            if not self._has_stopped_early():
+                self._interrupt = interrupt
             raise
 
     def _has_stopped_early(self):
@@ -146,6 +156,7 @@ class SavedNet(NeuralNet):
     def __getstate__(self):
         """Return parameters and plain arrays."""
         state = vars(self).copy()
+        state.pop("_interrupt", None)
         state.pop("_during_fit", None)  # generators cannot be pickled, and belong to one fit only
         if self.initialized_:
             for name in self._optimizers:

@@ -2,8 +2,29 @@
 
 from ._cells import as_numbers, check_columns_numeric
 from ._checks import check_encode, check_labels, check_numbers, encoded
+from ._constraints import (
+    ARRAY,
+    CALLABLE,
+    MAPPING,
+    N_JOBS,
+    NONE,
+    SEED,
+    VERBOSE,
+    Choice,
+    Device,
+    Entries,
+    Flag,
+    Integer,
+    Is,
+    Number,
+    Numbers,
+    Text,
+    check_param,
+    check_params,
+)
 from ._containers import as_array, as_array_like, is_table
 from ._docstrings import documented
+from ._files import replacing, write_file
 from ._messages import did_you_mean, n_shape, numpy_dtype_of, warn
 from ._missing import first_missing, known_mean, known_range
 from ._owning import FittedParams, own_arrays, own_value
@@ -21,7 +42,25 @@ from ._validation import (
 )
 
 __all__ = [
+    "ARRAY",
+    "CALLABLE",
+    "MAPPING",
+    "N_JOBS",
+    "NONE",
+    "SEED",
+    "VERBOSE",
+    "Choice",
+    "Device",
+    "Entries",
     "FittedParams",
+    "Flag",
+    "Integer",
+    "Is",
+    "Number",
+    "Numbers",
+    "Text",
+    "check_param",
+    "check_params",
     "documented",
     "own_value",
     "GENERATOR_LOCK",
@@ -53,10 +92,12 @@ __all__ = [
     "not_finite_error",
     "numpy_dtype_of",
     "own_arrays",
+    "replacing",
     "seeded",
     "too_large",
     "validate_X",
     "warn",
+    "write_file",
 ]
 
 

@@ -180,7 +180,7 @@ class LabelFreeAttributor(BaseExplainer):
     _constraints = {
         "method": Choice(*METHODS),
         "method_params": (MAPPING, NONE),
-        "baseline": (Choice(*BASELINES), CALLABLE, ARRAY),
+        "baseline": (Choice(*BASELINES), CALLABLE, ARRAY, MAPPING),
         "center": Flag(),
         "units": (Integer(-(2**31), 2**31), Numbers("a list of integers"), NONE),
         "groups": (MAPPING, ARRAY, NONE),

@@ -9,7 +9,7 @@ from ..base import BaseExplainer
 from ..layers import activation_buffer
 from ..representation import LayerTap, unwrap
 from ..training import VALIDATION_SPLIT, WIDTHS, loss_curves, split_validation
-from ..utils import MAPPING, NONE, VERBOSE, Choice, Integer, Number, Numbers, harmonic_mean
+from ..utils import MAPPING, NONE, VERBOSE, Choice, Integer, Number, harmonic_mean
 from ._fitting import (
     summary_of,
     train_concepts,
@@ -171,14 +171,13 @@ class SRAEExplainer(BaseExplainer):
     _keeps_results = True
 
     _constraints = {
-        "target": (Integer(-(2**31), 2**31), Numbers("a list of integers"), Choice("norm"), NONE),
         "n_concepts": Integer(1, 10_000),
         "hidden_layer_sizes": WIDTHS,
         "beta": Number(at_least=0, at_most=1e9),
         "q": Number(above=0, at_most=1e9),
         "penalty": Choice(*PENALTIES),
         "pull_away": Number(at_least=0, at_most=1e9),
-        "lr": Number(above=0, at_most=1e6),
+        "lr": Number(above=0, at_most=1e30),
         "max_epochs": Integer(1, 10_000_000),
         "warm_up": Integer(0),
         "validation_split": VALIDATION_SPLIT,

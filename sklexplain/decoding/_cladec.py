@@ -211,7 +211,7 @@ class ClaDecExplainer(BaseExplainer):
         "kl_weight": Number(at_least=0, at_most=1e9),
         "validation_split": VALIDATION_SPLIT,
         "patience": Integer(),
-        "lr": Number(above=0, at_most=1e6),
+        "lr": Number(above=0, at_most=1e30),
         "max_epochs": Integer(1, 10_000_000),
         "net_params": (MAPPING, NONE),
         "verbose": VERBOSE,

@@ -211,7 +211,7 @@ class InfluenceImportance(BaseGradientImportance):
         "solver": Choice("auto", "cg", "exact", "low_rank"),
         "curvature": Choice("gauss_newton", "hessian"),
         "damping": Number(above=0),
-        "tol": Number(above=0, at_most=1),
+        "tol": Number(above=0, at_most=1000),
         "max_iter": Integer(),
         "rank": Integer(),
     }

@@ -151,7 +151,7 @@ class SimplExImportance(BaseExampleImportance):
     _constraints = {
         "locality": Number(at_least=0, at_most=1e100),
         "n_keep": (Integer(), NONE),
-        "tol": Number(above=0, at_most=1),
+        "tol": Number(above=0, at_most=1000),
         "max_iter": Integer(),
         "n_jobs": N_JOBS,
     }

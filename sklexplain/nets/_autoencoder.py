@@ -232,7 +232,7 @@ class Autoencoder(NetEstimator):
         "loss": Choice(*LOSSES),
         "validation_split": VALIDATION_SPLIT,
         "patience": Integer(),
-        "lr": Number(above=0, at_most=1e6),
+        "lr": Number(above=0, at_most=1e30),
         "weight_decay": Number(at_least=0, at_most=1e9),
         "max_epochs": Integer(1, 10_000_000),
         "batch_size": Integer(),

@@ -2,7 +2,6 @@
 
 import math
 from contextlib import nullcontext
-from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -136,7 +135,7 @@ class ScoreConstraint(Callback):
         "lambda_noise": Number(at_least=0, at_most=1e9),
         "lambda_variance": Number(at_least=0, at_most=1e9),
         "score_every": Integer(),
-        "score_layer": (Text("the name of a layer"), NONE),
+        "score_layer": (Text("the name of a layer", empty=False), NONE),
         "output": (Text("the name of a layer"), NONE),
         "n_score_samples": (Integer(), NONE),
         "n_noise": Integer(1, 100_000),
@@ -179,9 +178,9 @@ class ScoreConstraint(Callback):
         ValueError
             If a parameter is out of range.
         """
-        self._params = SimpleNamespace(**check_params(self))
+        self._params = check_params(self)
         self.n_batches_ = 0
-        self._seed = draw_seed(self._params.random_state)
+        self._seed = draw_seed(self._params["random_state"])
         self._range = None
         self._due = False
         vars(self).pop("score_layer_", None)
@@ -204,7 +203,7 @@ class ScoreConstraint(Callback):
     def on_batch_begin(self, net, batch=None, training=False, **kwargs):
         """Count the mini-batches."""
         if training:
-            self._due = self.n_batches_ % self._params.score_every == 0
+            self._due = self.n_batches_ % self._params["score_every"] == 0
             self.n_batches_ += 1
 
     def on_grad_computed(self, net, named_parameters, batch=None, training=True, **kwargs):
@@ -213,8 +212,8 @@ class ScoreConstraint(Callback):
             return
         x = self._inputs(net, batch)
         rng = np.random.default_rng([self._seed, self.n_batches_])
-        if self._params.n_score_samples is not None and self._params.n_score_samples < len(x):
-            chosen = rng.permutation(len(x))[: self._params.n_score_samples]
+        if self._params["n_score_samples"] is not None and self._params["n_score_samples"] < len(x):
+            chosen = rng.permutation(len(x))[: self._params["n_score_samples"]]
             x = x[torch.from_numpy(chosen).to(x.device)]
         noise = torch.from_numpy(self._noise(x, rng)).to(x)
         scores = self._add_gradients(net, x, noise)
@@ -234,7 +233,7 @@ class ScoreConstraint(Callback):
         return vars(self) | {"_point": None}
 
     def _is_on(self):
-        return bool(self._params.lambda_noise or self._params.lambda_variance)
+        return bool(self._params["lambda_noise"] or self._params["lambda_variance"])
 
     def _inputs(self, net, batch):
         """Return the inputs as one tensor on the net's device; raise a TypeError otherwise."""
@@ -252,7 +251,7 @@ class ScoreConstraint(Callback):
         low, high = 0.0, 1.0
         if self.noise == "data":
             low, high = _percentiles(x) if self._range is None else self._range
-        return rng.uniform(low, high, size=(self._params.n_noise, *x.shape[1:]))
+        return rng.uniform(low, high, size=(self._params["n_noise"], *x.shape[1:]))
 
     def _add_gradients(self, net, x, noise):
         """Add the gradients to those of the parameters; return the scores as numbers."""
@@ -278,8 +277,8 @@ class ScoreConstraint(Callback):
                 lambda batch: run(call, self._point, batch, parts),
                 x,
                 noise,
-                self._params.lambda_noise,
-                self._params.lambda_variance,
+                self._params["lambda_noise"],
+                self._params["lambda_variance"],
             )
         return {name: score.item() for name, score in scores.items()}
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import torch
 
-from ._containers import as_array_like
+from ._containers import as_array
 from ._messages import did_you_mean
 
 # More than anything here can count, and what torch still takes as an index.
@@ -105,14 +105,16 @@ class Number(Constraint):
             value = math.inf
         if not math.isfinite(value):
             return "must be a finite number"
-        if all(is_right(value) for _, _, is_right in self._checks):
+        broken = [check[:2] for check in self._checks if not check[2](value)]
+        if not broken:
             return None
-        limits = [(words, limit) for words, limit, _ in self._checks]
-        if limits == [("above", 0)]:
-            return "must be positive"
-        if [words for words, _ in limits] == ["above", "below"]:
-            return f"must be between {limits[0][1]} and {limits[1][1]}"
-        return f"must be {' and '.join(f'{words} {limit}' for words, limit in limits)}"
+        limits = [limit for _, limit, _ in self._checks]
+        if len(limits) == 2 and max(limits) == 1:
+            return f"must be between {limits[0]:g} and {limits[1]:g}"
+        words, limit = broken[0]
+        return (
+            "must be positive" if (words, limit) == ("above", 0) else f"must be {words} {limit:g}"
+        )
 
     def checked(self, value):
         """Return a float."""
@@ -162,16 +164,18 @@ class Choice(Constraint):
 
 
 class Text(Constraint):
-    """Any string that is not empty: a name.
+    """Any string: a name.
 
     Parameters
     ----------
     words : str, default="a string"
         What it names.
+    empty : bool, default=True
+        Whether it may be empty, as the name of a whole network is.
     """
 
-    def __init__(self, words="a string"):
-        self.words = words
+    def __init__(self, words="a string", empty=True):
+        self.words, self.empty = words, empty
 
     def is_kind(self, value):
         """Tell whether it is a string."""
@@ -179,7 +183,7 @@ class Text(Constraint):
 
     def problem(self, value):
         """Say that it is empty."""
-        return None if value else f"is empty; it must be {self.words}"
+        return None if value or self.empty else f"is empty; it must be {self.words}"
 
 
 class Device(Constraint):
@@ -288,7 +292,7 @@ class Numbers(Constraint):
     def problem(self, value):
         """Say that it holds something else, or lists of different lengths."""
         try:
-            is_right = as_array_like(value, "value").dtype.kind in "biuf"
+            is_right = as_array(value, "value").dtype.kind in "biuf"
         except (ValueError, TypeError, AttributeError, RuntimeError):
             is_right = False
         return None if is_right else f"must be {self.words}, all of one length"

@@ -126,3 +126,14 @@ def test_a_table_of_a_users_own_explainer():
     with pytest.raises(ValueError, match="factor=-1 must be positive"):
         Scaled(network, factor=-1).fit(X)
     np.testing.assert_array_equal(Scaled(network, factor=2).fit(X).transform(X), 2 * X)
+
+
+@pytest.mark.parametrize("value", [[1, 2], (0.5, 1), [[1], [2]], [], np.ones(3), torch.ones(3)])
+def test_numbers_in_any_container(value):
+    assert check_param("weights", value, Numbers()) is value
+
+
+@pytest.mark.parametrize("value", [[[1, 2], [3]], ["x"], [None], np.array(["a"]), "12", {1: 2}])
+def test_no_numbers(value):
+    with pytest.raises(ValueError, match="weights="):
+        check_param("weights", value, Numbers())

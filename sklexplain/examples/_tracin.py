@@ -187,7 +187,11 @@ class TracInImportance(BaseGradientImportance):
         self.learning_rates_ = _table([c.rates for c in self._checkpoints], self.parameters_)
         for number, checkpoint in enumerate(self._checkpoints):
             checkpoint.names = list(network.module.state_dict())
-            _check_weights(network.module, checkpoint.load(), number)
+            try:
+                weights = checkpoint.load()
+            except (OSError, ValueError) as error:
+                raise type(error)(f"checkpoints[{number}]: {error}") from error
+            _check_weights(network.module, weights, number)
         self._try_gradients(network, self._plan_losses(network))
 
     def _find_checkpoints(self, network):
@@ -379,14 +383,33 @@ def _check_weights(module, weights, number):
     if weights is None:
         return
     expected = module.state_dict()
-    other = sorted(expected.keys() ^ weights.keys())
+    other = sorted(expected.keys() ^ weights.keys(), key=str)
     other += [
         name
         for name in expected.keys() & weights.keys()
-        if torch.is_tensor(expected[name]) and expected[name].shape != weights[name].shape
+        if torch.is_tensor(expected[name]) and _shape(weights[name]) != expected[name].shape
     ]
     if other:
         raise ValueError(
             f"checkpoints[{number}] holds the weights of another network than "
-            f"{type(module).__name__}: {', '.join(other[:5])} differ or are missing."
+            f"{type(module).__name__}: {', '.join(map(str, other[:5]))} differ in shape, are "
+            "missing or are no tensors."
         )
+    for name, weight in expected.items():
+        if torch.is_tensor(weight) and not _alike(weights[name].dtype, weight.dtype):
+            raise ValueError(
+                f"checkpoints[{number}] has {name!r} as {weights[name].dtype}, but the network's "
+                f"is {weight.dtype}; casting it would give other weights."
+            )
+
+
+def _shape(weight):
+    return weight.shape if torch.is_tensor(weight) else None
+
+
+def _alike(dtype, wanted):
+    """Tell whether numbers of a dtype are what another one holds: the precision may differ."""
+    if dtype.is_complex != wanted.is_complex:
+        return False
+    # Integers are quantised weights, or counters.
+    return dtype.is_floating_point or not wanted.is_floating_point

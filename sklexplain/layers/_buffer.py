@@ -1,5 +1,7 @@
 """Results of all samples, computed batch by batch and kept."""
 
+import os
+import shutil
 import tempfile
 
 import numpy as np
@@ -35,6 +37,8 @@ def activation_buffer(run, inputs, batch_size, max_bytes=_MAX_BYTES, *, finite=(
     ------
     ValueError
         If a number that must be finite is not; the message names the sample.
+    OSError
+        If there is no room for the temporary file.
 
     Examples
     --------
@@ -108,6 +112,48 @@ def _numpy(tensor):
 def _empty(shape, dtype, max_bytes):
     if np.prod(shape, dtype=np.float64) * dtype.itemsize <= max_bytes:
         return np.empty(shape, dtype)
-    # The mapping keeps the file, whose name is gone already, for as long as the array lives.
-    with tempfile.TemporaryFile(prefix="sklexplain-") as file:
-        return np.memmap(file, dtype, "w+", shape=shape)
+    nbytes = int(np.prod([int(size) for size in shape], dtype=object)) * dtype.itemsize
+    try:
+        # The mapping keeps the file, whose name is gone already, for as long as the array lives.
+        with tempfile.TemporaryFile(prefix="sklexplain-") as file:
+            _reserve(file, nbytes)
+            return np.memmap(file, dtype, "w+", shape=shape)
+    except OSError as error:
+        raise _no_room(error, nbytes) from error
+
+
+def _reserve(file, nbytes):
+    """Take a file's space on the disk; a mapped page for which there is none ends the process."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, nbytes)
+        return
+    zeros = bytes(2**20)
+    for start in range(0, nbytes, len(zeros)):
+        file.write(zeros[: nbytes - start])
+    file.flush()
+
+
+def _no_room(error, nbytes):
+    """Say of an error of the system what was to be kept, and where."""
+    try:
+        folder = tempfile.gettempdir()
+        free = f"{_size(shutil.disk_usage(folder).free)} of the disk is free"
+    except OSError as other:
+        folder, free = tempfile.tempdir or "a temporary folder", str(other.strerror or other)
+    return OSError(
+        error.errno,
+        f"the activations of all samples take {_size(nbytes)}, which were to be kept in a "
+        f"temporary file in {folder}: {error.strerror or error} ({free}). Set the environment "
+        "variable TMPDIR to a folder that has room, or give fewer samples or a smaller layer.",
+    )
+
+
+def _size(nbytes):
+    """Write a number of bytes as people do."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if nbytes < 1000:
+            break
+        nbytes /= 1000
+    else:
+        unit = "TB"
+    return f"{nbytes:.0f} {unit}" if unit == "bytes" else f"{nbytes:.1f} {unit}"

@@ -16,7 +16,7 @@ from ..attribution import LabelFreeAttributor
 from ..examples import DKNNImportance
 from ..representation import is_fitted
 from ..samples import sample_of
-from ..utils import check_positive_int, draw_seed
+from ..utils import check_positive_int, draw_seed, write_file
 from . import _compute
 from ._concepts import find_concepts
 from ._decoding import decode_layer
@@ -349,7 +349,7 @@ class RepresentationReport(BaseEstimator):
         check_is_fitted(self)
         path = Path(path)
         with self._step("draw and write"):
-            path.write_text(render(self), encoding="utf-8")
+            write_file(path, render(self))
         return path
 
     def to_numbers(self, path):

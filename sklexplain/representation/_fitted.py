@@ -19,7 +19,7 @@ from ..utils import n_shape
 from ._heads import is_head
 from ._offers import RESPONSE_METHODS, nothing_to_explain
 from ._resolve import is_sampler, named_steps, unwrap
-from ._skorch import inputs_of
+from ._skorch import check_not_interrupted, inputs_of
 
 
 def check_estimator_type(estimator):
@@ -189,6 +189,8 @@ def fitted_estimator(estimator, X, y=None, fit_params=None):
         If it is not a model, or is a network of several inputs.
     NotFittedError
         If it is only partly fitted, see `is_fitted`.
+    KeyboardInterrupt
+        If the training of a skorch net was interrupted.
     """
     check_estimator_type(estimator)
     _check_one_input(estimator)
@@ -205,7 +207,9 @@ def fitted_estimator(estimator, X, y=None, fit_params=None):
         y = None if y is None else np.asarray(y)
         y = y.astype(np.float32) if y is not None and y.dtype == np.float64 else y
     given = (X,) if y is None else (X, y)
-    return fresh.fit(*given, **(fit_params or {}))
+    fresh = fresh.fit(*given, **(fit_params or {}))
+    check_not_interrupted(fresh)
+    return fresh
 
 
 def _check_one_input(estimator):

@@ -5,7 +5,9 @@ import types
 from collections.abc import Mapping
 
 import numpy as np
+from sklearn.base import BaseEstimator
 from skorch import NeuralNet
+from skorch.callbacks import EpochTimer
 from skorch.dataset import Dataset, unpack_data
 from torch import nn
 from torch.utils.data import DataLoader
@@ -231,3 +233,46 @@ def changes_samples(net, n_columns):
         return None
     same = not isinstance(inputs, (Mapping, list, tuple)) and np.shape(inputs) == X.shape
     return None if same and np.allclose(np.asarray(inputs), X) else own[0]
+
+
+def check_not_interrupted(estimator):
+    """Raise what ended the training of a skorch net too early.
+
+    skorch catches it, so that a half-trained net looks like a trained one.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Just fitted; nets are looked for in it.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        If an epoch was begun and not ended.
+    """
+    for net in _nets_in(estimator, set()):
+        history = getattr(net, "history", None)
+        timed = any(isinstance(c, EpochTimer) for _, c in getattr(net, "callbacks_", None) or ())
+        # Timed first of all at the end of an epoch: before anything can stop early there.
+        if timed and history and "dur" not in history[-1]:
+            raise KeyboardInterrupt(
+                f"the training of {type(net).__name__} was interrupted in epoch {len(history)}"
+            )
+
+
+def _nets_in(value, seen):
+    """Walk through estimators, and lists and dicts of them: yields the skorch nets."""
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    if isinstance(value, NeuralNet):
+        yield value
+        return
+    if isinstance(value, BaseEstimator):
+        value = vars(value)
+    if isinstance(value, dict):
+        value = list(value.values())
+    # Longer ones hold data.
+    if isinstance(value, (list, tuple)) and len(value) <= 1000:
+        for item in value:
+            yield from _nets_in(item, seen)

@@ -1,15 +1,22 @@
 """Weights along the training path of a skorch net."""
 
 import json
+import math
 import os
+import pickle
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from skorch.callbacks import Callback
 
-from ..utils import SavedWeights, check_positive_int
+from ..utils import SavedWeights, check_positive_int, replacing, write_file
 
 _INDEX = "checkpoints.json"
+_SUFFIXES = (".safetensors", ".pt")
+# What may go wrong in reading any file.
+_NOT_OF_THE_FILE = (ImportError, OSError, MemoryError)
 
 
 class CheckpointHistory(Callback):
@@ -77,27 +84,44 @@ class CheckpointHistory(Callback):
         Returns
         -------
         self : CheckpointHistory
+
+        Raises
+        ------
+        TypeError
+            If a parameter is of a wrong type.
+        ValueError
+            If a parameter is out of range, or the folder's index is none that was written here.
+        NotADirectoryError
+            If the folder is a file.
         """
-        check_positive_int("every", self.every)
+        self._every = check_positive_int("every", self.every)
         self.checkpoints_, self.epochs_, self.rates_ = [], [], []
-        if self.folder is not None and self._index.exists():
-            for entry in json.loads(self._index.read_text()):
+        if self.folder is None:
+            return self
+        if not isinstance(self.folder, (str, os.PathLike)):
+            raise TypeError(f"folder={self.folder!r} must be the path of a folder or None.")
+        folder = Path(self.folder)
+        if _exists(folder) and not folder.is_dir():
+            raise NotADirectoryError(f"folder={str(folder)!r} is a file; name a folder.")
+        if _exists(self._index):
+            for entry in read_index(self._index):
                 self.epochs_.append(entry["epoch"])
                 self.rates_.append(entry.get("rates"))
-                self.checkpoints_.append((Path(self.folder) / entry["file"], entry["lr"]))
+                self.checkpoints_.append((folder / entry["file"], float(entry["lr"])))
         return self
 
     def on_train_begin(self, net, **kwargs):
         """Forget checkpoints of epochs that this training run does not come after."""
         n_epochs = len(net.history)
         later = [i for i, epoch in enumerate(self.epochs_) if epoch > n_epochs]
+        obsolete = [self.checkpoints_.pop(i)[0] for i in reversed(later)]
         for i in reversed(later):
-            saved, _ = self.checkpoints_.pop(i)
             del self.epochs_[i], self.rates_[i]
+        # Before any training, so that a folder that cannot be written to costs none.
+        self._write_index()
+        for saved in obsolete:
             if isinstance(saved, Path):
                 saved.unlink(missing_ok=True)
-        if later:
-            self._write_index()
 
     def on_epoch_begin(self, net, **kwargs):
         """Remember the learning rate, before a scheduler changes it."""
@@ -110,12 +134,12 @@ class CheckpointHistory(Callback):
     def on_epoch_end(self, net, **kwargs):
         """Keep the weights, if it is time to."""
         epoch = len(net.history)
-        if epoch % self.every:
+        if epoch % self._every:
             return
         weights = net.module_.state_dict()
         weights = {name: value.detach().cpu().clone() for name, value in weights.items()}
         if self.folder is not None:
-            weights = save_weights(weights, Path(self.folder) / f"epoch{epoch:05d}")
+            weights = save_weights(weights, Path(self.folder) / _stem(epoch))
         self.checkpoints_.append((weights, self._lr))
         self.epochs_.append(epoch)
         self.rates_.append(self._rates)
@@ -155,7 +179,94 @@ class CheckpointHistory(Callback):
                 self.epochs_, self.checkpoints_, self.rates_, strict=True
             )
         ]
-        _replace(self._index, lambda path: path.write_text(json.dumps(entries, indent=1)))
+        try:
+            self._index.parent.mkdir(parents=True, exist_ok=True)
+            write_file(self._index, json.dumps(entries, indent=1))
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"folder={str(self.folder)!r} cannot be written to: {error.strerror or error}",
+            ) from error
+
+
+def read_index(path):
+    """Read which checkpoints a folder has.
+
+    Parameters
+    ----------
+    path : Path
+        The file ``checkpoints.json``.
+
+    Returns
+    -------
+    entries : list of dict
+        Epochs, learning rates and bare names of files, such as `CheckpointHistory` gives them: by
+        others it would remove any file that it is told of.
+
+    Raises
+    ------
+    ValueError
+        If it is not as `CheckpointHistory` writes it.
+    """
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        problem = _problem_of(entries)
+    except OSError as error:
+        problem = error.strerror or str(error)
+    except (ValueError, RecursionError) as error:
+        problem = f"it is no JSON ({error})"
+    if problem is not None:
+        raise ValueError(
+            f"{path} is no index that CheckpointHistory wrote: {problem}. Name another folder, or "
+            "move this file away."
+        )
+    return entries
+
+
+def _problem_of(entries):
+    """Say why what an index holds cannot be used, None if it can."""
+    if not isinstance(entries, list):
+        return f"it holds {_kind(entries)}, not a list of checkpoints"
+    last = 0
+    for number, entry in enumerate(entries):
+        if not isinstance(entry, dict):
+            return f"entry {number} is {_kind(entry)}, not an object"
+        missing = [name for name in ("epoch", "lr", "file") if name not in entry]
+        if missing:
+            return f"entry {number} has no {missing[0]!r}"
+        epoch, lr, name = entry["epoch"], entry["lr"], entry["file"]
+        if type(epoch) is not int or epoch < 1:
+            return f"entry {number} has epoch {epoch!r:.80}, which is no positive integer"
+        rates = entry.get("rates") or {}
+        if not isinstance(rates, dict):
+            return f"entry {number} has the rates {rates!r:.80}, not an object"
+        for rate in (lr, *rates.values()):
+            if type(rate) not in (int, float) or not 0 <= rate < math.inf:
+                return f"entry {number} has learning rate {rate!r:.80}"
+        wanted = [_stem(epoch) + suffix for suffix in _SUFFIXES]
+        if name not in wanted:
+            return f"entry {number}, of epoch {epoch}, has the file {name!r:.80}, not {wanted[0]!r}"
+        if epoch <= last:
+            return f"epoch {epoch} comes after epoch {last}"
+        last = epoch
+    return None
+
+
+def _exists(path):
+    try:
+        return path.exists()
+    except OSError as error:  # no path can be so long, for example
+        raise OSError(error.errno, f"folder={str(path)!r:.80}: {error.strerror}") from error
+
+
+def _kind(value):
+    kinds = {dict: "an object", list: "a list", type(None): "null"}
+    return kinds.get(type(value), f"{value!r:.80}")
+
+
+def _stem(epoch):
+    """Name of the file of an epoch's weights, without suffix."""
+    return f"epoch{epoch:05d}"
 
 
 def save_weights(weights, path):
@@ -178,11 +289,13 @@ def save_weights(weights, path):
         from safetensors.torch import save_file
     except ImportError:
         path = path.with_suffix(".pt")
-        _replace(path, lambda new: torch.save(weights, new))
+        with replacing(path) as beside:
+            torch.save(weights, beside)
     else:
         path = path.with_suffix(".safetensors")
         weights = {name: value.contiguous() for name, value in weights.items()}
-        _replace(path, lambda new: save_file(weights, new))
+        with replacing(path) as beside:
+            save_file(weights, beside)
     return path
 
 
@@ -203,19 +316,66 @@ def load_weights(path):
     ------
     ImportError
         If safetensors is needed and not installed.
+    IsADirectoryError
+        If it is a folder.
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it does not hold weights by name, and nothing else.
     """
     path = Path(path)
-    if path.suffix != ".safetensors":
-        return torch.load(path, map_location="cpu", weights_only=True)
+    is_safe = path.suffix == ".safetensors"
+    if is_safe:
+        _safetensors()  # what is missing of the two is to be said first
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder, not a file of weights.")
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is not there.")
+    problem = None
     try:
-        from safetensors.torch import load_file
+        weights = _safetensors().load_file(path) if is_safe else _read_torch(path)
+    except _NOT_OF_THE_FILE:
+        raise
+    except Exception as error:  # whatever either library says of a file that is no such file
+        problem = "it is empty" if path.stat().st_size == 0 else _first_words(error)
+    if problem is None and not isinstance(weights, Mapping):
+        problem = f"it holds one {type(weights).__name__}"
+    elif problem is None:
+        tensors = {k: v for k, v in weights.items() if not str(k).endswith("_extra_state")}
+        wrong = [name for name, value in tensors.items() if not torch.is_tensor(value)]
+        if wrong:
+            kind = type(weights[wrong[0]]).__name__
+            problem = f"of {wrong[0]!r:.80} it holds no tensor, but one {kind}"
+    if problem is None:
+        return weights
+    how = "safetensors.torch.save_file" if is_safe else "torch.save"
+    # Not chained: torch's own error advises to run the code that a file may hold.
+    raise ValueError(
+        f"{path} holds no weights that can be read: {problem}. Write it anew with "
+        f"{how}(module.state_dict(), {path.name!r})."
+    )
+
+
+def _read_torch(path):
+    # The file is given to torch as a stream, so that errors of the system are the system's own.
+    with path.open("rb") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what the file is made of, which the error says
+        return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def _safetensors():
+    try:
+        from safetensors import torch as safetensors
     except ImportError as error:
-        raise ImportError(f"reading {path} needs safetensors; pip install safetensors.") from error
-    return load_file(path)
+        raise ImportError(
+            "reading files of safetensors needs that package; pip install safetensors."
+        ) from error
+    return safetensors
 
 
-def _replace(path, write):
-    """Write beside the file and rename, so that there is never half a file."""
-    beside = path.with_name(f".{path.name}.part")
-    write(beside)
-    os.replace(beside, path)
+def _first_words(error):
+    """First sentence of what a library says, without its advice."""
+    if isinstance(error, pickle.UnpicklingError):
+        return "it is no file of torch.save, or holds other objects than tensors"
+    words = str(error).strip().partition("\n")[0].partition(". ")[0]
+    return f"{type(error).__name__}: {words[:120]}" if words else type(error).__name__

@@ -86,8 +86,32 @@ class SavedNet(NeuralNet):
             self.partial_fit(X, y)
         finally:
             del self._during_fit
-        if "interrupt" in during:
-            raise during["interrupt"]
+
+    def partial_fit(self, X, y=None, classes=None, **fit_params):
+        """Train from the present weights; what interrupts training is passed on.
+
+        Parameters
+        ----------
+        X, y, classes : objects
+            See `skorch.NeuralNet`.
+        **fit_params : objects
+            See `skorch.NeuralNet`.
+
+        Returns
+        -------
+        self : SavedNet
+            The net.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            If training was interrupted, which skorch would not pass on.
+        """
+        super().partial_fit(X, y, classes, **fit_params)
+        interrupt = vars(self).pop("_interrupt", None)
+        if interrupt is not None:
+            raise interrupt
+        return self
 
     def partial_fit(self, X, y=None, classes=None, **fit_params):
         """Train from the present weights, by a user's call without validation.
@@ -128,14 +152,15 @@ class SavedNet(NeuralNet):
         Raises
         ------
         KeyboardInterrupt
-            The one that ended training; the net's ``fit`` takes care of it.
+            The one that ended training; ``partial_fit`` takes care of it.
         """
+        vars(self).pop("_interrupt", None)
         try:
             return super().fit_loop(*args, **kwargs)
         except KeyboardInterrupt as interrupt:
             # Early stopping raises one too.
-            if hasattr(self, "_during_fit") and not self._has_stopped_early():
-                self._during_fit["interrupt"] = interrupt
+            if not self._has_stopped_early():
+                self._interrupt = interrupt
             raise
 
     def _has_stopped_early(self):
@@ -146,6 +171,7 @@ class SavedNet(NeuralNet):
     def __getstate__(self):
         """Return parameters and plain arrays."""
         state = vars(self).copy()
+        state.pop("_interrupt", None)
         state.pop("_during_fit", None)  # generators cannot be pickled, and belong to one fit only
         if self.initialized_:
             for name in self._optimizers:

@@ -4,6 +4,7 @@ from ._cells import as_numbers, check_columns_numeric
 from ._checks import check_encode, check_labels, check_numbers, encoded
 from ._containers import as_array, as_array_like, is_table
 from ._docstrings import documented
+from ._files import replacing, write_file
 from ._messages import did_you_mean, n_shape, numpy_dtype_of, warn
 from ._missing import first_missing, known_mean, known_range
 from ._owning import FittedParams, own_arrays, own_value
@@ -53,10 +54,12 @@ __all__ = [
     "not_finite_error",
     "numpy_dtype_of",
     "own_arrays",
+    "replacing",
     "seeded",
     "too_large",
     "validate_X",
     "warn",
+    "write_file",
 ]
 
 

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 PROFILE = os.environ.get("SKLEXPLAIN_FUZZ", "few")
 # A test function is a kind of pipeline, of which there are five, or a method's check of networks.
 N_PIPELINES = {"few": 4, "many": 80}
-N_NETWORKS = {"few": 5, "many": 150}
+N_NETWORKS = {"few": 5, "many": 200}
 
 _COMMON = {
     "derandomize": True,
@@ -54,7 +54,7 @@ def _table(rows):
     """Write the numbers of every check as a table."""
     total = defaultdict(float)
     lines = [
-        "| check | cases | numbers compared | largest deviation, float64 | float32 | seconds |",
+        "| check | networks | numbers compared | largest deviation, float64 | float32 | seconds |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for name, n_cases, n_compared, worst, seconds in sorted(rows):

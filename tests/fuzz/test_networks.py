@@ -28,7 +28,7 @@ from .networks import networks
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 # Relative to the largest number that is compared.
-TOLERANCE = {"float64": 1e-6, "float32": 2e-4}
+TOLERANCE = {"float64": 1e-6, "float32": 5e-5}
 
 
 class Cases:
@@ -37,11 +37,11 @@ class Cases:
     def __init__(self):
         self.n_cases, self.n_compared, self.worst, self.start = 0, 0, {}, time.perf_counter()
 
-    def close(self, found, expected, X, factor=1.0, scale=None):
+    def close(self, found, expected, X, factor=1.0, scale=None, again=False):
         """Check numbers where the expected ones are known."""
         known = ~np.isnan(expected)
         found, expected = np.asarray(found, dtype=np.float64)[known], expected[known]
-        self.n_cases += 1
+        self.n_cases += not again
         self.n_compared += found.size
         if not found.size:
             return
@@ -142,7 +142,7 @@ def test_deep_lift(cases):
         alone = np.concatenate(
             [attributor.transform(case.X[i : i + 1]) for i in range(min(2, len(case.X)))]
         )
-        cases.close(found[:2], alone.astype(np.float64), case.X, factor)
+        cases.close(found[:2], alone.astype(np.float64), case.X, factor, again=True)
 
     check()
 
@@ -288,7 +288,7 @@ def test_per_sample_gradients(cases):
         direction = np.random.default_rng(0).normal(size=gradients.shape[1])
         slopes = references.slopes_along(net, case.X, loss, names, direction)
         cases.close(gradients @ direction, slopes, case.X.astype(np.float64))
-        cases.close(found, gradients @ gradients.T, case.X)
+        cases.close(found, gradients @ gradients.T, case.X, again=True)
 
     check()
 

@@ -1,10 +1,9 @@
 """The report's numbers as a table, for others to go on with."""
 
-import os
-
 import numpy as np
 
 from ..plotting import column_names
+from ..utils import replacing
 
 
 def numbers_frame(report):
@@ -87,14 +86,9 @@ def write_numbers(report, path):
     if suffix not in (".csv", ".parquet"):
         raise ValueError(f"{path}: numbers are written as .csv or .parquet.")
     frame = numbers_frame(report)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with replacing(path) as beside:
         if suffix == ".csv":
             frame.to_csv(beside, index=False)
         else:
-            frame.astype({c: str for c in frame.columns if frame[c].dtype == object}).to_parquet(
-                beside
-            )
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+            texts = {name: str for name in frame.columns if frame[name].dtype == object}
+            frame.astype(texts).to_parquet(beside)

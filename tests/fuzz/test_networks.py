@@ -51,7 +51,8 @@ class Cases:
         deviation = np.abs(found - expected).max() / scale
         note(f"deviation {deviation:.1e} of {scale:.1e}")
         assert_allclose(found, expected, rtol=0, atol=factor * TOLERANCE[dtype] * scale)
-        self.worst[dtype] = max(self.worst.get(dtype, 0.0), deviation)
+        # A plain number: it travels between the processes of a run.
+        self.worst[dtype] = max(self.worst.get(dtype, 0.0), float(deviation))
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def cases(request):
     seconds = time.perf_counter() - counted.start
     name = request.node.name.removeprefix("test_")
     request.node.user_properties.append(
-        ("fuzz", (name, counted.n_cases, counted.n_compared, counted.worst, seconds))
+        ("fuzz", (name, int(counted.n_cases), int(counted.n_compared), counted.worst, seconds))
     )
 
 

@@ -150,10 +150,10 @@ def _no_room(error, nbytes):
 
 def _size(nbytes):
     """Write a number of bytes as people do."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if nbytes < 1000:
-            break
-        nbytes /= 1000
-    else:
-        unit = "TB"
-    return f"{nbytes:.0f} {unit}" if unit == "bytes" else f"{nbytes:.1f} {unit}"
+    units = ["TB", "GB", "MB", "kB"]
+    if nbytes < 1000:
+        return f"{nbytes} bytes"
+    nbytes /= 1000
+    while nbytes >= 1000 and len(units) > 1:
+        nbytes, _ = nbytes / 1000, units.pop()
+    return f"{nbytes:.1f} {units[-1]}"

@@ -1,5 +1,6 @@
 """Loading the user's model for the command line."""
 
+import importlib
 import pickle
 from zipfile import BadZipFile
 
@@ -9,18 +10,24 @@ from ..utils import warn
 
 _PICKLES = (".pkl", ".pickle", ".joblib")
 
-# What an Autoencoder saved by skops is made of, and what skops does not know of scikit-learn's own
-# networks and searches, name by name. A prefix such as "torch." would let a file call whatever
+# What an Autoencoder saved by skops is made of, and functions that scikit-learn's estimators keep,
+# name by name. A prefix such as "torch." would let a file call whatever
 # function it likes there.
 _TRUSTED = frozenset(
     {
         "builtins.print",
         "functools.partial",
+        "numpy.dtype",
+        "numpy.mean",
+        "scipy._lib.array_api_compat.numpy._aliases.asarray",
+        "scipy.interpolate._bsplines.BSpline",
+        "scipy.sparse._csr.csr_array",
+        "scipy.sparse._csr.csr_matrix",
+        "sklearn.cluster._kmeans._kmeans_single_lloyd",
+        "sklearn.feature_selection._univariate_selection.chi2",
+        "sklearn.feature_selection._univariate_selection.f_classif",
+        "sklearn.feature_selection._univariate_selection.f_regression",
         "sklearn.metrics._scorer._PassthroughScorer",
-        "sklearn.model_selection._split.KFold",
-        "sklearn.model_selection._split.StratifiedKFold",
-        "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
-        "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
         "sklexplain.nets._autoencoder.Autoencoder",
         "sklexplain.nets._modules.AutoencoderModule",
         "sklexplain.nets._modules.Conv1dAutoencoder",
@@ -45,6 +52,42 @@ _TRUSTED = frozenset(
         "torch.utils.data.dataloader.DataLoader",
     }
 )
+# Where scikit-learn's learners are, and what they are made of once fitted: trees, kernels, losses.
+_LEARNERS = frozenset(
+    """_loss calibration cluster compose covariance cross_decomposition decomposition
+    discriminant_analysis dummy ensemble feature_extraction feature_selection gaussian_process
+    impute isotonic kernel_approximation kernel_ridge linear_model manifold mixture model_selection
+    multiclass multioutput naive_bayes neighbors neural_network pipeline preprocessing
+    random_projection semi_supervised svm tree""".split()
+)
+_DISTANCES = "sklearn.metrics._dist_metrics."
+
+
+def is_of_sklearn(name):
+    """Tell whether a name is of a class that scikit-learn's fitted estimators are made of.
+
+    Such a class holds numbers, and calls only functions that are named, and looked at, themselves.
+
+    Parameters
+    ----------
+    name : str
+        As skops writes it, with the module.
+
+    Returns
+    -------
+    is_of : bool
+    """
+    module, _, attribute = name.rpartition(".")
+    parts = module.split(".")
+    known = len(parts) > 1 and parts[0] == "sklearn" and parts[1] in _LEARNERS
+    if "tests" in parts or not (known or name.startswith(_DISTANCES)):
+        return False
+    try:
+        found = getattr(importlib.import_module(module), attribute, None)
+    except ImportError:
+        return False
+    # Not what the module has imported from elsewhere.
+    return isinstance(found, type) and found.__module__.partition(".")[0] == "sklearn"
 
 
 def load_model(path, *, trust=(), allow_pickle=False):
@@ -99,9 +142,11 @@ def _load_skops(path, trust):
     except ImportError as error:
         raise InputError("reading .skops files needs skops: pip install skops") from error
     broken = (OSError, BadZipFile, KeyError, ValueError, TypeError, ImportError, AttributeError)
+    broken += (RecursionError, MemoryError)
     try:
         unknown = io.get_untrusted_types(file=path)
-        untrusted = [name for name in unknown if name not in _TRUSTED and name not in trust]
+        trusted = _TRUSTED.union(trust)
+        untrusted = [n for n in unknown if n not in trusted and not is_of_sklearn(n)]
         if not untrusted:
             return io.load(path, trusted=unknown)
     except (*broken, UntrustedTypesFoundException, NotImplementedError) as error:

@@ -88,13 +88,11 @@ class SavedNet(NeuralNet):
             del self._during_fit
 
     def partial_fit(self, X, y=None, classes=None, **fit_params):
-        """Train from the present weights; what interrupts training is passed on.
+        """Train from the present weights, in a user's own call without validation.
 
         Parameters
         ----------
-        X, y, classes : objects
-            See `skorch.NeuralNet`.
-        **fit_params : objects
+        X, y, classes, **fit_params : objects
             See `skorch.NeuralNet`.
 
         Returns
@@ -107,34 +105,21 @@ class SavedNet(NeuralNet):
         KeyboardInterrupt
             If training was interrupted, which skorch would not pass on.
         """
-        super().partial_fit(X, y, classes, **fit_params)
+        stopping = dict(getattr(self, "callbacks_", ())).get("early_stopping")
+        if hasattr(self, "_during_fit"):
+            stopping = None
+        if stopping is not None:
+            # Nothing is held out now, so there is nothing by which it could stop early.
+            stopping.on_epoch_end = _nothing
+        try:
+            super().partial_fit(X, y, classes=classes, **fit_params)
+        finally:
+            if stopping is not None:
+                del stopping.on_epoch_end
         interrupt = vars(self).pop("_interrupt", None)
         if interrupt is not None:
             raise interrupt
         return self
-
-    def partial_fit(self, X, y=None, classes=None, **fit_params):
-        """Train from the present weights, by a user's call without validation.
-
-        Parameters
-        ----------
-        X, y, classes, **fit_params : objects
-            See `skorch.NeuralNet`.
-
-        Returns
-        -------
-        self : SavedNet
-            The net.
-        """
-        stopping = dict(getattr(self, "callbacks_", ())).get("early_stopping")
-        if stopping is None or hasattr(self, "_during_fit"):
-            return super().partial_fit(X, y, classes=classes, **fit_params)
-        # Nothing is held out now, so there is nothing by which it could stop early.
-        stopping.on_epoch_end = _nothing
-        try:
-            return super().partial_fit(X, y, classes=classes, **fit_params)
-        finally:
-            del stopping.on_epoch_end
 
     def fit_loop(self, *args, **kwargs):
         """Run the epochs; remember what interrupted them.

@@ -49,7 +49,7 @@ def replacing(path):
 
 
 def write_file(path, text):
-    """Write text as UTF-8, completely or not at all.
+    r"""Write text as UTF-8, completely or not at all.
 
     Parameters
     ----------
@@ -57,10 +57,14 @@ def write_file(path, text):
         Where to; a file that is there is replaced. A pipe or device is written to.
     text : str
         The content. What UTF-8 has no bytes for (half a surrogate pair, as in the name of a file
-        that is no UTF-8) is written as ``\\udcff``.
+        that is no UTF-8) is written as ``\udcff``.
 
     Raises
     ------
+    IsADirectoryError
+        If it is a folder.
+    FileNotFoundError
+        If the folder that it is to be in is not there.
     OSError
         If it cannot be written; what was there stays.
     """

@@ -118,14 +118,13 @@ def convolutional(draw, dims=None):
         "twice": [Twice(third), second],
         "transposed": [TRANSPOSED[dims](width, width, 2, stride=2, groups=groups)],
     }[kind]
-    body.append(draw(activations))
-    with torch.no_grad():
-        left = nn.Sequential(*body).eval()(torch.zeros(2, channels, *sizes)).shape[2:]
-    pools = {"none": nn.Identity(), "adaptive": ADAPTIVE[dims](2)}
-    if min(left) > 1:
-        pools["max"] = MAX_POOLS[dims](2, ceil_mode=True)
-        pools["mean"] = MEAN_POOLS[dims](2, ceil_mode=True)
-    body.append(pools[draw(st.sampled_from(list(pools)))])
+    pools = {
+        "none": nn.Identity(),
+        "max": MAX_POOLS[dims](2, ceil_mode=True),
+        "mean": MEAN_POOLS[dims](2, ceil_mode=True),
+        "adaptive": ADAPTIVE[dims](2),
+    }
+    body += [draw(activations), pools[draw(st.sampled_from(list(pools)))]]
     with torch.no_grad():
         h = nn.Sequential(*body).eval()(torch.zeros(2, channels, *sizes))
     if draw(st.booleans()):

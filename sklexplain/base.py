@@ -13,7 +13,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from .exceptions import ChangedModelWarning
 from .representation import (
-    DEVICE,
     NotFiniteError,
     Representation,
     as_texts,
@@ -36,16 +35,11 @@ from .representation import (
 )
 from .samples import Sample
 from .utils import (
-    NONE,
-    SEED,
-    Choice,
     FittedParams,
-    Integer,
-    Text,
     as_array_like,
     cast_checked,
     check_half,
-    check_params,
+    check_positive_int,
     documented,
     draw_seed,
     first_missing,
@@ -127,17 +121,6 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
     (50, 2)
     """
 
-    # What values parameters may have; subclasses have tables of their own. Not of every parameter
-    # that is so called is it known: "auto" may be allowed, or what depends on X and the estimator.
-    _constraints = {
-        "layer": (Text("the name of a layer"), NONE),
-        "output": (Text("the name of a layer"), NONE),
-        "channel_axis": (Choice("auto"), Integer(-64, 64), NONE),
-        "batch_size": Integer(),
-        "device": (DEVICE, NONE),
-        "random_state": SEED,
-    }
-
     # Whether something fitted is a result of the network, and wrong once the network has changed.
     _keeps_results = False
     # Attributes that are made anew after loading instead of being saved: they hold modules.
@@ -202,7 +185,6 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
 
     def _fit_all(self, X, y, fit_params):
         params = self.get_params(deep=False)
-        checked_params = self._checked_params
         kept = {*params, *_SETTINGS, *_DURING_FIT}
         for name in [name for name in vars(self) if name not in kept]:
             delattr(self, name)  # of an earlier fit
@@ -229,7 +211,7 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
             self._remember(X, y)
             self._values_at_fit = {
                 name: value if name == "estimator" else own_value(value)
-                for name, value in (params | checked_params).items()
+                for name, value in params.items()
             }
             representation = self._represent(checked)
         self._raw = representation.takes_raw
@@ -305,7 +287,8 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
 
     def _check_params(self):
         """Validate parameters; subclasses extend it."""
-        self._checked_params = check_params(self)
+        if hasattr(self, "batch_size"):
+            check_positive_int("batch_size", self.batch_size)
         named = [name for name in _LAYERS if getattr(self, name, None) is not None]
         place = f"{named[0]}={getattr(self, named[0])!r}" if named else None
         check_response_method(getattr(self, "response_method", "auto"), self.estimator, place)

@@ -68,7 +68,7 @@ class ImportanceDisplay:
     >>> attributor = LabelFreeAttributor(PCA(n_components=2)).fit(X)
     >>> display = ImportanceDisplay.from_estimator(attributor, X)
     >>> len(display.order_)
-    12
+    10
     """
 
     def __init__(

@@ -234,6 +234,9 @@ def _spearman_table(results):
             for score, words in SCORES.items():
                 row = [DRAWS[draw], SALIENCY_WORDS[saliency], words]
                 for values in scores[score].values():
+                    if np.isnan(values).any():
+                        row.append("–")  # collapsed noise maps leave this score without a value
+                        continue
                     every = ", ".join(f"{v:.2f}" for v in values)
                     row.append(f"{plus_minus(values)} ({every})")
                 rows.append(row)

@@ -64,6 +64,7 @@ def test_similarity_rates(examples, dataset):
         assert set(entry["methods"]) == {
             "DKNN",
             "SimplEx",
+            "SimplEx, weights only",
             "TracIn",
             "TracIn, last weights",
             "influence",

@@ -8,7 +8,7 @@ import skops.io
 import torch
 from sklearn.base import clone
 from sklearn.datasets import load_digits
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, KFold
 from skorch.callbacks import Callback
 from torch import nn
 
@@ -141,7 +141,8 @@ def test_more_weight_gives_a_higher_score():
 
 def test_grid_search_over_the_weights():
     grid = {"lambda_noise": [0, 0.1, 10], "lambda_variance": [0, 0.1]}
-    search = GridSearchCV(quick(lambda_class=1.0, max_epochs=3, lr=0.01), grid, cv=2)
+    halves = KFold(2, shuffle=True, random_state=0)  # both classes on either side
+    search = GridSearchCV(quick(lambda_class=1.0, max_epochs=3, lr=0.01), grid, cv=halves)
     y = (Y > np.median(Y)).astype(int)
     search.fit(X, y)
     assert len(search.cv_results_["params"]) == 6

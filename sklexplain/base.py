@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .exceptions import ChangedModelWarning
 from .representation import (
+    DEVICE,
     NotFiniteError,
     Representation,
     as_texts,
@@ -35,11 +36,16 @@ from .representation import (
 )
 from .samples import Sample
 from .utils import (
+    NONE,
+    SEED,
+    Choice,
     FittedParams,
+    Integer,
+    Text,
     as_array_like,
     cast_checked,
     check_half,
-    check_positive_int,
+    check_params,
     documented,
     draw_seed,
     first_missing,
@@ -121,6 +127,17 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
     (50, 2)
     """
 
+    # What values parameters may have; subclasses have tables of their own. Not of every parameter
+    # that is so called is it known: "auto" may be allowed, or what depends on X and the estimator.
+    _constraints = {
+        "layer": (Text("the name of a layer"), NONE),
+        "output": (Text("the name of a layer"), NONE),
+        "channel_axis": (Choice("auto"), Integer(-64, 64), NONE),
+        "batch_size": Integer(),
+        "device": (DEVICE, NONE),
+        "random_state": SEED,
+    }
+
     # Whether something fitted is a result of the network, and wrong once the network has changed.
     _keeps_results = False
     # Attributes that are made anew after loading instead of being saved: they hold modules.
@@ -185,6 +202,7 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
 
     def _fit_all(self, X, y, fit_params):
         params = self.get_params(deep=False)
+        checked_params = check_params(self)
         kept = {*params, *_SETTINGS, *_DURING_FIT}
         for name in [name for name in vars(self) if name not in kept]:
             delattr(self, name)  # of an earlier fit
@@ -211,7 +229,7 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
             self._remember(X, y)
             self._values_at_fit = {
                 name: value if name == "estimator" else own_value(value)
-                for name, value in params.items()
+                for name, value in (params | checked_params).items()
             }
             representation = self._represent(checked)
         self._raw = representation.takes_raw
@@ -287,8 +305,7 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
 
     def _check_params(self):
         """Validate parameters; subclasses extend it."""
-        if hasattr(self, "batch_size"):
-            check_positive_int("batch_size", self.batch_size)
+        check_params(self)
         named = [name for name in _LAYERS if getattr(self, name, None) is not None]
         place = f"{named[0]}={getattr(self, named[0])!r}" if named else None
         check_response_method(getattr(self, "response_method", "auto"), self.estimator, place)

@@ -23,7 +23,18 @@ from ..explaining import (
     warn_of_unreached,
 )
 from ..representation import no_gradient_reason
-from ..utils import check_choice, kept_rows
+from ..utils import (
+    ARRAY,
+    CALLABLE,
+    MAPPING,
+    NONE,
+    VERBOSE,
+    Choice,
+    Flag,
+    Integer,
+    Numbers,
+    kept_rows,
+)
 from ._idle_features import latent_shift
 
 
@@ -166,6 +177,17 @@ class LabelFreeAttributor(BaseExplainer):
     0
     """
 
+    _constraints = {
+        "method": Choice(*METHODS),
+        "method_params": (MAPPING, NONE),
+        "baseline": (Choice(*BASELINES), CALLABLE, ARRAY, MAPPING),
+        "center": Flag(),
+        "units": (Integer(-(2**31), 2**31), Numbers("a list of integers"), NONE),
+        "groups": (MAPPING, ARRAY, NONE),
+        "absolute": Flag(),
+        "verbose": VERBOSE,
+    }
+
     def __init__(
         self,
         estimator,
@@ -205,9 +227,6 @@ class LabelFreeAttributor(BaseExplainer):
 
     def _check_params(self):
         super()._check_params()
-        check_choice("method", self.method, METHODS)
-        if isinstance(self.baseline, str):
-            check_choice("baseline", self.baseline, BASELINES)
         checked_params(self.method, self.method_params)
 
     def _handed(self, inputs, X):

@@ -282,7 +282,7 @@ def _arguments(decoder, *shapes):
 
 
 def check_decoder(module, z, x_shape):
-    """Raise a ValueError if a decoder does not give samples.
+    """Raise a ValueError if a decoder does not give samples, or has nothing to train.
 
     Parameters
     ----------
@@ -298,6 +298,8 @@ def check_decoder(module, z, x_shape):
     ValueError
         Naming both shapes.
     """
+    if not list(module.parameters()):
+        raise ValueError("decoder has no weights to train.")
     training = module.training
     try:
         with torch.no_grad():

@@ -10,7 +10,7 @@ import torch
 from ..gradients import gram_matrix, squared_norms
 from ..layers import plain_name
 from ..training import CheckpointHistory, load_weights
-from ..utils import SavedWeights, check_positive_int
+from ..utils import NONE, Integer, SavedWeights
 from ._base import check_finite
 from ._gradients import BaseGradientImportance, loaded
 from ._optimizer import of_groups
@@ -146,6 +146,10 @@ class TracInImportance(BaseGradientImportance):
     (75, 3)
     """
 
+    _constraints = {
+        "n_projections": (Integer(1, 1_000_000), NONE),
+    }
+
     def __init__(
         self,
         estimator,
@@ -174,11 +178,6 @@ class TracInImportance(BaseGradientImportance):
         self.verbose = verbose
 
     _keeps_results = False  # gradients are taken anew in every call
-
-    def _check_params(self):
-        super()._check_params()
-        if self.n_projections is not None:
-            check_positive_int("n_projections", self.n_projections)
 
     def _fit_corpus(self, inputs):
         network = self._network()

@@ -1,25 +1,29 @@
 """The base class of estimators that train a network."""
 
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import torch
-from sklearn.base import (
-    BaseEstimator,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-    _fit_context,
-)
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
 from ..exceptions import ConvergenceWarning
-from ..training import check_finite_weights, evaluating, split_validation, still_improves
-from ..utils import as_array_like, cast_checked, check_choice, draw_seed, seeded, validate_X, warn
+from ..training import WIDTHS, check_finite_weights, evaluating, split_validation, still_improves
+from ..utils import (
+    Integer,
+    as_array_like,
+    cast_checked,
+    check_param,
+    check_params,
+    draw_seed,
+    seeded,
+    validate_X,
+    warn,
+)
 from ._modules import find_module_class
-from ._net import LOSSES, check_module_shapes, make_net
-
-_PRETEXTS = ("reconstruction", "denoising", "inpainting")
+from ._net import check_module_shapes, make_net
 
 
 class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -28,7 +32,6 @@ class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     A subclass has the parameters that `make_net` reads, and may implement `_encode_target`.
     """
 
-    @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None, *, groups=None):
         """Train the network.
 
@@ -78,7 +81,6 @@ class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self._warn_unless_converged()
         return self
 
-    @_fit_context(prefer_skip_nested_validation=True)
     def initialize(self, X, y=None):
         """Build the network for samples like X, with new weights and without training.
 
@@ -196,22 +198,24 @@ class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
     def _prepare(self, X, y):
         """Validate everything and build the net; return X, the class indices and the seed."""
-        check_choice("pretext", self.pretext, _PRETEXTS)
-        check_choice("loss", self.loss, LOSSES)
+        params = SimpleNamespace(**(self.get_params(deep=False) | check_params(self)))
+        if isinstance(self.module, str):  # what a class of the user's own takes is not known
+            sizes = self.hidden_layer_sizes
+            params.hidden_layer_sizes = check_param("hidden_layer_sizes", sizes, WIDTHS)
         module_class = find_module_class(self.module)
         X = validate_X(self, X, reset=True)
         X = cast_checked(X, np.float32, getattr(self, "feature_names_in_", None))
         X = np.require(X, requirements="W")  # a DataFrame's values are read-only; torch warns
         target = self._encode_target(X, y)
-        seed = draw_seed(self.random_state)
-        self._n_features_out = self.n_components  # of the net, whatever is set later
+        seed = draw_seed(params.random_state)
+        self._n_features_out = params.n_components  # of the net, whatever is set later
         for name in ("n_epochs_", "loss_curve_", "validation_loss_curve_"):
             vars(self).pop(name, None)  # untrained from here on, also if something goes wrong
-        with seeded(seed, self.device):
-            self.net_ = make_net(self, module_class, seed).initialize()
+        with seeded(seed, params.device):
+            self.net_ = make_net(self, params, module_class, seed).initialize()
             self.net_.module_.eval()
-            probe = torch.from_numpy(X[:2]).to(self.device)
-            check_module_shapes(self.net_.module_, probe, self.n_components)
+            probe = torch.from_numpy(X[:2]).to(params.device)
+            check_module_shapes(self.net_.module_, probe, params.n_components)
         return X, target, seed
 
     def _encode_target(self, X, y):
@@ -239,14 +243,21 @@ class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     def _apply(self, method, inputs):
         """Call a method of the module on batches, in eval mode."""
         module = self.net_.module_
-        outputs = []
+        outputs, size = [], check_param("batch_size", self.batch_size, Integer())
         with evaluating(module), torch.no_grad():
-            for start in range(0, len(inputs), self.batch_size):
-                batch = inputs[start : start + self.batch_size]
+            for start in range(0, len(inputs), size):
+                batch = inputs[start : start + size]
                 batch = np.require(batch, requirements=["C", "W"])
                 batch = torch.from_numpy(batch).to(self.net_.device)
                 outputs.append(getattr(module, method)(batch).cpu().numpy())
-        return np.concatenate(outputs)
+        outputs = np.concatenate(outputs)
+        bad = np.flatnonzero(~np.isfinite(outputs.reshape(len(outputs), -1)).all(axis=1))
+        if len(bad):
+            raise ValueError(
+                f"what the network makes of sample {bad[0]} is not finite; scale X "
+                f"(StandardScaler), or train again with less than lr={self.lr}."
+            )
+        return outputs
 
     def __sklearn_is_fitted__(self):
         """Say whether the weights have been trained or loaded."""

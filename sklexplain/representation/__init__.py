@@ -21,11 +21,13 @@ from ._offers import check_response_method, kind_of
 from ._probe import Probe, add_note
 from ._representation import NotFiniteError, Representation, not_finite_text
 from ._resolve import named_steps, no_gradient_reason, torch_modules, unwrap
+from ._session import DEVICE
 from ._skorch import first_batch, net_around, own_data, own_methods
 from ._tap import LayerRecord, LayerTap
 from ._text import as_texts, check_vectoriser, checked_texts, vectoriser_of
 
 __all__ = [
+    "DEVICE",
     "add_note",
     "as_texts",
     "BlackBox",

@@ -5,7 +5,9 @@ from contextlib import contextmanager, nullcontext
 import torch
 
 from ..layers import uncompiled
-from ..utils import GENERATOR_LOCK
+from ..utils import GENERATOR_LOCK, Device, check_param
+
+DEVICE = Device("None (where the model is), 'cpu' or a device that torch finds")
 
 
 @contextmanager
@@ -95,13 +97,4 @@ def _alike(a, b):
 
 def checked_device(device):
     """Device of a name; raise a ValueError if it cannot be used here."""
-    try:
-        checked = torch.empty(0, device=device).device
-    except (RuntimeError, TypeError, AssertionError) as error:
-        raise ValueError(
-            f"device={device!r} cannot be used here: {error}. Use None (where the model is), 'cpu' "
-            "or a device that torch finds."
-        ) from error
-    if checked.type == "meta":
-        raise ValueError("device='meta' holds no numbers; use None (where the model is) or 'cpu'.")
-    return checked
+    return torch.empty(0, device=check_param("device", device, DEVICE)).device

@@ -2,6 +2,26 @@
 
 from ._cells import as_numbers, check_columns_numeric
 from ._checks import check_encode, check_labels, check_numbers, encoded
+from ._constraints import (
+    ARRAY,
+    CALLABLE,
+    MAPPING,
+    N_JOBS,
+    NONE,
+    SEED,
+    VERBOSE,
+    Choice,
+    Device,
+    Entries,
+    Flag,
+    Integer,
+    Is,
+    Number,
+    Numbers,
+    Text,
+    check_param,
+    check_params,
+)
 from ._containers import as_array, as_array_like, is_table
 from ._docstrings import documented
 from ._files import replacing, write_file
@@ -22,7 +42,25 @@ from ._validation import (
 )
 
 __all__ = [
+    "ARRAY",
+    "CALLABLE",
+    "MAPPING",
+    "N_JOBS",
+    "NONE",
+    "SEED",
+    "VERBOSE",
+    "Choice",
+    "Device",
+    "Entries",
     "FittedParams",
+    "Flag",
+    "Integer",
+    "Is",
+    "Number",
+    "Numbers",
+    "Text",
+    "check_param",
+    "check_params",
     "documented",
     "own_value",
     "GENERATOR_LOCK",

@@ -5,6 +5,8 @@ import copy
 import numpy as np
 import torch
 
+from ._constraints import check_param, constraints_of
+
 _DEPTH = 8
 # Parameters that change how much is done at once, never a result: they count at once.
 _LIVE = ("batch_size", "max_bytes", "n_jobs", "verbose")
@@ -118,7 +120,8 @@ class FittedParams:
         if name.startswith("__") or "_values" not in vars(self):
             raise AttributeError(name)
         if name in _LIVE and hasattr(self._explainer, name):
-            return getattr(self._explainer, name)
+            value, table = getattr(self._explainer, name), constraints_of(type(self._explainer))
+            return check_param(name, value, table[name]) if name in table else value
         try:
             return self._values[name]
         except KeyError:

@@ -603,7 +603,7 @@ def test_divergence():
 @pytest.mark.parametrize(
     ("params", "error", "message"),
     [
-        ({"alpha": 1.5}, ValueError, r"alpha=1.5 must be a number between 0 and 1"),
+        ({"alpha": 1.5}, ValueError, r"alpha=1.5 must be between 0 and 1"),
         ({"alpha": -0.1}, ValueError, "alpha=-0.1"),
         ({"alpha": "1"}, ValueError, "alpha='1'"),
         ({"alpha": np.nan}, ValueError, "alpha=nan"),

@@ -415,7 +415,7 @@ def test_no_convergence_is_said():
     [
         ({"solver": "lissa"}, ValueError, "solver='lissa' is unknown"),
         ({"curvature": "hesian"}, ValueError, "Did you mean 'hessian'"),
-        ({"damping": 0.0}, ValueError, "damping=0.0 must be a positive"),
+        ({"damping": 0.0}, ValueError, "damping=0.0 must be positive"),
         ({"tol": "small"}, ValueError, "tol='small'"),
         ({"rank": 0}, ValueError, "rank=0"),
         ({"solver": "low_rank", "curvature": "hessian"}, ValueError, "curvature='hessian'; set"),

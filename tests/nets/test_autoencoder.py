@@ -619,9 +619,9 @@ def test_codes_that_cannot_be_decoded():
         ({"module": nn.ReLU}, TypeError, "ReLU has no encoder"),
         ({"pretext": "denoise"}, ValueError, "pretext='denoise' is unknown. Did you mean"),
         ({"loss": "squared"}, ValueError, "loss='squared' is unknown"),
-        ({"n_components": 0}, ValueError, "'n_components' parameter of Autoencoder"),
-        ({"validation_split": 1.5}, ValueError, "'validation_split' parameter"),
-        ({"mask_rate": 1.0}, ValueError, "'mask_rate' parameter"),
+        ({"n_components": 0}, ValueError, "n_components=.* must be"),
+        ({"validation_split": 1.5}, ValueError, "validation_split=.* must be"),
+        ({"mask_rate": 1.0}, ValueError, "mask_rate=.* must be"),
         ({"lr": 1e6, "max_epochs": 20}, ValueError, "Training diverged.*StandardScaler.*lr="),
     ],
 )

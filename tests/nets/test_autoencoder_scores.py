@@ -209,10 +209,10 @@ def test_activations_of_other_classes():
     ("params", "message"),
     [
         ({"activation": "sofplus"}, "activation='sofplus' is unknown. Did you mean 'softplus'"),
-        ({"lambda_noise": -0.1}, "'lambda_noise' parameter of Autoencoder"),
-        ({"lambda_variance": -0.1}, "'lambda_variance' parameter"),
-        ({"score_every": 0}, "'score_every' parameter"),
-        ({"n_score_samples": 0}, "'n_score_samples' parameter"),
+        ({"lambda_noise": -0.1}, "lambda_noise=.* must be"),
+        ({"lambda_variance": -0.1}, "lambda_variance=.* must be"),
+        ({"score_every": 0}, "score_every=.* must be"),
+        ({"n_score_samples": 0}, "n_score_samples=.* must be"),
         (
             {"score_layer": "linear0", "lambda_noise": 0.1},
             "score_layer='linear0'.*'encoder.linear0'",

@@ -339,7 +339,7 @@ def test_piecewise_linear_gates_warn_once_a_fit():
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"lambda_noise": -1.0}, "lambda_noise=-1.0 must be a finite number of at least 0"),
+        ({"lambda_noise": -1.0}, "lambda_noise=-1.0 must be at least 0"),
         ({"lambda_variance": np.nan}, "lambda_variance=nan must be"),
         ({"lambda_noise": "1"}, "lambda_noise='1' must be"),
         ({"score_every": 0}, "score_every=0"),

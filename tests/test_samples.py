@@ -214,7 +214,12 @@ def test_images_without_channels():
 
 QUICK = {
     LabelFreeAttributor: {"method": "saliency"},
-    SRAEExplainer: {"max_epochs": 1, "hidden_layer_sizes": (4,), "validation_split": None},
+    SRAEExplainer: {
+        "n_concepts": 3,
+        "max_epochs": 1,
+        "hidden_layer_sizes": (4,),
+        "validation_split": None,
+    },
     ClaDecExplainer: {"max_epochs": 1, "validation_split": None, "reference": None},
     SimplExImportance: {},
 }

@@ -252,6 +252,10 @@ def _recipe(args, say):
         return heartbeats(args.seed, **training)
     if args.model is not None and args.data is None:
         raise InputError("--model needs --data: samples like those that the model was fitted on.")
+    model, needed = None, ()
+    if args.model is not None:
+        model = load_model(args.model, trust=args.trust, allow_pickle=args.allow_pickle)
+        needed = [str(name) for name in getattr(model, "feature_names_in_", ())]
     data = read_data(
         args.data,
         layout=args.layout,
@@ -264,13 +268,13 @@ def _recipe(args, say):
         decimal=args.decimal,
         encoding=args.encoding,
         has_header=False if args.no_header else None,
+        needed=needed,
     )
     say(f"read {data.read}")
     for note in data.notes:
         say(f"     {note}")
-    if args.model is None:
+    if model is None:
         return own_data(data, args.data.name, args.seed, **training)
-    model = load_model(args.model, trust=args.trust, allow_pickle=args.allow_pickle)
     return own_model(model, data, args.model.name, args.data.name, args.seed)
 
 

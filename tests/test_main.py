@@ -338,6 +338,16 @@ def test_names_of_samples_reach_report_and_numbers(run, tmp_path, patients, undr
     np.testing.assert_array_equal(numbers["label"], labels)
 
 
+def test_a_column_that_the_model_takes_is_not_left_out(run, tmp_path, patients, undrawn):
+    frame = patients[["weight", "$\\frac{"]].assign(code=np.arange(80) * 3 + 5)
+    frame.to_csv(tmp_path / "x.csv", index=False)
+    skops_io.dump(make_pipeline(StandardScaler(), PCA(2)).fit(frame), tmp_path / "model.skops")
+    status, out, err = run("--data", "x.csv", "--model", "model.skops", "--numbers", "n.csv")
+    assert (status, err) == (0, "")
+    numbers = pd.read_csv(tmp_path / "n.csv")
+    assert "attribution: code" in numbers.columns and numbers.columns[0] == "row"
+
+
 def test_no_patient_is_on_both_sides(run, tmp_path, patients, undrawn):
     frame = patients[["weight", "$\\frac{"]].assign(who=np.arange(80) // 8)
     frame.to_csv(tmp_path / "x.csv", index=False)

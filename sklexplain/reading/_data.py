@@ -34,6 +34,7 @@ def read_data(
     decimal=None,
     encoding=None,
     has_header=None,
+    needed=(),
 ):
     """Read samples from a file, and say what was read.
 
@@ -58,6 +59,8 @@ def read_data(
         Of a text file; None: what fits.
     has_header : bool or None, default=None
         Whether the first row of a text file holds names; None: unless it looks like a sample.
+    needed : sequence of str, default=()
+        Columns that a model takes: none of them is left out as a name of samples unasked.
 
     Returns
     -------
@@ -88,7 +91,7 @@ def read_data(
         if samples is not None:
             raise InputError("--x names an array of a .npz file; a table has columns.")
         frame, read = _read_frame(path, suffix, separator, decimal, encoding, has_header)
-        data = _from_frame(frame, path.name, layout, target, id, group, pivot_columns)
+        data = _from_frame(frame, path.name, layout, target, id, group, pivot_columns, needed)
         data.read = read
     if len(data.X) < _LEAST:
         raise InputError(
@@ -218,7 +221,7 @@ def _check_numbers(frame, name, dialect):
             )
 
 
-def _from_frame(frame, name, layout, target, id, group, pivot_columns):
+def _from_frame(frame, name, layout, target, id, group, pivot_columns, needed):
     """Take labels, names and groups out of a table."""
     notes, about = [], {"target": target, "id": id, "group": group}
     for option, column in about.items():
@@ -232,22 +235,15 @@ def _from_frame(frame, name, layout, target, id, group, pivot_columns):
         return _pivoted(frame, name, layout, about, asked, pivot_columns)
     if layout is None:
         check_not_long(frame.drop(columns=asked), name)
-    ids, id_name, groups, y = None, None, None, None
+    groups, y = None, None
     if id is None:
-        id = _named_id(frame.drop(columns=asked))
+        id = _named_id(frame.drop(columns=asked), needed)
         if id is not None:
             notes.append(
                 f"Column {id!r} names the samples, as its values are all different; it was left "
                 "out of them. --id names another."
             )
-    if id is not None:
-        ids, id_name = _texts(frame[id]), id
-        if len(set(ids)) < len(ids):
-            twice = next(i for i in ids if ids.count(i) > 1)
-            raise InputError(
-                f"--id {id}: {twice!r} is there more than once. If it says which samples belong "
-                f"together, that is --group {id}."
-            )
+    ids = None if id is None else _checked_ids(frame[id], id)
     if group is not None:
         groups = np.array(_texts(frame[group]), dtype=object)
         n = len(set(groups.tolist()))
@@ -275,12 +271,24 @@ def _from_frame(frame, name, layout, target, id, group, pivot_columns):
         X_test=None,
         y_test=None,
         ids=ids,
-        id_name=id_name,
+        id_name=id,
         groups=groups,
         times=None,
         channels=None,
         notes=notes,
     )
+
+
+def _checked_ids(column, name):
+    """Names of samples as texts, all of which have to be different."""
+    ids = _texts(column)
+    if len(set(ids)) < len(ids):
+        twice = column.astype(str)[column.duplicated()].iloc[0]
+        raise InputError(
+            f"--id {name}: {twice!r} is there more than once. If it says which samples belong "
+            f"together, that is --group {name}."
+        )
+    return ids
 
 
 def _pivoted(frame, name, layout, about, asked, columns):
@@ -318,9 +326,9 @@ def _pivoted(frame, name, layout, about, asked, columns):
     )
 
 
-def _named_id(frame):
+def _named_id(frame, needed):
     """Column that names the samples, by its own name and values; None if there is none."""
-    for column in frame.columns:
+    for column in frame.columns.difference(needed, sort=False):
         values = frame[column]
         whole = values.dtype.kind in "iuOTS" or str(values.dtype) in ("str", "string", "Int64")
         if is_id_name(column) and whole and values.notna().all() and values.is_unique:

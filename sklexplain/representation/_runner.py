@@ -8,12 +8,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from ..utils import seeded
+from ..utils import ThreadModes, seeded
 from ._modules import BlackBox, layer_table, stages
 from ._session import frozen, own_weights
 from ._views import Pool, escapes, exact_attention
-
-_functorch = torch._C._functorch
 
 
 @dataclass
@@ -125,8 +123,7 @@ class Runner:
                 running = Running(self._chain, layer_table(self._chain))
             else:
                 running = self._running_view(view)
-            n_modes = torch._C._len_torch_function_stack()
-            n_levels = _functorch.get_dynamic_layer_stack_depth()
+            modes = ThreadModes.now()
             writes = view is not None and probe is not None and probe.writes_weights
             # Weakly: an interrupt while this ends must not leave a session open.
             self._local.running = weakref.ref(running)
@@ -136,10 +133,7 @@ class Runner:
             finally:
                 self._local.running = None
                 # An interrupt may leave DeepLIFT's rules or torch.vmap's axes in place.
-                while torch._C._len_torch_function_stack() > n_modes:
-                    torch.overrides._pop_mode()
-                if _functorch.get_dynamic_layer_stack_depth() > n_levels:
-                    _functorch.pop_dynamic_layer_stack_and_undo_to_depth(n_levels)
+                modes.put_back()
             if view is not None:
                 self._pool.give(view)
 

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from ..exceptions import ChangedModelWarning, ConvergenceWarning, SklexplainWarning
 from ..representation import torch_modules
+from ..utils import ThreadModes
 from ._common import (
     assert_close,
     assert_unchanged,
@@ -276,19 +277,14 @@ def check_interrupts(estimator, X, y):
     fitted.transform(X)
     seconds = time.perf_counter() - start
     before, switches, lost = snapshot(modules), _switches(), 0
-    n_modes, levels = torch._C._len_torch_function_stack(), torch._C._functorch
+    modes = ThreadModes.now()
     random_state = np.random.RandomState(0)
     with _alarm_interrupts():
         for _ in range(40):
             _interrupted(lambda: fitted.transform(X), 1e-5 + seconds * random_state.uniform())
-            if not torch.is_grad_enabled() or torch._C._len_torch_function_stack() > n_modes:
+            if modes.put_back() or not torch.is_grad_enabled():
                 lost += 1
                 torch.set_grad_enabled(True)
-                while torch._C._len_torch_function_stack() > n_modes:
-                    torch.overrides._pop_mode()
-            if levels.get_dynamic_layer_stack_depth():  # of torch.vmap
-                lost += 1
-                levels.pop_dynamic_layer_stack_and_undo_to_depth(0)
             if torch.is_inference_mode_enabled():
                 raise AssertionError("Ctrl-C leaves inference mode on")
             if _switches() != switches:

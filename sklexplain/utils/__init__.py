@@ -13,6 +13,7 @@ from ._precision import cast_checked, check_half, too_large
 from ._random import GENERATOR_LOCK, draw_seed, kept_rows, seeded
 from ._saving import SavedAsArrays, SavedWeights
 from ._scores import harmonic_mean
+from ._thread_modes import ThreadModes
 from ._validation import (
     check_choice,
     check_finite,
@@ -23,6 +24,7 @@ from ._validation import (
 
 __all__ = [
     "FittedParams",
+    "ThreadModes",
     "documented",
     "own_value",
     "GENERATOR_LOCK",

@@ -88,10 +88,12 @@ class LabelFreeAttributor(BaseExplainer):
     method_params : dict or None, default=None
         ``n_steps`` (50; integrated_gradients); ``n_samples`` (50 for gradient_shap, 25 for
         smooth_grad, 25 orders for shapley_sampling, 2 n_features + 2048 coalitions for kernel_shap
-        and lime, or all coalitions if there are fewer); ``noise_level`` (0.1; smooth_grad, in units
-        of the fitted data's range, which is each column's own for tables); ``window`` and
-        ``stride`` (occlusion, an integer or one for each axis of a sample; by default a tenth of
-        each axis, and half of that); ``alpha``, ``kernel_width`` (1.0, 0.25; lime).
+        and lime, or all coalitions if there are fewer; in kernel_shap, features of a sample that
+        are as in the baseline get 0 and are not counted: words that a text does not have);
+        ``noise_level`` (0.1; smooth_grad, in units of the fitted data's range, which is each
+        column's own for tables); ``window`` and ``stride`` (occlusion, an integer or one for each
+        axis of a sample; by default a tenth of each axis, and half of that); ``alpha``,
+        ``kernel_width`` (1.0, 0.25; lime).
     baseline : {"mean", "zeros", "background"}, array-like or callable, default="mean"
         What "absent" means: the fitted data's mean; zeros; a fixed random sample of 100 fitted
         rows, averaged over; an array of a sample's shape or of several samples (averaged over); or

@@ -260,6 +260,54 @@ def masked_attributions(encode, x, references, cotangents, players, design, bloc
     return out
 
 
+def masked_attributions_of_present(
+    encode, x, references, cotangents, players, n_players, design, block_rows
+):
+    """Attributions among the players of each sample that differ from its baseline.
+
+    The others change nothing and get 0: the words that are not in a text, for example. So no
+    coalitions are spent on them, and none of their noise is left.
+
+    Parameters
+    ----------
+    encode, x, references, cotangents, players, block_rows
+        See `masked_attributions`.
+    n_players : int
+        How many there are.
+    design : callable
+        From a number of players to a `Design`.
+
+    Returns
+    -------
+    attributions : tensor of shape (n, k, n_players), float64
+    """
+    flat = players.to(x.device).flatten()
+    differs = (x[:, None] != references).any(dim=1).flatten(1)
+    present = torch.zeros(len(x), n_players, dtype=torch.int64, device=x.device)
+    present.index_add_(1, flat, differs.to(torch.int64))
+    patterns, of = torch.unique(present > 0, dim=0, return_inverse=True)
+    shape = (len(x), cotangents.shape[1], n_players)
+    out = torch.zeros(shape, dtype=torch.float64, device=x.device)
+    for number, pattern in enumerate(patterns):
+        chosen = pattern.nonzero()[:, 0]
+        if not len(chosen):
+            continue
+        rows = (of == number).nonzero()[:, 0]
+        # Entries of players that are not present are as in the baseline either way.
+        renumbered = (pattern.cumsum(0) - 1).clamp_min(0)[flat].view(players.shape)
+        found = masked_attributions(
+            encode,
+            x[rows],
+            references if len(references) == 1 else references[rows],
+            cotangents[rows],
+            renumbered,
+            design(len(chosen)),
+            block_rows,
+        )
+        out[rows[:, None, None], torch.arange(shape[1])[:, None].to(rows), chosen] = found
+    return out
+
+
 def _distinct(kept, x, references):
     """Coalitions that make different rows of a sample: where it is as the baseline, all are alike.
 
@@ -285,6 +333,8 @@ def _distinct(kept, x, references):
     differs = (x != references).any(dim=0).flatten()
     if 2 * int(differs.sum()) > len(differs):
         return kept, None  # few repetitions, if any, for the price of looking for them
+    if not differs.any():  # the sample is its baseline
+        return kept[:, :1], torch.zeros(kept.shape[1], dtype=torch.int64, device=kept.device)
     flat = kept[0, :, 0].flatten(1)
     patterns, of = torch.unique(flat[:, differs], dim=0, return_inverse=True)
     first = torch.zeros(len(patterns), dtype=torch.int64, device=kept.device)

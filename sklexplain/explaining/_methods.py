@@ -1,5 +1,6 @@
 """The attribution methods: one record for each, with all facts that the library needs."""
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -175,18 +176,34 @@ def _shapley_sampling(params, setup, rng):
 
 
 def _kernel_shap(params, setup, rng):
-    n_samples = _n_coalitions(params, setup)
-    return _masked(designs.kernel_shap_design(setup.n_players, n_samples, rng), setup)
+    state = rng.get_state()
+
+    @functools.lru_cache(maxsize=16)
+    def design(n_players):
+        """Of the samples of which this many players differ from the baseline."""
+        same = np.random.RandomState()
+        same.set_state(state)
+        n_samples = params["n_samples"] or _default_coalitions(n_players)
+        return designs.kernel_shap_design(n_players, n_samples, same)
+
+    players = torch.from_numpy(setup.players)
+
+    def attribute(encode, x, references, cotangents, block_rows, squares=None, signs=None):
+        return designs.masked_attributions_of_present(
+            encode, x, references, cotangents, players, setup.n_players, design, block_rows
+        )
+
+    return attribute
 
 
 def _lime(params, setup, rng):
-    n_samples, width, alpha = _n_coalitions(params, setup), params["kernel_width"], params["alpha"]
+    n_samples = params["n_samples"] or _default_coalitions(setup.n_players)
+    width, alpha = params["kernel_width"], params["alpha"]
     return _masked(designs.lime_design(setup.n_players, n_samples, width, alpha, rng), setup)
 
 
-def _n_coalitions(params, setup):
-    n_samples = params["n_samples"]
-    return 2 * setup.n_players + 2048 if n_samples is None else n_samples
+def _default_coalitions(n_players):
+    return 2 * n_players + 2048
 
 
 def _per_axis(name, value, sizes, default_share):

@@ -212,3 +212,31 @@ def test_entries_like_the_baseline_cost_no_runs(players, n_references):
             _value(x[i], references, cotangents[i, k], players, np.flatnonzero(s)) for s in kept
         ]
         np.testing.assert_allclose(actual[i, k], coefficients @ values, atol=1e-12)
+
+
+@pytest.mark.parametrize("n_references", [1, 2])
+@pytest.mark.parametrize("players", [np.arange(6), np.array([0, 0, 1, 2, 2, 1])])
+def test_only_players_that_differ_from_the_baseline_play(players, n_references):
+    x, references, cotangents = _instance(n_references=n_references)
+    references[:] = references[:, :1]
+    x[0, players == 1] = references[0, 0, players == 1]
+    x[1] = references[0, 0]
+    x[2, players != 0] = references[0, 0, players != 0]
+    n, asked = players.max() + 1, []
+
+    def design(n_players):
+        asked.append(n_players)
+        return p.kernel_shap_design(n_players, 2**n, np.random.RandomState(0))
+
+    args = (torch.from_numpy(players), n, design, 7)
+    found = p.masked_attributions_of_present(_encode, x, references, cotangents, *args).numpy()
+    exact = p.kernel_shap_design(n, 2**n, np.random.RandomState(0))
+    expected = _run(exact, x, references, cotangents, players)
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    assert not found[0][:, 1].any() and not found[1].any() and not found[2][:, 1:].any()
+    assert sorted(asked) == [1, n - 1, n]  # and none for the sample without players
+    for i in range(4):
+        own = p.masked_attributions_of_present(
+            _encode, x[i : i + 1], references, cotangents[i : i + 1], *args
+        )
+        np.testing.assert_allclose(own[0].numpy(), found[i], rtol=1e-12, atol=1e-14)

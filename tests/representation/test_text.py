@@ -1,5 +1,8 @@
 """Texts, one a sample, explained by words."""
 
+import itertools
+import math
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -86,3 +89,29 @@ def test_too_many_words(monkeypatch):
     model = make_pipeline(CountVectorizer(), LogisticRegression()).fit(TEXTS, Y)
     with pytest.raises(ValueError, match="16 texts of 7 words would take .* max_features"):
         LabelFreeAttributor(model).fit(TEXTS)
+
+
+def test_kernel_shap_plays_with_the_words_of_a_text_only():
+    vocabulary = TEXTS.tolist() + [f"word{i}" for i in range(60)]
+    model = make_pipeline(TfidfVectorizer(), LogisticRegression())
+    explainer = LabelFreeAttributor(
+        model, method="kernel_shap", baseline="zeros", random_state=0
+    ).fit(pd.Series(vocabulary), np.arange(len(vocabulary)) % 2)
+    names = explainer.get_feature_names_out().tolist()
+    vectors = explainer.estimator_[0].transform(TEXTS[:4]).toarray()
+    maps = explainer.transform(TEXTS[:4])
+    predict = explainer.estimator_[1].predict_proba
+    for text, vector, found in zip(TEXTS[:4], vectors, maps, strict=True):
+        words = [names.index(w) for w in text.split()]
+        assert set(np.flatnonzero(found)) <= set(words)
+        code = predict(vector[None])[0]
+        expected = np.zeros(len(names))
+        for order in itertools.permutations(words):  # Shapley values of the words
+            row = np.zeros(len(names))
+            before = predict(row[None])[0] @ code
+            for word in order:
+                row[word] = vector[word]
+                after = predict(row[None])[0] @ code
+                expected[word] += (after - before) / math.factorial(len(words))
+                before = after
+        np.testing.assert_allclose(found, expected, atol=1e-7)

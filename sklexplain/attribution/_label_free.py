@@ -1,51 +1,21 @@
 """Label-free feature importance."""
 
-from typing import NamedTuple
-
-import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 
-from ..base import BaseExplainer
+from ..base_attributor import BaseAttributor, Samples
 from ..explaining import (
     BASELINES,
-    METHODS,
-    AttributionEngine,
-    Features,
-    check_gradients,
-    check_operations,
-    checked_params,
     checked_units,
     fitted_baseline,
+    latent_shift,
     mean_sample,
     raw_baselines,
-    resolve_groups,
-    warn_of_unreached,
 )
-from ..representation import no_gradient_reason
-from ..utils import check_choice, kept_rows
-from ._idle_features import latent_shift
+from ..utils import check_choice
 
 
-class _Samples(NamedTuple):
-    """Samples as the engine takes them.
-
-    Attributes
-    ----------
-    inputs : ndarray of shape (n, ...)
-        As they enter the network.
-    slopes : ndarray of shape (n, ...) or None
-        Their derivatives by raw columns, where preprocessing is in front and the method asks.
-    baselines : callable, ndarray of shape (n, ...) or None
-        Each one's own baseline, or what returns it of inputs.
-    """
-
-    inputs: np.ndarray
-    slopes: np.ndarray | None
-    baselines: object
-
-
-class LabelFreeAttributor(BaseExplainer):
+class LabelFreeAttributor(BaseAttributor):
     r"""Which features build a representation.
 
     For a feature-importance method :math:`a(g, x)` that is linear in the scalar function g, and a
@@ -205,17 +175,17 @@ class LabelFreeAttributor(BaseExplainer):
 
     def _check_params(self):
         super()._check_params()
-        check_choice("method", self.method, METHODS)
         if isinstance(self.baseline, str):
             check_choice("baseline", self.baseline, BASELINES)
-        checked_params(self.method, self.method_params)
 
     def _handed(self, inputs, X):
-        params, representation = self._params_at_fit, self._representation
-        slopes = representation.slopes(X) if METHODS[params.method].in_raw_slope else None
-        own = callable(params.baseline)
-        own = raw_baselines(params.baseline, representation, X) if own else None
-        return _Samples(inputs, slopes, own)
+        own = self._own_baselines()
+        own = None if own is None else raw_baselines(own, self._representation, X)
+        return Samples(inputs, self._slopes(X), own)
+
+    def _own_baselines(self):
+        baseline = self._params_at_fit.baseline
+        return baseline if callable(baseline) else None
 
     def _fit(self, samples, y):
         """Learn from validated samples.
@@ -228,16 +198,9 @@ class LabelFreeAttributor(BaseExplainer):
         """
         inputs = samples.inputs
         representation, params = self._representation, self._params_at_fit
-        reason = None if representation.differentiable else no_gradient_reason(representation)
-        check_gradients(params.method, reason)
-        check_operations(params.method, representation.hidden)
+        self._learn_features()
         self.n_units_ = representation.n_units
         self._units = checked_units(params.units, self.n_units_)
-        names = getattr(self, "feature_names_in_", None)
-        index, self.groups_ = None, None
-        if params.groups is not None:
-            index, self.groups_ = resolve_groups(params.groups, self.input_shape_, names)
-        self._features = Features(self.input_shape_, representation.head, index)
         self._mean = mean_sample(representation, inputs)
         self._baseline = fitted_baseline(
             params.baseline,
@@ -248,30 +211,9 @@ class LabelFreeAttributor(BaseExplainer):
             seed=self.seed_,
             estimator=self,
         )
-        self._engine = AttributionEngine(
-            params.method,
-            checked_params(params.method, params.method_params),
-            inputs,
-            self._features,
-            baseline=self._baseline,
-            seed=self.seed_,
-        )
-        self._kept = self._kept_of(samples)  # for feature_importances_
-        self._later = {}  # what is computed when it is first asked for
-        if METHODS[params.method].needs_gradients:
-            warn_of_unreached(
-                representation,
-                inputs,
-                names,
-                batch_size=params.batch_size,
-                encode=lambda x: representation(x)[:, self._units],
-                seed=self.seed_,
-            )
-
-    def _kept_of(self, samples):
-        """Return copies of some samples, as plain arrays by name."""
-        kept = {k: v for k, v in samples._asdict().items() if isinstance(v, np.ndarray)}
-        return {name: kept_rows(values, self.seed_) for name, values in kept.items()}
+        self._make_engine(inputs, self._baseline)
+        self._keep_for_importances(samples)
+        self._warn_of_unreached(inputs, lambda x: representation(x)[:, self._units])
 
     # -- explaining ----------------------------------------------------------------------------
 
@@ -332,21 +274,11 @@ class LabelFreeAttributor(BaseExplainer):
 
     def _explain(self, samples, units):
         """Compute maps of <f(x), f(.)> (units None), or of chosen units: (n, k, ...)."""
-        params = self._params_at_fit
 
         def cotangents(rows, z, z_ref):
             return self._cotangents(z, z_ref, units)
 
-        maps = self._engine.maps(
-            self._representation,
-            samples.inputs,
-            cotangents,
-            batch_size=params.batch_size,
-            own_baseline=samples.baselines,
-            slopes=samples.slopes,
-            verbose=params.verbose,
-        )
-        return np.abs(maps) if params.absolute else maps
+        return self._maps(samples, cotangents)
 
     def _cotangents(self, z, z_ref, units):
         if units is not None:
@@ -372,26 +304,6 @@ class LabelFreeAttributor(BaseExplainer):
         """Baseline rows, as the network or black box takes them; None for a callable."""
         check_is_fitted(self)
         return None if self._baseline is None else self._shown(self._baseline)
-
-    @property
-    def _is_frame(self):
-        return self._table is not None and self._table.is_frame
-
-    def _shown(self, rows):
-        return self._representation.restored(rows) if self._is_frame else rows
-
-    @property
-    def feature_importances_(self):
-        """Mean absolute attribution over the data given to ``fit``, or 1000 of its samples."""
-        check_is_fitted(self)
-        if "importances" not in self._later:
-            own = self._params_at_fit.baseline
-            defaults = {"slopes": None, "baselines": own if callable(own) else None}
-            samples = _Samples(**defaults | self._kept)
-            with self._inside(samples.inputs):
-                maps = np.abs(self._transform(samples))
-            self._later["importances"] = maps.mean(axis=0)
-        return self._later["importances"]
 
     def latent_shift(self, X, n_random=10):
         """Latent shift as features are masked, most and least important first (Fig. 2).
@@ -457,25 +369,3 @@ class LabelFreeAttributor(BaseExplainer):
             If masking moves nothing at all; the score is 1 then.
         """
         return float(self.latent_shift(X).area_ratio)
-
-    def get_feature_names_out(self, input_features=None):
-        """Names of the columns of `transform` under ``set_output``.
-
-        Parameters
-        ----------
-        input_features : array-like of str or None, default=None
-            Column names of two-dimensional X, checked against those seen in ``fit``.
-
-        Returns
-        -------
-        names : ndarray of str
-            Column names, group names, or ``ch0_t12`` for entries of series.
-        """
-        check_is_fitted(self)
-        if self.groups_ is not None:
-            return np.asarray(self.groups_, dtype=object)
-        if len(self.input_shape_) == 1:
-            from sklearn.utils.validation import _check_feature_names_in
-
-            return _check_feature_names_in(self, input_features)
-        return self._sample.names()

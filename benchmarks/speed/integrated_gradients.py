@@ -16,11 +16,13 @@ memory at growing n (each in a process of its own) and the completeness error.
 import argparse
 import ctypes
 import gc
+import io
 import json
 import subprocess
 import sys
 import tempfile
 import warnings
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -183,16 +185,26 @@ def _peak():
     return _status("VmHWM")
 
 
+def rise_of(options, args):
+    """Run this script with --peak, in a process of its own unless nothing is measured anyway."""
+    if args.smoke:
+        out = io.StringIO()
+        with redirect_stdout(out):
+            main(options)
+        printed = out.getvalue()
+    else:
+        command = [sys.executable, __file__, *options]
+        printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return json.loads(printed.splitlines()[-1])
+
+
 def memory(args):
     """Peak memory at growing n, each in a fresh process: name -> who -> n -> megabytes."""
     result = {}
     for name in args.memory_networks:
         for who, sizes in (("ours", args.memory_sizes), ("captum", args.memory_sizes[:2])):
             for n in sizes:
-                command = [sys.executable, __file__, "--peak", name, str(n), who]
-                command += ["--n-train", str(args.n_train)]
-                done = subprocess.run(command, check=True, capture_output=True, text=True)
-                rise = json.loads(done.stdout.splitlines()[-1])
+                rise = rise_of(["--peak", name, str(n), who, "--n-train", str(args.n_train)], args)
                 entry = {key: rounded(value, 1) for key, value in rise.items()}
                 result.setdefault(name, {}).setdefault(who, {})[str(n)] = entry
                 print(f"peak memory, {name}, {who}, n = {n}: {entry}", flush=True)

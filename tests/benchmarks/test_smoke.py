@@ -273,3 +273,11 @@ def test_jacobian_regimes(tmp_path):
             assert entry["largest_relative_difference"] < 1e-3
             assert entry["cpu_ratio"] > 0
     assert "| mlp, 784 outputs | few columns |" in docs.read_text()
+
+
+def test_one_sample(tmp_path):
+    docs = tmp_path / "results.md"
+    results = run("speed/one_sample.py", tmp_path, "--docs", docs)
+    for entry in results["speed"]:
+        assert min(entry["ours_cpu_seconds"], entry["theirs_cpu_seconds"]) > 0
+    assert docs.read_text().count("<!-- speed of one sample: start -->") == 1

@@ -1,4 +1,4 @@
-"""The base of explainers whose explanations are maps in features, made by the attribution engine."""
+"""The base of explainers whose maps in features the attribution engine makes."""
 
 from typing import NamedTuple
 

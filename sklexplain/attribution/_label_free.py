@@ -1,5 +1,6 @@
 """Label-free feature importance."""
 
+import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 
@@ -7,12 +8,14 @@ from ..base_attributor import BaseAttributor, Samples
 from ..explaining import (
     BASELINES,
     checked_units,
+    fall_curves,
     fitted_baseline,
     latent_shift,
     mean_sample,
     raw_baselines,
 )
-from ..utils import check_choice
+from ..utils import as_array_like, check_choice, check_positive_int
+from ._contrast import SIMILARITIES, Contrast, check_contrast, fall_curve, labelled
 
 
 class LabelFreeAttributor(BaseAttributor):
@@ -71,9 +74,26 @@ class LabelFreeAttributor(BaseAttributor):
         a column without numbers, or whose encoder does not know 0. A black box is given tables as
         they are: there the mean of text, categories and booleans is the most frequent value, and
         that of integers too if it takes no others. Not used by saliency and smooth_grad.
+    corpus : array-like, DataFrame, dict or None, default=None
+        What samples are to be like (Lin et al. 2023): samples, or ``{"label": value or list}``,
+        the fitted samples with these labels in the y of ``fit``: a class, or a cluster. Explained
+        is then
+
+        .. math:: g(\tilde x) = \operatorname{mean}_{c \in C} s(f(\tilde x), f(c))
+                  - \operatorname{mean}_{v \in F} s(f(\tilde x), f(v)),
+
+        with what is known of the corpus C and the foil F held constant; complete methods share
+        :math:`g(x) - g(\bar x)` out. The corpus {x} without a foil is what None is for every x.
+    foil : array-like, DataFrame, dict, "rest" or None, default=None
+        What samples are to be unlike, in the same forms; "rest": the fitted samples whose labels
+        are not in ``corpus``; None: the second term is absent.
+    similarity : {"dot", "cosine"}, default="dot"
+        s, with a corpus; the cosine of a representation of 0 is 0. Without a foil, and with
+        cosines, it depends on where the latent origin lies.
     center : bool, default=False
-        Explain :math:`\langle f(x) - f(\bar x), f(\tilde x) \rangle` instead: attributions sum to
-        :math:`\|f(x) - f(\bar x)\|^2` and do not depend on where the latent origin lies.
+        Without a corpus, explain :math:`\langle f(x) - f(\bar x), f(\tilde x) \rangle` instead:
+        attributions sum to :math:`\|f(x) - f(\bar x)\|^2` and do not depend on where the latent
+        origin lies.
     units : array-like of int or None, default=None
         Restrict the inner product to these latent units.
     groups : array-like, dict or None, default=None
@@ -122,6 +142,8 @@ class LabelFreeAttributor(BaseAttributor):
     ----------
     .. [1] J. Crabbé, M. van der Schaar, "Label-Free Explainability for Unsupervised Models",
        ICML 2022.
+    .. [2] C. Lin, H. Chen, C. Kim, S.-I. Lee, "Contrastive Corpus Attribution for Explaining
+       Representations", ICLR 2023.
 
     Examples
     --------
@@ -134,6 +156,13 @@ class LabelFreeAttributor(BaseAttributor):
     (100, 4)
     >>> int(explainer.feature_importances_.argmax())
     0
+
+    What makes samples like one cluster, and unlike the others:
+
+    >>> y = (X[:, 1] > 0).astype(int)
+    >>> contrast = LabelFreeAttributor(PCA(n_components=2), corpus={"label": 1}, foil="rest")
+    >>> int(contrast.fit(X, y).feature_importances_.argmax())
+    1
     """
 
     def __init__(
@@ -145,6 +174,9 @@ class LabelFreeAttributor(BaseAttributor):
         method="integrated_gradients",
         method_params=None,
         baseline="mean",
+        corpus=None,
+        foil=None,
+        similarity="dot",
         center=False,
         units=None,
         groups=None,
@@ -161,6 +193,9 @@ class LabelFreeAttributor(BaseAttributor):
         self.method = method
         self.method_params = method_params
         self.baseline = baseline
+        self.corpus = corpus
+        self.foil = foil
+        self.similarity = similarity
         self.center = center
         self.units = units
         self.groups = groups
@@ -177,6 +212,8 @@ class LabelFreeAttributor(BaseAttributor):
         super()._check_params()
         if isinstance(self.baseline, str):
             check_choice("baseline", self.baseline, BASELINES)
+        check_choice("similarity", self.similarity, SIMILARITIES)
+        check_contrast(self.corpus, self.foil, self.similarity, self.center)
 
     def _handed(self, inputs, X):
         own = self._own_baselines()
@@ -201,6 +238,7 @@ class LabelFreeAttributor(BaseAttributor):
         self._learn_features()
         self.n_units_ = representation.n_units
         self._units = checked_units(params.units, self.n_units_)
+        self._contrast = None if params.corpus is None else self._fitted_contrast(inputs, y)
         self._mean = mean_sample(representation, inputs)
         self._baseline = fitted_baseline(
             params.baseline,
@@ -214,6 +252,38 @@ class LabelFreeAttributor(BaseAttributor):
         self._make_engine(inputs, self._baseline)
         self._keep_for_importances(samples)
         self._warn_of_unreached(inputs, lambda x: representation(x)[:, self._units])
+
+    @property
+    def _keeps_results(self):
+        """Whether something of the network is kept: the mean representation of a corpus."""
+        return self._params_at_fit.corpus is not None
+
+    def _fitted_contrast(self, inputs, y):
+        params, representation = self._params_at_fit, self._representation
+        rows = labelled(params.corpus, params.foil, y, len(inputs))
+        latents = []
+        for name, chosen in zip(("corpus", "foil"), rows, strict=True):
+            given = getattr(params, name)
+            if chosen is not None:
+                samples = inputs[chosen]
+            elif given is None:
+                latents.append(None)
+                continue
+            else:
+                samples = self._given_samples(name, given)
+            latents.append(representation.activations(samples, params.batch_size))
+        return Contrast(params.similarity, self._units).fit(*latents)
+
+    def _given_samples(self, name, given):
+        """Return samples that are given as a parameter as they enter the network."""
+        given = as_array_like(given, name)
+        is_one = not hasattr(given, "columns") and np.shape(given) == self.input_shape_
+        try:
+            given = self._like_fitted(np.asarray(given)[None] if is_one else given)
+            return self._cast(self._representation.inputs(given))
+        except (ValueError, TypeError) as error:
+            error.add_note(f"This is about the samples given as {name}.")
+            raise
 
     # -- explaining ----------------------------------------------------------------------------
 
@@ -274,6 +344,13 @@ class LabelFreeAttributor(BaseAttributor):
 
     def _explain(self, samples, units):
         """Compute maps of <f(x), f(.)> (units None), or of chosen units: (n, k, ...)."""
+        if units is None and self._contrast is not None:
+            representation, contrast = self._representation, self._contrast
+            return self._maps(
+                samples,
+                lambda rows, z, z_ref: contrast.cotangents(z),
+                encode=lambda x: contrast.scaled(representation(x)),
+            )
 
         def cotangents(rows, z, z_ref):
             return self._cotangents(z, z_ref, units)
@@ -308,6 +385,12 @@ class LabelFreeAttributor(BaseAttributor):
     def latent_shift(self, X, n_random=10):
         """Latent shift as features are masked, most and least important first (Fig. 2).
 
+        With a corpus, the fall of how like the corpus (and unlike the foil) the samples are: the
+        features that add most to it first, and those that take most away. Then ``full_shift`` is
+        the mean absolute change when all are masked, ``separation`` the area between the two
+        curves over that, and ``area_ratio`` 1 plus the area between the first and the random one
+        over that.
+
         Features are masked with the fitted mean, whatever ``baseline`` is, so that settings
         compare fairly. Features without any effect, as far as the given samples show, are not among
         the random ones: columns that the model never reads do not make a map look better.
@@ -330,6 +413,9 @@ class LabelFreeAttributor(BaseAttributor):
     def _latent_shift(self, samples, n_random):
         batch_size, representation = self._params_at_fit.batch_size, self._representation
 
+        if self._contrast is not None:
+            return self._fall(samples, n_random)
+
         def encode(rows):
             return representation.activations(rows, batch_size)[:, self._units]
 
@@ -346,10 +432,36 @@ class LabelFreeAttributor(BaseAttributor):
             is_numeric=True if self._table is None else ~self._table.coded,
         )
 
+    def _fall(self, samples, n_random):
+        check_positive_int("n_random", n_random)
+        batch_size, X = self._params_at_fit.batch_size, samples.inputs
+
+        def latents(rows):
+            return self._representation.activations(rows, batch_size)
+
+        def encode(rows):
+            return self._contrast.values(latents(rows))
+
+        mean = np.broadcast_to(self._mean, X.shape)
+        curves = fall_curves(
+            encode,
+            X,
+            self._transform(samples),
+            self._features,
+            references=[mean],
+            channel_axis=self._sample.channel_axis,
+            batch_size=batch_size,
+            is_numeric=True if self._table is None else ~self._table.coded,
+            seed=self.seed_,
+            n_random=n_random,
+        )
+        return fall_curve(*curves, self._contrast.changes(latents(X), latents(mean[:1])).mean())
+
     def score(self, X, y=None):
         """Area under the latent-shift curve over that of random masking; needs no labels.
 
-        It compares explanations of one representation, never two representations.
+        It compares explanations of one representation, never two representations. With a corpus
+        it is ``area_ratio`` of the fall, see `latent_shift`.
 
         Parameters
         ----------

@@ -10,7 +10,7 @@ from ._baselines import (
 )
 from ._engine import AttributionEngine
 from ._groups import resolve_groups, time_segments
-from ._idle_features import fall_ratio, latent_shift
+from ._idle_features import fall_curves, fall_ratio, latent_shift
 from ._latent_shift import latent_shift_curve
 from ._methods import (
     GRADIENT_METHODS,
@@ -32,6 +32,7 @@ __all__ = [
     "checked_params",
     "checked_units",
     "data_mean",
+    "fall_curves",
     "fall_ratio",
     "Features",
     "fitted_baseline",

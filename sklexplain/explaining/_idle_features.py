@@ -58,6 +58,41 @@ def _numbered(X, features, channel_axis):
     return features.players, features.n_players
 
 
+def fall_curves(
+    encode, X, maps, features, *, references, channel_axis, batch_size, is_numeric, seed, n_random
+):
+    """Fall of a number as features are put back, those first that add most to it.
+
+    Parameters
+    ----------
+    encode, X, maps, features, references, channel_axis, batch_size, is_numeric, seed, n_random
+        See `fall_ratio`.
+
+    Returns
+    -------
+    curves : ndarray of shape (2 + n_random, n_points)
+        The features that add most first, those that add least, and random ones.
+    n_masked : ndarray of shape (n_points,)
+        How many features are put back.
+    n_features : int
+        How many there are, without those that have no effect.
+    """
+    groups, n_features = _numbered(X, features, channel_axis)
+    if features.is_identity and channel_axis is not None:
+        maps = maps.sum(axis=channel_axis + 1)  # channels of a position go together
+    # Ranks are those of absolute values: what takes away from the number comes last.
+    maps = maps - maps.reshape(len(maps), -1).min(axis=1).reshape(-1, *[1] * (maps.ndim - 1))
+    idle = features_without_effect(
+        encode, X, references[0], groups, n_features, batch_size, is_numeric
+    )
+    masking = Masking(n_random=n_random, random_state=seed, batch_size=batch_size, by_drop=True)
+    curves = 0.0
+    for reference in references:
+        found, _, n_masked, n_counted = masking.curves(encode, X, maps, reference, groups, idle)
+        curves = curves + found / len(references)
+    return curves, n_masked, n_counted
+
+
 def fall_ratio(
     encode, X, maps, features, *, references, channel_axis, batch_size, is_numeric, seed, n_random
 ):
@@ -86,18 +121,19 @@ def fall_ratio(
     SklexplainWarning
         If the score does not fall when random features are put back; the ratio is 1 then.
     """
-    groups, n_features = _numbered(X, features, channel_axis)
-    if features.is_identity and channel_axis is not None:
-        maps = np.abs(maps).sum(axis=channel_axis + 1)  # channels of a position go together
-    idle = features_without_effect(
-        encode, X, references[0], groups, n_features, batch_size, is_numeric
+    curves, n_masked, n_features = fall_curves(
+        encode,
+        X,
+        maps,
+        features,
+        references=references,
+        channel_axis=channel_axis,
+        batch_size=batch_size,
+        is_numeric=is_numeric,
+        seed=seed,
+        n_random=n_random,
     )
-    masking = Masking(n_random=n_random, random_state=seed, batch_size=batch_size, by_drop=True)
-    curves = 0.0
-    for reference in references:
-        found, _, n_masked, n_counted = masking.curves(encode, X, maps, reference, groups, idle)
-        curves = curves + found / len(references)
-    most, _, *random = trapezoid(curves, n_masked / n_counted, axis=1)
+    most, _, *random = trapezoid(curves, n_masked / n_features, axis=1)
     if not np.mean(random) > 0:
         warn(
             "putting random features back to the reference does not lower the score of these "

@@ -180,6 +180,11 @@ class Masking:
         n_masked : ndarray of shape (n_points,)
         n_features : int
             How many features there are, without those that have no effect.
+
+        Raises
+        ------
+        ValueError
+            If samples do not run, or fractions or flags do not fit.
         """
         ranks = _ranks(attributions)  # (n, n_features)
         counted = ~_checked_flags(without_effect, ranks.shape[1])

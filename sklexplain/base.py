@@ -416,17 +416,22 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
     def _opened(self, X):
         """Let samples in, and keep hold of them in raw units: yields (inputs, validated X)."""
         check_is_fitted(self)
+        X = self._like_fitted(X)
+        with self._representation.reading():
+            inputs = self._cast(self._representation.inputs(X))
+            with self._inside(inputs):
+                self._warn_if_changed()
+                yield inputs, X
+
+    def _like_fitted(self, X):
+        """Validate samples that are to be of the kind given to ``fit``."""
         if self._texts:
             X = checked_texts(X, type(self).__name__)
         else:
             X = validate_X(self, X, reset=False, raw=self._raw, allow_nan=True)
         if not self._raw:
             self._check_missing(X)
-        with self._representation.reading():
-            inputs = self._cast(self._representation.inputs(X))
-            with self._inside(inputs):
-                self._warn_if_changed()
-                yield inputs, X
+        return X
 
     def _warn_if_changed(self):
         if self._keeps_results and self._representation.fingerprint() != self._fingerprint:

@@ -23,6 +23,7 @@ FLOORS = [
     {"gradients", "representation"},
     {"training", "samples", "testing"},
     {"base"},
+    {"base_attributor"},
     {"attribution", "decoding", "examples", "scores", "concepts"},
     {"nets"},
     {"metrics", "plotting"},

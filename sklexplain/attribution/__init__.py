@@ -1,10 +1,9 @@
 """Which features build a representation."""
 
-from ..explaining import time_segments
+from ..explaining import latent_shift_curve, time_segments
 from ._completeness import completeness_error
 from ._embedding import EmbeddingAttributor
 from ._label_free import LabelFreeAttributor
-from ._latent_shift import latent_shift_curve
 from ._sparsity import map_sparsity
 
 __all__ = [

@@ -1,51 +1,24 @@
 """Label-free feature importance."""
 
-from typing import NamedTuple
-
 import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 
-from ..base import BaseExplainer
+from ..base_attributor import BaseAttributor, Samples
 from ..explaining import (
     BASELINES,
-    METHODS,
-    AttributionEngine,
-    Features,
-    check_gradients,
-    check_operations,
-    checked_params,
     checked_units,
+    fall_curves,
     fitted_baseline,
+    latent_shift,
     mean_sample,
     raw_baselines,
-    resolve_groups,
-    warn_of_unreached,
 )
-from ..representation import no_gradient_reason
-from ..utils import check_choice, kept_rows
-from ._idle_features import latent_shift
+from ..utils import as_array_like, check_choice, check_positive_int
+from ._contrast import SIMILARITIES, Contrast, check_contrast, fall_curve, labelled
 
 
-class _Samples(NamedTuple):
-    """Samples as the engine takes them.
-
-    Attributes
-    ----------
-    inputs : ndarray of shape (n, ...)
-        As they enter the network.
-    slopes : ndarray of shape (n, ...) or None
-        Their derivatives by raw columns, where preprocessing is in front and the method asks.
-    baselines : callable, ndarray of shape (n, ...) or None
-        Each one's own baseline, or what returns it of inputs.
-    """
-
-    inputs: np.ndarray
-    slopes: np.ndarray | None
-    baselines: object
-
-
-class LabelFreeAttributor(BaseExplainer):
+class LabelFreeAttributor(BaseAttributor):
     r"""Which features build a representation.
 
     For a feature-importance method :math:`a(g, x)` that is linear in the scalar function g, and a
@@ -103,9 +76,26 @@ class LabelFreeAttributor(BaseExplainer):
         a column without numbers, or whose encoder does not know 0. A black box is given tables as
         they are: there the mean of text, categories and booleans is the most frequent value, and
         that of integers too if it takes no others. Not used by saliency and smooth_grad.
+    corpus : array-like, DataFrame, dict or None, default=None
+        What samples are to be like (Lin et al. 2023): samples, or ``{"label": value or list}``,
+        the fitted samples with these labels in the y of ``fit``: a class, or a cluster. Explained
+        is then
+
+        .. math:: g(\tilde x) = \operatorname{mean}_{c \in C} s(f(\tilde x), f(c))
+                  - \operatorname{mean}_{v \in F} s(f(\tilde x), f(v)),
+
+        with what is known of the corpus C and the foil F held constant; complete methods share
+        :math:`g(x) - g(\bar x)` out. The corpus {x} without a foil is what None is for every x.
+    foil : array-like, DataFrame, dict, "rest" or None, default=None
+        What samples are to be unlike, in the same forms; "rest": the fitted samples whose labels
+        are not in ``corpus``; None: the second term is absent.
+    similarity : {"dot", "cosine"}, default="dot"
+        s, with a corpus; the cosine of a representation of 0 is 0. Without a foil, and with
+        cosines, it depends on where the latent origin lies.
     center : bool, default=False
-        Explain :math:`\langle f(x) - f(\bar x), f(\tilde x) \rangle` instead: attributions sum to
-        :math:`\|f(x) - f(\bar x)\|^2` and do not depend on where the latent origin lies.
+        Without a corpus, explain :math:`\langle f(x) - f(\bar x), f(\tilde x) \rangle` instead:
+        attributions sum to :math:`\|f(x) - f(\bar x)\|^2` and do not depend on where the latent
+        origin lies.
     units : array-like of int or None, default=None
         Restrict the inner product to these latent units.
     groups : array-like, dict or None, default=None
@@ -154,6 +144,8 @@ class LabelFreeAttributor(BaseExplainer):
     ----------
     .. [1] J. Crabbé, M. van der Schaar, "Label-Free Explainability for Unsupervised Models",
        ICML 2022.
+    .. [2] C. Lin, H. Chen, C. Kim, S.-I. Lee, "Contrastive Corpus Attribution for Explaining
+       Representations", ICLR 2023.
 
     Examples
     --------
@@ -166,6 +158,13 @@ class LabelFreeAttributor(BaseExplainer):
     (100, 4)
     >>> int(explainer.feature_importances_.argmax())
     0
+
+    What makes samples like one cluster, and unlike the others:
+
+    >>> y = (X[:, 1] > 0).astype(int)
+    >>> contrast = LabelFreeAttributor(PCA(n_components=2), corpus={"label": 1}, foil="rest")
+    >>> int(contrast.fit(X, y).feature_importances_.argmax())
+    1
     """
 
     def __init__(
@@ -177,6 +176,9 @@ class LabelFreeAttributor(BaseExplainer):
         method="integrated_gradients",
         method_params=None,
         baseline="mean",
+        corpus=None,
+        foil=None,
+        similarity="dot",
         center=False,
         units=None,
         groups=None,
@@ -193,6 +195,9 @@ class LabelFreeAttributor(BaseExplainer):
         self.method = method
         self.method_params = method_params
         self.baseline = baseline
+        self.corpus = corpus
+        self.foil = foil
+        self.similarity = similarity
         self.center = center
         self.units = units
         self.groups = groups
@@ -207,17 +212,19 @@ class LabelFreeAttributor(BaseExplainer):
 
     def _check_params(self):
         super()._check_params()
-        check_choice("method", self.method, METHODS)
         if isinstance(self.baseline, str):
             check_choice("baseline", self.baseline, BASELINES)
-        checked_params(self.method, self.method_params)
+        check_choice("similarity", self.similarity, SIMILARITIES)
+        check_contrast(self.corpus, self.foil, self.similarity, self.center)
 
     def _handed(self, inputs, X):
-        params, representation = self._params_at_fit, self._representation
-        slopes = representation.slopes(X) if METHODS[params.method].in_raw_slope else None
-        own = callable(params.baseline)
-        own = raw_baselines(params.baseline, representation, X) if own else None
-        return _Samples(inputs, slopes, own)
+        own = self._own_baselines()
+        own = None if own is None else raw_baselines(own, self._representation, X)
+        return Samples(inputs, self._slopes(X), own)
+
+    def _own_baselines(self):
+        baseline = self._params_at_fit.baseline
+        return baseline if callable(baseline) else None
 
     def _fit(self, samples, y):
         """Learn from validated samples.
@@ -230,16 +237,10 @@ class LabelFreeAttributor(BaseExplainer):
         """
         inputs = samples.inputs
         representation, params = self._representation, self._params_at_fit
-        reason = None if representation.differentiable else no_gradient_reason(representation)
-        check_gradients(params.method, reason)
-        check_operations(params.method, representation.hidden)
+        self._learn_features()
         self.n_units_ = representation.n_units
         self._units = checked_units(params.units, self.n_units_)
-        names = getattr(self, "feature_names_in_", None)
-        index, self.groups_ = None, None
-        if params.groups is not None:
-            index, self.groups_ = resolve_groups(params.groups, self.input_shape_, names)
-        self._features = Features(self.input_shape_, representation.head, index)
+        self._contrast = None if params.corpus is None else self._fitted_contrast(inputs, y)
         self._mean = mean_sample(representation, inputs)
         self._baseline = fitted_baseline(
             params.baseline,
@@ -250,30 +251,41 @@ class LabelFreeAttributor(BaseExplainer):
             seed=self.seed_,
             estimator=self,
         )
-        self._engine = AttributionEngine(
-            params.method,
-            checked_params(params.method, params.method_params),
-            inputs,
-            self._features,
-            baseline=self._baseline,
-            seed=self.seed_,
-        )
-        self._kept = self._kept_of(samples)  # for feature_importances_
-        self._later = {}  # what is computed when it is first asked for
-        if METHODS[params.method].needs_gradients:
-            warn_of_unreached(
-                representation,
-                inputs,
-                names,
-                batch_size=params.batch_size,
-                encode=lambda x: representation(x)[:, self._units],
-                seed=self.seed_,
-            )
+        self._make_engine(inputs, self._baseline)
+        self._keep_for_importances(samples)
+        self._warn_of_unreached(inputs, lambda x: representation(x)[:, self._units])
 
-    def _kept_of(self, samples):
-        """Return copies of some samples, as plain arrays by name."""
-        kept = {k: v for k, v in samples._asdict().items() if isinstance(v, np.ndarray)}
-        return {name: kept_rows(values, self.seed_) for name, values in kept.items()}
+    @property
+    def _keeps_results(self):
+        """Whether something of the network is kept: the mean representation of a corpus."""
+        return self._params_at_fit.corpus is not None
+
+    def _fitted_contrast(self, inputs, y):
+        params, representation = self._params_at_fit, self._representation
+        rows = labelled(params.corpus, params.foil, y, len(inputs))
+        latents = []
+        for name, chosen in zip(("corpus", "foil"), rows, strict=True):
+            given = getattr(params, name)
+            if chosen is not None:
+                samples = inputs[chosen]
+            elif given is None:
+                latents.append(None)
+                continue
+            else:
+                samples = self._given_samples(name, given)
+            latents.append(representation.activations(samples, params.batch_size))
+        return Contrast(params.similarity, self._units).fit(*latents)
+
+    def _given_samples(self, name, given):
+        """Return samples that are given as a parameter as they enter the network."""
+        given = as_array_like(given, name)
+        is_one = not hasattr(given, "columns") and np.shape(given) == self.input_shape_
+        try:
+            given = self._like_fitted(np.asarray(given)[None] if is_one else given)
+            return self._cast(self._representation.inputs(given))
+        except (ValueError, TypeError) as error:
+            error.add_note(f"This is about the samples given as {name}.")
+            raise
 
     # -- explaining ----------------------------------------------------------------------------
 
@@ -334,21 +346,18 @@ class LabelFreeAttributor(BaseExplainer):
 
     def _explain(self, samples, units):
         """Compute maps of <f(x), f(.)> (units None), or of chosen units: (n, k, ...)."""
-        params = self._params_at_fit
+        if units is None and self._contrast is not None:
+            representation, contrast = self._representation, self._contrast
+            return self._maps(
+                samples,
+                lambda rows, z, z_ref: contrast.cotangents(z),
+                encode=lambda x: contrast.scaled(representation(x)),
+            )
 
         def cotangents(rows, z, z_ref):
             return self._cotangents(z, z_ref, units)
 
-        maps = self._engine.maps(
-            self._representation,
-            samples.inputs,
-            cotangents,
-            batch_size=params.batch_size,
-            own_baseline=samples.baselines,
-            slopes=samples.slopes,
-            verbose=params.verbose,
-        )
-        return np.abs(maps) if params.absolute else maps
+        return self._maps(samples, cotangents)
 
     def _cotangents(self, z, z_ref, units):
         if units is not None:
@@ -375,28 +384,14 @@ class LabelFreeAttributor(BaseExplainer):
         check_is_fitted(self)
         return None if self._baseline is None else self._shown(self._baseline)
 
-    @property
-    def _is_frame(self):
-        return self._table is not None and self._table.is_frame
-
-    def _shown(self, rows):
-        return self._representation.restored(rows) if self._is_frame else rows
-
-    @property
-    def feature_importances_(self):
-        """Mean absolute attribution over the data given to ``fit``, or 1000 of its samples."""
-        check_is_fitted(self)
-        if "importances" not in self._later:
-            own = self._params_at_fit.baseline
-            defaults = {"slopes": None, "baselines": own if callable(own) else None}
-            samples = _Samples(**defaults | self._kept)
-            with self._inside(samples.inputs):
-                maps = np.abs(self._transform(samples))
-            self._later["importances"] = maps.mean(axis=0)
-        return self._later["importances"]
-
     def latent_shift(self, X, n_random=10):
         """Latent shift as features are masked, most and least important first (Fig. 2).
+
+        With a corpus, the fall of how like the corpus (and unlike the foil) the samples are: the
+        features that add most to it first, and those that take most away. Then ``full_shift`` is
+        the mean absolute change when all are masked, ``separation`` the area between the two
+        curves over that, and ``area_ratio`` 1 plus the area between the first and the random one
+        over that.
 
         Features are masked with the fitted mean, whatever ``baseline`` is, so that settings
         compare fairly. Features without any effect, as far as the given samples show, are not among
@@ -420,6 +415,9 @@ class LabelFreeAttributor(BaseExplainer):
     def _latent_shift(self, samples, n_random):
         batch_size, representation = self._params_at_fit.batch_size, self._representation
 
+        if self._contrast is not None:
+            return self._fall(samples, n_random)
+
         def encode(rows):
             return representation.activations(rows, batch_size)[:, self._units]
 
@@ -436,10 +434,36 @@ class LabelFreeAttributor(BaseExplainer):
             is_numeric=True if self._table is None else ~self._table.coded,
         )
 
+    def _fall(self, samples, n_random):
+        check_positive_int("n_random", n_random)
+        batch_size, X = self._params_at_fit.batch_size, samples.inputs
+
+        def latents(rows):
+            return self._representation.activations(rows, batch_size)
+
+        def encode(rows):
+            return self._contrast.values(latents(rows))
+
+        mean = np.broadcast_to(self._mean, X.shape)
+        curves = fall_curves(
+            encode,
+            X,
+            self._transform(samples),
+            self._features,
+            references=[mean],
+            channel_axis=self._sample.channel_axis,
+            batch_size=batch_size,
+            is_numeric=True if self._table is None else ~self._table.coded,
+            seed=self.seed_,
+            n_random=n_random,
+        )
+        return fall_curve(*curves, self._contrast.changes(latents(X), latents(mean[:1])).mean())
+
     def score(self, X, y=None):
         """Area under the latent-shift curve over that of random masking; needs no labels.
 
-        It compares explanations of one representation, never two representations.
+        It compares explanations of one representation, never two representations. With a corpus
+        it is ``area_ratio`` of the fall, see `latent_shift`.
 
         Parameters
         ----------
@@ -459,25 +483,3 @@ class LabelFreeAttributor(BaseExplainer):
             If masking moves nothing at all; the score is 1 then.
         """
         return float(self.latent_shift(X).area_ratio)
-
-    def get_feature_names_out(self, input_features=None):
-        """Names of the columns of `transform` under ``set_output``.
-
-        Parameters
-        ----------
-        input_features : array-like of str or None, default=None
-            Column names of two-dimensional X, checked against those seen in ``fit``.
-
-        Returns
-        -------
-        names : ndarray of str
-            Column names, group names, or ``ch0_t12`` for entries of series.
-        """
-        check_is_fitted(self)
-        if self.groups_ is not None:
-            return np.asarray(self.groups_, dtype=object)
-        if len(self.input_shape_) == 1:
-            from sklearn.utils.validation import _check_feature_names_in
-
-            return _check_feature_names_in(self, input_features)
-        return self._sample.names()

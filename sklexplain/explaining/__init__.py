@@ -10,6 +10,8 @@ from ._baselines import (
 )
 from ._engine import AttributionEngine
 from ._groups import resolve_groups, time_segments
+from ._idle_features import fall_curves, fall_ratio, latent_shift
+from ._latent_shift import latent_shift_curve
 from ._methods import (
     GRADIENT_METHODS,
     METHODS,
@@ -30,9 +32,13 @@ __all__ = [
     "checked_params",
     "checked_units",
     "data_mean",
+    "fall_curves",
+    "fall_ratio",
     "Features",
     "fitted_baseline",
     "GRADIENT_METHODS",
+    "latent_shift",
+    "latent_shift_curve",
     "Method",
     "mean_sample",
     "METHODS",

@@ -188,7 +188,7 @@ def check_changed_weights(estimator, X, y):
     if own is None:
         return
     fitted = refit(own, X, y)
-    keeps = getattr(type(fitted), "_keeps_results", False)
+    keeps = getattr(fitted, "_keeps_results", False)
     state = copy.deepcopy(network.state_dict())
     for what, change in _CHANGES.items():
         if change(network) is False:

@@ -13,7 +13,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from torch import nn
 
 from sklexplain import LabelFreeAttributor
-from sklexplain.attribution._idle_features import features_without_effect
+from sklexplain.explaining._idle_features import features_without_effect
 from sklexplain.metrics import latent_shift_curve
 
 X, Y = load_iris(return_X_y=True)

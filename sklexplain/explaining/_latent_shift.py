@@ -1,12 +1,15 @@
-"""How far a representation moves when important features are masked."""
+"""How far a representation moves, or a score falls, when important features are masked."""
 
 import numbers
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.integrate import trapezoid
 from sklearn.utils import Bunch, check_random_state
 
 from ..utils import check_encode, check_numbers, check_positive_int, draw_seed, encoded, warn
+
+FRACTIONS = (0.05, 0.1, 0.2, 0.5, 0.8, 1.0)
 
 
 def latent_shift_curve(
@@ -15,7 +18,7 @@ def latent_shift_curve(
     attributions,
     *,
     mask_value,
-    fractions=(0.05, 0.1, 0.2, 0.5, 0.8, 1.0),
+    fractions=FRACTIONS,
     channel_axis=None,
     groups=None,
     without_effect=None,
@@ -129,30 +132,107 @@ def latent_shift_curve(
         attributions = _without_channels(X, attributions, axis)
     else:
         groups = _checked_groups(groups, X, attributions, channel_axis)
-    ranks = _ranks(attributions)  # (n, n_features)
-    counted = ~_checked_flags(without_effect, ranks.shape[1])
-    mask_value = _checked_mask_value(mask_value, X)
-    n_masked = _mask_sizes(fractions, counted.sum())
-    # A generator of its own for None: numpy's global one is left alone.
-    rng = check_random_state(draw_seed(None) if random_state is None else random_state)
-    orders = np.full((n_random, len(counted)), len(counted))
-    orders[:, counted] = [rng.permutation(counted.sum()) for _ in range(n_random)]
+    mask_value = np.broadcast_to(_checked_mask_value(mask_value, X), X.shape)
+    masking = Masking(fractions, n_random, random_state, batch_size)
+    return _summary(*masking.curves(encode, X, attributions, mask_value, groups, without_effect))
 
-    total = np.zeros((2 + n_random, len(n_masked)))
-    full = 0.0
-    for start in range(0, len(X), batch_size):
-        rows = slice(start, start + batch_size)
-        masks = _Masks(ranks[rows], orders, n_masked, groups, counted)
-        try:
-            sums, full_sum = _shift_sums(encode, X[rows], masks, mask_value, batch_size)
-        except ValueError:
-            check_numbers("X", X)  # if anything is missing, that is why
-            raise
-        total += sums
-        full += full_sum
-    if not np.isfinite(total).all():
-        check_numbers("X", X)
-    return _summary(total / len(X), full / len(X), n_masked, counted.sum())
+
+@dataclass(frozen=True)
+class Masking:
+    """How features are masked, and what is measured then.
+
+    Attributes
+    ----------
+    fractions : array-like of float
+        See `latent_shift_curve`, as of all others.
+    n_random : int
+    random_state : int, RandomState instance or None
+    batch_size : int
+    by_drop : bool
+        Whether ``encode`` returns one number a sample, of which the fall is measured, with its
+        sign; else the length of the shift is.
+    """
+
+    fractions: object = FRACTIONS
+    n_random: int = 10
+    random_state: object = None
+    batch_size: int = 1024
+    by_drop: bool = False
+
+    def curves(self, encode, X, attributions, mask_values, groups, without_effect=None):
+        """Mean shift or fall, by what is masked.
+
+        Parameters
+        ----------
+        encode, X, groups, without_effect
+            See `latent_shift_curve`.
+        attributions : ndarray of shape (n, ...)
+            One number a feature.
+        mask_values : ndarray of X's shape
+            What the entries of each sample are set to.
+
+        Returns
+        -------
+        curves : ndarray of shape (2 + n_random, n_points)
+            The most important features first, the least important, and the random orders.
+        full : float
+            With everything masked.
+        n_masked : ndarray of shape (n_points,)
+        n_features : int
+            How many features there are, without those that have no effect.
+
+        Raises
+        ------
+        ValueError
+            If samples do not run, or fractions or flags do not fit.
+        """
+        ranks = _ranks(attributions)  # (n, n_features)
+        counted = ~_checked_flags(without_effect, ranks.shape[1])
+        n_masked = _mask_sizes(self.fractions, counted.sum())
+        # A generator of its own for None: numpy's global one is left alone.
+        seed = self.random_state
+        rng = check_random_state(draw_seed(None) if seed is None else seed)
+        orders = np.full((self.n_random, len(counted)), len(counted))
+        orders[:, counted] = [rng.permutation(counted.sum()) for _ in range(self.n_random)]
+
+        total = np.zeros((2 + self.n_random, len(n_masked)))
+        full = 0.0
+        for start in range(0, len(X), self.batch_size):
+            rows = slice(start, start + self.batch_size)
+            masks = _Masks(ranks[rows], orders, n_masked, groups, counted)
+            try:
+                sums, full_sum = self._sums(encode, X[rows], masks, mask_values[rows])
+            except ValueError:
+                check_numbers("X", X)  # if anything is missing, that is why
+                raise
+            total += sums
+            full += full_sum
+        if not np.isfinite(total).all():
+            check_numbers("X", X)
+        return total / len(X), full / len(X), n_masked, counted.sum()
+
+    def _sums(self, encode, X, masks, mask_values):
+        """Shifts summed over a few samples: per kind and point, and with everything masked."""
+        z = encoded(encode, X)
+        smallest = no_shift(z)
+        z = z.astype(np.float64)
+        dtype = np.result_type(X, mask_values)
+
+        def shift(masked):
+            difference = encoded(encode, masked).reshape(-1, *z.shape) - z
+            lengths = np.linalg.norm(difference, axis=2)
+            measured = -difference[..., 0] if self.by_drop else lengths
+            return np.where(lengths > smallest, measured, 0.0).sum(axis=1)
+
+        full = shift(mask_values.astype(dtype))[0]
+        sums = np.zeros((2 + len(masks.orders), len(masks.n_masked)))
+        sums[:, masks.complete] = full
+        per_call = max(1, self.batch_size // len(X))  # few samples: several masks in one call
+        for i in range(0, len(masks.keys), per_call):
+            keys = masks.keys[i : i + per_call]
+            masked = np.concatenate([np.where(masks(*key), mask_values, X) for key in keys])
+            sums[tuple(np.transpose(keys))] = shift(masked.astype(dtype, copy=False))
+        return sums, full
 
 
 class _Masks:
@@ -182,28 +262,6 @@ class _Masks:
         return mask[:, self.groups]
 
 
-def _shift_sums(encode, X, masks, mask_value, batch_size):
-    """Shifts summed over a few samples: per kind and point, and with everything masked."""
-    z = encoded(encode, X)
-    smallest = no_shift(z)
-    z = z.astype(np.float64)
-
-    def shift(masked):
-        difference = encoded(encode, masked).reshape(-1, *z.shape) - z
-        lengths = np.linalg.norm(difference, axis=2)
-        return np.where(lengths > smallest, lengths, 0.0).sum(axis=1)
-
-    full = shift(np.broadcast_to(mask_value, X.shape).astype(_dtype(X, mask_value)))[0]
-    sums = np.zeros((2 + len(masks.orders), len(masks.n_masked)))
-    sums[:, masks.complete] = full
-    per_call = max(1, batch_size // len(X))  # few samples: several masks in one call
-    for i in range(0, len(masks.keys), per_call):
-        keys = masks.keys[i : i + per_call]
-        masked = np.concatenate([np.where(masks(*key), mask_value, X) for key in keys])
-        sums[tuple(np.transpose(keys))] = shift(masked.astype(_dtype(X, mask_value), copy=False))
-    return sums, full
-
-
 def no_shift(z):
     """Length that no shift is: rounding differs with the size of a batch.
 
@@ -217,10 +275,6 @@ def no_shift(z):
     lengths : ndarray of shape (n,)
     """
     return 32 * np.finfo(z.dtype).eps * np.linalg.norm(z, axis=1)
-
-
-def _dtype(X, mask_value):
-    return np.result_type(X, mask_value)
 
 
 def _summary(curves, full_shift, n_masked, n_features):

@@ -1,0 +1,264 @@
+"""Like these samples and unlike those: what is explained of a corpus and a foil."""
+
+import numpy as np
+import torch
+from scipy.integrate import trapezoid
+from sklearn.utils import Bunch
+
+from ..utils import check_labels, did_you_mean, warn
+
+SIMILARITIES = ("dot", "cosine")
+REST = "rest"
+
+
+def check_contrast(corpus, foil, similarity, center):
+    """Check what a corpus, a foil and a similarity may be together.
+
+    Parameters
+    ----------
+    corpus, foil : array-like, dict, str or None
+        Samples, or labels of fitted samples.
+    similarity : str
+        One of `SIMILARITIES`.
+    center : bool
+        Whether representations are to be centred.
+
+    Raises
+    ------
+    ValueError
+        If one has no meaning with the others.
+    """
+    if corpus is None:
+        if foil is not None:
+            raise ValueError("foil is given without corpus: what should samples be like?")
+        if similarity != "dot":
+            raise ValueError(
+                f"similarity={similarity!r} needs a corpus: a sample's cosine with itself is 1, "
+                "whatever its features are."
+            )
+        return
+    if isinstance(corpus, str):
+        raise ValueError(
+            f"corpus={corpus!r}: fitted samples of a class are corpus={{'label': {corpus!r}}}."
+        )
+    if isinstance(foil, str) and foil != REST:
+        hint = did_you_mean(foil, [REST])
+        raise ValueError(f"foil={foil!r} is neither 'rest', nor samples, nor {{'label': …}}.{hint}")
+    for name, value in (("corpus", corpus), ("foil", foil)):
+        if isinstance(value, dict) and set(value) != {"label"}:
+            raise ValueError(f"{name}={value!r} must have the key 'label', and no other.")
+    if isinstance(foil, str) and not isinstance(corpus, dict):
+        raise ValueError(
+            "foil='rest' is the fitted samples that have other labels than the corpus, so "
+            "corpus must be {'label': …}."
+        )
+    if center:
+        raise ValueError(
+            "center=True has no meaning with a corpus: a foil is what the corpus is compared with."
+        )
+
+
+def labelled(corpus, foil, y, n_samples):
+    """Find the fitted samples that labels stand for.
+
+    Parameters
+    ----------
+    corpus, foil : array-like, dict, str or None
+        See `check_contrast`.
+    y : array-like of shape (n_samples,) or None
+        Labels of the fitted samples.
+    n_samples : int
+        How many there are.
+
+    Returns
+    -------
+    corpus_rows, foil_rows : ndarray of bool of shape (n_samples,) or None
+        None where no labels are given.
+
+    Raises
+    ------
+    ValueError
+        If y is missing or is not of one label a sample, or no sample has a label.
+    """
+    by_label = [isinstance(value, dict) for value in (corpus, foil)]
+    if not any(by_label):
+        return None, None
+    if y is None:
+        raise ValueError(
+            "corpus and foil name labels, so fit needs y: the class, or the cluster, of every "
+            "sample of X."
+        )
+    y = np.asarray(y)
+    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+    if y.shape != (n_samples,):
+        raise ValueError(
+            f"y has shape {y.shape}, but corpus and foil need one label for each of the "
+            f"{n_samples} samples."
+        )
+    y = check_labels("y", y)
+    found = [
+        _carrying(name, value["label"], y) if named else None
+        for name, value, named in zip(("corpus", "foil"), (corpus, foil), by_label, strict=True)
+    ]
+    if isinstance(foil, str):
+        found[1] = ~found[0]
+        if not found[1].any():
+            raise ValueError("foil='rest' is empty: every fitted sample has a label of the corpus.")
+    elif all(by_label) and (found[0] & found[1]).any():
+        both = y[found[0] & found[1]].tolist()[0]
+        raise ValueError(f"label {both!r} is in corpus and in foil, where it cancels.")
+    return found
+
+
+def _carrying(name, labels, y):
+    """Say which samples have one of some labels."""
+    labels = np.ravel(np.asarray(labels)).tolist()
+    known = np.unique(y.astype(str)) if y.dtype.kind == "O" else np.unique(y)
+    if not labels:
+        raise ValueError(f"{name} names no label.")
+    rows = np.zeros(len(y), dtype=bool)
+    for label in labels:
+        of_label = np.array([one == label for one in y.tolist()], dtype=bool)
+        if not of_label.any():
+            shown = ", ".join(map(str, known[:10])) + (", …" if len(known) > 10 else "")
+            raise ValueError(f"no sample has {name}'s label {label!r}; y holds {shown}.")
+        rows |= of_label
+    return rows
+
+
+class Contrast:
+    r"""The function :math:`\langle u, h(f(x)) \rangle` that a corpus and a foil make.
+
+    h is the identity for dot products and scales to unit length for cosines, of which a
+    representation of 0 has the cosine 0; u is the mean of h over the corpus, minus that over the
+    foil. Both similarities are linear in h, so that the cost does not grow with the corpus.
+
+    Parameters
+    ----------
+    similarity : str
+        One of `SIMILARITIES`.
+    units : ndarray of int
+        Latent units that count.
+    """
+
+    def __init__(self, similarity, units):
+        self.similarity, self.units = similarity, units
+
+    def fit(self, corpus, foil):
+        """Take means over representations.
+
+        Parameters
+        ----------
+        corpus : ndarray of shape (n_corpus, N)
+            Representations.
+        foil : ndarray of shape (n_foil, N) or None
+            Representations.
+
+        Returns
+        -------
+        self : Contrast
+
+        Raises
+        ------
+        ValueError
+            If the two are alike, which leaves nothing to explain.
+        """
+        means = [self._mean(z) for z in (corpus, foil) if z is not None]
+        self.direction = means[0] - (means[1] if len(means) > 1 else 0.0)
+        size = max(np.abs(mean).max() for mean in means)
+        if np.abs(self.direction).max() <= 16 * np.finfo(corpus.dtype).eps * size:
+            what = "corpus and foil have the same" if len(means) > 1 else "the corpus has a zero"
+            raise ValueError(f"{what} mean representation, so there is nothing to explain.")
+        return self
+
+    def _mean(self, z):
+        z = torch.from_numpy(np.asarray(z, dtype=np.float64))
+        return self.scaled(z).mean(dim=0).numpy()
+
+    def scaled(self, z):
+        """Return h of representations: chosen units, of unit length for cosines."""
+        z = z[:, self.units]
+        if self.similarity == "dot":
+            return z
+        lengths = torch.linalg.vector_norm(z, dim=1, keepdim=True)
+        some = lengths > 0
+        return torch.where(some, z / torch.where(some, lengths, 1.0), 0.0)
+
+    def cotangents(self, z):
+        """Return u for every sample: (n, 1, n_units)."""
+        return torch.from_numpy(self.direction).to(z).expand(len(z), 1, -1)
+
+    def values(self, z):
+        """Return the function itself, of representations (n, N) as an array: (n, 1)."""
+        h = self.scaled(torch.from_numpy(np.asarray(z, dtype=np.float64))).numpy()
+        return (h @ self.direction)[:, None]
+
+    def changes(self, z, z_ref):
+        """Return absolute changes of the function, 0 where they are no more than rounding.
+
+        Parameters
+        ----------
+        z : ndarray of shape (n, N)
+            Representations.
+        z_ref : ndarray of shape (1, N)
+            The representation they are compared with.
+
+        Returns
+        -------
+        changes : ndarray of shape (n,)
+        """
+        change = np.abs(self.values(z) - self.values(z_ref))[:, 0]
+        h = self.scaled(torch.from_numpy(np.asarray(z, dtype=np.float64))).numpy()
+        smallest = np.linalg.norm(h, axis=1) * np.linalg.norm(self.direction)
+        return np.where(change > 32 * np.finfo(z.dtype).eps * smallest, change, 0.0)
+
+
+def fall_curve(curves, n_masked, n_features, scale):
+    """Summarise how the function falls as features are masked.
+
+    Parameters
+    ----------
+    curves : ndarray of shape (2 + n_random, n_points)
+        Mean fall: of the features that add most, those that add least, and random ones.
+    n_masked : ndarray of shape (n_points,)
+        How many are masked.
+    n_features : int
+        How many there are.
+    scale : float
+        Mean absolute change when everything is masked.
+
+    Returns
+    -------
+    curve : Bunch
+        As of `latent_shift_curve`, of falls; ``area_ratio`` is 1, which is chance, and the area
+        between the first and the random curves over ``scale``.
+
+    Warns
+    -----
+    SklexplainWarning
+        If masking changes nothing.
+    """
+    fractions = n_masked / n_features
+    most, least, draws = curves[0], curves[1], curves[2:]
+    random = draws.mean(axis=0)
+    areas = trapezoid([most, least, random], fractions, axis=1)
+    if not scale > 0:
+        warn(
+            "masking all features does not change how like the corpus these samples are, so there "
+            "is nothing to compare; area_ratio is set to 1, which is chance."
+        )
+    ratio, separation = 1.0, 0.0
+    if scale > 0:
+        ratio += (areas[0] - areas[2]) / scale
+        separation = (areas[0] - areas[1]) / scale
+    return Bunch(
+        fractions=fractions,
+        n_masked=n_masked,
+        most=most,
+        least=least,
+        random=random,
+        random_std=draws.std(axis=0),
+        full_shift=float(scale),
+        area_ratio=float(ratio),
+        separation=float(separation),
+    )

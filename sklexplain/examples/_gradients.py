@@ -683,7 +683,7 @@ class BaseGradientImportance(BaseExampleImportance):
                 "have a skorch net's get_loss look at self.module_."
             )
         self._plan = trial.plan(values, losses)
-        if values.any() and is_flat(losses, outputs, x):
+        if is_flat(losses, outputs, x):
             raise TypeError(_no_gradient_text(self.parameters_))
         return trial
 

@@ -364,12 +364,26 @@ def is_flat(losses, outputs, batch):
     Returns
     -------
     is_flat : bool
-        False also of losses that depend on weights only.
+        False also of losses that depend on weights only, and where every loss is 0 but would not
+        be of other outputs: a network may be perfect.
     """
+    here = _is_flat(losses, detached(outputs[0]), batch)
+    if not here or losses.compare(detached(outputs[0]), batch).any():
+        return here
+    return _is_flat(losses, mapped(_moved, detached(outputs[0])), batch)
+
+
+def _moved(tensor):
+    """Return other numbers of about the same size, no two alike."""
+    if not tensor.is_floating_point():
+        return tensor
+    steps = torch.linspace(0.05, 0.1, tensor.numel()).to(tensor).view(tensor.shape)
+    return tensor + steps * (1 + tensor.abs())
+
+
+def _is_flat(losses, output, batch):
     with torch.enable_grad():
-        leaves = mapped(
-            lambda t: t.detach().requires_grad_() if t.is_floating_point() else t, outputs[0]
-        )
+        leaves = mapped(lambda t: t.requires_grad_() if t.is_floating_point() else t, output)
         values = losses.compare(leaves, batch)
         tensors = [t for t in tensors_of(leaves) if t.requires_grad]
         if not values.requires_grad or not tensors:

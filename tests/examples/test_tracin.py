@@ -18,7 +18,7 @@ from skorch.callbacks import LRScheduler
 from torch import nn
 from torch.optim.lr_scheduler import StepLR
 
-from sklexplain import TracInImportance
+from sklexplain import InfluenceImportance, TracInImportance
 from sklexplain.examples import _gradients, _tracin
 from sklexplain.examples._losses import ReconstructionLoss
 from sklexplain.nets import Autoencoder, CheckpointHistory
@@ -657,3 +657,29 @@ def test_before_fit():
         TracInImportance(small()).transform(TRAIN)
     with pytest.raises(NotFittedError):
         TracInImportance(small()).self_influence(TRAIN)
+
+
+CONSTANT = {
+    "zero": lambda output, x: (output * 0).sum(dim=1),
+    "one": lambda output, x: (output * 0).sum(dim=1) + 1,
+    "rounded": lambda output, x: output.round().sum(dim=1),
+    "zero product": lambda output, x: output.square().sum(dim=1) * 0,
+}
+
+
+@pytest.mark.parametrize("explainer", [TracInImportance, InfluenceImportance])
+@pytest.mark.parametrize("name", CONSTANT)
+def test_a_loss_without_slope_is_refused(name, explainer):
+    X = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
+    with pytest.raises(TypeError, match="the loss has no gradient in the parameters"):
+        explainer(nn.Linear(3, 2), loss=CONSTANT[name], parameters="all").fit(X)
+
+
+def test_a_perfect_network_has_importance_zero():
+    X = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
+    net = nn.Linear(3, 3, bias=False)
+    with torch.no_grad():
+        net.weight.copy_(torch.eye(3))
+    loss = lambda output, x: (output - x).square().sum(dim=1)  # noqa: E731
+    perfect = TracInImportance(net, loss=loss, parameters="all")
+    assert not perfect.fit(X).transform(X).any()

@@ -13,7 +13,7 @@ NEIGHBOURS_STAMP := .venv-neighbours/.stamp
 NEIGHBOURS_PIP := $(NEIGHBOURS_BIN)/python -m pip install --quiet -c constraints-neighbours.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-neighbours test-pages fuzz lint bench
+.PHONY: help demo test test-benchmarks test-neighbours test-pages fuzz lint bench
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -30,8 +30,11 @@ demo: $(STAMP)  ## Train an autoencoder on real heartbeats, explain it, write re
 	$(BIN)/python -m sklexplain report --out report.html
 
 # One thread a worker: the two workers share the cores, and oversubscribed threads are slower.
-test: $(STAMP)  ## Run all tests and the examples in docstrings
-	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+test: $(STAMP)  ## Run the library's tests and the examples in docstrings
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --ignore tests/benchmarks
+
+test-benchmarks: $(STAMP)  ## Run every benchmark script in a tiny size
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/benchmarks
 
 $(NEIGHBOURS_STAMP): setup.cfg constraints-neighbours.txt
 	@echo "Setting up .venv-neighbours with $(PYTHON) (a few minutes the first time)"

@@ -1,5 +1,6 @@
 """Explanations of learned representations as scikit-learn estimators."""
 
+from .anomalies import AnomalyAttributor
 from .attribution import EmbeddingAttributor, LabelFreeAttributor
 from .concepts import SRAEExplainer
 from .decoding import ClaDecExplainer
@@ -9,6 +10,7 @@ from .scores import NoiseScorer, VarianceScorer
 __version__ = "0.1.0"
 
 __all__ = [
+    "AnomalyAttributor",
     "ClaDecExplainer",
     "DKNNImportance",
     "EmbeddingAttributor",

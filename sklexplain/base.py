@@ -199,7 +199,8 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         with _blaming(obstacle):
             # A DataFrame goes on as it is: a ColumnTransformer may need its names.
             fitted_on = X if hasattr(X, "columns") else checked
-            self.estimator_ = fitted_estimator(self.estimator, fitted_on, y, fit_params)
+            self.seed_ = draw_seed(params.get("random_state"))
+            self.estimator_ = self._fitted_estimator(fitted_on, y, fit_params)
             if are_texts:
                 words = vectoriser_of(unwrap(self.estimator_)).get_feature_names_out()
                 self.feature_names_in_ = np.asarray(words, dtype=object)
@@ -207,7 +208,6 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
                 self.input_shape_ = (len(words),)
             names = getattr(self, "feature_names_in_", None)
             check_columns(self.estimator_, self.input_shape_, names)
-            self.seed_ = draw_seed(params.get("random_state"))
             self._remember(X, y)
             self._values_at_fit = {
                 name: value if name == "estimator" else own_value(value)
@@ -235,6 +235,29 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
             self._table.settle()
         representation.forget_recordings()
 
+    def _fitted_estimator(self, X, y, fit_params):
+        """Return what is explained, fitted on X if it was not; subclasses may hold samples back.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame
+            Samples in raw units.
+        y : array-like or None
+            Targets.
+        fit_params : dict
+            More arguments of its ``fit``.
+
+        Returns
+        -------
+        estimator : nn.Module or estimator
+        """
+        return fitted_estimator(self.estimator, X, y, fit_params)
+
+    @property
+    def _represented(self):
+        """The fitted estimator, or another made of it, whose output is the representation."""
+        return self.estimator_
+
     def _checked(self, X):
         """Validate X in fit, and say what keeps it from being finite numbers, if anything does.
 
@@ -257,7 +280,7 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
     def _represent(self, X):
         """Make the representation, which is run on the first three samples."""
         make = partial(
-            represent, self.estimator_, self.n_features_in_, **self._representation_params()
+            represent, self._represented, self.n_features_in_, **self._representation_params()
         )
         try:
             return make(X=X)
@@ -526,7 +549,7 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         if found is None:
             check_is_fitted(self)
             found = self._representation_of_fit = Representation(
-                self.estimator_,
+                self._represented,
                 self.n_features_in_,
                 probe=self._probe,
                 table=self._table,

@@ -160,6 +160,10 @@ class BaseAttributor(BaseExplainer):
         )
         return np.abs(maps) if params.absolute else maps
 
+    def _mapped(self, samples):
+        """Return maps of samples as the engine takes them, one a sample."""
+        return self._transform(samples)
+
     def _own_baselines(self):
         """Return the callable, or None, that finds baselines of the kept samples."""
         return None
@@ -172,7 +176,7 @@ class BaseAttributor(BaseExplainer):
             defaults = {"slopes": None, "baselines": self._own_baselines()}
             samples = Samples(**defaults | self._kept)
             with self._inside(samples.inputs):
-                maps = np.abs(self._transform(samples))
+                maps = np.abs(self._mapped(samples))
             self._later["importances"] = maps.mean(axis=0)
         return self._later["importances"]
 

@@ -24,7 +24,7 @@ FLOORS = [
     {"training", "samples", "testing"},
     {"base"},
     {"base_attributor"},
-    {"attribution", "decoding", "examples", "scores", "concepts"},
+    {"anomalies", "attribution", "decoding", "examples", "scores", "concepts"},
     {"nets"},
     {"metrics", "plotting"},
     {"report"},

@@ -194,6 +194,10 @@ class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         """Return the module that computes what `transform` gives, and the name of its method."""
         return self.net_.module_, "encode"
 
+    def _torch_inverse(self):
+        """Return the same of `inverse_transform`."""
+        return self.net_.module_, "decode"
+
     def _prepare(self, X, y):
         """Validate everything and build the net; return X, the class indices and the seed."""
         check_choice("pretext", self.pretext, _PRETEXTS)

@@ -1,6 +1,7 @@
 """What is explained: an estimator and a layer, resolved to one function of tensors."""
 
 from ._convert import convert
+from ._detectors import abnormality_sign, is_detector, score_methods
 from ._expansion import Expansion
 from ._fallback import represent
 from ._few import warn_of_few_values
@@ -20,12 +21,14 @@ from ._modules import BlackBox, Chain, Stage, column_map, is_affine_at, layer_ta
 from ._offers import check_response_method, kind_of
 from ._probe import Probe, add_note
 from ._representation import NotFiniteError, Representation, not_finite_text
+from ._reconstruction import reconstructed_inputs, reconstructs, with_residuals
 from ._resolve import named_steps, no_gradient_reason, torch_modules, unwrap
 from ._skorch import first_batch, net_around, own_data, own_methods
 from ._tap import LayerRecord, LayerTap
 from ._text import as_texts, check_vectoriser, checked_texts, vectoriser_of
 
 __all__ = [
+    "abnormality_sign",
     "add_note",
     "as_texts",
     "BlackBox",
@@ -41,6 +44,7 @@ __all__ = [
     "first_batch",
     "fitted_estimator",
     "is_affine_at",
+    "is_detector",
     "is_fitted",
     "kind_of",
     "layer_table",
@@ -56,15 +60,19 @@ __all__ = [
     "own_data",
     "own_methods",
     "Probe",
+    "reconstructed_inputs",
+    "reconstructs",
     "represent",
     "Representation",
     "routed_params",
     "routes",
     "shared_or_cloned",
+    "score_methods",
     "Stage",
     "takes_raw_columns",
     "torch_modules",
     "unwrap",
     "vectoriser_of",
     "warn_of_few_values",
+    "with_residuals",
 ]

@@ -21,13 +21,14 @@ from ..layers import (
 )
 from ._columns import NoTorchForm, check_columns_of, zeros_of
 from ._convert import Identity
+from ._detectors import called_abnormal
 from ._heads import as_tensor, numpy_dtype
 from ._inputs import RawInputs
 from ._modules import BlackBox, Stage, columns_read, first_step, layer_table, stages, without_link
 from ._probe import Probe, Prober, add_note, misfit
 from ._resolve import Asked, Parts, black_box, decompose, torch_modules, unwrap
 from ._runner import Runner
-from ._session import checked_device
+from ._session import checked_device, frozen
 from ._table import Table
 from ._views import fingerprint
 
@@ -581,6 +582,22 @@ class Representation(RawInputs):
                 z = self(self.tensor(inputs[i : i + batch_size]))
                 parts.append(z.to(self.output_dtype).cpu().numpy())
         return np.concatenate(parts)
+
+    def called_abnormal(self, X):
+        """Ask a detector itself which samples it calls abnormal.
+
+        Parameters
+        ----------
+        X : ndarray or DataFrame
+            Validated samples in raw units.
+
+        Returns
+        -------
+        abnormal : ndarray of bool or None
+            None if it does not say.
+        """
+        with frozen(self._networks):
+            return called_abnormal(self.estimator, self._copied(X))
 
     def takes(self, inputs):
         """Try whether samples, with gaps perhaps, give finite outputs.

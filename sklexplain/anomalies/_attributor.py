@@ -1,0 +1,569 @@
+"""Which features make a sample anomalous."""
+
+from numbers import Real
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from sklearn.base import OutlierMixin
+from sklearn.utils import _safe_indexing
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+
+from ..base_attributor import BaseAttributor, Samples
+from ..explaining import BASELINES, fall_ratio, fitted_baseline, mean_sample, raw_baselines
+from ..representation import abnormality_sign, is_fitted, score_methods, with_residuals
+from ..utils import check_choice, check_positive_int, kept_rows, warn
+from ._calibration import held_out_rows, rows_of_params
+from ._references import References
+from ._scores import SCORES, check_sign, mean_square, of_callable, resolved_score
+
+OWN_BASELINES = ("auto", "neighbors", "reconstruction")
+_MOST_REFERENCES = 10  # of common baseline rows that `score` puts features back to
+_N_SIGNED = 1000  # fitted samples that a detector is asked about, for the sign of its scores
+
+
+class _Given(NamedTuple):
+    """Samples as they enter the network, and in raw units."""
+
+    inputs: np.ndarray
+    X: object
+
+
+def _reconstructs(explainer):
+    fitted = hasattr(explainer, "estimator_")
+    kind = explainer._kind if fitted else explainer.score_function
+    if isinstance(kind, str) and kind in ("auto", "reconstruction"):
+        return True
+    raise AttributeError(
+        f"residuals are of a model that reconstructs, but score_function={kind!r} here."
+    )
+
+
+class AnomalyAttributor(OutlierMixin, BaseAttributor):
+    r"""Which features make a sample anomalous, and how sure it is that it is one.
+
+    A score s(x) says how abnormal a sample is: how badly a model of normal data reconstructs it,
+    or what a detector makes of it. It is shared out among the features by any attribution method,
+    from a *normal* reference b(x),
+
+    .. math:: a_i(x) = \int_0^1 (x_i - b_i(x))\, \partial_i s(b + t (x - b))\, dt, \qquad
+              \sum_i a_i(x) = s(x) - s(b(x)),
+
+    and `pvalue` says how often a normal sample is that abnormal. **This holds for samples that the
+    model was not trained on only**: of an unfitted estimator a part of X is held back in ``fit``; a
+    fitted one has to be given *other* normal data than it was trained on. Calibrated on its own
+    training data, a network that has learnt them by heart called 86 % of new normal samples
+    abnormal where 5 % were meant.
+
+    Parameters
+    ----------
+    estimator : nn.Module, skorch net, scikit-learn estimator or Pipeline
+        A model of normal data: one that reconstructs (``transform`` and ``inverse_transform``, or a
+        network whose output has the shape of its input), or a detector of outliers. A module or a
+        fitted estimator is explained as it is and never changed; of an unfitted one a clone is
+        fitted in ``fit``. Through a Pipeline, attributions are in units of the raw columns.
+    score_function : {"auto", "reconstruction", "decision"} or callable, default="auto"
+        What s is. ``"reconstruction"``: the mean of squares of x minus its reconstruction, in the
+        space where the autoencoder takes it (behind the Pipeline's scalers and encoders).
+        ``"decision"``: minus ``score_samples``, else minus ``decision_function`` (plus that of
+        PyOD's detectors, whose sign is the other one). A callable: of the estimator's output, from
+        a tensor (b, N) to (b,), larger for what is more abnormal. ``"auto"``: ``"decision"`` of
+        detectors, else ``"reconstruction"``.
+    contamination : float, default=0.05
+        Share of normal samples below the threshold of `predict`, in (0, 0.5].
+    baseline : {"auto", "neighbors", "reconstruction", "mean", "zeros", "background"}, array-like \
+            or callable, default="auto"
+        What a sample is compared with. ``"neighbors"``: the mean of the `n_neighbors` normal
+        samples nearest to it, none of them a copy of itself. ``"reconstruction"``: what the model
+        makes of it. ``"mean"``, ``"zeros"``, ``"background"``, an array and a callable are those of
+        `LabelFreeAttributor`, of the samples that the estimator was fitted on. ``"auto"``:
+        ``"reconstruction"`` where there is one, else ``"neighbors"``: planted anomalies are found
+        equally well from both, by the first with less work.
+    n_neighbors : int, default=10
+        How many neighbours; all where there are fewer.
+    layer : str or None, default=None
+        Submodule whose output is the code, in which neighbours are found and which a callable is
+        given. None: ``transform``, the ``encoder`` of a module; where there is no code, neighbours
+        are found in standardised columns (values of columns without numbers match or do not).
+    method : str, default="integrated_gradients"
+        As in `LabelFreeAttributor`. Detectors without torch form (IsolationForest, LOF) need one
+        of the methods that need the output only, such as ``"kernel_shap"``.
+    method_params : dict or None, default=None
+        As in `LabelFreeAttributor`.
+    groups : array-like, dict or None, default=None
+        As in `LabelFreeAttributor`: groups of columns, or `time_segments`. Anomalies of series are
+        found in segments, not in single time steps.
+    calibration : float, default=0.3
+        Share of X that an unfitted estimator is not trained on, at random (whole groups, if ``fit``
+        is given ``groups``), in (0, 1). A fitted one is calibrated on all of X.
+    channel_axis : {"auto"}, int or None, default="auto"
+        As in `LabelFreeAttributor`.
+    absolute : bool, default=False
+        Return absolute values of the final map.
+    batch_size : int, default=1024
+        Most rows (samples times steps, or times coalitions) in the network at once.
+    device : str, torch.device or None, default=None
+        Where to run; None: where the model is.
+    random_state : int, RandomState instance or None, default=None
+        Of what is held back, and of the method's draws, which are common to all samples.
+    verbose : int, default=0
+        1 shows a progress bar.
+
+    Attributes
+    ----------
+    estimator_ : nn.Module or estimator
+        The fitted estimator that is explained.
+    calibration_scores_ : ndarray of shape (n_calibration,)
+        `score_samples` of the normal samples that p-values compare with, in ascending order.
+    offset_ : float
+        Their quantile at ``contamination``, the threshold of `predict`.
+    baseline_ : ndarray of shape (n_baselines, ...) or DataFrame or None
+        Baseline rows, as they enter the network or black box; None where each sample has its own.
+    feature_importances_ : ndarray of shape (n_features,) or a sample's shape, or (n_groups,)
+        Mean absolute attribution over the data given to ``fit``, or a random 1000 of its samples;
+        computed when first asked for.
+    groups_ : list of str or None
+        Names of the groups.
+    n_features_in_, feature_names_in_, input_shape_, seed_
+        See `BaseExplainer`.
+
+    See Also
+    --------
+    LabelFreeAttributor : Which features build a representation; it does not find anomalies.
+    sklexplain.attribution.time_segments : Groups of time steps.
+
+    Notes
+    -----
+    The reference is one row, so that attributions sum to s(x) - s(b(x)); s(b(x)) is not 0 where a
+    network reconstructs its reconstruction anew. For PCA, from its mean,
+    a = (x - mu) * [(I - V V')(x - mu)] / d; from the reconstruction, a is the squared residual over
+    d itself. In general squared residuals find a planted column equally well; attributions add raw
+    columns behind a Pipeline, groups, detectors without residuals, and a sum that is known. What
+    is both legal and likely in a column cannot be told from normal by either.
+
+    With ``baseline="neighbors"`` the fitted normal samples are kept.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.decomposition import PCA
+    >>> from sklexplain import AnomalyAttributor
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(300, 2)) @ rng.normal(size=(2, 5)) + 0.1 * rng.normal(size=(300, 5))
+    >>> explainer = AnomalyAttributor(PCA(2), random_state=0).fit(X)
+    >>> odd = X[:1] + [0, 0, 0, 2, 0]
+    >>> int(explainer.transform(odd).argmax())
+    3
+    >>> bool(explainer.pvalue(odd)[0] < 0.05), int(explainer.predict(odd)[0])
+    (True, -1)
+    """
+
+    _keeps_results = True
+    _not_saved = (*BaseAttributor._not_saved, "_other_of_fit")
+    _kept_arrays = ("_references",)  # the corpus of neighbours
+
+    def __init__(
+        self,
+        estimator,
+        *,
+        score_function="auto",
+        contamination=0.05,
+        baseline="auto",
+        n_neighbors=10,
+        layer=None,
+        method="integrated_gradients",
+        method_params=None,
+        groups=None,
+        calibration=0.3,
+        channel_axis="auto",
+        absolute=False,
+        batch_size=1024,
+        device=None,
+        random_state=None,
+        verbose=0,
+    ):
+        self.estimator = estimator
+        self.score_function = score_function
+        self.contamination = contamination
+        self.baseline = baseline
+        self.n_neighbors = n_neighbors
+        self.layer = layer
+        self.method = method
+        self.method_params = method_params
+        self.groups = groups
+        self.calibration = calibration
+        self.channel_axis = channel_axis
+        self.absolute = absolute
+        self.batch_size = batch_size
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    # -- what is explained ---------------------------------------------------------------------
+
+    def _check_params(self):
+        super()._check_params()
+        if not callable(self.score_function):
+            check_choice("score_function", self.score_function, SCORES)
+        if isinstance(self.baseline, str):
+            check_choice("baseline", self.baseline, [*OWN_BASELINES, *BASELINES])
+        check_positive_int("n_neighbors", self.n_neighbors)
+        for name, most in (("contamination", 0.5), ("calibration", 1.0)):
+            value = getattr(self, name)
+            is_number = isinstance(value, Real) and not isinstance(value, bool)
+            closed = most < 1
+            if not is_number or not (0 < value < most or (closed and value == most)):
+                end = "]" if closed else ")"
+                raise ValueError(f"{name}={value!r} must be a number in (0, {most:g}{end}.")
+
+    def _fitted_estimator(self, X, y, fit_params):
+        self._held_out = None
+        if is_fitted(self.estimator) is not False:
+            return super()._fitted_estimator(X, y, fit_params)
+        groups = fit_params.get("groups")
+        train, held = held_out_rows(X, self.calibration, groups, self.seed_)
+        self._held_out = train, held
+        y = None if y is None else _safe_indexing(y, train)
+        part = rows_of_params(fit_params, train, len(train) + len(held))
+        return super()._fitted_estimator(_safe_indexing(X, train), y, part)
+
+    @property
+    def _kind(self):
+        """What the score is: "reconstruction", "decision" or "callable"."""
+        return resolved_score(self._params_at_fit.score_function, self.estimator_)
+
+    @property
+    def _represented(self):
+        if self._kind == "reconstruction":
+            return with_residuals(self.estimator_)
+        return self.estimator_
+
+    def _explained(self):
+        kind = self._kind
+        if kind == "decision":
+            return {"layer": None, "response_method": score_methods(self.estimator_)}
+        return {"layer": self._params_at_fit.layer if kind == "callable" else None}
+
+    def _encode(self, x):
+        """How abnormal samples are: tensors (b, ...) to (b, 1)."""
+        z = self._representation(x)
+        if self._kind_at_fit == "reconstruction":
+            return mean_square(z)
+        if self._kind_at_fit == "callable":
+            return of_callable(self._params_at_fit.score_function, z)
+        return self._sign * z
+
+    def _scores(self, inputs):
+        """How abnormal samples are, of the network's dtype: (n, 1)."""
+        representation = self._representation
+        rows = representation.block_rows(self._params_at_fit.batch_size)
+        dtype, parts = representation.output_dtype, []
+        with representation.session(), torch.no_grad():
+            for i in range(0, len(inputs), rows):
+                s = self._encode(representation.tensor(inputs[i : i + rows]))
+                parts.append(s.to(dtype).cpu().numpy())
+        return np.concatenate(parts)
+
+    # -- fit -----------------------------------------------------------------------------------
+
+    def _handed(self, inputs, X):
+        return _Given(inputs, X)
+
+    def _fit(self, given, y):
+        """Learn from validated samples.
+
+        Raises
+        ------
+        ValueError
+            If a detector's scores have the wrong sign, or there is no way back to X's columns for
+            the baseline that was asked for.
+
+        Warns
+        -----
+        SklexplainWarning
+            If there are too few calibration samples for a p-value below ``contamination``.
+        UnreachedInputWarning
+            If a method that needs gradients is used although no gradient reaches some inputs that
+            the score depends on.
+        """
+        inputs, X = given
+        everything = np.arange(len(inputs))
+        train, held = (everything, everything) if self._held_out is None else self._held_out
+        self._held_out = None
+        self._kind_at_fit = self._kind
+        self._learn_features()
+        self._settle_sign(inputs[train], _safe_indexing(X, train))
+        self._calibrate(inputs[held])
+        corpus = inputs[train]
+        self._baseline = self._learn_baseline(corpus, X, train)
+        self._make_engine(corpus, self._baseline)
+        rows = kept_rows(everything, self.seed_)
+        self._keep_for_importances(self._samples(_Given(inputs[rows], _safe_indexing(X, rows))))
+        self._warn_of_unreached(corpus, self._encode)
+
+    def _settle_sign(self, inputs, X):
+        """Find out whether larger numbers of a detector are more abnormal, and check it."""
+        self._sign = 1
+        if self._kind_at_fit != "decision":
+            return
+        method = self._representation.method
+        self._sign = abnormality_sign(self.estimator_, method)
+        if self._representation.n_units != 1:
+            raise ValueError(
+                f"{method} gives {self._representation.n_units} numbers a sample, not one; set "
+                "score_function to a function of them."
+            )
+        rows = kept_rows(np.arange(len(inputs)), self.seed_, _N_SIGNED)
+        abnormal = self._representation.called_abnormal(_safe_indexing(X, rows))
+        check_sign(self._scores(inputs[rows])[:, 0], abnormal, self.estimator_, method)
+
+    def _calibrate(self, inputs):
+        contamination = self._params_at_fit.contamination
+        self.calibration_scores_ = np.sort(-self._scores(inputs)[:, 0].astype(np.float64))
+        self.offset_ = float(np.quantile(self.calibration_scores_, contamination))
+        n = len(inputs)
+        if contamination * (n + 1) < 1:
+            warn(
+                f"with {n} calibration samples no p-value is below 1/{n + 1} = {1 / (n + 1):.3g}, "
+                f"so none reaches contamination={contamination}; give fit more normal samples."
+            )
+
+    def _learn_baseline(self, corpus, X, train):
+        """Return baseline rows; None where each sample has its own reference."""
+        params, representation = self._params_at_fit, self._representation
+        baseline, self._references = params.baseline, None
+        if isinstance(baseline, str) and baseline in OWN_BASELINES:
+            self._references = References(self, baseline, corpus, X, train)
+            return None
+        return fitted_baseline(
+            baseline,
+            representation,
+            corpus,
+            mean=mean_sample(representation, corpus),
+            input_shape=self.input_shape_,
+            seed=self.seed_,
+            estimator=self,
+        )
+
+    # -- explaining ----------------------------------------------------------------------------
+
+    def _transform(self, given):
+        """Share the score of every sample out among its features.
+
+        Returns
+        -------
+        attributions : ndarray of X's shape, or (n_samples, n_groups)
+            Positive for what makes a sample more abnormal than its reference. With
+            ``set_output``, a DataFrame with a column for each number.
+
+        Raises
+        ------
+        NotFittedError
+            If called before ``fit``.
+        ValueError
+            If X does not have the fitted shape or holds infinity, or NaN that the estimator does
+            not take; or if gradients are not finite, as they are where values are missing.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If attributions of a complete method miss their sum by more than 5 % for some samples.
+        """
+        return self._mapped(self._samples(given))
+
+    def _samples(self, given):
+        """Return samples with what each is compared with."""
+        inputs, X = given
+        own = None
+        if self._references is not None:
+            own = self._references(self, inputs, X)
+        elif self._baseline is None:
+            own = raw_baselines(self._params_at_fit.baseline, self._representation, X)
+        return Samples(inputs, self._slopes(X), own)
+
+    def _own_baselines(self):
+        return self._params_at_fit.baseline if self._references is None else None
+
+    def _mapped(self, samples):
+        maps = self._maps(
+            samples, lambda rows, z, z_ref: z.new_ones((len(z), 1, 1)), encode=self._encode
+        )
+        return maps[:, 0]
+
+    def references(self, X):
+        """Return what each sample is compared with.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or tensor of shape (n_samples, ...)
+            Samples.
+
+        Returns
+        -------
+        references : ndarray or DataFrame of shape (n_samples, ...)
+            As they enter the network or black box: X's columns, or what imputers and encoders make
+            of them.
+
+        Raises
+        ------
+        ValueError
+            If all samples are compared with the same several rows: these are ``baseline_``.
+        """
+        with self._door(X) as given:
+            rows = self._own_references(self._samples(given))
+            if len(rows) > 1:
+                raise ValueError(
+                    f"every sample is compared with the same {len(self._baseline)} rows: see "
+                    "baseline_."
+                )
+            return self._shown(rows[0])
+
+    def _own_references(self, samples):
+        """List references of all samples: one, or several for common baseline rows."""
+        own, inputs = samples.baselines, samples.inputs
+        if callable(own):
+            own = self._representation.inputs(own(self._representation.restored(inputs)))
+        if own is None:
+            rows = kept_rows(self._baseline, self.seed_, _MOST_REFERENCES)
+            return [np.broadcast_to(row, inputs.shape).copy() for row in rows]
+        return [np.asarray(own)]
+
+    @available_if(_reconstructs)
+    def residuals(self, X):
+        """Return samples minus their reconstructions, of which the score is the mean square.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or tensor of shape (n_samples, ...)
+            Samples.
+
+        Returns
+        -------
+        residuals : ndarray of shape (n_samples, ...)
+            In the space where the model reconstructs, behind scalers and encoders.
+        """
+        with self._door(X) as given:
+            z = self._representation.activations(given.inputs, self._params_at_fit.batch_size)
+            shape = given.inputs.shape
+            return z.reshape(shape) if z.size == given.inputs.size else z
+
+    # -- how abnormal --------------------------------------------------------------------------
+
+    def score_samples(self, X):
+        """Return minus the score s: lower is more abnormal, as in scikit-learn.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or tensor of shape (n_samples, ...)
+            Samples.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,)
+        """
+        with self._door(X) as given:
+            return -self._scores(given.inputs)[:, 0].astype(np.float64)
+
+    def decision_function(self, X):
+        """Return `score_samples` minus ``offset_``: negative for what is called abnormal.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or tensor of shape (n_samples, ...)
+            Samples.
+
+        Returns
+        -------
+        decision : ndarray of shape (n_samples,)
+        """
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X):
+        """Call samples normal (1) or abnormal (-1).
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or tensor of shape (n_samples, ...)
+            Samples.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,) of int
+        """
+        return np.where(self.decision_function(X) < 0, -1, 1)
+
+    def pvalue(self, X):
+        r"""Return how often a normal sample is at least as abnormal (split conformal).
+
+        .. math:: p(x) = \frac{1 + \#\{\text{calibration samples with } s \ge s(x)\}}
+                  {n_\text{cal} + 1}
+
+        Over draws of calibration samples and a normal sample, p is at most alpha with a probability
+        of at most alpha, whatever the model is, if the model was trained on neither. Trained on the
+        calibration samples, it may be wrong by a factor of 17. With one set of n_cal calibration
+        samples the share of false alarms is alpha +- 2 sqrt(alpha (1 - alpha) / n_cal), and no p is
+        below 1 / (n_cal + 1). P-values of several samples share the calibration samples, so they
+        are not independent; nor are samples of one person, for which calibration holds whole groups
+        back if ``fit`` is given ``groups``.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or tensor of shape (n_samples, ...)
+            Samples.
+
+        Returns
+        -------
+        p : ndarray of shape (n_samples,)
+            In [1 / (n_cal + 1), 1].
+        """
+        scores = self.score_samples(X)
+        known = self.calibration_scores_
+        return (1 + np.searchsorted(known, scores, side="right")) / (len(known) + 1)
+
+    # -- judging -------------------------------------------------------------------------------
+
+    @property
+    def baseline_(self):
+        """Baseline rows, as the network or black box takes them; None where samples have own."""
+        check_is_fitted(self)
+        return None if self._baseline is None else self._shown(self._baseline)
+
+    def score(self, X, y=None):
+        """Area under the fall of s as features are put back to the reference, over chance.
+
+        The most important features first, over random ones; features without any effect, as far as
+        the samples show, are not among the random ones. It needs no labels, and compares
+        explanations of one score: ``n_neighbors``, ``baseline``, ``method``, never two models.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or tensor of shape (n_samples, ...)
+            Samples, best held out; abnormal ones, if there are any.
+        y : object, default=None
+            Ignored.
+
+        Returns
+        -------
+        score : float
+            1 is chance; higher is better.
+
+        Warns
+        -----
+        SklexplainWarning
+            If s does not fall when random features are put back; the score is 1 then.
+        """
+        with self._door(X) as given:
+            samples = self._samples(given)
+            return fall_ratio(
+                self._scores,
+                samples.inputs,
+                self._mapped(samples),
+                self._features,
+                references=self._own_references(samples),
+                channel_axis=self._sample.channel_axis,
+                batch_size=self._params_at_fit.batch_size,
+                is_numeric=True if self._table is None else ~self._table.coded,
+                seed=self.seed_,
+                n_random=10,
+            )

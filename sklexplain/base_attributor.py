@@ -131,7 +131,7 @@ class BaseAttributor(BaseExplainer):
 
     # -- explaining ----------------------------------------------------------------------------
 
-    def _maps(self, samples, cotangents, encode=None):
+    def _maps(self, samples, cotangents, encode=None, by_mass=False):
         """Make the engine's maps: (n, k, ...).
 
         Parameters
@@ -141,6 +141,8 @@ class BaseAttributor(BaseExplainer):
         cotangents : callable
             See `AttributionEngine.maps`.
         encode : callable or None, default=None
+            See `AttributionEngine.maps`.
+        by_mass : bool, default=False
             See `AttributionEngine.maps`.
 
         Returns
@@ -156,6 +158,7 @@ class BaseAttributor(BaseExplainer):
             encode=encode,
             own_baseline=samples.baselines,
             slopes=samples.slopes,
+            by_mass=by_mass,
             verbose=params.verbose,
         )
         return np.abs(maps) if params.absolute else maps

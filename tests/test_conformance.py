@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from sklearn.base import BaseEstimator, clone
 from sklearn.decomposition import PCA
+from sklearn.ensemble import IsolationForest
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
 import sklexplain
 from sklexplain import (
+    AnomalyAttributor,
     ClaDecExplainer,
     DKNNImportance,
     EmbeddingAttributor,
@@ -48,6 +50,11 @@ def _cladec(estimator, **params):
     return ClaDecExplainer(estimator, **TRAINING, **params)
 
 
+def _anomaly(estimator, **params):
+    # With few samples no p-value is smaller.
+    return AnomalyAttributor(estimator, contamination=0.5, random_state=0, **params)
+
+
 def _pca():
     return PCA(n_components=1)
 
@@ -66,6 +73,11 @@ SCIKIT_LEARN_CASES = {
         f"label_free-{m}": LabelFreeAttributor(_pca(), method=m, random_state=0)
         for m in sorted(METHODS)
     },
+    "anomaly": _anomaly(_pca()),
+    "anomaly-neighbors": _anomaly(_scaled(_pca()), baseline="neighbors", n_neighbors=2),
+    "anomaly-detector": _anomaly(
+        IsolationForest(n_estimators=5, random_state=0), method="feature_ablation", calibration=0.5
+    ),
     "label_free-autoencoder": LabelFreeAttributor(
         _autoencoder(), method="saliency", random_state=0
     ),
@@ -118,11 +130,14 @@ RESULTS = {
     "check_transformer_general",
 }
 
+_HELD_OUT = "the threshold is that of samples that the model was not trained on"
 _OWN_CORPUS = "fit_transform leaves every example out of its own corpus, transform does not"
 
 # name of the check: (classes, reason). For TracIn and Influence the difference is below the
 # absolute tolerance of these checks, because of the learning rate and the damping.
 EXPECTED_FAILURES = {
+    "check_outliers_train": ((AnomalyAttributor,), _HELD_OUT),
+    "check_outliers_fit_predict": ((AnomalyAttributor,), _HELD_OUT),
     "check_transformer_general": ((DKNNImportance, SimplExImportance), _OWN_CORPUS),
     "check_transformer_data_not_an_array": ((DKNNImportance, SimplExImportance), _OWN_CORPUS),
     "check_pickle_size": (
@@ -214,6 +229,9 @@ ENGINES = {
     ),
     "label_free-baseline-conv1d": _case(_array_baseline, "conv1d"),
     "label_free-autoencoder": _case(lambda: LabelFreeAttributor(_autoencoder(), random_state=0)),
+    "anomaly-mlp": _case(
+        lambda: _anomaly(make_reconstructor("mlp"), baseline="neighbors", n_neighbors=2)
+    ),
     "embedding-mlp": _of_net(EmbeddingAttributor, "mlp"),
     "embedding-pca": _case(lambda: EmbeddingAttributor(_scaled(PCA(2)), random_state=0)),
     "dknn-mlp": _of_net(DKNNImportance, "mlp", n_neighbors=2),
@@ -250,6 +268,8 @@ MORE_PARAMETERS = {
         )
         for m in sorted(METHODS)
     },
+    "anomaly-autoencoder": _case(lambda: _anomaly(_autoencoder(), baseline="mean")),
+    "anomaly-conv1d": _case(lambda: _anomaly(make_reconstructor("conv1d")), "conv1d"),
     "embedding-conv2d": _of_net(EmbeddingAttributor, "conv2d", n_units=3),
     "embedding-units-mlp": _of_net(EmbeddingAttributor, "mlp", n_units=2),
     "dknn-conv1d": _of_net(DKNNImportance, "conv1d", n_neighbors=None),
@@ -289,6 +309,10 @@ MORE_NETWORKS = {
         )
         for name in sorted(NETS)
     },
+    "anomaly-lstm": _case(
+        lambda: _anomaly(make_reconstructor("lstm"), method_params=FEW["integrated_gradients"]),
+        "lstm",
+    ),
     **{
         f"embedding-{name}": _of_net(EmbeddingAttributor, name)
         for name in sorted(set(NETS) - {"conv2d", "mlp"})

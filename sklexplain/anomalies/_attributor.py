@@ -386,10 +386,10 @@ class AnomalyAttributor(OutlierMixin, BaseAttributor):
         return self._params_at_fit.baseline if self._references is None else None
 
     def _mapped(self, samples):
-        maps = self._maps(
-            samples, lambda rows, z, z_ref: z.new_ones((len(z), 1, 1)), encode=self._encode
-        )
-        return maps[:, 0]
+        def cotangents(rows, z, z_ref):
+            return z.new_ones((len(z), 1, 1))
+
+        return self._maps(samples, cotangents, encode=self._encode, by_mass=True)[:, 0]
 
     def references(self, X):
         """Return what each sample is compared with.
@@ -539,7 +539,9 @@ class AnomalyAttributor(OutlierMixin, BaseAttributor):
         Parameters
         ----------
         X : array-like, DataFrame or tensor of shape (n_samples, ...)
-            Samples, best held out; abnormal ones, if there are any.
+            Samples, best abnormal ones: a normal sample of which some columns are put back to
+            another is often less normal than before. In a search,
+            ``cv=[(rows of normal samples, rows of abnormal ones)]`` has them.
         y : object, default=None
             Ignored.
 

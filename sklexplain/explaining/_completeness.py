@@ -14,7 +14,9 @@ _FLOOR = 1e-4
 _ALPHA = 1e-3
 
 
-def completeness_errors(maps, z, z_ref, cotangents, squares=None, n_draws=1, *, eps=0.0):
+def completeness_errors(
+    maps, z, z_ref, cotangents, squares=None, n_draws=1, *, eps=0.0, by_mass=False
+):
     """Errors of the sums of attributions, relative to the largest sum that there could be.
 
     Parameters
@@ -33,6 +35,10 @@ def completeness_errors(maps, z, z_ref, cotangents, squares=None, n_draws=1, *, 
         How many draws there are.
     eps : float, default=0.0
         Relative rounding error of the network, where it is larger than that of ``z``.
+    by_mass : bool, default=False
+        Whether errors are relative to the sum of absolute attributions where that is larger, for
+        functions of one number a sample, whose difference to the baseline may be any fraction of
+        what is shared out.
 
     Returns
     -------
@@ -49,6 +55,8 @@ def completeness_errors(maps, z, z_ref, cotangents, squares=None, n_draws=1, *, 
     share = max(_FLOOR, 64 * max(torch.finfo(z.dtype).eps, eps))
     floor = share * torch.maximum(*torch.broadcast_tensors(_length(z), _length(z_ref)))
     size = _length(dz).clamp(min=floor) * cotangents.norm(dim=2)
+    if by_mass:
+        size = torch.maximum(size, maps.flatten(2).double().abs().sum(dim=2))
     errors = torch.where(size > 0, missed / torch.where(size > 0, size, 1.0), 0.0)
     scores = torch.full_like(errors, torch.inf)
     if squares is not None:

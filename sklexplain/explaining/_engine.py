@@ -32,6 +32,7 @@ class _Task:
     slopes: np.ndarray | None
     block_rows: int
     what: str
+    by_mass: bool = False
     references: torch.Tensor | None = None  # common to all samples: (1, K, ...)
     z_ref: torch.Tensor | None = None
 
@@ -151,6 +152,7 @@ class AttributionEngine:
         what=None,
         items="samples",
         parameter="method_params[{!r}]",
+        by_mass=False,
         verbose=0,
     ):
         """Attributions of functions <c_j, f(.)> of samples.
@@ -183,6 +185,9 @@ class AttributionEngine:
             Name of what is explained, for warnings.
         parameter : str, default="method_params[{!r}]"
             How the user sets one of the method's parameters.
+        by_mass : bool, default=False
+            Whether what a sum misses is judged by the sum of absolute attributions where that is
+            larger: for one number a sample.
         verbose : int, default=0
             Whether to show progress.
 
@@ -200,7 +205,16 @@ class AttributionEngine:
         encode = representation if encode is None else encode
         slopes = slopes if METHODS[self.method].in_raw_slope else None
         task = _Task(
-            representation, encode, inputs, index, cotangents, own_baseline, slopes, rows, what
+            representation,
+            encode,
+            inputs,
+            index,
+            cotangents,
+            own_baseline,
+            slopes,
+            rows,
+            what,
+            by_mass,
         )
         parts, errors, scores = [], [], []
         with representation.session(), torch.no_grad():
@@ -241,7 +255,9 @@ class AttributionEngine:
             return maps, None, None
         n_draws = self.params.get("n_samples", 1)
         eps = task.representation.eps
-        errors = completeness_errors(maps, z, z_ref, cotangents, squares, n_draws, eps=eps)
+        errors = completeness_errors(
+            maps, z, z_ref, cotangents, squares, n_draws, eps=eps, by_mass=task.by_mass
+        )
         return maps, *errors
 
     def _allowed(self, n_maps):

@@ -14,7 +14,7 @@ from ._maps import (
     samples_from,
     unit_maps,
 )
-from ._nested import parts_of, first_tensor, mapped, path_of, tensor_paths
+from ._nested import first_tensor, mapped, parts_of, path_of, tensor_paths
 from ._points import CHANNELS_FIRST, CHANNELS_LAST, Point, find_points, fitting_rows
 from ._recording import ancestors, depends, record
 from ._run import batch_axis, known_layer, parse_path, pick, run_through, run_to, unknown_layer

@@ -20,8 +20,8 @@ from ._heads import named
 from ._modules import BlackBox, Chain, Stage, column_map, is_affine_at, layer_table
 from ._offers import check_response_method, kind_of
 from ._probe import Probe, add_note
-from ._representation import NotFiniteError, Representation, not_finite_text
 from ._reconstruction import reconstructed_inputs, reconstructs, with_residuals
+from ._representation import NotFiniteError, Representation, not_finite_text
 from ._resolve import named_steps, no_gradient_reason, torch_modules, unwrap
 from ._skorch import first_batch, net_around, own_data, own_methods
 from ._tap import LayerRecord, LayerTap

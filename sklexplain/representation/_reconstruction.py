@@ -267,4 +267,3 @@ def _no_way_back(estimator):
         "inverse_transform, a detector with score_function='decision', or a function of the "
         "output."
     )
-

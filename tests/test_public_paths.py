@@ -12,6 +12,7 @@ DATA = Path(__file__).parent / "data"
 # Every path that the README, docstrings, CHANGELOG or benchmarks name.
 PUBLIC = {
     "sklexplain": [
+        "AnomalyAttributor",
         "ClaDecExplainer",
         "DKNNImportance",
         "EmbeddingAttributor",
@@ -24,6 +25,7 @@ PUBLIC = {
         "VarianceScorer",
         "__version__",
     ],
+    "sklexplain.anomalies": ["AnomalyAttributor"],
     "sklexplain.attribution": ["EmbeddingAttributor", "LabelFreeAttributor", "time_segments"],
     "sklexplain.base": ["BaseExplainer"],
     "sklexplain.concepts": ["SRAEExplainer"],

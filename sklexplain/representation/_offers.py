@@ -260,7 +260,7 @@ def name_of(estimator):
     while getattr(estimator, "steps", None):
         acting = [s for _, s in estimator.steps if s is not None and s != "passthrough"]
         estimator = acting[-1] if acting else None
-    return type(estimator).__name__
+    return getattr(estimator, "_known_as", type(estimator).__name__)
 
 
 def _reason(estimator, methods):

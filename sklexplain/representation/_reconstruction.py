@@ -97,8 +97,9 @@ def reconstructed_inputs(representation, inputs, residuals):
         return None
     else:
         before = Chain([])
+    dtype = inputs.dtype if inputs.dtype.kind == "f" else np.dtype(np.float64)
     if not before.names:
-        return inputs - residuals.reshape(inputs.shape).astype(inputs.dtype, copy=False)
+        return (inputs - residuals.reshape(inputs.shape)).astype(dtype, copy=False)
     mapped = column_map(before, inputs.shape[1])
     if mapped is None:
         return None
@@ -106,7 +107,7 @@ def reconstructed_inputs(representation, inputs, residuals):
     known = slopes != 0
     moved = inputs.astype(np.float64)
     moved[:, columns[known]] -= residuals[:, known] / slopes[known]
-    return moved.astype(inputs.dtype, copy=False)
+    return moved.astype(dtype, copy=False)
 
 
 class Residuals(BaseEstimator):
@@ -114,13 +115,13 @@ class Residuals(BaseEstimator):
 
     Parameters
     ----------
-    steps : list
+    parts : list
         Fitted transformers with ``inverse_transform``, or a single skorch net whose predictions
         are reconstructions.
     """
 
-    def __init__(self, steps):
-        self.steps = steps
+    def __init__(self, parts):
+        self.parts = parts
 
     def fit(self, X, y=None):
         """Do nothing: the steps are fitted."""
@@ -129,24 +130,29 @@ class Residuals(BaseEstimator):
     def transform(self, X):
         """Return X minus its reconstruction."""
         Z = X
-        if hasattr(self.steps[0], "inverse_transform"):
-            for step in self.steps:
+        if hasattr(self.parts[0], "inverse_transform"):
+            for step in self.parts:
                 Z = step.transform(Z)
-            for step in reversed(self.steps):
+            for step in reversed(self.parts):
                 Z = step.inverse_transform(Z)
         else:
-            Z = self.steps[0].predict(np.asarray(X))
+            Z = self.parts[0].predict(np.asarray(X))
         return to_dense(X) - to_dense(Z)
+
+    @property
+    def _known_as(self):
+        """Name of the step that reconstructs, in messages."""
+        return name_of(self.parts[-1])
 
     @property
     def n_features_in_(self):
         """Number of columns that the first step was fitted on."""
-        return self.steps[0].n_features_in_
+        return self.parts[0].n_features_in_
 
     @property
     def feature_names_in_(self):
         """Their names."""
-        return self.steps[0].feature_names_in_
+        return self.parts[0].feature_names_in_
 
     def __sklearn_is_fitted__(self):
         """Say that it is fitted."""
@@ -158,7 +164,7 @@ class TorchResiduals(Residuals):
 
     def _torch_form(self):
         """Return the module that computes what `transform` gives, and the name of its method."""
-        return _Residual(*_modules_of(self.steps)), "forward"
+        return _Residual(*_modules_of(self.parts)), "forward"
 
 
 class _Residual(nn.Module):

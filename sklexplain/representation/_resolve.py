@@ -17,7 +17,7 @@ from ._convert import Clip, Identity, convert, without_clips
 from ._heads import BranchesHead, ChainHead, Head, ModuleHead, TransformerHead, is_head
 from ._inverses import convert_inverse
 from ._modules import BlackBox, Branches, Chain, Scaled, Stage, column_map, columns_read, stages
-from ._offers import offered_method
+from ._offers import name_of, offered_method
 from ._skorch import InferStage, changes_samples, own_methods, several_inputs
 from ._text import WordsHead, vectoriser_of
 
@@ -126,7 +126,7 @@ def decompose(estimator, n_columns, asked):
         return Parts(TransformerHead(estimator), Identity())
     module = convert(estimator, asked.method)
     if module is None:
-        raise NoTorchForm(type(estimator).__name__)
+        raise NoTorchForm(name_of(estimator))
     return Parts(None, module)
 
 

@@ -181,6 +181,8 @@ def _params():
 
 # Two epochs are too few to converge, and estimators say so in every check.
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+# As one component does a single column.
+@pytest.mark.filterwarnings("ignore:.* reconstructs every calibration sample")
 @pytest.mark.parametrize(("name", "check"), list(_params()))
 def test_scikit_learn_checks(name, check):
     estimator = SCIKIT_LEARN_CASES[name]

@@ -282,7 +282,8 @@ class AnomalyAttributor(OutlierMixin, BaseAttributor):
         Warns
         -----
         SklexplainWarning
-            If there are too few calibration samples for a p-value below ``contamination``.
+            If there are too few calibration samples for a p-value below ``contamination``, or all
+            of them are reconstructed but for rounding.
         UnreachedInputWarning
             If a method that needs gradients is used although no gradient reaches some inputs that
             the score depends on.
@@ -295,6 +296,7 @@ class AnomalyAttributor(OutlierMixin, BaseAttributor):
         self._learn_features()
         self._settle_sign(inputs[train], _safe_indexing(X, train))
         self._calibrate(inputs[held])
+        self._warn_if_exact(inputs[held])
         corpus = inputs[train]
         self._baseline = self._learn_baseline(corpus, X, train)
         self._make_engine(corpus, self._baseline)
@@ -327,6 +329,16 @@ class AnomalyAttributor(OutlierMixin, BaseAttributor):
             warn(
                 f"with {n} calibration samples no p-value is below 1/{n + 1} = {1 / (n + 1):.3g}, "
                 f"so none reaches contamination={contamination}; give fit more normal samples."
+            )
+
+    def _warn_if_exact(self, inputs):
+        """Warn if reconstructions miss nothing but rounding; single precision is never so close."""
+        exact = self._kind_at_fit == "reconstruction" and self._representation.eps < 1e-12
+        size = np.nanmean(np.square(inputs, dtype=np.float64)) if exact else 0.0
+        if exact and -self.calibration_scores_[0] <= (64 * self._representation.eps) ** 2 * size:
+            warn(
+                "the model reconstructs every calibration sample but for rounding, so nothing tells "
+                "anomalies from them; give it fewer components."
             )
 
     def _learn_baseline(self, corpus, X, train):

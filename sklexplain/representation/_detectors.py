@@ -6,7 +6,7 @@ scikit-learn's scores are lower for what is more abnormal. PyOD's are higher, un
 import numpy as np
 from sklearn.pipeline import Pipeline
 
-from ._offers import kind_of
+from ._offers import kind_of, name_of, why_without
 from ._resolve import named_steps, unwrap
 
 
@@ -53,7 +53,13 @@ def score_methods(estimator):
         )
     if _is_pyods(unwrap(estimator)):
         return ["decision_function"]
-    return ["score_samples", "decision_function"]
+    names = ["score_samples", "decision_function"]
+    if not any(_has(estimator, name) for name in names):
+        raise TypeError(
+            f"{name_of(unwrap(estimator))} has no score_samples and no decision_function"
+            f"{why_without(estimator, names)}, so nothing says how abnormal a new sample is."
+        )
+    return names
 
 
 def abnormality_sign(estimator, method):

@@ -281,6 +281,29 @@ def columns_read(module, n_columns):
     return read
 
 
+def subtracted_from(module, x):
+    """Find the numbers from which the last step of a torch path subtracts what it makes of them.
+
+    Parameters
+    ----------
+    module : nn.Module
+        A torch path.
+    x : torch.Tensor of shape (b, ...)
+        Its inputs.
+
+    Returns
+    -------
+    numbers : torch.Tensor or None
+        Rounding is of their size, however small the difference is. None of other paths.
+    """
+    *before, last = module.steps if isinstance(module, Chain) and len(module.steps) else [module]
+    if not getattr(getattr(last, "module", None), "subtracts", False):
+        return None
+    for step in before:
+        x = step(x)
+    return x
+
+
 def layer_table(module):
     """Every addressable layer of a torch path.
 

@@ -157,7 +157,7 @@ def offered_method(estimator, response_method="auto"):
     fix = f"it has {', '.join(others)}" if others else "leave response_method='auto'"
     raise ValueError(
         f"response_method={response_method!r}, but {name_of(estimator)} has no "
-        f"{' and no '.join(wanted)}{_reason(estimator, wanted)}; {fix}."
+        f"{' and no '.join(wanted)}{why_without(estimator, wanted)}; {fix}."
     )
 
 
@@ -175,7 +175,7 @@ def nothing_to_explain(estimator):
     """
     if hasattr(estimator, "predict"):
         return labels_refused(estimator, "predict")
-    name, kind, reason = name_of(estimator), kind_of(estimator), _reason(estimator, OFFERS)
+    name, kind, reason = name_of(estimator), kind_of(estimator), why_without(estimator, OFFERS)
     way = ""
     if _having(estimator):
         method = _having(estimator)[0]
@@ -219,7 +219,7 @@ def labels_refused(estimator, method):
         "quantities, let it inherit from RegressorMixin, or return floating numbers"
     )
     fix = _LABELLED.get(kind_of(estimator), fix)
-    reason = _reason(estimator, OFFERS)
+    reason = why_without(estimator, OFFERS)
     return f"{name} offers only {method}, which returns labels, not numbers{reason}; {fix}."
 
 
@@ -263,8 +263,21 @@ def name_of(estimator):
     return getattr(estimator, "_known_as", type(estimator).__name__)
 
 
-def _reason(estimator, methods):
-    """Say in brackets why an estimator does not have a method of its class, if it tells."""
+def why_without(estimator, methods):
+    """Say in brackets why an estimator does not have a method of its class, if it tells.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted or not.
+    methods : iterable of str
+        Names.
+
+    Returns
+    -------
+    reason : str
+        Empty if it does not tell.
+    """
     for name in methods:
         try:
             if hasattr(type(estimator), name):

@@ -28,7 +28,7 @@ from ..exceptions import RandomModelWarning
 from ..layers import ancestors, batch_axis, depends, record
 from ..utils import n_shape, too_large, warn
 from ._layout import input_layout
-from ._modules import stages
+from ._modules import stages, subtracted_from
 from ._offers import name_of
 from ._session import own_weights
 
@@ -376,7 +376,7 @@ class Prober:
     def _check_function(self, z):
         """Warn if the network draws at random, raise if samples influence one another."""
         representation, rows = self._representation, self._rows
-        tolerance = _tolerance(z, representation)
+        tolerance = _tolerance(z, representation, rows)
         state = torch.get_rng_state()
         operations = _Operations()
         with operations:
@@ -449,7 +449,7 @@ class Prober:
                 )
 
 
-def _tolerance(z, representation):
+def _tolerance(z, representation, rows):
     """Largest difference that rounding can make in a network with so many layers."""
     dtype = z.dtype if z.is_floating_point() else torch.float32
     # What runs inside a black box is unknown.
@@ -458,6 +458,9 @@ def _tolerance(z, representation):
     n = _ROUNDINGS if eps <= torch.finfo(torch.float32).eps else _FEW_ROUNDINGS
     depth = max(1, len(list(representation.chain.modules())))
     scale = z.abs().amax().item() if z.numel() else 0.0
+    minuend = subtracted_from(representation.chain, representation.tensor(rows))
+    if minuend is not None:
+        scale = max(scale, minuend.abs().amax().item())
     return n * eps * depth**0.5 * scale
 
 

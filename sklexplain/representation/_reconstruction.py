@@ -170,6 +170,8 @@ class TorchResiduals(Residuals):
 class _Residual(nn.Module):
     """Samples minus their reconstructions."""
 
+    subtracts = True
+
     def __init__(self, forth, back):
         super().__init__()
         self.forth = forth

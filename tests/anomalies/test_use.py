@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -12,12 +13,20 @@ from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.ensemble import IsolationForest
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.model_selection import GridSearchCV
+from sklearn.neighbors import LocalOutlierFactor
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.svm import OneClassSVM
+from skorch import NeuralNetRegressor
+from torch import nn
 
 from sklexplain import AnomalyAttributor, LabelFreeAttributor
 from sklexplain.attribution import time_segments
 from sklexplain.datasets import load_ecg5000
+from sklexplain.exceptions import SklexplainWarning
+from sklexplain.explaining import METHODS
+from sklexplain.nets import Autoencoder
+from sklexplain.representation import torch_modules
 from tests.cases import make_reconstructor, make_X
 
 RNG = np.random.default_rng(0)
@@ -213,8 +222,6 @@ def test_importances_are_those_of_kept_samples():
 
 
 def test_every_method_explains_a_network_and_leaves_it():
-    from sklexplain.explaining import METHODS
-
     network, samples = make_reconstructor("mlp"), make_X("mlp", 10)
     before = copy.deepcopy(network.state_dict())
     for method, record in METHODS.items():
@@ -226,6 +233,80 @@ def test_every_method_explains_a_network_and_leaves_it():
         assert explainer.transform(samples).shape == samples.shape
     assert network.training
     assert all(torch.equal(before[k], v) for k, v in network.state_dict().items())
+
+
+class Linear(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.decoder = nn.Linear(6, 2), nn.Linear(2, 6)
+
+    def forward(self, x):
+        return self.decoder(self.encoder(x))
+
+
+def skorch_net():
+    net = NeuralNetRegressor(Linear, max_epochs=2, lr=0.1, train_split=None, verbose=0)
+    cast = FunctionTransformer(np.float32)
+    return make_pipeline(StandardScaler(), cast, net).fit(X, X.astype(np.float32))
+
+
+def network_and_detector():
+    net = Autoencoder(
+        n_components=2, hidden_layer_sizes=(4,), max_epochs=1, validation_split=None, patience=1
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return make_pipeline(StandardScaler(), net, OneClassSVM(nu=0.1)).fit(X)
+
+
+@pytest.mark.parametrize(
+    ("model", "params"),
+    [
+        (skorch_net, {}),
+        (skorch_net, {"baseline": "neighbors"}),
+        (network_and_detector, {"method": "kernel_shap"}),
+    ],
+)
+def test_nets_in_pipelines_are_left_as_they_are(model, params):
+    model = model()
+    (network,) = torch_modules(model)
+    network.train()
+    before = copy.deepcopy(network.state_dict())
+    explainer = AnomalyAttributor(model, random_state=0, **params).fit(X)
+    fall = explainer.score_samples(explainer.references(ODD)) - explainer.score_samples(ODD)
+    np.testing.assert_allclose(explainer.transform(ODD).sum(axis=1), fall, rtol=1e-3, atol=1e-4)
+    assert network.training and all(p.requires_grad for p in network.parameters())
+    assert all(torch.equal(before[k], v) for k, v in network.state_dict().items())
+
+
+def test_gaps_that_a_detector_takes():
+    gaps = X.copy()
+    gaps[::7, 1] = np.nan
+    explainer = AnomalyAttributor(
+        IsolationForest(n_estimators=10, random_state=0), method="kernel_shap", random_state=0
+    ).fit(gaps)
+    odd = ODD.copy()
+    odd[0, 0] = np.nan
+    fall = explainer.score_samples(explainer.references(odd)) - explainer.score_samples(odd)
+    np.testing.assert_allclose(explainer.transform(odd).sum(axis=1), fall, atol=1e-9)
+    assert not np.isnan(explainer.references(odd)).any()
+
+
+def test_integers_have_means():
+    whole = (10 * X).astype(int)
+    explainer = AnomalyAttributor(
+        IsolationForest(n_estimators=10, random_state=0), method="kernel_shap", n_neighbors=3
+    ).fit(whole)
+    assert (explainer.references(whole) % 1 != 0).any()
+    exact = AnomalyAttributor(PCA(2), random_state=0).fit(whole)
+    assert (exact.references(whole) % 1 != 0).any()
+
+
+def test_what_reconstructs_everything_says_so():
+    with pytest.warns(SklexplainWarning, match="reconstructs every calibration sample but for"):
+        AnomalyAttributor(PCA(), random_state=0).fit(X)
+    with pytest.raises(TypeError, match="set novelty=True"):
+        AnomalyAttributor(LocalOutlierFactor()).fit(X)
 
 
 def test_a_clone_explains_the_same_model():
@@ -242,7 +323,7 @@ def test_texts():
     texts = [text + " bright" * (i % 2) for i, text in enumerate(texts)]
     model = make_pipeline(
         TfidfVectorizer(vocabulary=["blue", "bright", "green", "red", "spam"]),
-        TruncatedSVD(2, random_state=0),
+        TruncatedSVD(1, random_state=0),
     )
     explainer = AnomalyAttributor(model, contamination=0.1, random_state=0).fit(texts)
     odd = ["red green blue spam"]

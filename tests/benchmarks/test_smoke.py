@@ -202,6 +202,17 @@ def test_drift_of_tables(tmp_path):
     assert "| one column + 6 sd |" in docs.read_text()
 
 
+def test_anomalies(tmp_path):
+    docs = tmp_path / "results.md"
+    found = run("papers/anomalies.py", tmp_path, "--docs", docs)["seeds"]["0"]
+    assert set(found["tables"]) == {"breast cancer", "wine", "numbers and categories"}
+    places = [*found["tables"].values(), {"segments": found["heartbeats"]["bump"]}]
+    assert all(0 <= v <= 1 for kinds in places for maps in kinds.values() for v in maps.values())
+    for drifts in found["p-values"].values():
+        assert all(0 <= p <= 1 for shares in drifts.values() for p in shares.values())
+    assert "| one column + 6 sd |" in docs.read_text()
+
+
 def test_concepts(tmp_path):
     results = run("speed/concepts.py", tmp_path)
     assert [entry["batch_size"] for entry in results["speed"]] == [50, 200]

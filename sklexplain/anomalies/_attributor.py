@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from sklearn.base import OutlierMixin
 from sklearn.utils import _safe_indexing
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
@@ -13,8 +12,9 @@ from sklearn.utils.validation import check_is_fitted
 from ..base_attributor import BaseAttributor, Samples
 from ..explaining import BASELINES, fall_ratio, fitted_baseline, mean_sample, raw_baselines
 from ..representation import abnormality_sign, is_fitted, score_methods, with_residuals
-from ..utils import check_choice, check_positive_int, kept_rows, warn
+from ..utils import check_choice, check_positive_int, kept_rows
 from ._calibration import held_out_rows, rows_of_params
+from ._detector import CalibratedDetector
 from ._references import References
 from ._scores import SCORES, check_sign, mean_square, of_callable, resolved_score
 
@@ -40,7 +40,7 @@ def _reconstructs(explainer):
     )
 
 
-class AnomalyAttributor(OutlierMixin, BaseAttributor):
+class AnomalyAttributor(CalibratedDetector, BaseAttributor):
     r"""Which features make a sample anomalous, and how sure it is that it is one.
 
     A score s(x) says how abnormal a sample is: how badly a model of normal data reconstructs it,
@@ -320,27 +320,6 @@ class AnomalyAttributor(OutlierMixin, BaseAttributor):
         abnormal = self._representation.called_abnormal(_safe_indexing(X, rows))
         check_sign(self._scores(inputs[rows])[:, 0], abnormal, self.estimator_, method)
 
-    def _calibrate(self, inputs):
-        contamination = self._params_at_fit.contamination
-        self.calibration_scores_ = np.sort(-self._scores(inputs)[:, 0].astype(np.float64))
-        self.offset_ = float(np.quantile(self.calibration_scores_, contamination))
-        n = len(inputs)
-        if contamination * (n + 1) < 1:
-            warn(
-                f"with {n} calibration samples no p-value is below 1/{n + 1} = {1 / (n + 1):.3g}, "
-                f"so none reaches contamination={contamination}; give fit more normal samples."
-            )
-
-    def _warn_if_exact(self, inputs):
-        """Warn if reconstructions miss nothing but rounding; single precision is never so close."""
-        exact = self._kind_at_fit == "reconstruction" and self._representation.eps < 1e-12
-        size = np.nanmean(np.square(inputs, dtype=np.float64)) if exact else 0.0
-        if exact and -self.calibration_scores_[0] <= (64 * self._representation.eps) ** 2 * size:
-            warn(
-                "the model reconstructs every calibration sample but for rounding, so nothing tells "
-                "anomalies from them; give it fewer components."
-            )
-
     def _learn_baseline(self, corpus, X, train):
         """Return baseline rows; None where each sample has its own reference."""
         params, representation = self._params_at_fit, self._representation
@@ -459,79 +438,6 @@ class AnomalyAttributor(OutlierMixin, BaseAttributor):
             z = self._representation.activations(given.inputs, self._params_at_fit.batch_size)
             shape = given.inputs.shape
             return z.reshape(shape) if z.size == given.inputs.size else z
-
-    # -- how abnormal --------------------------------------------------------------------------
-
-    def score_samples(self, X):
-        """Return minus the score s: lower is more abnormal, as in scikit-learn.
-
-        Parameters
-        ----------
-        X : array-like, DataFrame or tensor of shape (n_samples, ...)
-            Samples.
-
-        Returns
-        -------
-        scores : ndarray of shape (n_samples,)
-        """
-        with self._door(X) as given:
-            return -self._scores(given.inputs)[:, 0].astype(np.float64)
-
-    def decision_function(self, X):
-        """Return `score_samples` minus ``offset_``: negative for what is called abnormal.
-
-        Parameters
-        ----------
-        X : array-like, DataFrame or tensor of shape (n_samples, ...)
-            Samples.
-
-        Returns
-        -------
-        decision : ndarray of shape (n_samples,)
-        """
-        return self.score_samples(X) - self.offset_
-
-    def predict(self, X):
-        """Call samples normal (1) or abnormal (-1).
-
-        Parameters
-        ----------
-        X : array-like, DataFrame or tensor of shape (n_samples, ...)
-            Samples.
-
-        Returns
-        -------
-        labels : ndarray of shape (n_samples,) of int
-        """
-        return np.where(self.decision_function(X) < 0, -1, 1)
-
-    def pvalue(self, X):
-        r"""Return how often a normal sample is at least as abnormal (split conformal).
-
-        .. math:: p(x) = \frac{1 + \#\{\text{calibration samples with } s \ge s(x)\}}
-                  {n_\text{cal} + 1}
-
-        Over draws of calibration samples and a normal sample, p is at most alpha with a probability
-        of at most alpha, whatever the model is, if the model was trained on neither. Trained on the
-        calibration samples, it may be wrong by a factor of 17. With one set of n_cal calibration
-        samples the share of false alarms is alpha +- 2 sqrt(alpha (1 - alpha) / n_cal), and no p is
-        below 1 / (n_cal + 1). P-values of several samples share the calibration samples, so they
-        are not independent; nor are samples of one person, for which calibration holds whole groups
-        back if ``fit`` is given ``groups``.
-
-        Parameters
-        ----------
-        X : array-like, DataFrame or tensor of shape (n_samples, ...)
-            Samples.
-
-        Returns
-        -------
-        p : ndarray of shape (n_samples,)
-            In [1 / (n_cal + 1), 1].
-        """
-        scores = self.score_samples(X)
-        known = self.calibration_scores_
-        return (1 + np.searchsorted(known, scores, side="right")) / (len(known) + 1)
 
     # -- judging -------------------------------------------------------------------------------
 

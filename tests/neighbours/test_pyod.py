@@ -11,7 +11,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 pytest.importorskip("pyod")
 
-from sklexplain import DKNNImportance, LabelFreeAttributor
+from sklexplain import AnomalyAttributor, DKNNImportance, LabelFreeAttributor
 from tests import oracles
 from tests.tables import CATEGORIES
 from tests.tables import NUMBERS as NUMERIC
@@ -46,6 +46,21 @@ def test_what_makes_a_sample_abnormal():
     X[0, 2] = 9.0
     attributor = LabelFreeAttributor(detector("KNN").fit(X), method="shapley_sampling")
     assert np.argmax(attributor.fit(X).transform(X[:1])[0]) == 2
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_the_sign_of_anomalies(name):
+    """PyOD's scores are larger for what is more abnormal, and its labels are 0 and 1."""
+    X = np.concatenate([NUMBERS, NUMBERS + 0.01])
+    fitted = detector(name).fit(X)
+    explainer = AnomalyAttributor(fitted, method="kernel_shap", random_state=0).fit(X)
+    odd = X[:3].copy()
+    odd[:, 2] += 9.0
+    scores = fitted.decision_function(odd)
+    np.testing.assert_allclose(explainer.score_samples(odd), -scores, rtol=1e-9)
+    assert explainer.score_samples(odd).mean() < explainer.score_samples(X).mean()
+    if name not in ("HBOS", "IForest"):  # beyond the data these know nothing
+        assert (explainer.transform(odd).argmax(axis=1) == 2).all()
 
 
 def test_behind_a_table():

@@ -12,6 +12,7 @@ _MOST_VALUES = 100  # of a column without numbers that are told apart
 _SPARE = 5  # candidates more, so that ranking them anew by exact distances finds the right ones
 # Queries below which sorting the corpus into a tree costs more than looking at all of it.
 _FEW = 100
+_BLOCK = 256  # queries whose candidates are looked at together
 
 
 class Neighbors:
@@ -46,10 +47,12 @@ class Neighbors:
         k : int
             How many; all where there are fewer.
 
-        Yields
-        ------
-        rows : ndarray of int
-            Positions of the nearest of each sample, in order.
+        Returns
+        -------
+        rows : ndarray of int of shape (b, k)
+            Positions of the nearest of each sample.
+        counted : ndarray of bool of shape (b, k)
+            False at the end, where there are not so many.
         """
         codes = self.space(inputs) if codes is None else np.asarray(codes, dtype=np.float64)
         n = len(self.codes)
@@ -57,15 +60,25 @@ class Neighbors:
         algorithm = "brute" if len(codes) < _FEW else "auto"
         search = NearestNeighbors(n_neighbors=found, algorithm=algorithm).fit(self.codes)
         nearest = search.kneighbors(codes, return_distance=False)
-        flat, queries = self.inputs.reshape(n, -1), inputs.reshape(len(inputs), -1)
-        for code, query, candidates in zip(codes, queries, nearest, strict=True):
-            same = (flat[candidates] == query) | (
-                (flat[candidates] != flat[candidates]) & (query != query)
-            )
-            others = candidates[~same.all(axis=1)]
-            candidates = others if len(others) else candidates
-            distances = ((self.codes[candidates] - code) ** 2).sum(axis=1)
-            yield np.sort(candidates[np.lexsort((candidates, distances))[:k]])
+        rows, counted = [], []
+        for i in range(0, len(codes), _BLOCK):
+            block = slice(i, i + _BLOCK)
+            parts = self._ranked(inputs[block], codes[block], nearest[block], min(k, n))
+            rows.append(parts[0])
+            counted.append(parts[1])
+        return np.concatenate(rows), np.concatenate(counted)
+
+    def _ranked(self, inputs, codes, nearest, k):
+        """Rank candidates by exact distance, then by position, copies of the sample last."""
+        own, others = inputs.reshape(len(inputs), 1, -1), self.inputs[nearest]
+        others = others.reshape(*nearest.shape, -1)
+        same = (others == own) | ((others != others) & (own != own))  # NaN is like NaN
+        same = same.all(axis=2)
+        same[same.all(axis=1)] = False  # there is nothing else
+        distances = ((self.codes[nearest] - codes[:, None]) ** 2).sum(axis=2)
+        order = np.lexsort((nearest, distances, same), axis=1)[:, :k]
+        rows = np.take_along_axis(nearest, order, axis=1)
+        return rows, ~np.take_along_axis(same, order, axis=1)
 
 
 class _Space:
@@ -97,15 +110,17 @@ class _Space:
         return np.concatenate(parts, axis=1)
 
 
-def mean_of(rows, representation, rounded):
+def mean_of(rows, counted, representation, rounded):
     """Make one sample of several: the mean of numbers, the most frequent of other values.
 
     Parameters
     ----------
     rows : ndarray of shape (k, ...)
         As they enter the network or black box.
+    counted : ndarray of bool of shape (k,)
+        Which of them count.
     representation : Representation
-        Which that is.
+        What takes them.
     rounded : bool
         Whether integers have no mean in its table, as they stand for categories.
 
@@ -113,6 +128,7 @@ def mean_of(rows, representation, rounded):
     -------
     mean : ndarray of shape (...)
     """
+    rows = rows[counted]
     if representation.table is not None:
         return representation.table.typical(rows, rounded=rounded)
     return data_mean(rows, integers=representation.takes_integers)

@@ -150,9 +150,16 @@ class References:
             residuals = representation.activations(inputs, params.batch_size)
             return reconstructed_inputs(representation, inputs, residuals)
         codes = self._codes(explainer, inputs, X)
-        own, corpus = np.empty(inputs.shape, self._dtype(representation, inputs)), self._neighbors
-        for i, rows in enumerate(corpus(inputs, codes, params.n_neighbors)):
-            own[i] = mean_of(corpus.inputs[rows], representation, self._rounded)
+        rows, counted = self._neighbors(inputs, codes, params.n_neighbors)
+        own = np.empty(inputs.shape, self._dtype(representation, inputs))
+        corpus = self._neighbors.inputs
+        if representation.table is None and not representation.takes_integers:
+            weights = counted / counted.sum(axis=1, keepdims=True)
+            for i in range(len(own)):  # one at a time: no copy of all neighbours at once
+                own[i] = np.tensordot(weights[i], corpus[rows[i]], axes=1)
+            return own
+        for i in range(len(own)):
+            own[i] = mean_of(corpus[rows[i]], counted[i], representation, self._rounded)
         return own
 
     @staticmethod

@@ -450,9 +450,9 @@ class AnomalyAttributor(CalibratedDetector, BaseAttributor):
     def score(self, X, y=None):
         """Area under the fall of s as features are put back to the reference, over chance.
 
-        The most important features first, over random ones; features without any effect, as far as
-        the samples show, are not among the random ones. It needs no labels, and compares
-        explanations of one score: ``n_neighbors``, ``baseline``, ``method``, never two models.
+        Those that add most to s first, over random ones; features without any effect, as far as the
+        samples show, are not among the random ones. It needs no labels, and compares explanations
+        of one score: ``n_neighbors``, ``baseline``, ``method``, never two models.
 
         Parameters
         ----------

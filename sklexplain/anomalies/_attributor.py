@@ -53,8 +53,8 @@ class AnomalyAttributor(CalibratedDetector, BaseAttributor):
     and `pvalue` says how often a normal sample is that abnormal. **This holds for samples that the
     model was not trained on only**: of an unfitted estimator a part of X is held back in ``fit``; a
     fitted one has to be given *other* normal data than it was trained on. Calibrated on its own
-    training data, a network that has learnt them by heart called 86 % of new normal samples
-    abnormal where 5 % were meant.
+    training data, an autoencoder of breast cancer's columns called 32 % of new patients abnormal
+    where 5 % were meant.
 
     Parameters
     ----------

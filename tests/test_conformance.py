@@ -277,7 +277,6 @@ MORE_PARAMETERS = {
         for m in sorted(METHODS)
     },
     "anomaly-autoencoder": _case(lambda: _anomaly(_autoencoder(), baseline="mean")),
-    "anomaly-conv1d": _case(lambda: _anomaly(make_reconstructor("conv1d")), "conv1d"),
     "embedding-conv2d": _of_net(EmbeddingAttributor, "conv2d", n_units=3),
     "embedding-units-mlp": _of_net(EmbeddingAttributor, "mlp", n_units=2),
     "dknn-conv1d": _of_net(DKNNImportance, "conv1d", n_neighbors=None),

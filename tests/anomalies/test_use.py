@@ -32,6 +32,7 @@ from tests.cases import make_reconstructor, make_X
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(150, 2)) @ RNG.normal(size=(2, 6)) + 0.1 * RNG.normal(size=(150, 6))
 PLACES = RNG.integers(6, size=30)
+STEPS = {"n_steps": 4}  # exact of squares of a linear map
 ODD = X[:30] + 2 * np.eye(6)[PLACES]
 
 
@@ -69,10 +70,12 @@ def test_planted_columns(load, n_components):
         odd, places = planted_columns(train, new, rng)
         model = make_pipeline(StandardScaler(), PCA(n_components))
         for baseline in ("reconstruction", "neighbors"):
-            explainer = AnomalyAttributor(model, baseline=baseline, random_state=0).fit(train)
+            explainer = AnomalyAttributor(
+                model, baseline=baseline, method_params=STEPS, random_state=0
+            ).fit(train)
             found[baseline].append(auroc(explainer.transform(odd), places))
         found["residuals"].append(auroc(explainer.residuals(odd), places))
-        label_free = LabelFreeAttributor(explainer.estimator_).fit(train)
+        label_free = LabelFreeAttributor(explainer.estimator_, method_params=STEPS).fit(train)
         found["label-free"].append(auroc(label_free.transform(odd), places))
     found = {name: np.mean(values) for name, values in found.items()}
     for name in ("reconstruction", "neighbors"):
@@ -95,7 +98,7 @@ def test_planted_segments_of_heartbeats():
     segments = time_segments(140, 14)
     for baseline in ("reconstruction", "neighbors"):
         explainer = AnomalyAttributor(
-            PCA(12), baseline=baseline, groups=segments, random_state=0
+            PCA(12), baseline=baseline, groups=segments, method_params=STEPS, random_state=0
         ).fit(normal[:600])
         for plant in PLANTS.values():
             rng, odd = np.random.default_rng(0), normal[600:700].copy()

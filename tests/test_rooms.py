@@ -24,7 +24,7 @@ FLOORS = [
     {"training", "samples", "testing"},
     {"base"},
     {"base_attributor"},
-    {"attribution", "decoding", "examples", "scores", "concepts"},
+    {"attribution", "decoding", "examples", "scores", "concepts", "surrogates"},
     {"nets"},
     {"metrics", "plotting"},
     {"report"},

@@ -22,6 +22,7 @@ from ._probe import Probe, add_note
 from ._representation import NotFiniteError, Representation, not_finite_text
 from ._resolve import named_steps, no_gradient_reason, torch_modules, unwrap
 from ._skorch import first_batch, net_around, own_data, own_methods
+from ._table import Table
 from ._tap import LayerRecord, LayerTap
 from ._text import as_texts, check_vectoriser, checked_texts, vectoriser_of
 
@@ -62,6 +63,7 @@ __all__ = [
     "routes",
     "shared_or_cloned",
     "Stage",
+    "Table",
     "takes_raw_columns",
     "torch_modules",
     "unwrap",

@@ -113,9 +113,9 @@ def total_r2(blocks, mean):
     r2 : float
         Where nothing varies, 1.0 without an error and 0.0 with one. NaN for a single sample.
     """
-    error, total, n = 0.0, 0.0, 0
+    error, total, n, eps = 0.0, 0.0, 0, 0.0
     for z, reconstructed in blocks:
-        n += len(z)
+        n, eps = n + len(z), np.finfo(z.dtype).eps
         error += float(np.square(z - reconstructed, dtype=np.float64).sum())
         total += float(np.square(z - mean).sum())
     if n < 2:
@@ -124,8 +124,9 @@ def total_r2(blocks, mean):
             UndefinedMetricWarning,
         )
         return float("nan")
-    if total == 0:
-        return float(error == 0)
+    rounding = n * mean.size * (8 * eps * np.abs(mean).max(initial=0.0)) ** 2
+    if total <= rounding:
+        return float(error <= rounding)
     return 1 - error / total
 
 

@@ -113,6 +113,7 @@ class LatentSurrogate(BaseExplainer):
     """
 
     _keeps_results = True
+    _minds_few_values = False  # a unit of few values is the easiest to read
 
     def __init__(
         self,

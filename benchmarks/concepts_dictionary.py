@@ -1,4 +1,4 @@
-"""What `SparseDictionary` finds: planted dictionaries, and a layer of heartbeats beside PCA and NMF.
+"""What `SparseDictionary` finds: planted dictionaries, and heartbeats beside PCA and NMF.
 
     python benchmarks/concepts_dictionary.py --docs docs/results.md
 

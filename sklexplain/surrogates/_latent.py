@@ -13,6 +13,9 @@ from ..utils import check_choice, check_positive_int, warn
 from ._columns import ReadableColumns
 from ._models import UnitSum, UnitTree
 
+# Held-out R² up to which a model tells nothing.
+_NOTHING = 0.05
+
 
 @dataclass(frozen=True)
 class _Samples:
@@ -179,7 +182,8 @@ class LatentSurrogate(BaseExplainer):
         order = np.random.RandomState(self.seed_).permutation(n)
         train, test = order[n_test:], order[:n_test]
         told = [self._new_model().fit(read[train], unit[train]).predict(read[test]) for unit in z.T]
-        self.r2_ = _r2(z[test], np.stack(told, axis=1), self._vary(z))
+        self._varies = self._vary(z)
+        self.r2_ = _r2(z[test], np.stack(told, axis=1), self._varies)
         self._models = [self._new_model().fit(read, unit) for unit in z.T]
         self.importances_ = np.stack([model.importances for model in self._models])
 
@@ -280,9 +284,8 @@ class LatentSurrogate(BaseExplainer):
         places = range(len(self.units_)) if unit is None else [self._place(unit)]
         texts = []
         for i in places:
-            r2 = self.r2_[i]
-            how = "it does not vary" if np.isnan(r2) else f"held-out R² {r2:.2f}"
-            lines = [f"unit {self.units_[i]}, {how}", *self._models[i].lines(int(digits))]
+            head = f"unit {self.units_[i]}, {_how_well(self.r2_[i], self._varies[i])}"
+            lines = [head, *self._models[i].lines(int(digits))]
             texts.append("\n".join(lines))
         return "\n\n".join(texts)
 
@@ -308,6 +311,13 @@ class LatentSurrogate(BaseExplainer):
         """
         check_is_fitted(self)
         return np.asarray([f"unit{i}" for i in self.units_], dtype=object)
+
+
+def _how_well(r2, varies):
+    if np.isnan(r2):
+        return "held-out R² not defined" if varies else "which does not vary"
+    told = " (as good as nothing: do not read it)" if r2 <= _NOTHING else ""
+    return f"held-out R² {r2:.2f}{told}"
 
 
 def _r2(true, told, vary):

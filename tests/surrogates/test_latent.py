@@ -1,6 +1,7 @@
 """LatentSurrogate: planted trees and sums are read off, and what cannot be told is said."""
 
 import itertools
+import pickle
 import re
 
 import numpy as np
@@ -127,6 +128,7 @@ def test_units_that_have_nothing_to_do_with_the_columns(model):
     kept = np.unique(X, axis=0, return_index=True)[1]
     surrogate = LatentSurrogate(function(permuted), model=model, random_state=0).fit(X[kept])
     assert (surrogate.r2_ <= 0.05).all()
+    assert surrogate.export_text().count("as good as nothing") == 2
 
 
 def test_held_out_r2_is_that_of_scikit_learn():
@@ -197,15 +199,16 @@ def test_cells_of_images():
     assert short.column_names_[:2] == ["y0 x0", "y0 x1"]
 
 
+def risk(frame):
+    """A tree of depth 2 on a category and a truth value."""
+    ward = np.asarray(frame["ward"])
+    smoker = np.asarray(frame["smoker"]).astype(bool)
+    return np.where(np.isin(ward, ["north", "east"]), np.where(smoker, 3.0, 2.0), 0.0)[:, None]
+
+
 @pytest.mark.parametrize("container", [pd.DataFrame, "polars"])
 def test_a_table_as_people_have_it(container):
     frame = make_table(200)[0][["id", "age", "ward", "smoker"]]
-
-    def risk(frame):
-        ward = np.asarray(frame["ward"])
-        smoker = np.asarray(frame["smoker"]).astype(bool)
-        return np.where(np.isin(ward, ["north", "east"]), np.where(smoker, 3.0, 2.0), 0.0)[:, None]
-
     expected = risk(frame)
     if container == "polars":
         frame = pytest.importorskip("polars").from_pandas(frame)
@@ -220,6 +223,9 @@ def test_a_table_as_people_have_it(container):
     )
     assert set(re.findall(r"\w+", lines[3])) == {"ward", "in", "north", "east"}
     assert lines[4].startswith("|   |--- smoker <= 0.5")
+    again = pickle.loads(pickle.dumps(surrogate))
+    np.testing.assert_array_equal(again.transform(frame), expected)
+    assert again.export_text() == surrogate.export_text()
     with pytest.warns(SklexplainWarning):
         linear = LatentSurrogate(model, model="linear", random_state=0).fit(frame)
     assert linear.r2_[0] > 0.8
@@ -293,7 +299,7 @@ def test_units_that_do_not_vary():
     f = function(lambda X: np.stack([X[:, 0], np.full(len(X), 2.0)], axis=1))
     surrogate = LatentSurrogate(f, max_depth=4, random_state=0).fit(X)
     assert np.isnan(surrogate.r2_).tolist() == [False, True]
-    assert "unit 1, it does not vary\n|--- value: 2" in surrogate.export_text()
+    assert "unit 1, which does not vary\n|--- value: 2" in surrogate.export_text()
     assert surrogate.score(X) == surrogate.unit_scores(X)[0]
     same = np.repeat(X[:1], 3, axis=0)
     assert np.isnan(surrogate.unit_scores(same)).all()

@@ -95,7 +95,6 @@ SCIKIT_LEARN_CASES = {
     "srae": _srae(_scaled(_autoencoder()), target="norm"),
     "dictionary": _dictionary(_scaled(_autoencoder())),
     "surrogate": LatentSurrogate(_pca(), random_state=0),
-    "surrogate-linear": LatentSurrogate(_scaled(_pca()), model="linear", random_state=0),
     "cladec": _cladec(_pca(), alpha=0.5),
     "cladec-pipeline": _cladec(_scaled(_pca()), reference="random"),
     "autoencoder": Autoencoder(max_epochs=3, hidden_layer_sizes=(16,), random_state=0),
@@ -236,7 +235,6 @@ ENGINES = {
     "srae-mlp": _case(lambda: _srae(make_net("mlp"), target=[0, 2])),
     "dictionary-mlp": _case(lambda: _dictionary(make_net("mlp"))),
     "surrogate-mlp": _of_net(LatentSurrogate, "mlp", max_depth=1),
-    "surrogate-conv1d": _of_net(LatentSurrogate, "conv1d", model="linear", n_segments=2),
     "cladec-mlp": _case(lambda: _cladec(make_net("mlp"), alpha=0.5, reference="autoencoder")),
     "autoencoder-mlp": _case(_autoencoder),
     "autoencoder-conv2d": _case(_autoencoder, "conv2d"),
@@ -282,15 +280,11 @@ MORE_PARAMETERS = {
             ("lstm", "rnn[0]", "norm"),
         )
     },
-    **{
-        f"dictionary-{name}": _case(
-            lambda n=name, lr=layer: _dictionary(make_net(n), layer=lr), name
-        )
-        for name, layer in (("conv2d", "0"), ("lstm", "rnn[0]"))
-    },
+    "dictionary-conv2d": _case(lambda: _dictionary(make_net("conv2d"), layer="0"), "conv2d"),
     "dictionary-sparse-conv1d": _case(
         lambda: _dictionary(make_net("conv1d"), sparse_output=True), "conv1d"
     ),
+    "surrogate-conv1d": _of_net(LatentSurrogate, "conv1d", model="linear", n_segments=2),
     "surrogate-conv2d": _of_net(LatentSurrogate, "conv2d", n_segments=3, units=[4, 0]),
     **{
         f"cladec-{name}": _case(lambda n=name, p=params: _cladec(make_net(n), **p), name)

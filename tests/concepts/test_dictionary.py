@@ -50,7 +50,7 @@ def planted(n_samples, n_units, seed=0, n_directions=64, n_active=4, noise=0.05)
 
 
 def test_a_planted_dictionary_is_found():
-    directions, X = planted(2500, 64)
+    directions, X = planted(3000, 64)
     dictionary = SparseDictionary(identity(64), layer="0", n_concepts=64, k=4, max_epochs=40)
     dictionary.set_params(random_state=0).fit(X)
     cosines = dictionary.components_ @ directions.T
@@ -63,10 +63,10 @@ def test_a_planted_dictionary_is_found():
 
 def test_more_of_a_layer_of_heartbeats_than_pca_and_nmf_of_as_many_numbers():
     X = load_ecg5000()["data"]
-    options = {"hidden_layer_sizes": (64, 32), "max_epochs": 15, "validation_split": None}
+    options = {"hidden_layer_sizes": (64, 32), "max_epochs": 10, "validation_split": None}
     autoencoder = Autoencoder(n_components=8, random_state=0, **options).fit(X[:1000])
     dictionary = SparseDictionary(
-        autoencoder, layer="encoder.relu0", n_concepts=64, k=8, max_epochs=100, random_state=0
+        autoencoder, layer="encoder.relu0", n_concepts=64, k=8, max_epochs=70, random_state=0
     ).fit(X[:1000])
     with dictionary._door(X[:1000]) as train, dictionary._door(X[1000:2000]) as held_out:
         z, Z = dictionary._activations(train), dictionary._activations(held_out)
@@ -82,7 +82,7 @@ def test_more_of_a_layer_of_heartbeats_than_pca_and_nmf_of_as_many_numbers():
 
 def test_r2_rises_with_k():
     X = planted(250, 24, n_directions=32)[1]
-    dictionary = SparseDictionary(identity(24), layer="0", n_concepts=32, max_epochs=50)
+    dictionary = SparseDictionary(identity(24), layer="0", n_concepts=32, max_epochs=40)
     dictionary.set_params(random_state=0)
     scores = [dictionary.set_params(k=k).fit(X).score(X) for k in (1, 3, 6)]
     assert np.all(np.diff(scores) > 0)

@@ -284,9 +284,9 @@ class SparseDictionary(BaseExplainer):
         used, energy = 0, 0
         for i in range(0, len(z), self.batch_size):
             batch = torch.as_tensor(np.array(z[i : i + self.batch_size]), device=device)
-            concepts = module.chosen(module.encode(batch)).double()
-            used = used + (concepts > 0).sum(dim=0).cpu().numpy()
-            energy = energy + concepts.square().sum(dim=0).cpu().numpy()
+            concepts = module.chosen(module.encode(batch)).cpu().double()
+            used = used + (concepts > 0).sum(dim=0).numpy()
+            energy = energy + concepts.square().sum(dim=0).numpy()
         order = np.argsort(-energy, kind="stable")
         module.reorder(torch.as_tensor(order, device=device))
         self.frequencies_ = used[order] / len(z)

@@ -53,7 +53,8 @@ class LatentSurrogate(BaseExplainer):
         Most terms of a sum.
     groups : array-like, dict or None, default=None
         What is read instead of columns or segments: means over groups, given as
-        `LabelFreeAttributor` takes them.
+        `LabelFreeAttributor` takes them; ``time_segments(140, 10)`` where the columns of a table
+        are the time steps of a series.
     n_segments : int, default=10
         Of a series, the number of segments of (almost) equal length whose means are read, of every
         channel; of an image, that of rows and of columns of cells.

@@ -2,10 +2,11 @@
 
 from .anomalies import AnomalyAttributor
 from .attribution import EmbeddingAttributor, LabelFreeAttributor
-from .concepts import SRAEExplainer
+from .concepts import SparseDictionary, SRAEExplainer
 from .decoding import ClaDecExplainer
 from .examples import DKNNImportance, InfluenceImportance, SimplExImportance, TracInImportance
 from .scores import NoiseScorer, VarianceScorer
+from .surrogates import LatentSurrogate
 
 __version__ = "0.1.0"
 
@@ -16,9 +17,11 @@ __all__ = [
     "EmbeddingAttributor",
     "InfluenceImportance",
     "LabelFreeAttributor",
+    "LatentSurrogate",
     "NoiseScorer",
     "SRAEExplainer",
     "SimplExImportance",
+    "SparseDictionary",
     "TracInImportance",
     "VarianceScorer",
     "__version__",

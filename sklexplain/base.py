@@ -123,6 +123,8 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
 
     # Whether something fitted is a result of the network, and wrong once the network has changed.
     _keeps_results = False
+    # Whether it matters that an output takes few different values: of maps and neighbours it does.
+    _minds_few_values = True
     # Attributes that are made anew after loading instead of being saved: they hold modules.
     _not_saved = ("_representation_of_fit",)
 
@@ -227,8 +229,9 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
             self._fingerprint = representation.fingerprint()
         inputs = self._cast(representation.inputs(checked))
         with self._inside(inputs):
-            rows = getattr(self._params_at_fit, "batch_size", None) or 1024
-            warn_of_few_values(representation, inputs, rows, self.seed_)
+            if self._minds_few_values:
+                rows = getattr(self._params_at_fit, "batch_size", None) or 1024
+                warn_of_few_values(representation, inputs, rows, self.seed_)
             self._fit(self._handed(inputs, checked), y)
             own_arrays(self, [*given, *params.values()], skip=params)
         if self._table is not None:

@@ -23,8 +23,10 @@ from sklexplain import (
     EmbeddingAttributor,
     InfluenceImportance,
     LabelFreeAttributor,
+    LatentSurrogate,
     NoiseScorer,
     SimplExImportance,
+    SparseDictionary,
     SRAEExplainer,
     TracInImportance,
     VarianceScorer,
@@ -44,6 +46,11 @@ def _autoencoder(module="mlp", **params):
 
 def _srae(estimator, **params):
     return SRAEExplainer(estimator, n_concepts=2, hidden_layer_sizes=(4,), **TRAINING, **params)
+
+
+def _dictionary(estimator, **params):
+    options = {"n_concepts": 6, "k": 2, "max_epochs": 2, "random_state": 0}
+    return SparseDictionary(estimator, **options, **params)
 
 
 def _cladec(estimator, **params):
@@ -98,6 +105,8 @@ SCIKIT_LEARN_CASES = {
     "variance": VarianceScorer(_autoencoder(), random_state=0),
     # Unscaled, the checks' data saturate the network, whose output is then constant.
     "srae": _srae(_scaled(_autoencoder()), target="norm"),
+    "dictionary": _dictionary(_scaled(_autoencoder())),
+    "surrogate": LatentSurrogate(_pca(), random_state=0),
     "cladec": _cladec(_pca(), alpha=0.5),
     "cladec-pipeline": _cladec(_scaled(_pca()), reference="random"),
     "autoencoder": Autoencoder(max_epochs=3, hidden_layer_sizes=(16,), random_state=0),
@@ -250,6 +259,8 @@ ENGINES = {
     "noise-mlp": _of_net(NoiseScorer, "mlp"),
     "variance-conv1d": _of_net(VarianceScorer, "conv1d"),
     "srae-mlp": _case(lambda: _srae(make_net("mlp"), target=[0, 2])),
+    "dictionary-mlp": _case(lambda: _dictionary(make_net("mlp"))),
+    "surrogate-mlp": _of_net(LatentSurrogate, "mlp", max_depth=1),
     "cladec-mlp": _case(lambda: _cladec(make_net("mlp"), alpha=0.5, reference="autoencoder")),
     "autoencoder-mlp": _case(_autoencoder),
     "autoencoder-conv2d": _case(_autoencoder, "conv2d"),
@@ -296,6 +307,12 @@ MORE_PARAMETERS = {
             ("lstm", "rnn[0]", "norm"),
         )
     },
+    "dictionary-conv2d": _case(lambda: _dictionary(make_net("conv2d"), layer="0"), "conv2d"),
+    "dictionary-sparse-conv1d": _case(
+        lambda: _dictionary(make_net("conv1d"), sparse_output=True), "conv1d"
+    ),
+    "surrogate-conv1d": _of_net(LatentSurrogate, "conv1d", model="linear", n_segments=2),
+    "surrogate-conv2d": _of_net(LatentSurrogate, "conv2d", n_segments=3, units=[4, 0]),
     **{
         f"cladec-{name}": _case(lambda n=name, p=params: _cladec(make_net(n), **p), name)
         for name, params in (

@@ -26,6 +26,7 @@ from sklexplain import (
     DKNNImportance,
     EmbeddingAttributor,
     LabelFreeAttributor,
+    LatentSurrogate,
     NoiseScorer,
     SimplExImportance,
     SRAEExplainer,
@@ -45,12 +46,14 @@ EXPLAINERS = {
     VarianceScorer: {},
     SRAEExplainer: {"n_concepts": 2, "hidden_layer_sizes": (4,), **TRAINING},
     ClaDecExplainer: {"reference": None, **TRAINING},
+    LatentSurrogate: {"random_state": 0},
 }
 BLACK_BOX = {
     LabelFreeAttributor: {"method": "kernel_shap", "random_state": 0},
     DKNNImportance: {},
     SimplExImportance: {},
     ClaDecExplainer: EXPLAINERS[ClaDecExplainer],
+    LatentSurrogate: {"random_state": 0},
 }
 
 

@@ -24,7 +24,7 @@ FLOORS = [
     {"training", "samples", "testing"},
     {"base"},
     {"base_attributor"},
-    {"anomalies", "attribution", "decoding", "examples", "scores", "concepts"},
+    {"anomalies", "attribution", "concepts", "decoding", "examples", "scores", "surrogates"},
     {"nets"},
     {"metrics", "plotting"},
     {"report"},

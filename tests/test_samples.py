@@ -16,6 +16,7 @@ from sklexplain import (
     DKNNImportance,
     LabelFreeAttributor,
     SimplExImportance,
+    SparseDictionary,
     SRAEExplainer,
 )
 from sklexplain.exceptions import DataConversionWarning
@@ -23,6 +24,7 @@ from sklexplain.nets import Autoencoder
 from sklexplain.plotting import (
     AttributionDisplay,
     ConceptDisplay,
+    DictionaryDisplay,
     ExampleDisplay,
     ReconstructionDisplay,
 )
@@ -221,11 +223,13 @@ QUICK = {
         "validation_split": None,
     },
     ClaDecExplainer: {"max_epochs": 1, "validation_split": None, "reference": None},
+    SparseDictionary: {"n_concepts": 3, "k": 1, "max_epochs": 1},
     SimplExImportance: {},
 }
 DRAWN = {
     LabelFreeAttributor: (AttributionDisplay, {}),
     SRAEExplainer: (ConceptDisplay, {"method": "saliency"}),
+    SparseDictionary: (DictionaryDisplay, {"method": "saliency", "n_examples": 2}),
     ClaDecExplainer: (ReconstructionDisplay, {}),
     SimplExImportance: (ExampleDisplay, {"n_examples": 2}),
 }

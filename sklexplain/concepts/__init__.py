@@ -1,5 +1,6 @@
-"""Explanations by a few concepts."""
+"""Explanations by concepts."""
 
+from ._dictionary import SparseDictionary
 from ._measures import concept_orthogonality, faithfulness, grid_parts, locality, voronoi_parts
 from ._srae import SRAEExplainer
 
@@ -8,6 +9,7 @@ __all__ = [
     "faithfulness",
     "grid_parts",
     "locality",
+    "SparseDictionary",
     "SRAEExplainer",
     "voronoi_parts",
 ]

@@ -44,13 +44,33 @@ def check_concept_params(explainer):
         check_positive_int("hidden_layer_sizes: a width", width)
     check_choice("penalty", explainer.penalty, PENALTIES)
     for name in ("beta", "pull_away"):
-        _check_number(name, getattr(explainer, name), "at least 0", lambda value: value >= 0)
+        check_number(name, getattr(explainer, name), "at least 0", lambda value: value >= 0)
     for name in ("q", "lr"):
-        _check_number(name, getattr(explainer, name), "positive", lambda value: value > 0)
+        check_number(name, getattr(explainer, name), "positive", lambda value: value > 0)
     check_validation_split(explainer.validation_split)
 
 
-def _check_number(name, value, wanted, is_right):
+def check_number(name, value, wanted, is_right):
+    """Validate a parameter that is a number.
+
+    Parameters
+    ----------
+    name : str
+        The parameter.
+    value : object
+        What was given.
+    wanted : str
+        What it must be, in words.
+    is_right : callable
+        Tells whether it is.
+
+    Raises
+    ------
+    TypeError
+        If it is no number.
+    ValueError
+        If it is not what it must be.
+    """
     if not isinstance(value, Real) or isinstance(value, bool):
         raise TypeError(f"{name}={value!r} must be a number.")
     if not is_right(value):
@@ -111,17 +131,19 @@ def varying_targets(targets, target):
     return varying
 
 
-def warn_of_nothing_compressed(n_concepts, shape, what):
+def warn_of_nothing_compressed(n_concepts, shape, what, name="n_concepts"):
     """Warn if there are as many concepts as units.
 
     Parameters
     ----------
     n_concepts : int
-        Number of concepts.
+        Number of concepts that a sample is told by.
     shape : tuple of int
         Of one sample's activations.
     what : str
         The activations in words.
+    name : str, default="n_concepts"
+        The parameter.
 
     Warns
     -----
@@ -131,7 +153,7 @@ def warn_of_nothing_compressed(n_concepts, shape, what):
     size = int(np.prod(shape))
     if n_concepts >= size:
         warn(
-            f"n_concepts={n_concepts}, but {what} have {size} unit{'s' if size > 1 else ''}: so "
+            f"{name}={n_concepts}, but {what} have {size} unit{'s' if size > 1 else ''}: so "
             "many concepts compress nothing. Set fewer, or explain a larger layer."
         )
 

@@ -22,17 +22,19 @@ from ._excitation import excitation_maps
 EXCITATION = "excitation_backprop"
 
 
-def concept_maps(explainer, X, method, method_params, baseline):
+def concept_maps(explainer, X, method, method_params, baseline, *, concepts=None):
     """Attributions of every concept.
 
     Parameters
     ----------
-    explainer : SRAEExplainer
-        Fitted.
+    explainer : SRAEExplainer or SparseDictionary
+        Fitted; the ``encode`` of its module is what is explained.
     X : array-like
         Samples.
     method, method_params, baseline
         See `LabelFreeAttributor`.
+    concepts : ndarray of int or None, default=None
+        Which concepts; None: all.
 
     Returns
     -------
@@ -53,14 +55,14 @@ def concept_maps(explainer, X, method, method_params, baseline):
     UnreachedInputWarning
         If the method needs gradients and none reaches some inputs that the concepts depend on.
     """
-    check_choice("method", method, [*METHODS, EXCITATION])
+    check_choice("method", method, [*METHODS, *explainer._more_map_methods])
     if method not in METHODS and method_params:
         raise ValueError(f"method_params={method_params}: method={method!r} has no parameters.")
     with explainer._opened(X) as (inputs, X):
         if method not in METHODS:
             return _excitation(explainer, inputs)
         params = checked_params(method, method_params)
-        return _attributions(explainer, inputs, X, method, params, baseline)
+        return _attributions(explainer, inputs, X, method, params, baseline, concepts)
 
 
 def baseline_concepts(explainer, X, baseline):
@@ -68,7 +70,7 @@ def baseline_concepts(explainer, X, baseline):
 
     Parameters
     ----------
-    explainer : SRAEExplainer
+    explainer : SRAEExplainer or SparseDictionary
         Fitted.
     X : array-like
         Samples, of which each may have its own.
@@ -87,8 +89,8 @@ def baseline_concepts(explainer, X, baseline):
             rows = raw_baselines(baseline, representation, X)
             if callable(rows):
                 rows = own_baselines(rows, representation.restored(inputs))
-            return explainer._transform(np.asarray(rows))
-        concepts = explainer._transform(rows).mean(axis=0, dtype=np.float64)
+            return explainer._encoded(np.asarray(rows))
+        concepts = explainer._encoded(rows).mean(axis=0, dtype=np.float64)
         return np.tile(concepts, (len(inputs), 1))
 
 
@@ -105,13 +107,14 @@ def _baseline_rows(explainer, baseline):
     )
 
 
-def _attributions(explainer, inputs, X, method, params, baseline):
+def _attributions(explainer, inputs, X, method, params, baseline, concepts):
     representation, data = explainer._representation, explainer._data
     tap, module = explainer._tap, explainer.net_.module_
     batch_size, seed = explainer.batch_size, explainer.seed_
 
     def encode(x):
-        return module.encode(tap(x)).to(representation.output_dtype)
+        values = module.encode(tap(x)).to(representation.output_dtype)
+        return values if concepts is None else values[:, concepts]
 
     needs_gradients = METHODS[method].needs_gradients
     if needs_gradients and not _is_differentiable(representation, encode, data.background):

@@ -98,6 +98,38 @@ def unit_r2(blocks, mean, weights):
     return float(np.average(r2, weights=weights))
 
 
+def total_r2(blocks, mean):
+    """R² of the reconstruction of all units together.
+
+    Parameters
+    ----------
+    blocks : iterable of (ndarray, ndarray)
+        Activations and reconstructions (b, *shape), all samples block by block.
+    mean : ndarray of shape `shape`
+        Mean activation over all samples.
+
+    Returns
+    -------
+    r2 : float
+        Where nothing varies, 1.0 without an error and 0.0 with one. NaN for a single sample.
+    """
+    error, total, n, eps = 0.0, 0.0, 0, 0.0
+    for z, reconstructed in blocks:
+        n, eps = n + len(z), np.finfo(z.dtype).eps
+        error += float(np.square(z - reconstructed, dtype=np.float64).sum())
+        total += float(np.square(z - mean).sum())
+    if n < 2:
+        warn(
+            "R² is not defined for fewer than two samples: the score is NaN.",
+            UndefinedMetricWarning,
+        )
+        return float("nan")
+    rounding = n * mean.size * (8 * eps * np.abs(mean).max(initial=0.0)) ** 2
+    if total <= rounding:
+        return float(error <= rounding)
+    return 1 - error / total
+
+
 def _r2(error, total):
     """Which entries vary, and their R²; where none does, 1 for those without error."""
     varies = total > 0

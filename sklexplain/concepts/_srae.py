@@ -18,7 +18,7 @@ from ._fitting import (
     warn_of_nothing_compressed,
     warn_unless_converged,
 )
-from ._maps import baseline_concepts, concept_maps
+from ._maps import EXCITATION, baseline_concepts, concept_maps
 from ._scores import prediction_r2, unit_r2, unit_relevance
 from ._targets import resolve_target
 
@@ -169,6 +169,7 @@ class SRAEExplainer(BaseExplainer):
     """
 
     _keeps_results = True
+    _more_map_methods = (EXCITATION,)
 
     def __init__(
         self,
@@ -296,6 +297,10 @@ class SRAEExplainer(BaseExplainer):
         -------
         concepts : ndarray of shape (n_samples, n_concepts), float32
         """
+        return self._encoded(inputs)
+
+    def _encoded(self, inputs):
+        """Values of the concepts, which maps explain."""
         tap, tensor, module = self._tap, self._representation.tensor, self.net_.module_
 
         def run(batch):  # no further than the layer

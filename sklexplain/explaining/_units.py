@@ -3,7 +3,7 @@
 import numpy as np
 
 
-def checked_units(units, n_units):
+def checked_units(units, n_units, name="units"):
     """Latent units as an array of positions.
 
     Parameters
@@ -12,6 +12,8 @@ def checked_units(units, n_units):
         Positions, counted from the end where negative; None: all.
     n_units : int
         How many there are.
+    name : {"units", "concepts"}, default="units"
+        The parameter, for messages.
 
     Returns
     -------
@@ -28,12 +30,16 @@ def checked_units(units, n_units):
         return np.arange(n_units)
     units = np.atleast_1d(np.asarray(units))
     if units.dtype.kind not in "iu" or units.ndim != 1 or len(units) == 0:
-        raise TypeError(f"units={units.tolist()} must be a list of integers.")
+        raise TypeError(f"{name}={units.tolist()} must be a list of integers.")
     unknown = units[(units < -n_units) | (units >= n_units)]
     if len(unknown):
+        one, what = {
+            "units": ("latent unit", "the representation"),
+            "concepts": ("concept", "the dictionary"),
+        }[name]
         raise ValueError(
-            f"units: there is no latent unit {unknown[0]}; the representation has {n_units}, "
-            f"numbered 0 to {n_units - 1}."
+            f"{name}: there is no {one} {unknown[0]}; {what} has {n_units}, numbered 0 to "
+            f"{n_units - 1}."
         )
     return units % n_units
 

@@ -2,6 +2,7 @@
 
 from ._attribution import AttributionDisplay
 from ._concepts import ConceptDisplay
+from ._dictionary import DictionaryDisplay
 from ._examples import ExampleDisplay
 from ._importance import ImportanceDisplay
 from ._latent_shift import LatentShiftDisplay
@@ -24,13 +25,16 @@ from ._style import diverging_colormap as diverging_colormap
 from ._style import import_pyplot as import_pyplot
 from ._style import plain_axes as plain_axes
 from ._style import split_axes as split_axes
+from ._surrogate import SurrogateDisplay
 
 __all__ = [
     "AttributionDisplay",
     "ConceptDisplay",
+    "DictionaryDisplay",
     "ExampleDisplay",
     "ImportanceDisplay",
     "LatentShiftDisplay",
     "ReconstructionDisplay",
     "ScoreCurveDisplay",
+    "SurrogateDisplay",
 ]

@@ -24,6 +24,7 @@ from ._reconstruction import reconstructed_inputs, reconstructs, with_residuals
 from ._representation import NotFiniteError, Representation, not_finite_text
 from ._resolve import named_steps, no_gradient_reason, torch_modules, unwrap
 from ._skorch import first_batch, net_around, own_data, own_methods
+from ._table import Table
 from ._tap import LayerRecord, LayerTap
 from ._text import as_texts, check_vectoriser, checked_texts, vectoriser_of
 
@@ -69,6 +70,7 @@ __all__ = [
     "shared_or_cloned",
     "score_methods",
     "Stage",
+    "Table",
     "takes_raw_columns",
     "torch_modules",
     "unwrap",

@@ -158,6 +158,21 @@ class Table:
         known = self._columns[i].values
         return [f"{name}={known[int(place)]}" for place in values]
 
+    def all_values(self, i):
+        """Write the values of a column whose numbers stand for values.
+
+        Parameters
+        ----------
+        i : int
+            The column.
+
+        Returns
+        -------
+        texts : list of str
+            By number.
+        """
+        return [str(value) for value in self._columns[i].values]
+
     @property
     def is_frame(self):
         """Whether samples are restored as a DataFrame."""

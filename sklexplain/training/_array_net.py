@@ -140,7 +140,9 @@ class ArrayNet(SavedNet):
         return self._during_fit["objective"](self.module_, arrays, len(self.history))
 
 
-def make_array_net(params, module, device, reserved, owner, *, stopping=EarlyStopping, **defaults):
+def make_array_net(
+    params, module, device, reserved, owner, *, stopping=EarlyStopping, own=(), **defaults
+):
     """Make the skorch net that trains an explanation, not initialised.
 
     Parameters
@@ -158,6 +160,8 @@ def make_array_net(params, module, device, reserved, owner, *, stopping=EarlySto
         The explainer's name.
     stopping : callable, default=EarlyStopping
         Makes the callback that stops training early.
+    own : list of (str, skorch.callbacks.Callback), default=()
+        Callbacks of the explainer itself, beside those in ``net_params``.
     **defaults : object
         Parameters of the net that ``net_params`` may replace.
 
@@ -177,7 +181,7 @@ def make_array_net(params, module, device, reserved, owner, *, stopping=EarlySto
                 f"net_params may not have {name!r}: the module is made, and batches are cut from "
                 "arrays, as a whole; set net_params={'batch_size': ...}."
             )
-    callbacks = list(extra.pop("callbacks", None) or [])
+    callbacks = [*(extra.pop("callbacks", None) or []), *own]
     if params.validation_split is not None:
         stop = stopping(patience=int(params.patience), load_best=True)
         # Last: callbacks after it would not be called for the epoch in which it stops.

@@ -51,3 +51,12 @@ def test_differences_have_the_intervals_of_paired_answers(monkeypatch):
     assert np.isclose(difference, answers.mean())
     assert np.isclose(half, 1.96 * answers.std() / np.sqrt(10))
     assert script.mean_difference([(0.1, 0), (0.3, 0)]).startswith("+0.200 ± 1.271")
+
+
+def test_dictionaries_of_concepts(tmp_path):
+    docs = tmp_path / "results.md"
+    results = run("concepts_dictionary.py", tmp_path, "--docs", docs)
+    assert len(results["planted"]) == 4
+    for layer in results["heartbeats"]["0"].values():
+        assert set(layer) == {"dictionary of 64", "dictionary of 256", "PCA", "NMF"}
+    assert "| encoder.relu1 | PCA |" in docs.read_text()

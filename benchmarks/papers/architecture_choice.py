@@ -140,13 +140,19 @@ def run(name, seed, args):
 
 
 def judged(entries, score):
-    """Spearman with the probe's accuracy, and the regret of choosing by a score."""
+    """Spearman with the probe's accuracy, and the regret of choosing by a score.
+
+    An architecture without a score, whose noise maps have collapsed, is left out of the correlation
+    and not chosen; where none has a score, the choice is one at random.
+    """
     accuracy = np.array([entry["accuracy"] for entry in entries])
     values = np.array([entry[score] for entry in entries])
-    constant = np.ptp(values) == 0 or np.ptp(accuracy) == 0
+    known = np.isfinite(values)
+    constant = len({*values[known]}) < 2 or len({*accuracy[known]}) < 2
+    chosen = accuracy[np.nanargmax(values)] if known.any() else accuracy.mean()
     return {
-        "spearman": 0.0 if constant else spearmanr(values, accuracy).statistic,
-        "regret": 100 * (accuracy.max() - accuracy[values.argmax()]),
+        "spearman": 0.0 if constant else spearmanr(values[known], accuracy[known]).statistic,
+        "regret": 100 * (accuracy.max() - chosen),
         "random_regret": 100 * (accuracy.max() - accuracy.mean()),
     }
 
@@ -273,6 +279,13 @@ def _verdict(results):
         "runs: the fewer positions a layer has, the more maps scaled to [0, 1] differ. Comparing "
         "codes of different lengths by it, at the code itself above all, is not sound."
     )
+    n_lost, n, codes = _without_score(results)
+    if n_lost:
+        lines.append(
+            f"- {n_lost} of {n} trained autoencoders have no noise score, as the maps of all noise "
+            "inputs are the same at a layer, and are not chosen by it; their codes have "
+            f"{', '.join(map(str, codes))} units."
+        )
     raw = [
         f"{NAMES[name]} {s['all']['raw_noise']['spearman']['mean']:.2f}"
         for name, s in results["summary"].items()
@@ -284,8 +297,21 @@ def _verdict(results):
     return lines
 
 
+def _without_score(results):
+    """Count the autoencoders without a noise score and all, and list the sizes of their codes."""
+    lost, n = [], 0
+    for runs in results["datasets"].values():
+        for run in runs.values():
+            n += len(run["architectures"])
+            lost += [e["architecture"] for e in run["architectures"] if np.isnan(e["noise"])]
+    return len(lost), n, sorted({architecture["n_components"] for architecture in lost})
+
+
 def _smallest_code_chosen(entries):
-    chosen = max(entries, key=lambda entry: entry["noise"])
+    scored = [entry for entry in entries if not np.isnan(entry["noise"])]
+    if not scored:
+        return False
+    chosen = max(scored, key=lambda entry: entry["noise"])
     sizes = [entry["architecture"]["n_components"] for entry in entries]
     return chosen["architecture"]["n_components"] == min(sizes)
 

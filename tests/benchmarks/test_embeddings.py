@@ -171,3 +171,18 @@ def test_thirds_hold_every_layer_once(n_layers):
 
     found = [i for where in thirds(n_layers).values() for i in range(n_layers)[where]]
     assert found == list(range(n_layers))
+
+
+def test_architectures_without_a_score_are_not_chosen():
+    from architecture_choice import judged
+
+    entries = [
+        {"accuracy": accuracy, "noise": noise}
+        for accuracy, noise in [(0.5, np.nan), (0.9, 0.3), (0.6, 0.1), (0.8, 0.2), (1.0, np.nan)]
+    ]
+    found = judged(entries, "noise")
+    assert found["spearman"] == pytest.approx(1)
+    assert found["regret"] == pytest.approx(10)
+    none = judged([entries[0], entries[4]], "noise")
+    assert none["spearman"] == 0
+    assert none["regret"] == none["random_regret"] == pytest.approx(25)

@@ -296,10 +296,12 @@ def _one_thread():
 
 
 def _check_drawing():
-    """Say now, and not after minutes of training, if nothing can be drawn."""
+    """Say now, and not after minutes of training, if nothing can be drawn or written."""
     from .plotting import import_pyplot
+    from .report import import_jinja2
 
     import_pyplot()
+    import_jinja2()
 
 
 def _summarise(report, path, seconds, say):

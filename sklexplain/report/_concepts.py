@@ -205,7 +205,7 @@ def sentence(found):
 
 
 def section(report):
-    """Write the section.
+    """Say what is in the section.
 
     Parameters
     ----------
@@ -214,7 +214,8 @@ def section(report):
 
     Returns
     -------
-    html : str
+    content : dict
+        For its template.
     """
     found = report.concepts_
     explainer = found.explainer
@@ -230,30 +231,29 @@ def section(report):
             "the output"
         )
     text += "."
-    parts = [pieces.paragraph(text), pieces.paragraph(sentence(found))]
+    texts = [text, sentence(found)]
     if found.correlation is not None:
-        parts.append(
-            pieces.paragraph(
-                f"Two concepts are correlated by {found.correlation:.2f} on average (0: they say "
-                "different things, 1: the same)."
-            )
+        texts.append(
+            f"Two concepts are correlated by {found.correlation:.2f} on average (0: they say "
+            "different things, 1: the same)."
         )
     caption = (
         f"Mean absolute attribution of each concept over {found.n_maps} explained samples, drawn "
         "at random; scaled to its largest."
     )
-    parts.append(pieces.figure(overall_figure(report), _alt(report), caption))
-    parts.append(_weights_table(found))
-    parts.append("<h3>Concepts of single samples</h3>")
     note = (
         "Bars: what each concept adds to the named output, compared with the baseline. Maps: where "
         "in the sample that comes from; red adds, blue takes away."
     )
     if len(found.maps) > _N_PANELS:
         note += f" Of the {_N_PANELS} concepts that add or take most there is a map."
-    parts.append(pieces.paragraph(note))
-    parts += [_one_sample(report, one) for one in found.shown]
-    return "\n".join(parts)
+    return {
+        "texts": texts,
+        "figure": pieces.figure(overall_figure(report), _alt(report), caption),
+        "table": _weights_table(found),
+        "note": note,
+        "samples": [_one_sample(report, one) for one in found.shown],
+    }
 
 
 def _alt(report):
@@ -312,6 +312,7 @@ def _one_sample(report, one):
         one.contributions,
         kind=kind,
         channel_axis=report._sample.channel_axis,
+        channel_names=report.channel_names,
         feature_names=getattr(report.attributor_, "feature_names_in_", None),
         n_top=4,
         n_maps=_N_PANELS,
@@ -319,7 +320,7 @@ def _one_sample(report, one):
     first = display.order_[0]
     output = report.concepts_.outputs[one.target]
     said = f"{title}: concept {first} moves the {output} most, by {one.contributions[first]:+.3g}."
-    return (
-        f"<h4>{pieces.escape(f'{title} (contributions to the {output})')}</h4>"
-        f"{pieces.figure(_figures.data_uri(display.figure_), said)}"
-    )
+    return {
+        "title": f"{title} (contributions to the {output})",
+        "figure": pieces.figure(_figures.data_uri(display.figure_), said),
+    }

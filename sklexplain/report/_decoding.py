@@ -226,7 +226,7 @@ def _layer(found):
 
 
 def section(report):
-    """Write the section.
+    """Say what is in the section.
 
     Parameters
     ----------
@@ -235,7 +235,8 @@ def section(report):
 
     Returns
     -------
-    html : str
+    content : dict
+        For its template.
     """
     found = report.decoding_
     text = (
@@ -253,13 +254,11 @@ def section(report):
             "to rebuild samples and nothing else, with the same decoder. Only where the two "
             "differ, in the last row, does it say something of the model."
         )
-    parts = [pieces.paragraph(text), pieces.paragraph(sentence(found))]
+    texts = [text, sentence(found)]
     unfinished = _unfinished(found.explainer)
     if unfinished:
-        parts.append(pieces.paragraph(unfinished))
-    parts.append(_figure(report))
-    parts.append(_loss_table(found))
-    return "\n".join(parts)
+        texts.append(unfinished)
+    return {"texts": texts, "figure": _figure(report), "table": _loss_table(found)}
 
 
 def _unfinished(explainer):
@@ -288,6 +287,7 @@ def _figure(report):
         **found.display,
         kind=kind,
         channel_axis=report._sample.channel_axis,
+        channel_names=report.channel_names,
         titles=[_figures.sample_title(report, place, _LINE[kind]) for place in found.places],
     ).plot(ax=_figures.new_axes(0.4 + height * n_rows, width=width))
     rows = "input, reference, reconstruction" if n_rows == 4 else "input, reconstruction"

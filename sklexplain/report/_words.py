@@ -4,6 +4,7 @@ import numpy as np
 from scipy.integrate import trapezoid
 from sklearn.utils import Bunch
 
+from ..utils import visible_text
 from ._compute import half_count, half_window
 from ._numbers import entry_names
 
@@ -409,4 +410,4 @@ def label_name(label, names):
     """
     if isinstance(label, (float, np.floating)) and float(label).is_integer():
         label = int(label)  # equal and of the same hash, so it finds the same name
-    return str((names or {}).get(label, label))
+    return visible_text((names or {}).get(label, label))

@@ -48,7 +48,7 @@ def draw_series(ax, sample, **kwargs):
         ax.plot(channel, **({"color": color} | style))
 
 
-def label_time(ax, names, n_times):
+def label_time(ax, names, n_times, *, most=6):
     """Name the axis of time: by the names of some steps, or by their numbers.
 
     Parameters
@@ -59,6 +59,8 @@ def label_time(ax, names, n_times):
         A name a step.
     n_times : int
         How many there are.
+    most : int, default=6
+        How many of them are written at most.
 
     Raises
     ------
@@ -71,7 +73,7 @@ def label_time(ax, names, n_times):
     names = [visible_text(name) for name in names]
     if len(names) != n_times:
         raise ValueError(f"{len(names)} time_names for {n_times} time steps.")
-    n_ticks = 6 if max(map(len, names)) <= 6 else 4
+    n_ticks = min(most, 6 if max(map(len, names)) <= 6 else 4)
     places = np.unique(np.linspace(0, n_times - 1, min(n_ticks, n_times)).round().astype(int))
     ax.set_xticks(places, [shortened(names[i], 14) for i in places], parse_math=False)
 

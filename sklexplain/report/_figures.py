@@ -292,7 +292,7 @@ def heat_rows(report, entries):
             np.arange(len(ticks)), ticks, fontsize=8, rotation=60, ha="right", parse_math=False
         )
     else:
-        label_time(ax, report.time_names, heat.shape[1])
+        label_time(ax, report.time_names, heat.shape[1], most=4)  # beside labels there is less room
     ax.figure.colorbar(image, ax=ax, label="share of the\nlargest", pad=0.02)
     return data_uri(ax.figure)
 

@@ -11,6 +11,7 @@ from ._numbers import entry_names
 # From where on a ratio to chance is called clear. Below, it may be real and still of little use.
 _CLEAR, _SLIGHT = 1.2, 1.05
 _FEW = 30
+_FEW_OF_LABEL = 10
 _ALONE = 0.9  # share of all importance that one column or time step hardly has by right
 
 CAVEATS = (
@@ -207,6 +208,8 @@ def agreement_sentence(agreement, names=None):
                 f"have that label, but {row.most:.0%} of the most similar (by chance "
                 f"{row.chance:.0%})."
             )
+            if row.n < _FEW_OF_LABEL:
+                sentence += f" But that is of {counted(row.n, 'explained sample')} only."
     poor = [row for row in agreement.classes if row.most <= row.chance and row.n_corpus]
     if poor and agreement.most >= agreement.chance + 0.05:
         sentence += " It does not hold for every label; see the table."

@@ -72,6 +72,13 @@ class ChannelScales:
         if len(sample) > 1:
             kwargs.pop("color", None)
         draw_series(ax, self.placed(sample), **kwargs)
+        if self.apart_:
+            ax.set_ylim(*self.limits)
+
+    @property
+    def limits(self):
+        """The lower and the upper end of an axis with bands."""
+        return -0.1, len(self._low) - 0.1
 
     def name(self, ax, names, *, colored=True):
         """Write the channels' names beside their bands.
@@ -95,7 +102,6 @@ class ChannelScales:
         ax.tick_params(axis="y", length=0)
         for text, color in zip(ax.get_yticklabels(), channel_colors(n) * colored, strict=False):
             text.set_color(color)
-        ax.set_ylim(-0.1, n - 0.1)
 
 
 def name_channels(ax, lines, names):

@@ -257,6 +257,7 @@ class ConceptDisplay:
             for line, colour in zip(scales.placed(lines), colours, strict=True):
                 collection = _coloured_line(ax, line, colour, colormap, norm)
             if scales.apart_:
+                ax.set_ylim(*scales.limits)
                 scales.name(ax, channel_labels(self.channel_names, len(lines)), colored=False)
             plain_axes(ax)
         self.axes_[-1].set_xlabel("time step")

@@ -206,8 +206,7 @@ class ExampleDisplay:
         n_columns = min(self.n_columns, len(samples))
         n_rows = -(-len(samples) // n_columns)
         self.figure_, self.ax_ = get_axes(ax, (5.0, 0.2 + 1.35 * n_rows))
-        is_series = kind == "series"
-        grid = split_axes(self.ax_, n_rows, n_columns, sharex=is_series, sharey=is_series).ravel()
+        grid = split_axes(self.ax_, n_rows, n_columns).ravel()
         self.axes_, spare = grid[: len(samples)], grid[len(samples) :]
         for unused in spare:
             unused.set_visible(False)
@@ -216,7 +215,7 @@ class ExampleDisplay:
         colors = [INK] + [BLUE] * (len(samples) - 1)
         for panel, title, color in zip(self.axes_, titles, colors, strict=True):
             panel.set_title(title, fontsize=9, color=color, parse_math=False)
-        if is_series:
+        if kind == "series":
             self._series(np.stack(samples), colors)
         else:
             for panel, image in zip(self.axes_, samples, strict=True):
@@ -229,8 +228,12 @@ class ExampleDisplay:
             scales.draw(panel, sample, color=color)
             panel.spines[["top", "right", "bottom", "left"]].set_visible(False)
             panel.set(xticks=[], yticks=[])
+        lower, upper = zip(*(panel.get_ylim() for panel in self.axes_), strict=True)
+        for panel in self.axes_:
+            panel.set_ylim(min(lower), max(upper))
         if scales.apart_:
-            scales.name(self.axes_[0], names)
+            for first in self.axes_[:: self.n_columns]:
+                scales.name(first, names)
         elif len(names) > 1:
             name_channels(self.ax_, self.axes_[0].get_lines(), names)
 

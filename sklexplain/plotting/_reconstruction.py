@@ -256,9 +256,10 @@ class ReconstructionDisplay:
                     panel.set_ylim(*_limits(np.array([-widest, widest])))
                 else:
                     scales.draw(panel, lines, color=_COLORS[name])
-                    panel.set_ylim(*_limits(together))
                     if scales.apart_:
                         scales.name(panel, names)
+                    else:
+                        panel.set_ylim(*_limits(together))
                 panel.tick_params(labelsize=7, labelbottom=name == "difference")
                 panel.tick_params(labelleft=panel is panels[0])
         if len(names) > 1 and not scales.apart_:

@@ -351,3 +351,21 @@ def model_facts(estimator, n_units, n_features):
         n_units=n_units,
         n_features=n_features,
     )
+
+
+def training_options(report):
+    """Return what makes small networks train faster: the optimizer's step in one piece.
+
+    Parameters
+    ----------
+    report : RepresentationReport
+        With a fitted ``attributor_``.
+
+    Returns
+    -------
+    net_params : dict or None
+        Of the explainers that train.
+    """
+    # Elsewhere not every version of torch has it.
+    on_cpu = report.attributor_._representation.device.type == "cpu"
+    return {"optimizer__fused": True} if on_cpu else None

@@ -40,15 +40,17 @@ def find_concepts(report, X, y, X_explain, rng):
     Returns
     -------
     found : Bunch
-        ``explainer``; ``faithfulness`` and ``reconstruction``, the two parts of its score;
-        ``correlation``, mean absolute correlation of used concepts or None; ``outputs``, names of
-        the targets; ``moves`` (n_targets, n_concepts), by how much a concept's standard deviation
-        moves a target; ``maps`` (n_concepts, ...), mean absolute attributions, of ``n_maps``
-        samples; ``shown``, a list of Bunches with ``place`` among the report's shown samples,
-        ``target``, ``contributions``, counted from the baseline, and ``maps``.
+        ``explainer``; ``n_learned``, from how many samples; ``faithfulness`` and
+        ``reconstruction``, the two parts of its score; ``correlation``, mean absolute correlation
+        of used concepts or None; ``outputs``, names of the targets; ``moves`` (n_targets,
+        n_concepts), by how much a concept's standard deviation moves a target; ``maps``
+        (n_concepts, ...), mean absolute attributions, of ``n_maps`` samples; ``shown``, a list of
+        Bunches with ``place`` among the report's shown samples, ``target``, ``contributions``,
+        counted from the baseline, and ``maps``.
     """
     explainer = SRAEExplainer(report.estimator_, n_concepts=_n_concepts(report.estimator_))
     explainer.set_params(**report._common(), channel_axis=report.channel_axis)
+    explainer.set_params(net_params=_compute.training_options(report))
     explainer.set_params(**report.concept_params or {})
     with warnings.catch_warnings():
         # The page says it, and concepts cannot be fewer than one.
@@ -56,7 +58,8 @@ def find_concepts(report, X, y, X_explain, rng):
         if "n_concepts" not in (report.concept_params or {}):
             size = _layer_size(explainer, X, y)
             explainer.set_params(n_concepts=max(1, min(explainer.n_concepts, size - 1)))
-        explainer.fit(*_compute.random_part(X, y, _MAX_FIT, rng))
+        learned = _compute.random_part(X, y, _MAX_FIT, rng)
+        explainer.fit(*learned)
     faithfulness, reconstruction = explainer.score_parts(X_explain)
     values = np.asarray(explainer.transform(X_explain), dtype=np.float64)
     weights = np.atleast_2d(explainer.concept_weights_)
@@ -79,6 +82,7 @@ def find_concepts(report, X, y, X_explain, rng):
     )
     return Bunch(
         explainer=explainer,
+        n_learned=len(learned[0]),
         faithfulness=faithfulness,
         reconstruction=reconstruction,
         correlation=correlation,
@@ -230,7 +234,7 @@ def section(report):
             ", and the layer's numbers are rebuilt from them, so that they cannot merely repeat "
             "the output"
         )
-    text += "."
+    text += f". {_words.drawn_part(found.n_learned, report.facts_.n_train)}".rstrip()
     texts = [text, sentence(found)]
     if found.correlation is not None:
         texts.append(

@@ -10,6 +10,7 @@ from ..metrics import interpretability
 from ..plotting import ReconstructionDisplay
 from . import _compute, _figures
 from . import _pieces as pieces
+from ._words import drawn_part
 
 # Most samples a decoder learns from and most epochs: convolutions take their time.
 _LIMITS = {"table": (5000, 500), "series": (2000, 60), "image": (2000, 40)}
@@ -40,15 +41,16 @@ def decode_layer(report, X, y, X_explain, rng):
     Returns
     -------
     found : Bunch
-        ``explainer``; ``agreement`` and ``kept``, the parts of its score; ``kept_reference``, the
-        share of variation that the reference rebuilds, ``kept_by_model``, the share that the model
-        itself rebuilds, if it can, and ``losses``, from `sklexplain.metrics.interpretability`;
-        ``places`` of some of the report's shown samples, and what the ``display`` of them is made
-        of.
+        ``explainer``; ``n_learned``, from how many samples; ``agreement`` and ``kept``, the parts
+        of its score; ``kept_reference``, the share of variation that the reference rebuilds,
+        ``kept_by_model``, the share that the model itself rebuilds, if it can, and ``losses``, from
+        `sklexplain.metrics.interpretability`; ``places`` of some of the report's shown samples, and
+        what the ``display`` of them is made of.
     """
     n_rows, max_epochs = _LIMITS[report._sample.kind]
-    explainer = ClaDecExplainer(report.estimator_, max_epochs=max_epochs)
+    explainer = ClaDecExplainer(report.estimator_, decoder="small", max_epochs=max_epochs)
     explainer.set_params(**report._common(), channel_axis=report.channel_axis)
+    explainer.set_params(net_params=_compute.training_options(report))
     explainer.set_params(**report.decoding_params or {})
     with warnings.catch_warnings():
         # The page says both, and what can be done about the second here.
@@ -68,6 +70,7 @@ def decode_layer(report, X, y, X_explain, rng):
         kept_reference = 1 - losses.reference / total if total > 0 else kept
     found = Bunch(
         explainer=explainer,
+        n_learned=len(X_train),
         agreement=agreement,
         kept=kept,
         kept_reference=kept_reference,
@@ -239,9 +242,12 @@ def section(report):
         For its template.
     """
     found = report.decoding_
+    small = "small " if found.explainer.decoder == "small" else ""
     text = (
-        f"A decoder was trained to turn {_layer(found)} back into the sample. What it cannot "
-        "rebuild is not there, or not needed by the model, or beyond this kind of decoder."
+        f"A {small}decoder was trained to turn {_layer(found)} back into the sample. "
+        f"{drawn_part(found.n_learned, report.facts_.n_train)}"
+        "What it cannot rebuild is not there, or not needed by the model, or beyond this kind of "
+        "decoder."
     )
     if found.explainer.reference == "random" and found.kept_reference is not None:
         text += (

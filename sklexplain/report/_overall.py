@@ -84,6 +84,7 @@ def _overall_series(report, importance):
         for panel, name in zip(upper, names, strict=True):
             panel.set_ylabel(shortened(name, 18), fontsize=9, parse_math=False)
     elif scales.apart_:
+        upper[0].set_ylim(*scales.limits)
         scales.name(upper[0], names)
     else:
         upper[0].set_ylabel(shortened(report.value_name or "value", 24), parse_math=False)

@@ -66,7 +66,8 @@ class RepresentationReport(BaseEstimator):
         at most 5000 rows of a table, or 2000 series or images.
     decoding_params : dict or None, default=None
         Parameters of that explainer, such as ``{"layer": "conv1", "max_epochs": 100}``. Without it
-        `max_epochs` is 500 for tables, 60 for series and 40 for images.
+        `max_epochs` is 500 for tables, 60 for series and 40 for images, and the decoder is
+        ``"small"``.
     n_examples : int, default=6
         Number of samples shown one by one; from every class in turn if labels are known.
     n_neighbors : int, default=5

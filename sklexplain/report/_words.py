@@ -366,6 +366,24 @@ def counted(n, noun):
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
+def drawn_part(n, n_all):
+    """Say that something was learned from a part of the training samples, if it was.
+
+    Parameters
+    ----------
+    n, n_all : int
+        How many it learned from, and how many there are.
+
+    Returns
+    -------
+    text : str
+        With a space behind, or nothing.
+    """
+    if n == n_all:
+        return ""
+    return f"It learned from {n:,} of the {n_all:,} training samples, drawn at random. "
+
+
 def names_sentence(report):
     """Say what the names of samples are.
 

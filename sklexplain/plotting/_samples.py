@@ -180,7 +180,9 @@ def format_value(value):
         return f"{value:d}"
     if isinstance(value, (float, np.floating)):
         return "missing" if np.isnan(value) else f"{value:.4g}"
-    return "missing" if value is None or value != value else visible_text(value)
+    if value is None or value != value:
+        return "missing"
+    return visible_text(value).removesuffix(" 00:00:00")  # a date without a time
 
 
 def rows_of(X, positions):

@@ -19,6 +19,7 @@ _MAX_CONCEPTS = 10
 _N_MAPS = 50  # samples that the mean maps are of
 _N_SHOWN = 3
 _N_PANELS = 5
+_THE_SAME = 0.9
 
 
 def find_concepts(report, X, y, X_explain, rng):
@@ -196,6 +197,11 @@ def sentence(found):
             "An R² below 0 is worse than always giving the mean: no concepts were found. There may "
             "be too few samples or epochs (concept_params)."
         )
+    elif min(found.faithfulness, found.reconstruction) >= 0.9 and _are_one(found):
+        verdict = (
+            f"But they all say nearly the same (they are correlated by {found.correlation:.2f}): "
+            "the output is made of one concept, which is here several times."
+        )
     elif min(found.faithfulness, found.reconstruction) >= 0.9:
         verdict = "So they may be read as what the output is made of."
     elif found.faithfulness >= 0.9:
@@ -206,6 +212,10 @@ def sentence(found):
     else:
         verdict = "So part of what the output depends on is not in them: read them as hints."
     return f"{which} {told} {rebuilt}, on the explained samples. {verdict}"
+
+
+def _are_one(found):
+    return found.correlation is not None and found.correlation >= _THE_SAME
 
 
 def section(report):

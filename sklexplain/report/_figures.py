@@ -21,6 +21,7 @@ from ..plotting import (
     shortened,
     split_axes,
 )
+from ._compute import without_rounding
 from ._words import label_name, over_time
 
 # Narrow enough that letters stay readable on a telephone.
@@ -278,6 +279,8 @@ def heat_rows(report, entries):
     """
     labels = [label for label, _ in entries]
     heat = [over_time(importance, report._sample.channel_axis) for _, importance in entries]
+    # A row of nothing but rounding is empty, and not scaled to look like the others.
+    heat = without_rounding(np.array(heat), np.array(heat))
     heat = np.array([values / (values.max() or 1) for values in heat])
     is_table = report._sample.kind == "table"
     if is_table:

@@ -272,7 +272,11 @@ def _sample_facts(report, i):
         label = None if shown.labels is None else shown.labels[i]
         facts.append(_predictions.sample_sentence(found, place, label, names))
         facts.append(_predictions.colour_sentence(found, place, names))
-    facts.append(_importance_sentence(report, np.abs(shown.attributions[i])))
+    importance = np.abs(shown.attributions[i])
+    if importance.any():
+        facts.append(_importance_sentence(report, importance))
+    else:
+        facts.append("Nothing is coloured: to the model, this sample is as the baseline.")
     if report.reconstruction_ is not None:
         rank = report.reconstruction_.error_rank[shown.positions[i]]
         n = report.reconstruction_.n_compared

@@ -533,6 +533,9 @@ class RepresentationReport(BaseEstimator):
             own = self.predictions_.own[self._shown.positions]
             places = zip(own.tolist(), self._shown.positions.tolist(), strict=True)
             self._shown.attributions = np.stack([self._unit_maps[u][i] for u, i in places])
+        self._shown.attributions = _compute.without_rounding(
+            self._shown.attributions, self.attributions_
+        )
         means = Bunch(train=None, explained=None)
         if self._sample.kind != "table":
             means.train = np.asarray(data.X, dtype=np.float64).mean(axis=0)

@@ -12,6 +12,8 @@ from ._numbers import entry_names
 _CLEAR, _SLIGHT = 1.2, 1.05
 _FEW = 30
 _FEW_OF_LABEL = 10
+_NOTHING = 0.01  # of the largest shift
+_MANY_TIMES = 100  # more is not worth a number
 _ALONE = 0.9  # share of all importance that one column or time step hardly has by right
 
 CAVEATS = (
@@ -155,14 +157,7 @@ def _verdict(curve):
             sentence="Masking even all features does not move the representation: it seems to be "
             "constant, and there is nothing to explain.",
         )
-    at = int(np.abs(np.asarray(curve.fractions) - 0.1).argmin())
-    at = max(at, 1)
-    share = f"{curve.fractions[at]:.0%}"
-    times = curve.most[at] / curve.random[at] if curve.random[at] > 0 else np.inf
-    versus = (
-        f"Masking the {share} most important features moves the representation "
-        f"{times:.1f} times as far as masking as many at random."
-    )
+    versus = _versus_random(curve)
     # By how much the ratio of a random order would vary if its ups and downs went all one way.
     spread = trapezoid(curve.random_std, curve.fractions) / trapezoid(curve.random, curve.fractions)
     if ratio >= _CLEAR and ratio > 1 + 2 * spread:
@@ -176,6 +171,25 @@ def _verdict(curve):
         level="bad",
         heading="The maps are no better than chance",
         sentence=f"{versus} Do not conclude anything from the coloured maps below.",
+    )
+
+
+def _versus_random(curve):
+    """Compare with random masking, where there is something to compare."""
+    fractions, most = np.asarray(curve.fractions), np.asarray(curve.most)
+    at = max(int(np.abs(fractions - 0.1).argmin()), 1)
+    # Beside the shift by all features, a few may do next to nothing, however they are chosen.
+    moved = np.flatnonzero(most >= _NOTHING * most.max())
+    at = max(at, int(moved[0]))
+    share, chance = f"{fractions[at]:.0%}", curve.random[at]
+    if not most[at] < _MANY_TIMES * chance:
+        return (
+            f"Masking the {share} most important features moves the representation; masking as "
+            f"many at random hardly does (less than 1/{_MANY_TIMES} as far)."
+        )
+    return (
+        f"Masking the {share} most important features moves the representation "
+        f"{most[at] / chance:.1f} times as far as masking as many at random."
     )
 
 

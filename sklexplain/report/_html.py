@@ -283,6 +283,12 @@ def _sample_facts(report, i):
         share = f"{rank:.0%}" if rank < 0.995 else "more than 99%"
         those = f"all of {n:,} training samples" if rank == 1 else f"{share} of training samples"
         facts.append(f"Its reconstruction error is larger than that of {those}.")
+    closest = shown.importance[i]
+    if len(closest) > 1 and closest[0] - closest[-1] <= 1e-6 * abs(closest[0]):
+        facts.append(
+            "The known samples shown are all equally similar to the model, and others may be as "
+            "similar: these come first in the data."
+        )
     if shown.isolation is not None and shown.isolation[i] >= 0.95:
         facts.append(
             "No known sample is really near: it is more isolated than "

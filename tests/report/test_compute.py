@@ -119,3 +119,8 @@ def test_concepts_that_are_one_are_not_several():
     assert "made of one concept" in _concepts.sentence(found)
     found.correlation = 0.4
     assert "So they may be read" in _concepts.sentence(found)
+
+
+def test_learning_from_a_part_is_said():
+    assert _words.drawn_part(20, 20) == ""
+    assert "from 2,000 of the 16,000 training samples" in _words.drawn_part(2000, 16000)

@@ -60,7 +60,7 @@ class ClaDecExplainer(BaseExplainer):
         from its input, which is then divided by the root mean square of what is left, and its
         output is scaled to the data's mean and standard deviation (of each column or channel).
         ``"small"``: the same, but for series and images with at most 32 channels instead of 128,
-        which takes about a tenth of the time. What follows is given activations as they are.
+        which takes a quarter of the time or so. What follows is given activations as they are.
         ``"linear"``: one linear layer. A module is copied and trained from its present weights; a
         class, or any callable, is called with both shapes if it takes two arguments. The model's
         layers decide whether samples of shape (n, time) are series of one channel or rows of a

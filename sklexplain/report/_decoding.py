@@ -13,7 +13,7 @@ from . import _pieces as pieces
 from ._words import drawn_part
 
 # Most samples a decoder learns from and most epochs: convolutions take their time.
-_LIMITS = {"table": (5000, 500), "series": (2000, 60), "image": (2000, 40)}
+_LIMITS = {"table": (5000, 500), "series": (1000, 60), "image": (1000, 40)}
 # Below this R² there is hardly anything rebuilt that could be compared.
 _LITTLE = 0.1
 # From this share of the variation on, one column is nearly all that R² of a table is about.

@@ -63,7 +63,7 @@ class RepresentationReport(BaseEstimator):
         are as many concepts as classes, but at least 5 and at most 10.
     decoding : bool or "auto", default="auto"
         Whether to show what a layer keeps of its input (`ClaDecExplainer`), as for `concepts`; from
-        at most 5000 rows of a table, or 2000 series or images.
+        at most 5000 rows of a table, or 1000 series or images.
     decoding_params : dict or None, default=None
         Parameters of that explainer, such as ``{"layer": "conv1", "max_epochs": 100}``. Without it
         `max_epochs` is 500 for tables, 60 for series and 40 for images, and the decoder is

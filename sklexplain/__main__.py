@@ -201,7 +201,7 @@ def main(argv=None):
         if args.quiet:
             warnings.simplefilter("ignore")
         else:
-            warnings.showwarning = _show_warning
+            warnings.showwarning = _warnings_once()
         try:
             _report(args, say)
         except (ValueError, TypeError, NotFittedError, OSError, ImportError) as error:
@@ -296,10 +296,12 @@ def _one_thread():
 
 
 def _check_drawing():
-    """Say now, and not after minutes of training, if nothing can be drawn."""
+    """Say now, and not after minutes of training, if nothing can be drawn or written."""
     from .plotting import import_pyplot
+    from .report import import_jinja2
 
     import_pyplot()
+    import_jinja2()
 
 
 def _summarise(report, path, seconds, say):
@@ -338,8 +340,16 @@ def _silent(text):
     pass
 
 
-def _show_warning(message, category, filename, lineno, file=None, line=None):
-    print(f"sklexplain: warning: {message}", file=sys.stderr)
+def _warnings_once():
+    """Return what shows warnings, each text once: several steps may find the same."""
+    shown = set()
+
+    def show(message, category, filename, lineno, file=None, line=None):
+        if str(message) not in shown:
+            shown.add(str(message))
+            print(f"sklexplain: warning: {message}", file=sys.stderr)
+
+    return show
 
 
 if __name__ == "__main__":

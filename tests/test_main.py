@@ -348,6 +348,22 @@ def test_a_column_that_the_model_takes_is_not_left_out(run, tmp_path, patients, 
     assert "attribution: code" in numbers.columns and numbers.columns[0] == "row"
 
 
+def test_names_groups_and_labels_may_be_columns_that_the_model_takes(
+    run, tmp_path, patients, undrawn
+):
+    frame = patients[["weight", "$\\frac{"]].assign(code=np.arange(80) * 3, ward=np.arange(80) // 8)
+    frame["mark"] = np.arange(80) % 2
+    frame.to_csv(tmp_path / "x.csv", index=False)
+    skops_io.dump(make_pipeline(StandardScaler(), PCA(2)).fit(frame), tmp_path / "model.skops")
+    options = ["--data", "x.csv", "--model", "model.skops", "--id", "code", "--group", "ward"]
+    status, out, err = run(*options, "--target", "mark", "--numbers", "n.csv")
+    assert (status, err) == (0, "")
+    assert "holds the labels; the model takes it, too" in out
+    numbers = pd.read_csv(tmp_path / "n.csv")
+    assert numbers.columns[0] == "code"
+    assert {f"attribution: {c}" for c in frame.columns} <= set(numbers.columns)
+
+
 def test_no_patient_is_on_both_sides(run, tmp_path, patients, undrawn):
     frame = patients[["weight", "$\\frac{"]].assign(who=np.arange(80) // 8)
     frame.to_csv(tmp_path / "x.csv", index=False)

@@ -15,6 +15,8 @@ from ._losses import gaussian_divergence
 
 _HIDDEN = (128, 128)
 _WIDTH, _MAX_WIDTH = 32, 128
+# With units of their own before and behind; the user's decoders are given activations as they are.
+_OWN = (None, "small")
 _CONV = {1: nn.Conv1d, 2: nn.Conv2d}
 _TRANSPOSED = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d}
 
@@ -178,7 +180,7 @@ class DecoderPlan:
 
     Attributes
     ----------
-    decoder : None, "linear", nn.Module or callable
+    decoder : None, "small", "linear", nn.Module or callable
         See `make_decoder`.
     z_shape, x_shape : tuple of int
         Of one sample's activations and of one sample.
@@ -217,9 +219,10 @@ class DecoderPlan:
         """Build the decoder with weights of torch's generator, or those of the user's module."""
         shapes = self.z_shape, self.x_shape
         decoder = make_decoder(self.decoder, *shapes, self.kind, self.channel_axis)
-        if self.decoder is None:
+        own = self.decoder is None or isinstance(self.decoder, str) and self.decoder in _OWN
+        if own:
             decoder.insert(0, UnitActivations(self.z_mean, self.z_scale))
-        if self.decoder is None and self.loss == "squared_error":
+        if own and self.loss == "squared_error":
             per_entry = not _has_positions(self.x_shape, self.kind, self.channel_axis)
             options = {"per_entry": per_entry, "axis": self.channel_axis}
             decoder.append(DataUnits(self.mean, self.deviation, **options))
@@ -235,8 +238,9 @@ def make_decoder(decoder, z_shape, x_shape, kind, channel_axis):
 
     Parameters
     ----------
-    decoder : None, "linear", nn.Module or callable
-        None: an MLP for tables, transposed convolutions for series and images. A callable (a class,
+    decoder : None, "small", "linear", nn.Module or callable
+        None: an MLP for tables, transposed convolutions for series and images, with up to 128
+        channels, or 32 if "small". A callable (a class,
         for example) is given z_shape and x_shape, as far as it takes two arguments.
     z_shape, x_shape : tuple of int
         Of one sample's activations and of one sample.
@@ -254,9 +258,11 @@ def make_decoder(decoder, z_shape, x_shape, kind, channel_axis):
     TypeError
         If ``decoder`` is something else.
     """
-    if decoder is None:
-        build = _convolutional if _has_positions(x_shape, kind, channel_axis) else _mlp
-        return build(tuple(z_shape), tuple(x_shape), channel_axis)
+    if decoder is None or isinstance(decoder, str) and decoder in _OWN:
+        if not _has_positions(x_shape, kind, channel_axis):
+            return _mlp(tuple(z_shape), tuple(x_shape))
+        most = _MAX_WIDTH if decoder is None else _WIDTH
+        return _convolutional(tuple(z_shape), tuple(x_shape), channel_axis, most)
     if isinstance(decoder, str):
         return nn.Sequential(
             nn.Flatten(), nn.Linear(prod(z_shape), prod(x_shape)), nn.Unflatten(1, tuple(x_shape))
@@ -316,7 +322,7 @@ def check_decoder(module, z, x_shape):
         )
 
 
-def _mlp(z_shape, x_shape, channel_axis):
+def _mlp(z_shape, x_shape):
     """Two hidden layers, for tables."""
     sizes = (prod(z_shape), *_HIDDEN, prod(x_shape))
     decoder = nn.Sequential(nn.Flatten())
@@ -327,7 +333,7 @@ def _mlp(z_shape, x_shape, channel_axis):
     return decoder
 
 
-def _convolutional(z_shape, x_shape, channel_axis):
+def _convolutional(z_shape, x_shape, channel_axis, most):
     """Transposed convolutions, 5 wide with stride 2, for series and images.
 
     Activations that have positions, as samples have, keep them, behind a convolution 3 wide; others
@@ -342,6 +348,8 @@ def _convolutional(z_shape, x_shape, channel_axis):
         Of one sample.
     channel_axis : int or None
         The axis of ``x_shape`` that holds the channels.
+    most : int
+        Most channels inside.
 
     Returns
     -------
@@ -361,18 +369,18 @@ def _convolutional(z_shape, x_shape, channel_axis):
             decoder.append(nn.Upsample(size=tuple(levels[-1])))
         n_in = code[0]
         if n_ups > 0:  # else a single doubling would be a linear decoder
-            decoder.append(_CONV[len(sizes)](n_in, _width(n_ups), 3, padding=1))
+            decoder.append(_CONV[len(sizes)](n_in, _width(n_ups, most), 3, padding=1))
             decoder.append(nn.ReLU())
-            n_in = _width(n_ups)
+            n_in = _width(n_ups, most)
     else:
         n_ups = max(0, ceil(log2(max(sizes) / (8 if len(sizes) == 1 else 4))))
         levels = _halved(sizes, n_ups)
-        n_in = _width(n_ups)
+        n_in = _width(n_ups, most)
         decoder.append(nn.Flatten())
         decoder.append(nn.Linear(prod(z_shape), n_in * prod(levels[-1])))
         decoder.append(nn.Unflatten(1, (n_in, *levels[-1])))
         decoder.append(nn.ReLU())
-    _add_convolutions(decoder, n_in, n_channels, levels)
+    _add_convolutions(decoder, n_in, n_channels, levels, most)
     if channel_axis is None:
         decoder.append(nn.Flatten())
         decoder.append(nn.Unflatten(1, x_shape))
@@ -381,7 +389,7 @@ def _convolutional(z_shape, x_shape, channel_axis):
     return decoder
 
 
-def _add_convolutions(decoder, n_in, n_channels, levels):
+def _add_convolutions(decoder, n_in, n_channels, levels, most):
     """Append the transposed convolutions from the coarsest level to the finest."""
     n_dims = len(levels[0])
     if len(levels) == 1:
@@ -390,7 +398,7 @@ def _add_convolutions(decoder, n_in, n_channels, levels):
         decoder.append(_CONV[n_dims](_WIDTH, n_channels, 5, padding=2))
         return
     for i in reversed(range(len(levels) - 1)):
-        n_out = n_channels if i == 0 else _width(i)
+        n_out = n_channels if i == 0 else _width(i, most)
         # 2 * ceil(size / 2) - 1 come back by themselves: one is missing if even.
         missing = tuple(1 - size % 2 for size in levels[i])
         decoder.append(_TRANSPOSED[n_dims](n_in, n_out, 5, 2, 2, output_padding=missing))
@@ -399,9 +407,9 @@ def _add_convolutions(decoder, n_in, n_channels, levels):
         n_in = n_out
 
 
-def _width(level):
-    """Channels at a level, counted from the finest: 32 at the first, then doubled up to 128."""
-    return min(_WIDTH * 2 ** max(level - 1, 0), _MAX_WIDTH)
+def _width(level, most):
+    """Channels at a level, counted from the finest: 32 at the first, then doubled up to most."""
+    return min(_WIDTH * 2 ** max(level - 1, 0), most)
 
 
 def _halved(sizes, n_ups):

@@ -53,11 +53,11 @@ def check_decoding_params(explainer):
     if explainer.task is not None:
         check_choice("task", explainer.task, TASKS)
     if isinstance(explainer.decoder, str):
-        check_choice("decoder", explainer.decoder, ("linear",))
+        check_choice("decoder", explainer.decoder, ("small", "linear"))
     elif explainer.decoder is not None and not callable(explainer.decoder):
         raise TypeError(
-            f"decoder={explainer.decoder!r} must be None, 'linear', a torch module or a callable "
-            "that makes one."
+            f"decoder={explainer.decoder!r} must be None, 'small', 'linear', a torch module or a "
+            "callable that makes one."
         )
     for name in ("patience", "max_epochs"):
         check_positive_int(name, getattr(explainer, name))

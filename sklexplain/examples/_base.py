@@ -126,6 +126,15 @@ class BaseExampleImportance(BaseExplainer):
                 yield rows, block, *order
                 bar.update(rows.stop - rows.start)
 
+    def _examples_at(self, positions):
+        """Return training examples in raw units; a ValueError says if only codes were kept."""
+        if self._texts or not self._representation.keeps_samples:
+            raise ValueError(
+                f"this {type(self).__name__} has kept what its first steps make of the training "
+                "examples, not the examples: give X_train, what it was fitted on."
+            )
+        return self._representation.restored(self._corpus[positions])
+
     def top_examples(self, X, k, *, exclude_self=False):
         """Return the most important training examples of every sample.
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..samples import resolve_kind, sample_of
-from ..utils import as_array, as_array_like
+from ..utils import as_array, as_array_like, visible_text
 from ._samples import (
     as_channels,
     channel_labels,
@@ -187,7 +187,7 @@ class AttributionDisplay:
         draw = {"table": self._table, "series": self._series, "image": self._image}[kind]
         draw(ax, sample, attributions)
         if self.title is not None:
-            self.axes_[0].set_title(self.title, fontsize=10, parse_math=False)
+            self.axes_[0].set_title(visible_text(self.title), fontsize=10, parse_math=False)
         return self
 
     def _table(self, ax, sample, attributions):

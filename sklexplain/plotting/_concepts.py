@@ -5,7 +5,16 @@ import numpy as np
 from ..samples import resolve_kind, sample_of
 from ..utils import as_array, as_array_like, check_positive_int
 from ._attribution import _coloured_line
-from ._samples import as_channels, column_names, draw_image, format_value, rows_of, shortened
+from ._channels import ChannelScales
+from ._samples import (
+    as_channels,
+    channel_labels,
+    column_names,
+    draw_image,
+    format_value,
+    rows_of,
+    shortened,
+)
 from ._style import INK, centred_norm, diverging_colormap, get_axes, plain_axes, split_axes
 
 # Panels side by side, and their sizes in inches.
@@ -81,6 +90,7 @@ class ConceptDisplay:
         kind=None,
         channel_axis=None,
         feature_names=None,
+        channel_names=None,
         limit=None,
         n_top=5,
         n_maps=None,
@@ -91,6 +101,7 @@ class ConceptDisplay:
         self.kind = kind
         self.channel_axis = channel_axis
         self.feature_names = feature_names
+        self.channel_names = channel_names
         self.limit = limit
         self.n_top = n_top
         self.n_maps = n_maps
@@ -240,10 +251,14 @@ class ConceptDisplay:
         self.axes_ = self._used(grid, len(maps))
         lines = as_channels(sample, "series", self.channel_axis)
         norm, colormap = centred_norm(maps, self.limit), diverging_colormap()
+        scales = ChannelScales(lines[None])
         for ax, values in zip(self.axes_, maps, strict=True):
             colours = as_channels(values, "series", self.channel_axis)
-            for line, colour in zip(lines, colours, strict=True):
+            for line, colour in zip(scales.placed(lines), colours, strict=True):
                 collection = _coloured_line(ax, line, colour, colormap, norm)
+            if scales.apart_:
+                ax.set_ylim(*scales.limits)
+                scales.name(ax, channel_labels(self.channel_names, len(lines)), colored=False)
             plain_axes(ax)
         self.axes_[-1].set_xlabel("time step")
         self.figure_.colorbar(collection, ax=grid.tolist(), label="attribution", pad=0.02)

@@ -3,8 +3,9 @@
 import numpy as np
 
 from ..samples import resolve_kind, sample_of
-from ..utils import as_array, as_array_like
-from ._samples import as_channels, column_names, draw_image, draw_series, format_value, rows_of
+from ..utils import as_array, as_array_like, visible_text
+from ._channels import ChannelScales, name_channels
+from ._samples import as_channels, channel_labels, column_names, draw_image, format_value, rows_of
 from ._style import BLUE, INK, get_axes, split_axes
 
 
@@ -29,6 +30,9 @@ class ExampleDisplay:
         The sample's axis that holds channels.
     feature_names : array-like of str or None, default=None
         Column names, for tables.
+    channel_names : array-like of str or None, default=None
+        Names of a series' channels. Where these are of very different scale they are drawn in
+        bands, each on its own scale.
     n_columns : int, default=3
         Number of panels beside each other, for series and images.
     n_top : int, default=10
@@ -70,6 +74,7 @@ class ExampleDisplay:
         kind=None,
         channel_axis=None,
         feature_names=None,
+        channel_names=None,
         n_columns=3,
         n_top=10,
         columns=None,
@@ -82,6 +87,7 @@ class ExampleDisplay:
         self.kind = kind
         self.channel_axis = channel_axis
         self.feature_names = feature_names
+        self.channel_names = channel_names
         self.n_columns = n_columns
         self.n_top = n_top
         self.columns = columns
@@ -92,7 +98,7 @@ class ExampleDisplay:
         estimator,
         X,
         *,
-        X_train,
+        X_train=None,
         index=0,
         n_examples=5,
         kind=None,
@@ -111,8 +117,9 @@ class ExampleDisplay:
             Fitted on X_train; any explainer with ``top_examples`` will do.
         X : array-like or DataFrame of shape (n_samples, ...)
             Samples.
-        X_train : array-like or DataFrame of shape (n_train, ...)
-            What the explainer was fitted on.
+        X_train : array-like or DataFrame of shape (n_train, ...) or None, default=None
+            What the explainer was fitted on. None: what it has kept of it, which is all but where
+            the first steps of a Pipeline are run outside torch, such as encoders of text.
         index : int, default=0
             Position of the sample in X.
         n_examples : int, default=5
@@ -130,17 +137,20 @@ class ExampleDisplay:
         Returns
         -------
         display : ExampleDisplay
+
+        Raises
+        ------
+        TypeError
+            If X_train is None, and the explainer does not keep training examples.
+        ValueError
+            If it has kept something else of them, or X_train has other rows than it was fitted on.
         """
         seen = sample_of(estimator).seen_as(kind, channel_axis)
         X = as_array_like(X)
         index = range(len(X))[index]
         one = X[index : index + 1] if not hasattr(X, "iloc") else X.iloc[index : index + 1]
         importance, labels = estimator.top_examples(one, n_examples)
-        X_train = as_array_like(X_train, "X_train")
-        if hasattr(X_train, "loc"):
-            examples = X_train.loc[labels[0]].to_numpy()
-        else:
-            examples = rows_of(X_train, labels[0])
+        examples = _examples(estimator, X_train, labels[0])
         kw.setdefault("feature_names", getattr(estimator, "feature_names_in_", None))
         titles = [f"training example {label}" for label in labels[0]]
         if _shows_weights(estimator):  # shares of a combination, most of which are 0
@@ -184,7 +194,7 @@ class ExampleDisplay:
 
     def _titles(self, n):
         if self.titles is not None:
-            return list(self.titles)
+            return [visible_text(title) for title in self.titles]
         if self.importance is None:
             return [f"example {i + 1}" for i in range(n)]
         importance = as_array(self.importance, "importance")
@@ -196,21 +206,36 @@ class ExampleDisplay:
         n_columns = min(self.n_columns, len(samples))
         n_rows = -(-len(samples) // n_columns)
         self.figure_, self.ax_ = get_axes(ax, (5.0, 0.2 + 1.35 * n_rows))
-        is_series = kind == "series"
-        grid = split_axes(self.ax_, n_rows, n_columns, sharex=is_series, sharey=is_series).ravel()
+        grid = split_axes(self.ax_, n_rows, n_columns).ravel()
         self.axes_, spare = grid[: len(samples)], grid[len(samples) :]
         for unused in spare:
             unused.set_visible(False)
-        titles = [self.sample_title, *self._titles(len(samples) - 1)]
-        for i, (panel, values, title) in enumerate(zip(self.axes_, samples, titles, strict=True)):
-            panel.set_title(title, fontsize=9, color=INK if i == 0 else BLUE, parse_math=False)
-            values = as_channels(values, kind, self.channel_axis)
-            if is_series:
-                draw_series(panel, values, color=INK if i == 0 else BLUE)
-                panel.spines[["top", "right", "bottom", "left"]].set_visible(False)
-                panel.set(xticks=[], yticks=[])
-            else:
-                draw_image(panel, values)
+        titles = [visible_text(self.sample_title), *self._titles(len(samples) - 1)]
+        samples = [as_channels(values, kind, self.channel_axis) for values in samples]
+        colors = [INK] + [BLUE] * (len(samples) - 1)
+        for panel, title, color in zip(self.axes_, titles, colors, strict=True):
+            panel.set_title(title, fontsize=9, color=color, parse_math=False)
+        if kind == "series":
+            self._series(np.stack(samples), colors)
+        else:
+            for panel, image in zip(self.axes_, samples, strict=True):
+                draw_image(panel, image)
+
+    def _series(self, samples, colors):
+        scales = ChannelScales(samples)
+        names = channel_labels(self.channel_names, samples.shape[1])
+        for panel, sample, color in zip(self.axes_, samples, colors, strict=True):
+            scales.draw(panel, sample, color=color)
+            panel.spines[["top", "right", "bottom", "left"]].set_visible(False)
+            panel.set(xticks=[], yticks=[])
+        lower, upper = zip(*(panel.get_ylim() for panel in self.axes_), strict=True)
+        for panel in self.axes_:
+            panel.set_ylim(min(lower), max(upper))
+        if scales.apart_:
+            for first in self.axes_[:: self.n_columns]:
+                scales.name(first, names)
+        elif len(names) > 1:
+            name_channels(self.ax_, self.axes_[0].get_lines(), names)
 
     def _table(self, ax, sample, examples):
         names = column_names(self.feature_names, len(sample))
@@ -223,7 +248,7 @@ class ExampleDisplay:
         table = self.ax_.table(
             cells,
             rowLabels=[names[i] for i in shown],
-            colLabels=[self.sample_title, *self._titles(len(examples))],
+            colLabels=[visible_text(self.sample_title), *self._titles(len(examples))],
             loc="center",
         )
         table.auto_set_font_size(False)
@@ -235,3 +260,26 @@ class ExampleDisplay:
 
 def _shows_weights(estimator):
     return hasattr(estimator, "reduced_cost")
+
+
+def _examples(estimator, X_train, labels):
+    """Return training examples by their labels, from X_train or from what was kept of it."""
+    index = np.asarray(getattr(estimator, "corpus_index_", ()))
+    if X_train is None:
+        kept = getattr(estimator, "_examples_at", None)
+        if kept is None:
+            raise TypeError(
+                f"{type(estimator).__name__} does not keep its training examples: give X_train, "
+                "what it was fitted on."
+            )
+        places = {label: i for i, label in enumerate(index.tolist())}
+        return rows_of(kept([places[label] for label in np.asarray(labels).tolist()]), slice(None))
+    X_train = as_array_like(X_train, "X_train")
+    if len(index) and len(X_train) != len(index):
+        raise ValueError(
+            f"X_train has {len(X_train)} rows, but {type(estimator).__name__} was fitted on "
+            f"{len(index)}: give what it was fitted on, or nothing."
+        )
+    if hasattr(X_train, "loc"):
+        return X_train.loc[labels].to_numpy()
+    return rows_of(X_train, labels)

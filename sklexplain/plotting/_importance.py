@@ -12,7 +12,7 @@ from ._samples import (
     label_time,
     shortened,
 )
-from ._style import INK, MUTED, ORANGE, diverging_colormap, get_axes, plain_axes
+from ._style import INK, MUTED, ORANGE, diverging_colormap, get_axes, named_legend, plain_axes
 
 _LABEL = "attribution"
 _MOST_POINTS = 400
@@ -220,13 +220,13 @@ class ImportanceDisplay:
         self.figure_, self.ax_ = get_axes(ax, (5.0, 2.6))
         names, n = channel_labels(self.channel_names, len(importance)), importance.shape[1]
         colors = [ORANGE] if len(importance) == 1 else channel_colors(len(importance))
-        below = np.zeros(n)
-        for values, name, color in zip(importance, names, colors, strict=True):
+        below, bars = np.zeros(n), []
+        for values, color in zip(importance, colors, strict=True):
             style = {"bottom": below, "color": color, "width": 1.0}
-            self.ax_.bar(np.arange(n), values, label=shortened(name, 20), **style)
+            bars.append(self.ax_.bar(np.arange(n), values, **style))
             below = below + values
         if len(importance) > 1:
-            self.ax_.legend(frameon=False, fontsize=8)
+            named_legend(self.ax_, bars, [shortened(name, 20) for name in names], fontsize=8)
         self.ax_.set_ylabel(f"mean |{self.label}|", parse_math=False)
         label_time(self.ax_, self.time_names, n)
         plain_axes(self.ax_)

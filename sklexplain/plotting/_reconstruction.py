@@ -3,8 +3,9 @@
 import numpy as np
 
 from ..samples import resolve_kind, sample_of
-from ..utils import as_array, as_array_like
-from ._samples import as_channels, column_names, draw_series
+from ..utils import as_array, as_array_like, visible_text
+from ._channels import ChannelScales, name_channels
+from ._samples import as_channels, channel_labels, column_names, draw_series
 from ._style import BLUE, INK, ORANGE, centred_norm, diverging_colormap, get_axes, split_axes
 
 _COLORS = {"input": INK, "reference": BLUE, "reconstruction": ORANGE, "difference": INK}
@@ -30,6 +31,9 @@ class ReconstructionDisplay:
         A sample's axis that holds channels.
     feature_names : array-like of str or None, default=None
         Column names, for tables.
+    channel_names : array-like of str or None, default=None
+        Names of a series' channels. Where these are of very different scale they are drawn in
+        bands, each on its own scale, and their differences as shares of the channel's range.
     titles : sequence of str or None, default=None
         A title for each sample; None: its number.
     center, scale : array-like of shape (n_columns,) or None, default=None
@@ -75,6 +79,7 @@ class ReconstructionDisplay:
         kind=None,
         channel_axis=None,
         feature_names=None,
+        channel_names=None,
         titles=None,
         center=None,
         scale=None,
@@ -86,6 +91,7 @@ class ReconstructionDisplay:
         self.kind = kind
         self.channel_axis = channel_axis
         self.feature_names = feature_names
+        self.channel_names = channel_names
         self.titles = titles
         self.center = center
         self.scale = scale
@@ -175,12 +181,12 @@ class ReconstructionDisplay:
         size = (margin + width * shape[0], 0.3 + height * len(rows))
         self.figure_, self.ax_ = get_axes(ax, size)
         self.axes_ = split_axes(self.ax_, len(rows), shape[0], sharex=kind == "table")
+        for panel, name in zip(self.axes_[:, 0], rows, strict=True):
+            panel.set_ylabel(name, fontsize=9)
         {"table": self._tables, "series": self._series, "image": self._images}[kind](rows)
         titles = self._titles(shape[0])
         for panel, title in zip(self.axes_[0], titles, strict=True):
             panel.set_title(title, fontsize=9, parse_math=False)
-        for panel, name in zip(self.axes_[:, 0], rows, strict=True):
-            panel.set_ylabel(name, fontsize=9)
         return self
 
     def _rows(self):
@@ -204,7 +210,7 @@ class ReconstructionDisplay:
             return [f"sample {i}" for i in range(n)]
         if len(self.titles) != n:
             raise ValueError(f"{len(self.titles)} titles for {n} samples.")
-        return [str(title) for title in self.titles]
+        return [visible_text(title) for title in self.titles]
 
     def _images(self, rows):
         difference = rows.pop("difference")
@@ -228,21 +234,37 @@ class ReconstructionDisplay:
         rows["difference"] = difference
 
     def _series(self, rows):
-        together = np.stack([values for name, values in rows.items() if name != "difference"])
-        limits = _limits(together)
-        widest = np.abs(rows["difference"]).max()
+        rows = {
+            name: np.stack([as_channels(sample, "series", self.channel_axis) for sample in values])
+            for name, values in rows.items()
+        }
+        difference = rows["difference"]
+        together = np.concatenate([v for name, v in rows.items() if name != "difference"])
+        scales = ChannelScales(together)
+        names = channel_labels(self.channel_names, together.shape[1])
+        if scales.apart_:
+            rows["difference"] = difference = difference / scales.range_[:, None]
+            self.axes_[-1, 0].set_ylabel("difference\n(share of range)", fontsize=9)
+        widest = np.abs(difference).max()
         for panels, (name, values) in zip(self.axes_, rows.items(), strict=True):
-            for panel, sample in zip(panels, values, strict=True):
-                lines = as_channels(sample, "series", self.channel_axis)
-                draw_series(panel, lines, color=_COLORS[name])
+            for panel, lines in zip(panels, values, strict=True):
                 panel.spines[["top", "right"]].set_visible(False)
                 if name == "difference":
+                    several = {} if len(lines) > 1 else {"color": _COLORS[name]}
+                    draw_series(panel, lines, **several)
                     panel.axhline(0, color=INK, linewidth=0.5)
                     panel.set_ylim(*_limits(np.array([-widest, widest])))
                 else:
-                    panel.set_ylim(*limits)
+                    scales.draw(panel, lines, color=_COLORS[name])
+                    if scales.apart_:
+                        scales.name(panel, names)
+                    else:
+                        panel.set_ylim(*_limits(together))
                 panel.tick_params(labelsize=7, labelbottom=name == "difference")
                 panel.tick_params(labelleft=panel is panels[0])
+        if len(names) > 1 and not scales.apart_:
+            lines = self.axes_[0, 0].get_lines()
+            name_channels(self.ax_, lines, names)
         for panel in self.axes_[-1]:
             panel.set_xlabel("time step", fontsize=8)
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..utils import visible_text
 from ._style import CHANNELS, INK
 
 
@@ -47,7 +48,7 @@ def draw_series(ax, sample, **kwargs):
         ax.plot(channel, **({"color": color} | style))
 
 
-def label_time(ax, names, n_times):
+def label_time(ax, names, n_times, *, most=6):
     """Name the axis of time: by the names of some steps, or by their numbers.
 
     Parameters
@@ -58,6 +59,8 @@ def label_time(ax, names, n_times):
         A name a step.
     n_times : int
         How many there are.
+    most : int, default=6
+        How many of them are written at most.
 
     Raises
     ------
@@ -67,10 +70,10 @@ def label_time(ax, names, n_times):
     ax.set_xlabel("time step")
     if names is None:
         return
-    names = [str(name) for name in names]
+    names = [visible_text(name) for name in names]
     if len(names) != n_times:
         raise ValueError(f"{len(names)} time_names for {n_times} time steps.")
-    n_ticks = 6 if max(map(len, names)) <= 6 else 4
+    n_ticks = min(most, 6 if max(map(len, names)) <= 6 else 4)
     places = np.unique(np.linspace(0, n_times - 1, min(n_ticks, n_times)).round().astype(int))
     ax.set_xticks(places, [shortened(names[i], 14) for i in places], parse_math=False)
 
@@ -96,7 +99,7 @@ def channel_labels(names, n_channels):
     """
     if names is None:
         return [f"channel {i}" for i in range(n_channels)]
-    names = [str(name) for name in names]
+    names = [visible_text(name) for name in names]
     if len(names) != n_channels:
         raise ValueError(f"{len(names)} channel_names for {n_channels} channels.")
     return names
@@ -110,7 +113,8 @@ def channel_colors(n_channels):
 
 
 def shortened(text, length=28):
-    """Return a text, cut to a length if it is longer."""
+    """Return a text with nothing invisible in it, cut to a length if it is longer."""
+    text = visible_text(text)
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
@@ -152,7 +156,7 @@ def column_names(names, n_columns):
     """
     if names is None:
         return [f"x{i}" for i in range(n_columns)]
-    names = [str(name) for name in names]
+    names = [visible_text(name) for name in names]
     if len(names) != n_columns:
         raise ValueError(f"{len(names)} feature_names for {n_columns} columns.")
     return names
@@ -171,12 +175,14 @@ def format_value(value):
     text : str
     """
     if isinstance(value, (bool, np.bool_, str)):
-        return str(value)
+        return visible_text(value)
     if isinstance(value, (int, np.integer)):
         return f"{value:d}"
     if isinstance(value, (float, np.floating)):
         return "missing" if np.isnan(value) else f"{value:.4g}"
-    return "missing" if value is None or value != value else str(value)
+    if value is None or value != value:
+        return "missing"
+    return visible_text(value).removesuffix(" 00:00:00")  # a date without a time
 
 
 def rows_of(X, positions):
@@ -196,5 +202,15 @@ def rows_of(X, positions):
     if hasattr(X, "iloc"):
         return X.iloc[positions].to_numpy()
     if hasattr(X, "columns"):  # polars
-        return X.to_numpy()[positions]
+        return _cells(X)[positions]
     return np.asarray(X)[positions]
+
+
+def _cells(frame):
+    try:
+        return frame.to_numpy()
+    except TypeError:  # dates beside numbers have no dtype in common
+        cells = np.empty(frame.shape, dtype=object)
+        for i, name in enumerate(frame.columns):
+            cells[:, i] = frame[name].to_list()
+        return cells

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..utils import as_array
+from ..utils import as_array, visible_text
 from ._style import BLUE, MUTED, get_axes, plain_axes
 
 
@@ -130,7 +130,7 @@ class ScoreCurveDisplay:
             If the numbers of layers and scores differ.
         """
         scores = as_array(self.scores, "scores").astype(np.float64)
-        layers = [str(layer) for layer in self.layers]
+        layers = [visible_text(layer) for layer in self.layers]
         if scores.ndim != 2 or scores.shape[1] != len(layers):
             raise ValueError(
                 f"scores of shape {scores.shape} do not fit to {len(layers)} layers: they must "
@@ -149,7 +149,7 @@ class ScoreCurveDisplay:
             self.ax_.errorbar(at, mean, errors, fmt="none", ecolor=color, capsize=3)
         self._draw_references(at, label)
         rotation = {"rotation": 30, "ha": "right"} if len(layers) > 3 else {}
-        self.ax_.set_xticks(at, layers, **rotation)
+        self.ax_.set_xticks(at, layers, parse_math=False, **rotation)
         self.ax_.set(xlabel="layer", ylabel=self.name)
         self.ax_.set_ylim(bottom=0)
         self.ax_.legend(frameon=False, fontsize=9)

@@ -111,3 +111,25 @@ def split_axes(ax, n_rows, n_columns, **kwargs):
 def plain_axes(ax):
     """Remove the frame's upper and right line."""
     ax.spines[["top", "right"]].set_visible(False)
+
+
+def named_legend(owner, handles, names, **kwargs):
+    """Add a legend whose names are texts, whatever signs they have.
+
+    matplotlib leaves out names that begin with an underscore, and reads dollar signs as formulas.
+
+    Parameters
+    ----------
+    owner : matplotlib.axes.Axes or matplotlib.figure.Figure
+        What it is of.
+    handles : sequence of matplotlib.artist.Artist
+        What is named.
+    names : sequence of str
+        Their names.
+    **kwargs : object
+        For ``owner.legend``.
+    """
+    legend = owner.legend(handles, [str(i) for i in range(len(names))], frameon=False, **kwargs)
+    for text, name in zip(legend.get_texts(), names, strict=True):
+        text.set_text(name)
+        text.set_parse_math(False)

@@ -254,8 +254,9 @@ def _from_frame(frame, name, layout, target, id, group, pivot_columns, needed):
         )
     if target is not None:
         y, note = _labels(frame[target])
-        notes.append(f"Column {target!r} holds the labels; it was left out of the samples.{note}")
-    X = frame.drop(columns=list({c for c in (target, id, group) if c is not None}))
+        out = "the model takes it, too" if target in needed else "it was left out of the samples"
+        notes.append(f"Column {target!r} holds the labels; {out}.{note}")
+    X = frame.drop(columns=list({c for c in (target, id, group) if c not in (None, *needed)}))
     if not len(X.columns):
         raise InputError(f"{name} has no column left to learn from.")
     if group is None:

@@ -4,6 +4,7 @@ from ._concepts import sentence as concepts_sentence
 from ._decoding import sentence as decoding_sentence
 from ._models import load_model
 from ._outputs import check_outputs
+from ._pages import import_jinja2
 from ._recipes import heartbeats, own_data, own_model
 from ._report import RepresentationReport
 from ._scaling import ChannelScaler
@@ -16,6 +17,7 @@ __all__ = [
     "decoding_sentence",
     "doubts",
     "heartbeats",
+    "import_jinja2",
     "load_model",
     "own_data",
     "own_model",

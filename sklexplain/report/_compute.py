@@ -12,6 +12,7 @@ from ..representation import kind_of, torch_modules, unwrap
 from ..utils import as_array_like
 
 _MAX_CLASSES = 20
+_ROUNDING = 1e-6  # of sums in 32 bits
 
 
 def as_container(X):
@@ -351,3 +352,41 @@ def model_facts(estimator, n_units, n_features):
         n_units=n_units,
         n_features=n_features,
     )
+
+
+def training_options(report):
+    """Return what makes small networks train faster: the optimizer's step in one piece.
+
+    Parameters
+    ----------
+    report : RepresentationReport
+        With a fitted ``attributor_``.
+
+    Returns
+    -------
+    net_params : dict or None
+        Of the explainers that train.
+    """
+    # Elsewhere not every version of torch has it.
+    on_cpu = report.attributor_._representation.device.type == "cpu"
+    return {"optimizer__fused": True} if on_cpu else None
+
+
+def without_rounding(maps, all_maps):
+    """Return maps with 0 for what is nothing but rounding beside the largest attribution there is.
+
+    A sample that is as the baseline to the model has such maps: its colours would be of rounding.
+
+    Parameters
+    ----------
+    maps : ndarray
+        Attributions of some samples.
+    all_maps : ndarray
+        Of all.
+
+    Returns
+    -------
+    maps : ndarray
+    """
+    largest = max(np.abs(maps).max(initial=0.0), np.abs(all_maps).max(initial=0.0))
+    return np.where(np.abs(maps) > _ROUNDING * largest, maps, 0.0)

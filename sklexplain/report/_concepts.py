@@ -19,6 +19,7 @@ _MAX_CONCEPTS = 10
 _N_MAPS = 50  # samples that the mean maps are of
 _N_SHOWN = 3
 _N_PANELS = 5
+_THE_SAME = 0.9
 
 
 def find_concepts(report, X, y, X_explain, rng):
@@ -40,15 +41,17 @@ def find_concepts(report, X, y, X_explain, rng):
     Returns
     -------
     found : Bunch
-        ``explainer``; ``faithfulness`` and ``reconstruction``, the two parts of its score;
-        ``correlation``, mean absolute correlation of used concepts or None; ``outputs``, names of
-        the targets; ``moves`` (n_targets, n_concepts), by how much a concept's standard deviation
-        moves a target; ``maps`` (n_concepts, ...), mean absolute attributions, of ``n_maps``
-        samples; ``shown``, a list of Bunches with ``place`` among the report's shown samples,
-        ``target``, ``contributions``, counted from the baseline, and ``maps``.
+        ``explainer``; ``n_learned``, from how many samples; ``faithfulness`` and
+        ``reconstruction``, the two parts of its score; ``correlation``, mean absolute correlation
+        of used concepts or None; ``outputs``, names of the targets; ``moves`` (n_targets,
+        n_concepts), by how much a concept's standard deviation moves a target; ``maps``
+        (n_concepts, ...), mean absolute attributions, of ``n_maps`` samples; ``shown``, a list of
+        Bunches with ``place`` among the report's shown samples, ``target``, ``contributions``,
+        counted from the baseline, and ``maps``.
     """
     explainer = SRAEExplainer(report.estimator_, n_concepts=_n_concepts(report.estimator_))
     explainer.set_params(**report._common(), channel_axis=report.channel_axis)
+    explainer.set_params(net_params=_compute.training_options(report))
     explainer.set_params(**report.concept_params or {})
     with warnings.catch_warnings():
         # The page says it, and concepts cannot be fewer than one.
@@ -56,7 +59,8 @@ def find_concepts(report, X, y, X_explain, rng):
         if "n_concepts" not in (report.concept_params or {}):
             size = _layer_size(explainer, X, y)
             explainer.set_params(n_concepts=max(1, min(explainer.n_concepts, size - 1)))
-        explainer.fit(*_compute.random_part(X, y, _MAX_FIT, rng))
+        learned = _compute.random_part(X, y, _MAX_FIT, rng)
+        explainer.fit(*learned)
     faithfulness, reconstruction = explainer.score_parts(X_explain)
     values = np.asarray(explainer.transform(X_explain), dtype=np.float64)
     weights = np.atleast_2d(explainer.concept_weights_)
@@ -79,6 +83,7 @@ def find_concepts(report, X, y, X_explain, rng):
     )
     return Bunch(
         explainer=explainer,
+        n_learned=len(learned[0]),
         faithfulness=faithfulness,
         reconstruction=reconstruction,
         correlation=correlation,
@@ -192,6 +197,11 @@ def sentence(found):
             "An R² below 0 is worse than always giving the mean: no concepts were found. There may "
             "be too few samples or epochs (concept_params)."
         )
+    elif min(found.faithfulness, found.reconstruction) >= 0.9 and _are_one(found):
+        verdict = (
+            f"But they all say nearly the same (they are correlated by {found.correlation:.2f}): "
+            "the output is made of one concept, which is here several times."
+        )
     elif min(found.faithfulness, found.reconstruction) >= 0.9:
         verdict = "So they may be read as what the output is made of."
     elif found.faithfulness >= 0.9:
@@ -204,8 +214,12 @@ def sentence(found):
     return f"{which} {told} {rebuilt}, on the explained samples. {verdict}"
 
 
+def _are_one(found):
+    return found.correlation is not None and found.correlation >= _THE_SAME
+
+
 def section(report):
-    """Write the section.
+    """Say what is in the section.
 
     Parameters
     ----------
@@ -214,7 +228,8 @@ def section(report):
 
     Returns
     -------
-    html : str
+    content : dict
+        For its template.
     """
     found = report.concepts_
     explainer = found.explainer
@@ -229,31 +244,30 @@ def section(report):
             ", and the layer's numbers are rebuilt from them, so that they cannot merely repeat "
             "the output"
         )
-    text += "."
-    parts = [pieces.paragraph(text), pieces.paragraph(sentence(found))]
+    text += f". {_words.drawn_part(found.n_learned, report.facts_.n_train)}".rstrip()
+    texts = [text, sentence(found)]
     if found.correlation is not None:
-        parts.append(
-            pieces.paragraph(
-                f"Two concepts are correlated by {found.correlation:.2f} on average (0: they say "
-                "different things, 1: the same)."
-            )
+        texts.append(
+            f"Two concepts are correlated by {found.correlation:.2f} on average (0: they say "
+            "different things, 1: the same)."
         )
     caption = (
         f"Mean absolute attribution of each concept over {found.n_maps} explained samples, drawn "
         "at random; scaled to its largest."
     )
-    parts.append(pieces.figure(overall_figure(report), _alt(report), caption))
-    parts.append(_weights_table(found))
-    parts.append("<h3>Concepts of single samples</h3>")
     note = (
         "Bars: what each concept adds to the named output, compared with the baseline. Maps: where "
         "in the sample that comes from; red adds, blue takes away."
     )
     if len(found.maps) > _N_PANELS:
         note += f" Of the {_N_PANELS} concepts that add or take most there is a map."
-    parts.append(pieces.paragraph(note))
-    parts += [_one_sample(report, one) for one in found.shown]
-    return "\n".join(parts)
+    return {
+        "texts": texts,
+        "figure": pieces.figure(overall_figure(report), _alt(report), caption),
+        "table": _weights_table(found),
+        "note": note,
+        "samples": [_one_sample(report, one) for one in found.shown],
+    }
 
 
 def _alt(report):
@@ -312,6 +326,7 @@ def _one_sample(report, one):
         one.contributions,
         kind=kind,
         channel_axis=report._sample.channel_axis,
+        channel_names=report.channel_names,
         feature_names=getattr(report.attributor_, "feature_names_in_", None),
         n_top=4,
         n_maps=_N_PANELS,
@@ -319,7 +334,7 @@ def _one_sample(report, one):
     first = display.order_[0]
     output = report.concepts_.outputs[one.target]
     said = f"{title}: concept {first} moves the {output} most, by {one.contributions[first]:+.3g}."
-    return (
-        f"<h4>{pieces.escape(f'{title} (contributions to the {output})')}</h4>"
-        f"{pieces.figure(_figures.data_uri(display.figure_), said)}"
-    )
+    return {
+        "title": f"{title} (contributions to the {output})",
+        "figure": pieces.figure(_figures.data_uri(display.figure_), said),
+    }

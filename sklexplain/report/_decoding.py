@@ -10,9 +10,10 @@ from ..metrics import interpretability
 from ..plotting import ReconstructionDisplay
 from . import _compute, _figures
 from . import _pieces as pieces
+from ._words import drawn_part
 
 # Most samples a decoder learns from and most epochs: convolutions take their time.
-_LIMITS = {"table": (5000, 500), "series": (2000, 60), "image": (2000, 40)}
+_LIMITS = {"table": (5000, 500), "series": (1000, 60), "image": (1000, 40)}
 # Below this R² there is hardly anything rebuilt that could be compared.
 _LITTLE = 0.1
 # From this share of the variation on, one column is nearly all that R² of a table is about.
@@ -40,15 +41,16 @@ def decode_layer(report, X, y, X_explain, rng):
     Returns
     -------
     found : Bunch
-        ``explainer``; ``agreement`` and ``kept``, the parts of its score; ``kept_reference``, the
-        share of variation that the reference rebuilds, ``kept_by_model``, the share that the model
-        itself rebuilds, if it can, and ``losses``, from `sklexplain.metrics.interpretability`;
-        ``places`` of some of the report's shown samples, and what the ``display`` of them is made
-        of.
+        ``explainer``; ``n_learned``, from how many samples; ``agreement`` and ``kept``, the parts
+        of its score; ``kept_reference``, the share of variation that the reference rebuilds,
+        ``kept_by_model``, the share that the model itself rebuilds, if it can, and ``losses``, from
+        `sklexplain.metrics.interpretability`; ``places`` of some of the report's shown samples, and
+        what the ``display`` of them is made of.
     """
     n_rows, max_epochs = _LIMITS[report._sample.kind]
-    explainer = ClaDecExplainer(report.estimator_, max_epochs=max_epochs)
+    explainer = ClaDecExplainer(report.estimator_, decoder="small", max_epochs=max_epochs)
     explainer.set_params(**report._common(), channel_axis=report.channel_axis)
+    explainer.set_params(net_params=_compute.training_options(report))
     explainer.set_params(**report.decoding_params or {})
     with warnings.catch_warnings():
         # The page says both, and what can be done about the second here.
@@ -68,6 +70,7 @@ def decode_layer(report, X, y, X_explain, rng):
         kept_reference = 1 - losses.reference / total if total > 0 else kept
     found = Bunch(
         explainer=explainer,
+        n_learned=len(X_train),
         agreement=agreement,
         kept=kept,
         kept_reference=kept_reference,
@@ -226,7 +229,7 @@ def _layer(found):
 
 
 def section(report):
-    """Write the section.
+    """Say what is in the section.
 
     Parameters
     ----------
@@ -235,12 +238,16 @@ def section(report):
 
     Returns
     -------
-    html : str
+    content : dict
+        For its template.
     """
     found = report.decoding_
+    small = "small " if found.explainer.decoder == "small" else ""
     text = (
-        f"A decoder was trained to turn {_layer(found)} back into the sample. What it cannot "
-        "rebuild is not there, or not needed by the model, or beyond this kind of decoder."
+        f"A {small}decoder was trained to turn {_layer(found)} back into the sample. "
+        f"{drawn_part(found.n_learned, report.facts_.n_train)}"
+        "What it cannot rebuild is not there, or not needed by the model, or beyond this kind of "
+        "decoder."
     )
     if found.explainer.reference == "random" and found.kept_reference is not None:
         text += (
@@ -253,13 +260,11 @@ def section(report):
             "to rebuild samples and nothing else, with the same decoder. Only where the two "
             "differ, in the last row, does it say something of the model."
         )
-    parts = [pieces.paragraph(text), pieces.paragraph(sentence(found))]
+    texts = [text, sentence(found)]
     unfinished = _unfinished(found.explainer)
     if unfinished:
-        parts.append(pieces.paragraph(unfinished))
-    parts.append(_figure(report))
-    parts.append(_loss_table(found))
-    return "\n".join(parts)
+        texts.append(unfinished)
+    return {"texts": texts, "figure": _figure(report), "table": _loss_table(found)}
 
 
 def _unfinished(explainer):
@@ -288,6 +293,7 @@ def _figure(report):
         **found.display,
         kind=kind,
         channel_axis=report._sample.channel_axis,
+        channel_names=report.channel_names,
         titles=[_figures.sample_title(report, place, _LINE[kind]) for place in found.places],
     ).plot(ax=_figures.new_axes(0.4 + height * n_rows, width=width))
     rows = "input, reference, reconstruction" if n_rows == 4 else "input, reconstruction"

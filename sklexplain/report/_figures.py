@@ -2,36 +2,32 @@
 
 import base64
 import io
+import warnings
 
 import numpy as np
 
 from ..plotting import (
     BLUE,
-    INK,
-    MUTED,
-    ORANGE,
     AttributionDisplay,
     ExampleDisplay,
     ImportanceDisplay,
     LatentShiftDisplay,
     as_channels,
-    channel_colors,
-    channel_labels,
     column_names,
-    draw_image,
     draw_series,
     import_pyplot,
     label_time,
-    plain_axes,
+    rows_of,
     shortened,
     split_axes,
 )
-from ._words import half_window, label_name, over_time
+from ._compute import without_rounding
+from ._words import label_name, over_time
 
 # Narrow enough that letters stay readable on a telephone.
 _WIDTH = 5.0
-_N_BARS = 15
-_MOST_CHANNELS = 12  # in a legend
+N_BARS = 15
+_NO_GLYPH = "Glyph .* missing from"
 
 
 def new_axes(height, width=_WIDTH):
@@ -55,15 +51,27 @@ def data_uri(figure):
     -------
     uri : str
     """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", _NO_GLYPH)
+        try:
+            svg = _svg(figure, "path")
+        except UserWarning:
+            # Browsers have letters that the font of figures does not have.
+            warnings.filterwarnings("ignore", _NO_GLYPH)
+            svg = _svg(figure, "none")
+    return "data:image/svg+xml;base64," + base64.b64encode(svg).decode("ascii")
+
+
+def _svg(figure, letters):
     from matplotlib import rc_context
 
     buffer = io.BytesIO()
     # A fixed salt and no date: the same report gives the same bytes.
-    with rc_context({"svg.hashsalt": "sklexplain", "svg.fonttype": "path"}):
+    with rc_context({"svg.hashsalt": "sklexplain", "svg.fonttype": letters}):
         # The layout depends on ticks that depend on the layout: once more settles it.
         figure.get_layout_engine().execute(figure)
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return buffer.getvalue()
 
 
 def latent_shift_figure(report):
@@ -135,51 +143,21 @@ def neighbours_figure(report, i):
     shown, names = report._shown, report.target_names
     k = shown.importance.shape[1]
     n_rows = -(-(k + 1) // 3)
-    titles = [f"{j + 1}. {_short(name, 12)}" for j, name in enumerate(shown.neighbour_ids[i])]
+    titles = [f"{j + 1}. {shortened(name, 12)}" for j, name in enumerate(shown.neighbour_ids[i])]
     if shown.neighbour_labels is not None:
-        labels = [_short(label_name(label, names), 20) for label in shown.neighbour_labels[i]]
+        labels = [shortened(label_name(label, names), 20) for label in shown.neighbour_labels[i]]
         titles = [f"{title}\n{label}" for title, label in zip(titles, labels, strict=True)]
     own = "this sample" if shown.labels is None else f"this: {label_name(shown.labels[i], names)}"
     display = ExampleDisplay(
         rows(shown.samples)[i],
         rows(shown.neighbours)[i * k : (i + 1) * k],
         titles=titles,
-        sample_title=_short(own),
+        sample_title=shortened(own, 22),
         kind=report._sample.kind,
         channel_axis=report._sample.channel_axis,
-    ).plot(ax=new_axes(0.2 + 1.35 * n_rows))
+        channel_names=report.channel_names,
+    ).plot(ax=new_axes(0.4 + 1.35 * n_rows))
     return data_uri(display.figure_)
-
-
-def overall_figure(report):
-    """Draw which features matter over all explained samples.
-
-    Parameters
-    ----------
-    report : RepresentationReport
-        Fitted.
-
-    Returns
-    -------
-    uri : str
-    """
-    importance = report.feature_importances_
-    if report._sample.kind == "table":
-        names = feature_names(report)
-        order = np.argsort(-importance, kind="stable")[:_N_BARS]
-        ax = new_axes(0.8 + 0.28 * len(order))
-        place = np.arange(len(order))
-        ax.barh(place, importance[order], color=ORANGE)
-        labels = [_short(names[i], 30) for i in order]
-        ax.set_yticks(place, labels, fontsize=9, parse_math=False)
-        ax.invert_yaxis()
-        ax.set_xlabel("mean |attribution|")
-        plain_axes(ax)
-    elif report._sample.kind == "series":
-        ax = _overall_series(report, over_time(importance, report._sample.channel_axis))
-    else:
-        ax = _overall_image(report, importance)
-    return data_uri(ax.figure)
 
 
 def swarm_of(report):
@@ -230,8 +208,8 @@ def swarm_figure(report, unit):
         report._explained_rows,
         kind="table",
         feature_names=getattr(report.attributor_, "feature_names_in_", None),
-        n_top=_N_BARS,
-    ).plot(ax=new_axes(0.9 + 0.34 * min(_N_BARS, maps.shape[1])))
+        n_top=N_BARS,
+    ).plot(ax=new_axes(0.9 + 0.34 * min(N_BARS, maps.shape[1])))
     return data_uri(display.figure_)
 
 
@@ -249,7 +227,7 @@ def outputs_figure(report):
     """
     outputs = report.predictions_.outputs
     entries = [
-        (_short(label_name(outputs[unit], report.target_names)), np.abs(maps).mean(axis=0))
+        (shortened(label_name(outputs[unit], report.target_names), 22), np.abs(maps).mean(axis=0))
         for unit, maps in report._unit_maps.items()
     ]
     return heat_rows(report, entries)
@@ -262,59 +240,6 @@ def _series_names(report):
         "channel_names": report.channel_names,
         "value_name": report.value_name,
     }
-
-
-def _overall_series(report, importance):
-    means, axis = report._means, report._sample.channel_axis
-    maps = as_channels(report.feature_importances_, "series", axis)
-    names = channel_labels(report.channel_names, len(maps))
-    colors = channel_colors(len(maps))
-    single = len(maps) == 1
-    ax = new_axes(3.8 if single else 4.4)
-    upper, lower = split_axes(ax, 2, 1, sharex=True, height_ratios=(3, 2))[:, 0]
-    first, last = half_window(importance)
-    for panel in (upper, lower):
-        panel.axvspan(first - 0.5, last + 0.5, color=ORANGE, alpha=0.13, linewidth=0)
-        plain_axes(panel)
-    options = {"color": MUTED} if single else {}
-    draw_series(upper, as_channels(means.train, "series", axis), linestyle=":", **options)
-    draw_series(upper, as_channels(means.explained, "series", axis), linewidth=1.6)
-    upper.plot([], [], color=INK, linewidth=1.6, label="mean of explained samples")
-    upper.plot([], [], color=MUTED, linestyle=":", label="mean of training samples")
-    upper.legend(frameon=False, fontsize=8)
-    upper.set_ylabel(shortened(report.value_name or "value", 24), parse_math=False)
-    places, below = np.arange(len(importance)), np.zeros(len(importance))
-    for values, name, color in zip(maps, names, colors, strict=True):
-        bars = {"width": 1.0, "bottom": below, "color": ORANGE if single else color}
-        lower.bar(places, values, label=shortened(name, 20), **bars)
-        below = below + values
-    if not single and len(maps) <= _MOST_CHANNELS:
-        ax.figure.legend(
-            *lower.get_legend_handles_labels(),
-            loc="outside lower center",
-            ncols=min(4, len(maps)),
-            frameon=False,
-            fontsize=8,
-        )
-    lower.set_ylabel("mean\n|attribution|")
-    label_time(lower, report.time_names, len(importance))
-    lower.margins(x=0.01)
-    return ax
-
-
-def _overall_image(report, importance):
-    ax = new_axes(2.5)
-    left, right = split_axes(ax, 1, 2)[0]
-    draw_image(left, as_channels(report._means.explained, "image", report._sample.channel_axis))
-    left.set_title("mean of explained samples", fontsize=9)
-    heat = importance
-    if heat.ndim == 3:
-        heat = heat.sum(axis=report._sample.channel_axis or 0)
-    image = right.imshow(heat, cmap="cividis", interpolation="nearest")
-    right.set(xticks=[], yticks=[])
-    right.set_title("mean |attribution|", fontsize=9)
-    ax.figure.colorbar(image, ax=[left, right], pad=0.02)
-    return ax
 
 
 def class_figure(report):
@@ -330,7 +255,7 @@ def class_figure(report):
     uri : str
     """
     entries = [
-        (f"{_short(label_name(label, report.target_names))} ({n})", importance)
+        (f"{shortened(label_name(label, report.target_names), 22)} ({n})", importance)
         for label, n, importance in report._class_importances
     ]
     return heat_rows(report, entries)
@@ -354,12 +279,14 @@ def heat_rows(report, entries):
     """
     labels = [label for label, _ in entries]
     heat = [over_time(importance, report._sample.channel_axis) for _, importance in entries]
+    # A row of nothing but rounding is empty, and not scaled to look like the others.
+    heat = without_rounding(np.array(heat), np.array(heat))
     heat = np.array([values / (values.max() or 1) for values in heat])
     is_table = report._sample.kind == "table"
     if is_table:
         names = feature_names(report)
-        order = np.argsort(-heat.max(axis=0), kind="stable")[:_N_BARS]
-        heat, ticks = heat[:, order], [_short(names[i], 18) for i in order]
+        order = np.argsort(-heat.max(axis=0), kind="stable")[:N_BARS]
+        heat, ticks = heat[:, order], [shortened(names[i], 18) for i in order]
     ax = new_axes((2.2 if is_table else 1.2) + 0.3 * len(labels))
     image = ax.imshow(heat, aspect="auto", cmap="cividis", vmin=0, vmax=1, interpolation="nearest")
     ax.set_yticks(np.arange(len(labels)), labels, fontsize=8, parse_math=False)
@@ -368,7 +295,7 @@ def heat_rows(report, entries):
             np.arange(len(ticks)), ticks, fontsize=8, rotation=60, ha="right", parse_math=False
         )
     else:
-        label_time(ax, report.time_names, heat.shape[1])
+        label_time(ax, report.time_names, heat.shape[1], most=4)  # beside labels there is less room
     ax.figure.colorbar(image, ax=ax, label="share of the\nlargest", pad=0.02)
     return data_uri(ax.figure)
 
@@ -424,7 +351,7 @@ def sample_title(report, place, line=None):
     if report._shown.labels is None:
         return title
     label = label_name(report._shown.labels[place], report.target_names)
-    return f"{title}: {label}" if line is None else f"{title}\n{_short(label, line)}"
+    return f"{title}: {label}" if line is None else f"{title}\n{shortened(label, line)}"
 
 
 def baseline_series(report):
@@ -474,8 +401,4 @@ def rows(X):
     -------
     X : ndarray
     """
-    return X.to_numpy() if hasattr(X, "to_numpy") else np.asarray(X)
-
-
-def _short(text, length=22):
-    return text if len(text) <= length else text[: length - 1] + "…"
+    return rows_of(X, slice(None))

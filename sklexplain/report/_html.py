@@ -1,16 +1,15 @@
-"""Writing a report as HTML; everything that comes from users or data is escaped."""
+"""What a report's sections say; how they look is in the templates."""
 
 import platform
 import re
-from html import escape
-from importlib import resources
-from string import Template
 
 import numpy as np
 
 from ..plotting import format_value
 from . import _concepts, _decoding, _figures, _predictions, _words
+from . import _overall as _overall_figures
 from . import _pieces as pieces
+from ._pages import write_page
 
 _PACKAGES = ("sklexplain", "scikit-learn", "torch", "skorch", "numpy", "matplotlib")
 _LONGEST_REPR = 4000
@@ -41,38 +40,30 @@ def render(report):
     ]
     missing = {"labels": report.label_agreement_, "concepts": report.concepts_}
     missing["decoding"] = report.decoding_
-    sections = [s for s in sections if s[0] not in missing or missing[s[0]] is not None]
-    body = [
-        f'<section aria-labelledby="{name}"><h2 id="{name}">{escape(heading)}</h2>\n'
-        f"{write(report)}\n</section>"
-        for name, heading, write in sections
-    ]
-    contents = [
-        f'<li><a href="#{name}">{escape(heading)}</a></li>' for name, heading, _ in sections
-    ]
     facts = report.facts_
-    templates = resources.files("sklexplain.report") / "templates"
-    page = Template((templates / "report.html").read_text(encoding="utf-8"))
-    return page.substitute(
-        title=escape(report.title),
-        subtitle=escape(f"{facts.name} · {facts.created[:16].replace('T', ' ')}"),
-        style=(templates / "report.css").read_text(encoding="utf-8").strip(),
-        contents=f"<ul>{''.join(contents)}</ul>",
-        body="\n".join(body),
-        version=escape(pieces.version_of("sklexplain")),
-    )
+    content = {
+        "title": report.title,
+        "subtitle": f"{facts.name} · {facts.created[:16].replace('T', ' ')}",
+        "version": pieces.version_of("sklexplain"),
+        "sections": [
+            {"name": name, "heading": heading, "template": name, **say(report)}
+            for name, heading, say in sections
+            if name not in missing or missing[name] is not None
+        ],
+    }
+    return write_page("report", content)
 
 
 def _inside(module, attribute):
-    """Return what writes a section of something that may have been impossible."""
+    """Return what says a section of something that may have been impossible."""
 
-    def write(report):
+    def say(report):
         found = getattr(report, attribute)
         if "reason" in found:
-            return pieces.paragraph(f"This is not possible for this model: {found.reason}")
+            return {"template": "impossible", "reason": found.reason}
         return module.section(report)
 
-    return write
+    return say
 
 
 # -- sections ----------------------------------------------------------------------------------
@@ -107,10 +98,6 @@ def _summary(report):
     tiles.append(
         (f"{facts.n_units:,}", f"numbers describe a sample of {facts.n_features:,} values")
     )
-    shown = "".join(
-        f"<li><strong>{escape(value)}</strong> <span>{escape(text)}</span></li>"
-        for value, text in tiles
-    )
     items = [
         _model_sentence(facts),
         *_words.data_sentence(report),
@@ -125,14 +112,13 @@ def _summary(report):
     for found, module in ((report.concepts_, _concepts), (report.decoding_, _decoding)):
         if found is not None and "reason" not in found:
             items.append(module.sentence(found))
-    notes = "".join(pieces.paragraph(note) for note in report.notes)
-    return (
-        f"{notes}"
-        f'<div class="verdict {verdict.level}"><p><strong>{escape(verdict.heading)}.</strong> '
-        f"{escape(verdict.sentence)}</p></div>"
-        f'<ul class="tiles">{shown}</ul>{pieces.bullets(items)}'
-        f"<h3>What this report cannot tell</h3>{pieces.bullets(_words.CAVEATS)}"
-    )
+    return {
+        "notes": report.notes,
+        "verdict": verdict,
+        "tiles": tiles,
+        "findings": items,
+        "caveats": _words.CAVEATS,
+    }
 
 
 def _prediction_sentences(report):
@@ -192,7 +178,9 @@ def _overall(report):
         "image": "Left: the mean of the explained samples. Right: mean absolute attribution of "
         "each pixel; lighter is more.",
     }[report._sample.kind]
-    panels = [pieces.figure(_figures.overall_figure(report), sentence, caption)]
+    if report._sample.kind == "series" and _overall_figures.channel_scales(report).apart_:
+        caption += " Channels differ too much for one scale: each has its own."
+    panels = [_panel(None, _overall_figures.overall_figure(report), sentence, caption)]
     if report._sample.kind == "table" and report._explained_rows is not None:
         (right, left), unit = _figures.swarm_of(report)
         text = f"A point is a sample: to the right, its value {right}; to the left, it {left}."
@@ -209,13 +197,12 @@ def _overall(report):
         text += "few samples (their number is in brackets) are uncertain."
         uri = _figures.class_figure(report)
         panels.append(_panel("For each label", uri, _class_alt(report), text))
-    grid = "".join(f"<div>{panel}</div>" for panel in panels)
-    return f'{pieces.paragraph(sentence)}<div class="panels">{grid}</div>'
+    return {"sentence": sentence, "panels": panels}
 
 
 def _panel(heading, uri, alt, caption):
-    """Return a figure below a heading of its own."""
-    return f"<h3>{escape(heading)}</h3>{pieces.figure(uri, alt, caption)}"
+    """Return a figure, and the heading above it."""
+    return {"heading": heading, "figure": pieces.figure(uri, alt, caption)}
 
 
 def _class_alt(report):
@@ -250,38 +237,31 @@ def _samples(report):
             "what speaks for what the model says of each, compared with the baseline. "
             f"{_words.names_sentence(report)}"
         )
-    articles = [_one_sample(report, i) for i in range(len(shown.positions))]
-    return "\n".join([pieces.paragraph(intro), _legend(report), *articles])
+    return {
+        "intro": intro,
+        "legend": _legend(report),
+        "samples": [_one_sample(report, i) for i in range(len(shown.positions))],
+    }
 
 
 def _legend(report):
-    entries = [
-        '<span class="swatch" style="background:#b2182b"></span>contributes',
-        '<span class="swatch" style="background:#d5d5d5"></span>hardly matters',
-        '<span class="swatch" style="background:#2166ac"></span>works against',
-    ]
+    entries = [("adds", "contributes"), ("neutral", "hardly matters"), ("takes", "works against")]
     if report._sample.kind == "series" and _figures.baseline_series(report) is not None:
-        entries.append('<span class="swatch line"></span>baseline')
+        entries.append(("line", "baseline"))
     if report._sample.kind == "series" and report._shown.get("reconstructions") is not None:
-        entries.append('<span class="swatch dash"></span>what the model rebuilds')
-    return f'<p class="note">{" &nbsp; ".join(entries)}</p>'
+        entries.append(("dash", "what the model rebuilds"))
+    return entries
 
 
 def _one_sample(report, i):
-    title = _figures.sample_title(report, i)
-    facts = _sample_facts(report, i)
+    title, facts = _figures.sample_title(report, i), _sample_facts(report, i)
     alt = f"{title}, coloured by attribution. {facts[0]}"
-    left = pieces.figure(_figures.sample_figure(report, i), alt)
+    figure = pieces.figure(_figures.sample_figure(report, i), alt)
+    sample = {"title": title, "facts": facts, "figure": figure, "neighbour_table": None}
     if report._sample.kind == "table":
-        right, css = _neighbour_table(report, i), "pair tabular"
-    else:
-        right = pieces.figure(_figures.neighbours_figure(report, i), _neighbours_alt(report, i))
-        css = "pair"
-    name = f"sample-{i + 1}"
-    return (
-        f'<article aria-labelledby="{name}"><h3 id="{name}">{escape(title)}</h3>'
-        f'{pieces.paragraph(" ".join(facts))}<div class="{css}">{left}{right}</div></article>'
-    )
+        return sample | {"neighbour_table": _neighbour_table(report, i)}
+    neighbours = pieces.figure(_figures.neighbours_figure(report, i), _neighbours_alt(report, i))
+    return sample | {"neighbour_figure": neighbours}
 
 
 def _sample_facts(report, i):
@@ -292,13 +272,23 @@ def _sample_facts(report, i):
         label = None if shown.labels is None else shown.labels[i]
         facts.append(_predictions.sample_sentence(found, place, label, names))
         facts.append(_predictions.colour_sentence(found, place, names))
-    facts.append(_importance_sentence(report, np.abs(shown.attributions[i])))
+    importance = np.abs(shown.attributions[i])
+    if importance.any():
+        facts.append(_importance_sentence(report, importance))
+    else:
+        facts.append("Nothing is coloured: to the model, this sample is as the baseline.")
     if report.reconstruction_ is not None:
         rank = report.reconstruction_.error_rank[shown.positions[i]]
         n = report.reconstruction_.n_compared
         share = f"{rank:.0%}" if rank < 0.995 else "more than 99%"
         those = f"all of {n:,} training samples" if rank == 1 else f"{share} of training samples"
         facts.append(f"Its reconstruction error is larger than that of {those}.")
+    closest = shown.importance[i]
+    if len(closest) > 1 and closest[0] - closest[-1] <= 1e-6 * abs(closest[0]):
+        facts.append(
+            "The known samples shown are all equally similar to the model, and others may be as "
+            "similar: these come first in the data."
+        )
     if shown.isolation is not None and shown.isolation[i] >= 0.95:
         facts.append(
             "No known sample is really near: it is more isolated than "
@@ -351,10 +341,8 @@ def _trust(report):
     alt = f"{verdict.heading}. {verdict.sentence} The values are in the table beside."
     caption = "The band is two standard deviations between random orders wide, to both sides."
     figure = pieces.figure(_figures.latent_shift_figure(report), alt, caption)
-    return (
-        f"{pieces.paragraph(text)}{pieces.paragraph(f'{verdict.heading}: {verdict.sentence}')}"
-        f'<div class="pair">{figure}{table}</div>'
-    )
+    texts = [text, f"{verdict.heading}: {verdict.sentence}"]
+    return {"texts": texts, "figure": figure, "table": table}
 
 
 def _labels(report):
@@ -389,7 +377,7 @@ def _labels(report):
     caption += ", and R² of reconstruction" if rebuilt is not None else ""
     table = pieces.table(header, [*rows, total], caption, numbers=range(1, len(header)))
     sentence = _words.agreement_sentence(agreement, names)
-    return f"{pieces.paragraph(text)}{pieces.paragraph(sentence)}{table}"
+    return {"texts": [text, sentence], "table": table}
 
 
 def _glossary(report):
@@ -397,8 +385,7 @@ def _glossary(report):
     terms += _words.CONCEPT_TERMS if "explainer" in (report.concepts_ or ()) else ()
     has_reference = (report.decoding_ or {}).get("kept_reference") is not None
     terms += _words.DECODING_TERMS if has_reference else ()
-    entries = "".join(f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in terms)
-    return f"<dl>{entries}</dl>"
+    return {"terms": terms}
 
 
 def _inner_settings(report):
@@ -444,17 +431,9 @@ def _appendix(report):
     if len(model) > _LONGEST_REPR:
         model = model[:_LONGEST_REPR] + " …"
     intro = "The same data, settings, seed, versions and number of threads give the same numbers."
-    return "\n".join(
-        [
-            pieces.paragraph(intro),
-            "<details><summary>Settings, versions, times and the model</summary>",
-            '<div class="pair">',
-            pieces.table(["setting", "value"], settings, "Settings"),
-            pieces.table(["software", "version"], versions, "Versions"),
-            pieces.table(["step", "seconds"], seconds, "Time taken", numbers=(1,)),
-            "</div>",
-            "<h3>The model</h3>",
-            f"<pre>{escape(model)}</pre>",
-            "</details>",
-        ]
-    )
+    tables = [
+        pieces.table(["setting", "value"], settings, "Settings"),
+        pieces.table(["software", "version"], versions, "Versions"),
+        pieces.table(["step", "seconds"], seconds, "Time taken", numbers=(1,)),
+    ]
+    return {"intro": intro, "tables": tables, "model": model}

@@ -63,10 +63,11 @@ class RepresentationReport(BaseEstimator):
         are as many concepts as classes, but at least 5 and at most 10.
     decoding : bool or "auto", default="auto"
         Whether to show what a layer keeps of its input (`ClaDecExplainer`), as for `concepts`; from
-        at most 5000 rows of a table, or 2000 series or images.
+        at most 5000 rows of a table, or 1000 series or images.
     decoding_params : dict or None, default=None
         Parameters of that explainer, such as ``{"layer": "conv1", "max_epochs": 100}``. Without it
-        `max_epochs` is 500 for tables, 60 for series and 40 for images.
+        `max_epochs` is 500 for tables, 60 for series and 40 for images, and the decoder is
+        ``"small"``.
     n_examples : int, default=6
         Number of samples shown one by one; from every class in turn if labels are known.
     n_neighbors : int, default=5
@@ -532,6 +533,9 @@ class RepresentationReport(BaseEstimator):
             own = self.predictions_.own[self._shown.positions]
             places = zip(own.tolist(), self._shown.positions.tolist(), strict=True)
             self._shown.attributions = np.stack([self._unit_maps[u][i] for u, i in places])
+        self._shown.attributions = _compute.without_rounding(
+            self._shown.attributions, self.attributions_
+        )
         means = Bunch(train=None, explained=None)
         if self._sample.kind != "table":
             means.train = np.asarray(data.X, dtype=np.float64).mean(axis=0)

@@ -4,12 +4,16 @@ import numpy as np
 from scipy.integrate import trapezoid
 from sklearn.utils import Bunch
 
+from ..utils import visible_text
 from ._compute import half_count, half_window
 from ._numbers import entry_names
 
 # From where on a ratio to chance is called clear. Below, it may be real and still of little use.
 _CLEAR, _SLIGHT = 1.2, 1.05
 _FEW = 30
+_FEW_OF_LABEL = 10
+_NOTHING = 0.01  # of the largest shift
+_MANY_TIMES = 100  # more is not worth a number
 _ALONE = 0.9  # share of all importance that one column or time step hardly has by right
 
 CAVEATS = (
@@ -153,14 +157,7 @@ def _verdict(curve):
             sentence="Masking even all features does not move the representation: it seems to be "
             "constant, and there is nothing to explain.",
         )
-    at = int(np.abs(np.asarray(curve.fractions) - 0.1).argmin())
-    at = max(at, 1)
-    share = f"{curve.fractions[at]:.0%}"
-    times = curve.most[at] / curve.random[at] if curve.random[at] > 0 else np.inf
-    versus = (
-        f"Masking the {share} most important features moves the representation "
-        f"{times:.1f} times as far as masking as many at random."
-    )
+    versus = _versus_random(curve)
     # By how much the ratio of a random order would vary if its ups and downs went all one way.
     spread = trapezoid(curve.random_std, curve.fractions) / trapezoid(curve.random, curve.fractions)
     if ratio >= _CLEAR and ratio > 1 + 2 * spread:
@@ -174,6 +171,25 @@ def _verdict(curve):
         level="bad",
         heading="The maps are no better than chance",
         sentence=f"{versus} Do not conclude anything from the coloured maps below.",
+    )
+
+
+def _versus_random(curve):
+    """Compare with random masking, where there is something to compare."""
+    fractions, most = np.asarray(curve.fractions), np.asarray(curve.most)
+    at = max(int(np.abs(fractions - 0.1).argmin()), 1)
+    # Beside the shift by all features, a few may do next to nothing, however they are chosen.
+    moved = np.flatnonzero(most >= _NOTHING * most.max())
+    at = max(at, int(moved[0]))
+    share, chance = f"{fractions[at]:.0%}", curve.random[at]
+    if not most[at] < _MANY_TIMES * chance:
+        return (
+            f"Masking the {share} most important features moves the representation; masking as "
+            f"many at random hardly does (less than 1/{_MANY_TIMES} as far)."
+        )
+    return (
+        f"Masking the {share} most important features moves the representation "
+        f"{most[at] / chance:.1f} times as far as masking as many at random."
     )
 
 
@@ -206,6 +222,8 @@ def agreement_sentence(agreement, names=None):
                 f"have that label, but {row.most:.0%} of the most similar (by chance "
                 f"{row.chance:.0%})."
             )
+            if row.n < _FEW_OF_LABEL:
+                sentence += f" But that is of {counted(row.n, 'explained sample')} only."
     poor = [row for row in agreement.classes if row.most <= row.chance and row.n_corpus]
     if poor and agreement.most >= agreement.chance + 0.05:
         sentence += " It does not hold for every label; see the table."
@@ -362,6 +380,24 @@ def counted(n, noun):
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
+def drawn_part(n, n_all):
+    """Say that something was learned from a part of the training samples, if it was.
+
+    Parameters
+    ----------
+    n, n_all : int
+        How many it learned from, and how many there are.
+
+    Returns
+    -------
+    text : str
+        With a space behind, or nothing.
+    """
+    if n == n_all:
+        return ""
+    return f"It learned from {n:,} of the {n_all:,} training samples, drawn at random. "
+
+
 def names_sentence(report):
     """Say what the names of samples are.
 
@@ -409,4 +445,4 @@ def label_name(label, names):
     """
     if isinstance(label, (float, np.floating)) and float(label).is_integer():
         label = int(label)  # equal and of the same hash, so it finds the same name
-    return str((names or {}).get(label, label))
+    return visible_text((names or {}).get(label, label))

@@ -29,6 +29,11 @@ class RawInputs:
         """Whether samples may be other than finite numbers: some step takes them as they are."""
         return self.head is not None or self.table is not None or not self._read.all()
 
+    @property
+    def keeps_samples(self):
+        """Whether `restored` gives all of the samples back: no head has made numbers of them."""
+        return self.table is not None or (self.head is None and bool(self._read.all()))
+
     def reading(self):
         """Context in which `inputs` can be called: values unknown to the table last so long."""
         return nullcontext() if self.table is None else self.table.reading()

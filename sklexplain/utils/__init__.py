@@ -13,6 +13,7 @@ from ._precision import cast_checked, check_half, too_large
 from ._random import GENERATOR_LOCK, draw_seed, kept_rows, seeded
 from ._saving import SavedAsArrays, SavedWeights
 from ._scores import harmonic_mean
+from ._texts import visible_text
 from ._thread_modes import ThreadModes
 from ._validation import (
     check_choice,
@@ -60,6 +61,7 @@ __all__ = [
     "seeded",
     "too_large",
     "validate_X",
+    "visible_text",
     "warn",
     "write_file",
 ]

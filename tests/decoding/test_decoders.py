@@ -108,6 +108,29 @@ def test_size_of_activations_does_not_matter_to_built_decoders(kind, factor):
     np.testing.assert_allclose(*curves, rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("z_shape", "x_shape", "channel_axis"),
+    [((40,), (140,), None), ((32, 35), (140,), None), ((5,), (90, 3), 1), ((10,), (3, 40, 40), 0)],
+)
+def test_small_decoders_are_the_same_with_fewer_channels(z_shape, x_shape, channel_axis):
+    kind = "image" if len(x_shape) == 3 else "series"
+    full, small = (make_decoder(d, z_shape, x_shape, kind, channel_axis) for d in (None, "small"))
+    assert [type(step) for step in full] == [type(step) for step in small]
+    channels = [step.out_channels for step in small if hasattr(step, "out_channels")]
+    assert max(channels) <= 32 < max(s.out_channels for s in full if hasattr(s, "out_channels"))
+    assert small(torch.zeros(2, *z_shape)).shape == (2, *x_shape)
+
+
+def test_small_decoders_have_units_of_their_own():
+    """As those of full size, and unlike the user's modules: first of all they give the mean."""
+    X = make_X("conv1d", 20) * 100 + 1000
+    net = nn.Sequential(nn.Flatten(), nn.Linear(X[0].size, 6))
+    options = {"layer": "1", "reference": None, "validation_split": None, "random_state": 0}
+    explainer = ClaDecExplainer(net, decoder="small", max_epochs=1, **options).fit(X)
+    assert isinstance(explainer.decoder_[-1], DataUnits)
+    assert abs(explainer.transform(X).mean() - X.mean()) < 100
+
+
 def test_linear_decoder():
     decoder = make_decoder("linear", (2, 3), (4, 5), "series", 0)
     assert sum(p.numel() for p in decoder.parameters()) == 6 * 20 + 20

@@ -1,9 +1,11 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy.integrate import trapezoid
 from sklearn.utils import Bunch
 
-from sklexplain.report import _compute, _words
+from sklexplain.report import _compute, _concepts, _words
 
 
 @pytest.mark.parametrize(
@@ -85,3 +87,40 @@ def test_a_large_gap_in_reconstruction_is_named():
     assert "gap is large" in text
     assert "gap" not in _words.reconstruction_sentence(Bunch(train=0.9, explained=0.85))
     assert "That is little" in _words.reconstruction_sentence(Bunch(train=0.3, explained=0.3))
+
+
+def test_what_is_not_comparable_has_no_number():
+    """Neither a division by zero nor hundreds of times next to nothing."""
+    text = _words.verdict(curve([0, 1, 5, 9], [0, 0, 1, 9], 0.0)).sentence
+    assert "at random hardly does" in text and "inf" not in text
+    text = _words.verdict(curve([0, 1e-6, 5, 9], [0, 1e-9, 1, 9], 0.0)).sentence
+    assert "5.0 times" in text  # where something has moved
+
+
+def test_rounding_has_no_colour():
+    maps = np.array([[1e-16, -3e-17], [0.4, 1e-3]])
+    cleaned = _compute.without_rounding(maps, maps)
+    np.testing.assert_array_equal(cleaned, [[0, 0], [0.4, 1e-3]])
+    assert not _compute.without_rounding(np.zeros((2, 2)), np.zeros((2, 2))).any()
+
+
+def test_few_samples_of_a_label_are_said():
+    row = Bunch(label="ill", n=2, n_corpus=5, most=0.0, least=0.3, chance=0.1)
+    agreement = Bunch(most=0.8, least=0.1, chance=0.4, n_top=10, classes=[row])
+    assert "of 2 explained samples only" in _words.agreement_sentence(agreement)
+
+
+def test_concepts_that_are_one_are_not_several():
+    explainer = SimpleNamespace(
+        active_concepts_=np.ones(5, bool), n_active_concepts_=5, target=None, beta=1.0,
+        layer_shape_=(9,),
+    )  # fmt: skip
+    found = Bunch(explainer=explainer, faithfulness=0.99, reconstruction=0.99, correlation=0.97)
+    assert "made of one concept" in _concepts.sentence(found)
+    found.correlation = 0.4
+    assert "So they may be read" in _concepts.sentence(found)
+
+
+def test_learning_from_a_part_is_said():
+    assert _words.drawn_part(20, 20) == ""
+    assert "from 2,000 of the 16,000 training samples" in _words.drawn_part(2000, 16000)

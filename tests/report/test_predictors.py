@@ -12,6 +12,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, r2_score
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils import Bunch
 
 from sklexplain.report import RepresentationReport, doubts, verdict
@@ -169,3 +170,12 @@ def test_nothing_of_this_run_only_is_in_the_page(tmp_path, undrawn):
     model.__class__ = type("Talking", (PCA,), {"__repr__": lambda self: f"<{object()!r}>"})
     page = check_page(report_on(model, WINE.data).to_html(tmp_path / "report.html"))
     assert "object" in page.text and " at 0x" not in page.text
+
+
+@pytest.mark.filterwarnings("ignore::sklexplain.exceptions.SklexplainWarning")
+def test_neighbours_that_tie_are_said_to(tmp_path, undrawn):
+    """Two leaves: half of the known samples are alike to such a model."""
+    stump = DecisionTreeClassifier(max_depth=1, random_state=0).fit(WINE.data, WINE.target > 0)
+    report = report_on(stump, WINE.data, n_examples=1, n_explained=10)
+    page = check_page(report.to_html(tmp_path / "report.html"))
+    assert "all equally similar to the model" in page.text

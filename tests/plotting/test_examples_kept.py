@@ -1,0 +1,108 @@
+"""Displays of examples without the training set: from what an explainer has kept of it."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from sklearn.base import BaseEstimator
+from sklearn.compose import make_column_transformer
+from sklearn.decomposition import PCA
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from sklexplain import DKNNImportance, InfluenceImportance, SimplExImportance, TracInImportance
+from sklexplain.nets import Autoencoder
+from sklexplain.plotting import ExampleDisplay
+
+RNG = np.random.RandomState(0)
+X = RNG.randn(30, 4).astype(np.float32)
+
+
+def autoencoder():
+    return Autoencoder(
+        "mlp", hidden_layer_sizes=(4,), n_components=2, max_epochs=1, validation_split=None
+    )
+
+
+@pytest.mark.parametrize(
+    "explainer",
+    [
+        DKNNImportance(PCA(2)),
+        SimplExImportance(PCA(2), n_keep=3),
+        InfluenceImportance(autoencoder()),
+        TracInImportance(autoencoder()),
+    ],
+    ids=lambda e: type(e).__name__,
+)
+@pytest.mark.filterwarnings("ignore::sklexplain.exceptions.SklexplainWarning")
+def test_every_explainer_has_its_examples(explainer):
+    frame = pd.DataFrame(X, index=[f"p{i}" for i in range(30)])
+    frame.columns = list("abcd")
+    explainer.fit(frame)
+    kept = ExampleDisplay.from_estimator(explainer, frame, index=7, n_examples=3)
+    given = ExampleDisplay.from_estimator(explainer, frame, X_train=frame, index=7, n_examples=3)
+    np.testing.assert_array_equal(kept.examples, given.examples)
+    assert kept.titles == given.titles and kept.titles[0].startswith("training example p")
+
+
+def mixed():
+    return pd.DataFrame(
+        {
+            "age": np.where(np.arange(30) == 3, np.nan, np.arange(30.0)),
+            "city": np.array(["Graz", "Linz"])[np.arange(30) % 2],
+            "seen": pd.date_range("2024-01-01", periods=30),
+            "unread": np.arange(30) % 3 > 0,
+        }
+    )
+
+
+@pytest.mark.parametrize("container", [pd.DataFrame, pl.from_pandas])
+def test_cells_of_mixed_tables_are_what_they_were(container):
+    frame = container(mixed())
+    columns = make_column_transformer((SimpleImputer(), ["age"]), (OneHotEncoder(), ["city"]))
+    forest = make_pipeline(columns, RandomForestClassifier(3, random_state=0))
+    explainer = DKNNImportance(forest).fit(frame, np.arange(30) % 2)
+    display = ExampleDisplay.from_estimator(explainer, frame, index=4, n_examples=3)
+    _, places = explainer.top_examples(frame[4:5], 3)
+    for row, place in zip(np.asarray(display.examples), places[0], strict=True):
+        cells = mixed().iloc[place]
+        assert row[1:].tolist() == cells.tolist()[1:] or row[2] == cells["seen"].to_pydatetime()
+        assert row[0] == cells["age"] or (row[0] != row[0] and cells["age"] != cells["age"])
+
+
+def test_what_is_not_kept_is_asked_for():
+    frame = mixed()
+    columns = make_column_transformer((StandardScaler(), ["age"]))  # the others are not read
+    explainer = DKNNImportance(make_pipeline(columns, PCA(1))).fit(frame.fillna(0.0))
+    frame = frame.fillna(0.0)
+    with pytest.raises(ValueError, match="give X_train, what it was fitted on"):
+        ExampleDisplay.from_estimator(explainer, frame)
+    ExampleDisplay.from_estimator(explainer, frame, X_train=frame)
+    with pytest.raises(ValueError, match="X_train has 29 rows, but .* fitted on 30"):
+        ExampleDisplay.from_estimator(explainer, frame, X_train=frame[:29])
+
+
+class Others(BaseEstimator):
+    """An explainer that is none of the library's."""
+
+    def fit(self, X, y=None):
+        self.n_features_in_ = X.shape[1]
+        self._sample = DKNNImportance(PCA(2)).fit(X)._sample
+        return self
+
+    def top_examples(self, X, k):
+        return np.ones((1, k)), np.arange(k)[None]
+
+
+def test_others_with_top_examples():
+    other = Others().fit(X)
+    display = ExampleDisplay.from_estimator(other, X, X_train=X, n_examples=2)
+    np.testing.assert_array_equal(display.examples, X[:2])
+    with pytest.raises(TypeError, match="Others does not keep its training examples"):
+        ExampleDisplay.from_estimator(other, X)

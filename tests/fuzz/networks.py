@@ -77,6 +77,11 @@ class Mean(nn.Module):
         return h.flatten(2).mean(dim=2)
 
 
+def _run(layers, channels, sizes):
+    with torch.no_grad():
+        return nn.Sequential(*layers).eval()(torch.zeros(2, channels, *sizes))
+
+
 @st.composite
 def convolutional(draw, dims=None):
     """Draw a network of series, images or volumes."""
@@ -124,9 +129,12 @@ def convolutional(draw, dims=None):
         "mean": MEAN_POOLS[dims](2, ceil_mode=True),
         "adaptive": ADAPTIVE[dims](2),
     }
-    body += [draw(activations), pools[draw(st.sampled_from(list(pools)))]]
-    with torch.no_grad():
-        h = nn.Sequential(*body).eval()(torch.zeros(2, channels, *sizes))
+    body.append(draw(activations))
+    fitting = (
+        list(pools) if min(_run(body, channels, sizes).shape[2:]) > 1 else ["none", "adaptive"]
+    )
+    body.append(pools[draw(st.sampled_from(fitting))])
+    h = _run(body, channels, sizes)
     if draw(st.booleans()):
         body += [nn.Flatten(), nn.Linear(h[0].numel(), N_UNITS)]
     else:

@@ -363,7 +363,7 @@ class LabelFreeAttributor(BaseAttributor):
         if units is not None:
             eye = torch.eye(self.n_units_, dtype=z.dtype, device=z.device)[units]
             return eye.expand(len(z), -1, -1)
-        u = z - z_ref if self._params_at_fit.center else z
+        u = z - z_ref() if self._params_at_fit.center else z
         if len(self._units) < self.n_units_:
             chosen = torch.zeros_like(u)
             chosen[:, self._units] = u[:, self._units]

@@ -1,5 +1,6 @@
 """The engine: from samples, baselines and functions of a representation to maps in features."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -44,10 +45,10 @@ class _Task:
         return (self.inputs if of is None else of)[rows if self.index is None else self.index[rows]]
 
     def baselines(self, rows):
-        """Baselines of samples at some positions and their mean representations."""
+        """Baselines of samples at some positions and a function that finds their mean code."""
         own = self.own_baseline
         if own is None:
-            return self.references, self.z_ref
+            return self.references, self._common_latents
         if callable(own):
             own = own_baselines(own, self.representation.restored(self.batch(rows)))
             if self.representation.table is not None:
@@ -55,7 +56,12 @@ class _Task:
         else:
             own = self.batch(rows, own)
         references = self.representation.tensor(own)[:, None]
-        return references, self.mean_latents(references)
+        return references, functools.cache(lambda: self.mean_latents(references))
+
+    def _common_latents(self):
+        if self.z_ref is None:
+            self.z_ref = self.mean_latents(self.references)
+        return self.z_ref
 
     def mean_latents(self, references):
         """Mean representation of baselines: (1, N) or (b, N)."""
@@ -165,7 +171,8 @@ class AttributionEngine:
             Samples, as they enter the network.
         cotangents : callable
             ``cotangents(rows, z, z_ref)`` returns c_j of the samples at positions ``rows`` as a
-            tensor (b, k, N), from their representations and (1 or b of them) the baselines'.
+            tensor (b, k, N), from their representations and (``z_ref()``, 1 or b of them, computed
+            when it is called) the baselines'.
         batch_size : int
             Most rows in the network at once.
         encode : callable or None, default=None

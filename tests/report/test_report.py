@@ -433,7 +433,9 @@ def test_wrong_parameters_of_the_user_are_not_blamed_on_the_model(table):
         report = RepresentationReport(LogisticRegression(), **{**options(), **INSIDE, **wrong})
         with pytest.raises(ValueError, match=match):
             report.fit(X, y)
-    with pytest.raises(TypeError, match="concept_params=.* must be a dict"):
+    with pytest.raises(
+        TypeError, match="The 'concept_params' parameter of RepresentationReport must be a dict"
+    ):
         RepresentationReport(LogisticRegression(), concept_params=[1]).fit(X, y)
     with pytest.raises(ValueError, match="decoding=0 must be"):
         RepresentationReport(LogisticRegression(), decoding=0).fit(X, y)

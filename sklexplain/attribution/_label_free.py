@@ -301,8 +301,8 @@ class LabelFreeAttributor(BaseAttributor):
             given = self._like_fitted(np.asarray(given)[None] if is_one else given)
             return self._cast(self._representation.inputs(given))
         except (ValueError, TypeError) as error:
-            error.add_note(f"This is about the samples given as {name}.")
-            raise
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"{name} cannot be taken as samples: {error}") from error
 
     # -- explaining ----------------------------------------------------------------------------
 

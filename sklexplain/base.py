@@ -36,6 +36,7 @@ from .representation import (
 )
 from .samples import Sample
 from .utils import (
+    AXIS,
     NONE,
     SEED,
     Choice,
@@ -138,7 +139,7 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
             Choice("auto", *RESPONSE_METHODS),
             Entries("a list of names", Choice(*RESPONSE_METHODS)),
         ],
-        "channel_axis": [Choice("auto"), Integer(-64, 64), NONE],
+        "channel_axis": [Choice("auto"), AXIS, NONE],
         "batch_size": [Integer()],
         "device": [Device(), NONE],
         "random_state": [SEED],

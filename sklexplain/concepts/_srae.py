@@ -9,7 +9,18 @@ from ..base import BaseExplainer
 from ..layers import activation_buffer
 from ..representation import LayerTap, unwrap
 from ..training import VALIDATION_SPLIT, WIDTHS, loss_curves, split_validation
-from ..utils import MAPPING, NONE, VERBOSE, Choice, Entries, Integer, Number, Text, harmonic_mean
+from ..utils import (
+    MAPPING,
+    NONE,
+    VERBOSE,
+    Choice,
+    Entries,
+    Integer,
+    Is,
+    Number,
+    Text,
+    harmonic_mean,
+)
 from ._fitting import (
     summary_of,
     train_concepts,
@@ -173,10 +184,9 @@ class SRAEExplainer(BaseExplainer):
 
     _parameter_constraints = {
         "target": [
-            Integer(None),
-            Text("the name of a class"),
-            Choice("norm"),
-            Entries("a list of outputs", Integer(None)),
+            Is("the number of an output", Integer(None).is_satisfied_by),
+            Is("a list of such numbers", Entries("", Integer(None)).is_satisfied_by),
+            Text("'norm', the name of a class"),
             NONE,
         ],
         "n_concepts": [Integer(1, 100_000)],

@@ -4,7 +4,7 @@ import numpy as np
 
 from ..samples import resolve_kind, sample_of
 from ..utils import ARRAY, NONE, as_array, as_array_like, check_params
-from ._params import AXIS, COUNT, KIND, LIMIT, NAMES, TEXT, VALUES
+from ._params import AXES, COUNT, KIND, LIMIT, NAMES, TEXT, VALUES
 from ._samples import (
     as_channels,
     channel_labels,
@@ -86,7 +86,7 @@ class AttributionDisplay:
         "sample": VALUES,
         "attributions": VALUES,
         "kind": KIND,
-        "channel_axis": AXIS,
+        "channel_axis": AXES,
         "baseline": [ARRAY, NONE],
         "feature_names": NAMES,
         "time_names": NAMES,

@@ -5,7 +5,7 @@ import numpy as np
 from ..samples import resolve_kind, sample_of
 from ..utils import NONE, Numbers, as_array, as_array_like, check_params
 from ._attribution import _coloured_line
-from ._params import AXIS, COUNT, KIND, LIMIT, NAMES, VALUES
+from ._params import AXES, COUNT, KIND, LIMIT, NAMES, VALUES
 from ._samples import as_channels, column_names, draw_image, format_value, rows_of, shortened
 from ._style import INK, centred_norm, diverging_colormap, get_axes, plain_axes, split_axes
 
@@ -78,7 +78,7 @@ class ConceptDisplay:
         "maps": VALUES,
         "contributions": [Numbers()],
         "kind": KIND,
-        "channel_axis": AXIS,
+        "channel_axis": AXES,
         "feature_names": NAMES,
         "limit": LIMIT,
         "n_top": COUNT,

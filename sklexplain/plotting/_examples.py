@@ -4,7 +4,7 @@ import numpy as np
 
 from ..samples import resolve_kind, sample_of
 from ..utils import NONE, Entries, Integer, Numbers, Text, as_array, as_array_like, check_params
-from ._params import AXIS, COUNT, KIND, NAMES, VALUES, check_length, checked_numbers
+from ._params import AXES, COUNT, KIND, NAMES, VALUES, check_length, checked_numbers
 from ._samples import as_channels, column_names, draw_image, draw_series, format_value, rows_of
 from ._style import BLUE, INK, get_axes, split_axes
 
@@ -67,7 +67,7 @@ class ExampleDisplay:
         "titles": NAMES,
         "sample_title": [Text()],
         "kind": KIND,
-        "channel_axis": AXIS,
+        "channel_axis": AXES,
         "feature_names": NAMES,
         "n_columns": COUNT,
         "n_top": COUNT,

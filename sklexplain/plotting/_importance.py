@@ -4,7 +4,7 @@ import numpy as np
 
 from ..samples import resolve_kind, sample_of
 from ..utils import ARRAY, NONE, Text, as_array, as_array_like, check_params
-from ._params import AXIS, COUNT, KIND, NAMES, VALUES
+from ._params import AXES, COUNT, KIND, NAMES, VALUES
 from ._samples import (
     as_channels,
     channel_colors,
@@ -76,7 +76,7 @@ class ImportanceDisplay:
         "attributions": VALUES,
         "X": [ARRAY, NONE],
         "kind": KIND,
-        "channel_axis": AXIS,
+        "channel_axis": AXES,
         "feature_names": NAMES,
         "time_names": NAMES,
         "channel_names": NAMES,

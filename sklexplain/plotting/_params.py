@@ -3,10 +3,10 @@
 import numpy as np
 
 from ..samples import KINDS
-from ..utils import ARRAY, NONE, Choice, Integer, Is, Number, Text, as_array, is_sequence
+from ..utils import ARRAY, AXIS, NONE, Choice, Integer, Is, Number, Text, as_array, is_sequence
 
 VALUES = [ARRAY]
-AXIS = [Integer(-64, 64), NONE]
+AXES = [AXIS, NONE]
 COUNT = [Integer()]
 KIND = [Choice(*KINDS), NONE]
 LIMIT = [Number(at_least=0), NONE]

@@ -4,7 +4,7 @@ import numpy as np
 
 from ..samples import resolve_kind, sample_of
 from ..utils import ARRAY, NONE, Numbers, as_array, as_array_like, check_params
-from ._params import AXIS, COUNT, KIND, NAMES, VALUES, checked_numbers
+from ._params import AXES, COUNT, KIND, NAMES, VALUES, checked_numbers
 from ._samples import as_channels, column_names, draw_series
 from ._style import BLUE, INK, ORANGE, centred_norm, diverging_colormap, get_axes, split_axes
 
@@ -72,7 +72,7 @@ class ReconstructionDisplay:
         "reconstructions": VALUES,
         "references": [ARRAY, NONE],
         "kind": KIND,
-        "channel_axis": AXIS,
+        "channel_axis": AXES,
         "feature_names": NAMES,
         "titles": NAMES,
         "center": [Numbers(), NONE],

@@ -19,6 +19,7 @@ from ..representation import is_fitted
 from ..samples import KINDS, sample_of
 from ..utils import (
     ARRAY,
+    AXIS,
     CALLABLE,
     FLAG,
     MAPPING,
@@ -201,7 +202,7 @@ class RepresentationReport(BaseEstimator):
         "max_corpus": [Integer()],
         "test_size": [Integer(), Number(above=0, below=1)],
         "kind": [Choice(*KINDS), NONE],
-        "channel_axis": [Choice("auto"), Integer(-64, 64), NONE],
+        "channel_axis": [Choice("auto"), AXIS, NONE],
         "target_names": [MAPPING, NONE],
         "time_names": [Is("a sequence of names", is_sequence), NONE],
         "channel_names": [Is("a sequence of names", is_sequence), NONE],

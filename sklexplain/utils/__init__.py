@@ -4,6 +4,7 @@ from ._cells import as_numbers, check_columns_numeric
 from ._checks import check_encode, check_labels, check_numbers, encoded
 from ._constraints import (
     ARRAY,
+    AXIS,
     CALLABLE,
     FLAG,
     JOBS,
@@ -51,6 +52,7 @@ __all__ = [
     "FittedParams",
     "ThreadModes",
     "ARRAY",
+    "AXIS",
     "CALLABLE",
     "FLAG",
     "JOBS",

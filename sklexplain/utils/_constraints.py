@@ -241,6 +241,7 @@ CALLABLE = Is("a callable", lambda value: callable(value) and not isinstance(val
 ARRAY = Is("an array-like", is_listed)
 MAPPING = Is("a dict", lambda value: isinstance(value, dict))
 PATH = Is("a path", lambda value: isinstance(value, (str, os.PathLike)))
+AXIS = Is("the number of an axis of one sample", Integer(None).is_satisfied_by)
 # As joblib counts them: -1 is one for each processor.
 JOBS = Is(
     "an int other than 0",
@@ -270,11 +271,10 @@ def constraints_of(cls):
     table = {}
     for base in reversed(cls.__mro__):
         table |= vars(base).get("_parameter_constraints", {})
-    names = inspect.signature(cls.__init__).parameters
     return {
-        name: [_made(constraint) for constraint in constraints]
-        for name, constraints in table.items()
-        if name in names and constraints != "no_validation"
+        name: [_made(constraint) for constraint in table[name]]
+        for name in inspect.signature(cls.__init__).parameters
+        if table.get(name, "no_validation") != "no_validation"
     }
 
 

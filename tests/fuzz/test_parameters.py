@@ -34,6 +34,8 @@ TRAINED = {"max_epochs": 1, "validation_split": None, "random_state": 0}
 QUICK = {
     "SRAEExplainer": TRAINED | {"hidden_layer_sizes": (3,), "warm_up": 0},
     "ClaDecExplainer": TRAINED,
+    "SparseDictionary": {"n_concepts": 6, "k": 2, "max_epochs": 1, "random_state": 0},
+    "AnomalyAttributor": {"method_params": {"n_steps": 2}, "random_state": 0},
     "Autoencoder": TRAINED | {"n_components": 2, "hidden_layer_sizes": (3,)},
     "LabelFreeAttributor": {"method_params": {"n_steps": 2}, "random_state": 0},
     "CheckpointHistory": {"every": 1},
@@ -43,6 +45,12 @@ QUICK = {
     "ConceptDisplay": {"sample": X[0], "maps": X[:2], "contributions": [1.0, -1.0]},
     "ExampleDisplay": {"sample": X[0], "examples": X[1:3]},
     "ImportanceDisplay": {"attributions": X[:5]},
+    "DictionaryDisplay": {
+        "examples": X.reshape(2, 10, 4),
+        "values": np.ones((2, 10)),
+        "maps": X.reshape(2, 10, 4),
+    },
+    "SurrogateDisplay": {"r2": [0.5, 0.1], "importances": abs(X[:2])},
     "LatentShiftDisplay": dict.fromkeys(("fractions", "most", "least", "random"), [0.5, 1.0]),
     "ReconstructionDisplay": {"inputs": X[:2], "reconstructions": X[2:4]},
     "ScoreCurveDisplay": {"layers": ["a", "b", "c", "d"], "scores": X},

@@ -207,13 +207,13 @@ def test_a_constant_representation_is_called_so(table, tmp_path):
 @pytest.mark.parametrize(
     ("params", "data", "message"),
     [
-        ({"n_examples": 0}, {}, "n_examples=0"),
+        ({"n_examples": 0}, {}, "'n_examples' parameter .* Got 0"),
         ({}, {"y": [0, 1]}, "inconsistent numbers"),
         ({}, {"X_explain": np.zeros((0, 10))}, "X_explain is empty"),
         ({}, {"X_explain": np.zeros((3, 4))}, "4"),
         ({}, {"X": np.zeros((3, 10))}, "at least 4"),
         ({"kind": "image"}, {}, "kind='image'"),
-        ({"method": "guess"}, {}, "method='guess'"),
+        ({"method": "guess"}, {}, "'method' parameter .* Got 'guess'"),
     ],
 )
 def test_what_cannot_be_used_is_refused(table, params, data, message):

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .exceptions import ChangedModelWarning
 from .representation import (
+    RESPONSE_METHODS,
     NotFiniteError,
     Representation,
     as_texts,
@@ -35,11 +36,19 @@ from .representation import (
 )
 from .samples import Sample
 from .utils import (
+    AXIS,
+    NONE,
+    SEED,
+    Choice,
+    Device,
+    Entries,
     FittedParams,
+    Integer,
+    Text,
     as_array_like,
     cast_checked,
     check_half,
-    check_positive_int,
+    check_params,
     documented,
     draw_seed,
     first_missing,
@@ -121,6 +130,21 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
     (50, 2)
     """
 
+    # What values parameters may have; subclasses have tables of their own. Not of every parameter
+    # that is so called is it known: "auto" may be allowed, or what depends on X and the estimator.
+    _parameter_constraints = {
+        "layer": [Text("the name of a layer"), NONE],
+        "output": [Text("the name of a layer"), NONE],
+        "response_method": [
+            Choice("auto", *RESPONSE_METHODS),
+            Entries("a list of names", Choice(*RESPONSE_METHODS)),
+        ],
+        "channel_axis": [Choice("auto"), AXIS, NONE],
+        "batch_size": [Integer()],
+        "device": [Device(), NONE],
+        "random_state": [SEED],
+    }
+
     # Whether something fitted is a result of the network, and wrong once the network has changed.
     _keeps_results = False
     # Whether it matters that an output takes few different values: of maps and neighbours it does.
@@ -175,18 +199,17 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         """
         # First, so that what is no model is refused as such, whatever X is.
         check_estimator_type(self.estimator)
-        self._check_params()
+        params = self._validate_params()
         before = vars(self).copy()
         try:
-            self._fit_all(X, y, routed_params(self, fit_params))
+            self._fit_all(X, y, params, routed_params(self, fit_params))
         except BaseException:
             vars(self).clear()
             vars(self).update(before)
             raise
         return self
 
-    def _fit_all(self, X, y, fit_params):
-        params = self.get_params(deep=False)
+    def _fit_all(self, X, y, params, fit_params):
         kept = {*params, *_SETTINGS, *_DURING_FIT}
         for name in [name for name in vars(self) if name not in kept]:
             delattr(self, name)  # of an earlier fit
@@ -233,7 +256,7 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
                 rows = getattr(self._params_at_fit, "batch_size", None) or 1024
                 warn_of_few_values(representation, inputs, rows, self.seed_)
             self._fit(self._handed(inputs, checked), y)
-            own_arrays(self, [*given, *params.values()], skip=params)
+            own_arrays(self, [*given, *self.get_params(deep=False).values()], skip=params)
         if self._table is not None:
             self._table.settle()
         representation.forget_recordings()
@@ -311,10 +334,14 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         where = tuple(np.argwhere(np.isnan(sample))[0].tolist())
         return not_finite_error(sample, where, row, names, self, fix)
 
+    def _validate_params(self):
+        """Validate parameters; return them, numpy's numbers as Python's."""
+        checked = check_params(self)
+        self._check_params()
+        return self.get_params(deep=False) | checked
+
     def _check_params(self):
-        """Validate parameters; subclasses extend it."""
-        if hasattr(self, "batch_size"):
-            check_positive_int("batch_size", self.batch_size)
+        """Validate what the table cannot say; subclasses extend it."""
         named = [name for name in _LAYERS if getattr(self, name, None) is not None]
         place = f"{named[0]}={getattr(self, named[0])!r}" if named else None
         check_response_method(getattr(self, "response_method", "auto"), self.estimator, place)

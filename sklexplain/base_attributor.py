@@ -17,7 +17,7 @@ from .explaining import (
     warn_of_unreached,
 )
 from .representation import no_gradient_reason
-from .utils import check_choice, kept_rows
+from .utils import ARRAY, FLAG, MAPPING, NONE, VERBOSE, Choice, kept_rows
 
 
 class Samples(NamedTuple):
@@ -47,9 +47,16 @@ class BaseAttributor(BaseExplainer):
     `_keep_for_importances`.
     """
 
+    _parameter_constraints = {
+        "method": [Choice(*METHODS)],
+        "method_params": [MAPPING, NONE],
+        "groups": [MAPPING, ARRAY, NONE],
+        "absolute": [FLAG],
+        "verbose": [VERBOSE],
+    }
+
     def _check_params(self):
         super()._check_params()
-        check_choice("method", self.method, METHODS)
         checked_params(self.method, self.method_params)
 
     def _slopes(self, X):

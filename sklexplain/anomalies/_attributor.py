@@ -1,6 +1,5 @@
 """Which features make a sample anomalous."""
 
-from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..base_attributor import BaseAttributor, Samples
 from ..explaining import BASELINES, fall_ratio, fitted_baseline, mean_sample, raw_baselines
 from ..representation import abnormality_sign, is_fitted, score_methods, with_residuals
-from ..utils import check_choice, check_positive_int, kept_rows
+from ..utils import ARRAY, CALLABLE, MAPPING, Choice, Integer, Number, kept_rows
 from ._calibration import held_out_rows, rows_of_params
 from ._detector import CalibratedDetector
 from ._references import References
@@ -163,6 +162,14 @@ class AnomalyAttributor(CalibratedDetector, BaseAttributor):
     _not_saved = (*BaseAttributor._not_saved, "_other_of_fit")
     _kept_arrays = ("_references",)  # the corpus of neighbours
 
+    _parameter_constraints = {
+        "score_function": [Choice(*SCORES), CALLABLE],
+        "contamination": [Number(above=0, at_most=0.5)],
+        "baseline": [Choice(*OWN_BASELINES, *BASELINES), CALLABLE, ARRAY, MAPPING],
+        "n_neighbors": [Integer()],
+        "calibration": [Number(above=0, below=1)],
+    }
+
     def __init__(
         self,
         estimator,
@@ -201,21 +208,6 @@ class AnomalyAttributor(CalibratedDetector, BaseAttributor):
         self.verbose = verbose
 
     # -- what is explained ---------------------------------------------------------------------
-
-    def _check_params(self):
-        super()._check_params()
-        if not callable(self.score_function):
-            check_choice("score_function", self.score_function, SCORES)
-        if isinstance(self.baseline, str):
-            check_choice("baseline", self.baseline, [*OWN_BASELINES, *BASELINES])
-        check_positive_int("n_neighbors", self.n_neighbors)
-        for name, most in (("contamination", 0.5), ("calibration", 1.0)):
-            value = getattr(self, name)
-            is_number = isinstance(value, Real) and not isinstance(value, bool)
-            closed = most < 1
-            if not is_number or not (0 < value < most or (closed and value == most)):
-                end = "]" if closed else ")"
-                raise ValueError(f"{name}={value!r} must be a number in (0, {most:g}{end}.")
 
     def _fitted_estimator(self, X, y, fit_params):
         self._held_out = None

@@ -2,13 +2,14 @@
 
 import numpy as np
 
-from ..utils import check_encode, check_numbers, encoded
+from ..utils import FLAG, check_encode, check_numbers, encoded, validated
 
 _BATCH = 1024
 # Differences of representations below this share of their length are rounding in float32 nets.
 _FLOOR = float(np.sqrt(np.finfo(np.float32).eps))
 
 
+@validated(center=[FLAG])
 def completeness_error(attributions, encode, X, baseline, *, center=False):
     r"""Relative error of the completeness of label-free attributions, per sample.
 

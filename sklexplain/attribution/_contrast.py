@@ -5,10 +5,27 @@ import torch
 from scipy.integrate import trapezoid
 from sklearn.utils import Bunch
 
-from ..utils import check_labels, did_you_mean, warn
+from ..utils import ARRAY, MAPPING, NONE, Choice, Is, check_labels, warn
 
 SIMILARITIES = ("dot", "cosine")
 REST = "rest"
+
+
+class _Corpus(Is):
+    """An array of samples."""
+
+    def __init__(self):
+        super().__init__("an array-like of samples", ARRAY.is_satisfied_by)
+
+    def hint(self, value):
+        """Say how the samples of a class are named."""
+        if not isinstance(value, str):
+            return ""
+        return f" Fitted samples of a class are corpus={{'label': {value!r}}}."
+
+
+CORPUS = [_Corpus(), MAPPING, NONE]
+FOIL = [Choice(REST), ARRAY, MAPPING, NONE]
 
 
 def check_contrast(corpus, foil, similarity, center):
@@ -37,13 +54,6 @@ def check_contrast(corpus, foil, similarity, center):
                 "whatever its features are."
             )
         return
-    if isinstance(corpus, str):
-        raise ValueError(
-            f"corpus={corpus!r}: fitted samples of a class are corpus={{'label': {corpus!r}}}."
-        )
-    if isinstance(foil, str) and foil != REST:
-        hint = did_you_mean(foil, [REST])
-        raise ValueError(f"foil={foil!r} is neither 'rest', nor samples, nor {{'label': …}}.{hint}")
     for name, value in (("corpus", corpus), ("foil", foil)):
         if isinstance(value, dict) and set(value) != {"label"}:
             raise ValueError(f"{name}={value!r} must have the key 'label', and no other.")

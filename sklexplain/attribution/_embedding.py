@@ -11,16 +11,16 @@ from tqdm import tqdm
 from ..base import BaseExplainer
 from ..explaining import warn_of_unreached
 from ..layers import (
+    AGGREGATORS,
     SALIENCIES,
     ConstantSum,
     cancels,
-    check_aggregator,
     check_grad_cam,
     layer_maps,
     rounding_of,
     samples_from,
 )
-from ..utils import check_choice, check_positive_int, kept_rows, warn
+from ..utils import CALLABLE, FLAG, NONE, VERBOSE, Choice, Integer, Numbers, kept_rows, warn
 from ._embedding_checks import (
     are_probabilities,
     check_torch_form,
@@ -150,6 +150,17 @@ class EmbeddingAttributor(BaseExplainer):
     ('0', (20, 12))
     """
 
+    _parameter_constraints = {
+        "at": [Choice(*AT)],
+        "saliency": [Choice(*SALIENCIES)],
+        "channel_agg": [Choice(*AGGREGATORS), CALLABLE],
+        "unit_agg": [Choice(*AGGREGATORS), CALLABLE],
+        "unit_weights": [Numbers(), NONE],
+        "upsample": [FLAG],
+        "n_units": [Integer(), NONE],
+        "verbose": [VERBOSE],
+    }
+
     def __init__(
         self,
         estimator,
@@ -192,17 +203,11 @@ class EmbeddingAttributor(BaseExplainer):
 
     def _check_params(self):
         super()._check_params()
-        check_choice("at", self.at, AT)
-        check_choice("saliency", self.saliency, SALIENCIES)
-        check_aggregator("channel_agg", self.channel_agg)
-        check_aggregator("unit_agg", self.unit_agg)
-        if self.n_units is not None:
-            check_positive_int("n_units", self.n_units)
-            if self.unit_weights is not None:
-                raise ValueError(
-                    f"n_units={self.n_units} with unit_weights: a weighted sum is of all units and "
-                    "takes one backward pass; leave n_units=None."
-                )
+        if self.n_units is not None and self.unit_weights is not None:
+            raise ValueError(
+                f"n_units={self.n_units} with unit_weights: a weighted sum is of all units and "
+                "takes one backward pass; leave n_units=None."
+            )
 
     def _fit(self, inputs, y):
         """Learn from validated inputs.

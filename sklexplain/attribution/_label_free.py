@@ -14,8 +14,19 @@ from ..explaining import (
     mean_sample,
     raw_baselines,
 )
-from ..utils import as_array_like, check_choice, check_positive_int
-from ._contrast import SIMILARITIES, Contrast, check_contrast, fall_curve, labelled
+from ..utils import (
+    ARRAY,
+    CALLABLE,
+    FLAG,
+    MAPPING,
+    NONE,
+    Choice,
+    Integer,
+    Numbers,
+    as_array_like,
+    check_positive_int,
+)
+from ._contrast import CORPUS, FOIL, SIMILARITIES, Contrast, check_contrast, fall_curve, labelled
 
 
 class LabelFreeAttributor(BaseAttributor):
@@ -167,6 +178,15 @@ class LabelFreeAttributor(BaseAttributor):
     1
     """
 
+    _parameter_constraints = {
+        "baseline": [Choice(*BASELINES), CALLABLE, ARRAY, MAPPING],
+        "corpus": CORPUS,
+        "foil": FOIL,
+        "similarity": [Choice(*SIMILARITIES)],
+        "center": [FLAG],
+        "units": [Integer(-(2**31), 2**31), Numbers("a list of integers"), NONE],
+    }
+
     def __init__(
         self,
         estimator,
@@ -212,9 +232,6 @@ class LabelFreeAttributor(BaseAttributor):
 
     def _check_params(self):
         super()._check_params()
-        if isinstance(self.baseline, str):
-            check_choice("baseline", self.baseline, BASELINES)
-        check_choice("similarity", self.similarity, SIMILARITIES)
         check_contrast(self.corpus, self.foil, self.similarity, self.center)
 
     def _handed(self, inputs, X):
@@ -284,8 +301,8 @@ class LabelFreeAttributor(BaseAttributor):
             given = self._like_fitted(np.asarray(given)[None] if is_one else given)
             return self._cast(self._representation.inputs(given))
         except (ValueError, TypeError) as error:
-            error.add_note(f"This is about the samples given as {name}.")
-            raise
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"{name} cannot be taken as samples: {error}") from error
 
     # -- explaining ----------------------------------------------------------------------------
 

@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from ..utils import check_numbers
+from ..utils import FLAG, check_numbers, validated
 
 
+@validated(absolute=[FLAG])
 def map_sparsity(maps, *, absolute=False):
     """Mean of every map after scaling it to [0, 1]; lower is sparser.
 

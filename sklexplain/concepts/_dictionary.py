@@ -12,10 +12,20 @@ from ..base import BaseExplainer
 from ..explaining import checked_units
 from ..layers import activation_buffer, activation_moments
 from ..representation import LayerTap
-from ..training import check_finite_weights, loss_curves, make_array_net
-from ..utils import check_choice, check_positive_int, seeded
+from ..training import diverging, loss_curves, make_array_net
+from ..utils import (
+    FLAG,
+    MAPPING,
+    NONE,
+    VERBOSE,
+    Choice,
+    Integer,
+    Number,
+    check_positive_int,
+    seeded,
+)
 from ._dictionary_net import DictionaryModule, DictionaryObjective, FallingRate
-from ._fitting import check_number, summary_of, warn_of_nothing_compressed
+from ._fitting import summary_of, warn_of_nothing_compressed
 from ._maps import baseline_concepts, concept_maps
 from ._scores import total_r2
 
@@ -146,6 +156,17 @@ class SparseDictionary(BaseExplainer):
     _keeps_results = True
     _more_map_methods = ()
 
+    _parameter_constraints = {
+        "n_concepts": [Integer(1, 1_000_000)],
+        "k": [Integer()],
+        "revival": [Number(at_least=0)],
+        "lr": [Number(above=0)],
+        "max_epochs": [Integer(), Choice("auto")],
+        "net_params": [MAPPING, NONE],
+        "sparse_output": [FLAG],
+        "verbose": [VERBOSE],
+    }
+
     def __init__(
         self,
         estimator,
@@ -183,21 +204,11 @@ class SparseDictionary(BaseExplainer):
 
     def _check_params(self):
         super()._check_params()
-        for name in ("n_concepts", "k"):
-            check_positive_int(name, getattr(self, name))
         if self.k > self.n_concepts:
             raise ValueError(
                 f"k={self.k} is more than n_concepts={self.n_concepts}: a sample cannot be made of "
                 "more concepts than there are."
             )
-        if isinstance(self.max_epochs, str):
-            check_choice("max_epochs", self.max_epochs, ["auto"])
-        else:
-            check_positive_int("max_epochs", self.max_epochs)
-        check_number("lr", self.lr, "positive", lambda value: value > 0)
-        check_number("revival", self.revival, "at least 0", lambda value: value >= 0)
-        if not isinstance(self.sparse_output, (bool, np.bool_)):
-            raise TypeError(f"sparse_output={self.sparse_output!r} must be True or False.")
 
     def _explained(self):
         return {"link": False}
@@ -228,7 +239,7 @@ class SparseDictionary(BaseExplainer):
         def run(batch):
             return tap(tensor(batch)).float()
 
-        return activation_buffer(run, inputs, self.batch_size, finite=[tap.what])
+        return activation_buffer(run, inputs, self._params_at_fit.batch_size, finite=[tap.what])
 
     def _trained(self, z):
         """Train the module on activations.
@@ -273,8 +284,8 @@ class SparseDictionary(BaseExplainer):
                 module__z_scale=z_scale,
             ).initialize()
             rows = np.arange(len(z))
-            net.fit_arrays({"z": z}, DictionaryObjective(float(params.revival)), rows, None)
-        check_finite_weights(net, f"Lower lr={params.lr}.")
+            with diverging(net, params, "revival", scale=False):
+                net.fit_arrays({"z": z}, DictionaryObjective(float(params.revival)), rows, None)
         net.module_.fold()
         return net
 
@@ -282,8 +293,10 @@ class SparseDictionary(BaseExplainer):
         """Count who uses each concept, and number them by how much they rebuild."""
         module, device = self.net_.module_, torch.device(self.net_.device)
         used, energy = 0, 0
-        for i in range(0, len(z), self.batch_size):
-            batch = torch.as_tensor(np.array(z[i : i + self.batch_size]), device=device)
+        for i in range(0, len(z), self._params_at_fit.batch_size):
+            batch = torch.as_tensor(
+                np.array(z[i : i + self._params_at_fit.batch_size]), device=device
+            )
             concepts = module.chosen(module.encode(batch)).cpu().double()
             used = used + (concepts > 0).sum(dim=0).numpy()
             energy = energy + concepts.square().sum(dim=0).numpy()
@@ -314,9 +327,10 @@ class SparseDictionary(BaseExplainer):
         if not self._params_at_fit.sparse_output:
             return self._run(inputs, lambda module, drive: module.chosen(drive))
         n_concepts, parts = len(self.frequencies_), []
-        for i in range(0, len(inputs), self.batch_size):
+        for i in range(0, len(inputs), self._params_at_fit.batch_size):
             dense = self._run(
-                inputs[i : i + self.batch_size], lambda module, drive: module.chosen(drive)
+                inputs[i : i + self._params_at_fit.batch_size],
+                lambda module, drive: module.chosen(drive),
             )
             parts.append(sparse.csr_matrix(dense))
         empty = sparse.csr_matrix((0, n_concepts), dtype=np.float32)
@@ -333,7 +347,7 @@ class SparseDictionary(BaseExplainer):
             return finish(module, module.encode(tap(tensor(batch))))
 
         options = {"max_bytes": np.inf, "finite": [tap.what]}
-        return activation_buffer(run, inputs, self.batch_size, **options)
+        return activation_buffer(run, inputs, self._params_at_fit.batch_size, **options)
 
     def inverse_transform(self, concepts):
         """Activations that concepts stand for.
@@ -406,8 +420,8 @@ class SparseDictionary(BaseExplainer):
                 raise ValueError(f"k={k} is more than the {len(inputs)} samples of X.")
             values = np.empty((0, len(chosen)), dtype=np.float32)
             places = np.empty((0, len(chosen)), dtype=np.intp)
-            for i in range(0, len(inputs), self.batch_size):
-                block = inputs[i : i + self.batch_size]
+            for i in range(0, len(inputs), self._params_at_fit.batch_size):
+                block = inputs[i : i + self._params_at_fit.batch_size]
                 found = self._run(block, lambda module, drive: module.chosen(drive))[:, chosen]
                 rows = np.broadcast_to(np.arange(i, i + len(found))[:, None], found.shape)
                 values, places = np.concatenate([values, found]), np.concatenate([places, rows])
@@ -503,8 +517,8 @@ class SparseDictionary(BaseExplainer):
             device = torch.device(self.net_.device)
 
             def blocks():
-                for i in range(0, len(z), self.batch_size):
-                    batch = z[i : i + self.batch_size]
+                for i in range(0, len(z), self._params_at_fit.batch_size):
+                    batch = z[i : i + self._params_at_fit.batch_size]
                     tensor = torch.as_tensor(np.array(batch), device=device)
                     concepts = module.chosen(module.encode(tensor)).cpu().numpy()
                     yield batch, self._decoded(concepts)

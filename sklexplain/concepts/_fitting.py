@@ -1,9 +1,7 @@
 """Helpers of fitting an explanation by concepts: checks of parameters, scales, warnings."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
-from numbers import Real
 
 import numpy as np
 import torch
@@ -11,70 +9,9 @@ import torch
 from ..exceptions import ConvergenceWarning
 from ..explaining import fitted_baseline, mean_sample
 from ..layers import activation_moments
-from ..training import check_finite_weights, check_validation_split, make_array_net, still_improves
-from ..utils import check_choice, check_positive_int, known_range, seeded, warn
-from ._losses import PENALTIES
+from ..training import diverging, make_array_net, still_improves
+from ..utils import known_range, seeded, warn
 from ._network import ConceptModule, ConceptObjective, StopAfterWarmUp
-
-
-def check_concept_params(explainer):
-    """Validate the parameters of an `SRAEExplainer` that its base does not.
-
-    Parameters
-    ----------
-    explainer : SRAEExplainer
-        Its parameters are checked.
-
-    Raises
-    ------
-    TypeError
-        If a parameter is of the wrong type.
-    ValueError
-        If a parameter is out of range or is not one of its choices.
-    """
-    for name in ("n_concepts", "max_epochs", "patience"):
-        check_positive_int(name, getattr(explainer, name))
-    check_positive_int("warm_up", explainer.warm_up, minimum=0)
-    if not isinstance(explainer.hidden_layer_sizes, Iterable):
-        raise TypeError(
-            f"hidden_layer_sizes={explainer.hidden_layer_sizes!r} must be a sequence of widths, "
-            "such as (100,)."
-        )
-    for width in explainer.hidden_layer_sizes:
-        check_positive_int("hidden_layer_sizes: a width", width)
-    check_choice("penalty", explainer.penalty, PENALTIES)
-    for name in ("beta", "pull_away"):
-        check_number(name, getattr(explainer, name), "at least 0", lambda value: value >= 0)
-    for name in ("q", "lr"):
-        check_number(name, getattr(explainer, name), "positive", lambda value: value > 0)
-    check_validation_split(explainer.validation_split)
-
-
-def check_number(name, value, wanted, is_right):
-    """Validate a parameter that is a number.
-
-    Parameters
-    ----------
-    name : str
-        The parameter.
-    value : object
-        What was given.
-    wanted : str
-        What it must be, in words.
-    is_right : callable
-        Tells whether it is.
-
-    Raises
-    ------
-    TypeError
-        If it is no number.
-    ValueError
-        If it is not what it must be.
-    """
-    if not isinstance(value, Real) or isinstance(value, bool):
-        raise TypeError(f"{name}={value!r} must be a number.")
-    if not is_right(value):
-        raise ValueError(f"{name}={value} must be {wanted}.")
 
 
 def spread(targets):
@@ -262,8 +199,8 @@ def train_concepts(params, z, targets, split, *, seed, device, owner):
             **_weight_decay(params.net_params),
         ).initialize()
         arrays = {"z": z, "y": net.module_.standardised(targets)}
-        net.fit_arrays(arrays, objective, *split)
-    check_finite_weights(net, f"Lower lr={params.lr}.")
+        with diverging(net, params, "beta", "q", "pull_away", scale=False):
+            net.fit_arrays(arrays, objective, *split)
     net.module_.orient()
     net.module_.fold()
     return net

@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.utils import Bunch
 
 from ..explaining import resolve_groups
-from ..utils import as_array, check_numbers, check_positive_int
+from ..utils import FLAG, Entries, Integer, as_array, check_numbers, check_positive_int, validated
 
 
 def faithfulness(y_true, y_approx):
@@ -58,6 +58,7 @@ def faithfulness(y_true, y_approx):
     return Bunch(f_reg=float(np.abs(y_true - y_approx).mean()), r2=r2)
 
 
+@validated(average=[FLAG])
 def locality(attributions, parts, *, active=None, feature_names=None, average=True):
     r"""Entropy of where concepts look, over parts of a sample: lower is more local.
 
@@ -260,6 +261,7 @@ def voronoi_parts(keypoints, shape):
     return labels.reshape(*points.shape[:-2], *shape)
 
 
+@validated(n_parts=[Integer(), Entries("a sequence", Integer())])
 def grid_parts(shape, n_parts):
     """Label positions by the cells of a grid.
 
@@ -290,7 +292,6 @@ def grid_parts(shape, n_parts):
         raise ValueError(f"n_parts={n_parts} must be a number or one for each of {shape}.")
     cells = []
     for size, count in zip(shape, counts, strict=True):
-        check_positive_int("n_parts", count)
         if count > size:
             raise ValueError(f"n_parts={n_parts}: {count} cells along an axis of {size} positions.")
         cells.append(np.arange(size) * count // size)

@@ -8,16 +8,27 @@ from sklearn.utils.validation import check_is_fitted
 from ..base import BaseExplainer
 from ..layers import activation_buffer
 from ..representation import LayerTap, unwrap
-from ..training import loss_curves, split_validation
-from ..utils import harmonic_mean
+from ..training import VALIDATION_SPLIT, WIDTHS, loss_curves, split_validation
+from ..utils import (
+    MAPPING,
+    NONE,
+    VERBOSE,
+    Choice,
+    Entries,
+    Integer,
+    Is,
+    Number,
+    Text,
+    harmonic_mean,
+)
 from ._fitting import (
-    check_concept_params,
     summary_of,
     train_concepts,
     varying_targets,
     warn_of_nothing_compressed,
     warn_unless_converged,
 )
+from ._losses import PENALTIES
 from ._maps import EXCITATION, baseline_concepts, concept_maps
 from ._scores import prediction_r2, unit_r2, unit_relevance
 from ._targets import resolve_target
@@ -171,6 +182,28 @@ class SRAEExplainer(BaseExplainer):
     _keeps_results = True
     _more_map_methods = (EXCITATION,)
 
+    _parameter_constraints = {
+        "target": [
+            Is("the number of an output", Integer(None).is_satisfied_by),
+            Is("a list of such numbers", Entries("", Integer(None)).is_satisfied_by),
+            Text("'norm', the name of a class"),
+            NONE,
+        ],
+        "n_concepts": [Integer(1, 100_000)],
+        "hidden_layer_sizes": WIDTHS,
+        "beta": [Number(at_least=0)],
+        "q": [Number(above=0)],
+        "penalty": [Choice(*PENALTIES)],
+        "pull_away": [Number(at_least=0)],
+        "lr": [Number(above=0)],
+        "max_epochs": [Integer()],
+        "warm_up": [Integer(0)],
+        "validation_split": VALIDATION_SPLIT,
+        "patience": [Integer()],
+        "net_params": [MAPPING, NONE],
+        "verbose": [VERBOSE],
+    }
+
     def __init__(
         self,
         estimator,
@@ -220,10 +253,6 @@ class SRAEExplainer(BaseExplainer):
 
     # -- fit -----------------------------------------------------------------------------------
 
-    def _check_params(self):
-        super()._check_params()
-        check_concept_params(self)
-
     def _explained(self):
         return {"link": False}
 
@@ -252,7 +281,7 @@ class SRAEExplainer(BaseExplainer):
         self._describe_concepts(z, varying)
         scale = self.net_.module_.y_scale  # so that targets can be added
         self.relevance_ = unit_relevance(
-            representation, tap, self._target, scale, inputs, self.batch_size
+            representation, tap, self._target, scale, inputs, self._params_at_fit.batch_size
         )
         warn_unless_converged(self.net_)
 
@@ -270,7 +299,7 @@ class SRAEExplainer(BaseExplainer):
             return z.float(), self._target(output).float()
 
         finite = tap.what, "the network's outputs"
-        return activation_buffer(run, inputs, self.batch_size, finite=finite)
+        return activation_buffer(run, inputs, self._params_at_fit.batch_size, finite=finite)
 
     def _describe_concepts(self, z, varying=slice(None)):
         single = self._target.single
@@ -307,7 +336,7 @@ class SRAEExplainer(BaseExplainer):
             return module.encode(tap(tensor(batch)))
 
         options = {"max_bytes": np.inf, "finite": [tap.what]}
-        return activation_buffer(run, inputs, self.batch_size, **options)
+        return activation_buffer(run, inputs, self._params_at_fit.batch_size, **options)
 
     def predict(self, X):
         """Approximate the network's output by its concepts.
@@ -379,7 +408,7 @@ class SRAEExplainer(BaseExplainer):
             return call(torch.as_tensor(np.array(batch), device=device))
 
         with torch.no_grad():
-            return activation_buffer(run, arrays, self.batch_size, max_bytes=np.inf)
+            return activation_buffer(run, arrays, self._params_at_fit.batch_size, max_bytes=np.inf)
 
     def concept_attributions(
         self, X, method="integrated_gradients", *, method_params=None, baseline="mean"
@@ -473,7 +502,8 @@ class SRAEExplainer(BaseExplainer):
             z, targets = self._activations(inputs)
             concepts = self._apply("encode", z)
             faithfulness = prediction_r2(targets, self._apply("predict", concepts))
-            blocks = [slice(i, i + self.batch_size) for i in range(0, len(z), self.batch_size)]
+            step = self._params_at_fit.batch_size
+            blocks = [slice(i, i + step) for i in range(0, len(z), step)]
             decoded = ((z[block], self._apply("decode", concepts[block])) for block in blocks)
             mean = z.mean(axis=0, dtype=np.float64)
             return faithfulness, unit_r2(decoded, mean, self.relevance_)

@@ -66,7 +66,10 @@ def resolve_target(target, n_outputs, classes=()):
             raise ValueError(f"{error} The number of an output will do, too.") from None
         return Target(None, True)
     single = isinstance(target, numbers.Integral) and not isinstance(target, bool)
-    units = np.atleast_1d(np.asarray(target))
+    try:
+        units = np.atleast_1d(np.asarray(target))
+    except ValueError as error:  # lists of different lengths
+        raise TypeError(f"target={target!r:.80} is no list of numbers: {error}") from error
     if units.ndim != 1 or (units.size and units.dtype.kind not in "iu"):
         raise TypeError(
             f"target={target!r} must be the number of an output, a list of such numbers, 'norm' or "

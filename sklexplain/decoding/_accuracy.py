@@ -14,7 +14,16 @@ from torch import nn
 from ..layers import copied
 from ..representation import named, unwrap
 from ..training import draw_weights, undrawn
-from ..utils import as_array, as_array_like, check_positive_int, draw_seed, seeded
+from ..utils import (
+    SEED,
+    Number,
+    as_array,
+    as_array_like,
+    check_positive_int,
+    draw_seed,
+    seeded,
+    validated,
+)
 from ._comparison import is_absent
 from ._interpretability import check_explainer
 from ._paired import score_interval, score_test
@@ -22,6 +31,7 @@ from ._units import TableUnits
 
 
 @torch.inference_mode(False)  # else what is copied could not be trained
+@validated(confidence_level=[Number(above=0, below=1)], random_state=[SEED])
 def evaluation_accuracy(
     explainer,
     X_train,
@@ -115,8 +125,6 @@ def evaluation_accuracy(
     y_train, y_test = _labels(y_train, "y_train"), _labels(y_test, "y_test")
     check_consistent_length(X_train, y_train)
     check_consistent_length(X_test, y_test)
-    if not 0 < confidence_level < 1:
-        raise ValueError(f"confidence_level={confidence_level} must be between 0 and 1.")
     seed = draw_seed(random_state)
     fresh = _fresh_classifier(explainer, classifier)
     like = explainer.estimator_ if classifier is None else None  # whose column names it knows

@@ -9,11 +9,24 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from ..base import BaseExplainer
 from ..exceptions import UndefinedMetricWarning
-from ..utils import check_positive_int, first_missing, harmonic_mean, warn
-from ._comparison import LABELS, find_comparison
-from ._fitting import check_decoding_params, check_network
+from ..training import VALIDATION_SPLIT
+from ..utils import (
+    MAPPING,
+    NONE,
+    VERBOSE,
+    Choice,
+    Integer,
+    Is,
+    Number,
+    check_positive_int,
+    first_missing,
+    harmonic_mean,
+    warn,
+)
+from ._comparison import LABELS, TASKS, find_comparison
+from ._fitting import check_network
 from ._layer import Layer
-from ._losses import explained_share, squared_deviation, squared_error
+from ._losses import RECONSTRUCTION_LOSSES, explained_share, squared_deviation, squared_error
 from ._trainer import Trainer
 from ._units import TableUnits
 
@@ -184,6 +197,28 @@ class ClaDecExplainer(BaseExplainer):
     _keeps_results = True
     _not_saved = (*BaseExplainer._not_saved, "_modules")
 
+    _parameter_constraints = {
+        "decoder": [
+            Choice("small", "linear"),
+            Is("a torch module, a callable that makes one", callable),
+            NONE,
+        ],
+        "alpha": [Number(at_least=0, at_most=1)],
+        "class_target": [Choice("model", "y")],
+        "fidelity": [Choice("output", "activation")],
+        "reference": [Choice("autoencoder", "random"), NONE],
+        "loss": [Choice(*RECONSTRUCTION_LOSSES)],
+        "task": [Choice(*TASKS), NONE],
+        "n_latent": [Integer(1, 100_000), NONE],
+        "kl_weight": [Number(at_least=0)],
+        "validation_split": VALIDATION_SPLIT,
+        "patience": [Integer()],
+        "lr": [Number(above=0)],
+        "max_epochs": [Integer()],
+        "net_params": [MAPPING, NONE],
+        "verbose": [VERBOSE],
+    }
+
     def __init__(
         self,
         estimator,
@@ -238,10 +273,6 @@ class ClaDecExplainer(BaseExplainer):
     def _explained(self):
         return {"link": False}  # logarithms of probabilities are more exact made of scores
 
-    def _check_params(self):
-        super()._check_params()
-        check_decoding_params(self)
-
     def _fit(self, inputs, y):
         params, representation = self._params_at_fit, self._representation
         check_network(representation, params.alpha)
@@ -278,7 +309,7 @@ class ClaDecExplainer(BaseExplainer):
 
     def _checked_moments(self, layer, inputs):
         """Mean and deviation in the network's units; raise if X does not suit cross-entropy."""
-        mean, deviation, low, high = layer.moments(inputs, self.batch_size)
+        mean, deviation, low, high = layer.moments(inputs, self._params_at_fit.batch_size)
         if self._params_at_fit.loss == "cross_entropy" and (low < 0 or high > 1):
             raise ValueError(
                 f"loss='cross_entropy' needs X between 0 and 1, but it enters the network between "
@@ -374,8 +405,8 @@ class ClaDecExplainer(BaseExplainer):
 
     def _blocks(self, inputs):
         """Cut inputs into parts that are run at once."""
-        for start in range(0, len(inputs), self.batch_size):
-            yield inputs[start : start + self.batch_size]
+        for start in range(0, len(inputs), self._params_at_fit.batch_size):
+            yield inputs[start : start + self._params_at_fit.batch_size]
 
     def transform_reference(self, X):
         """Reconstruct samples by the reference.
@@ -528,7 +559,7 @@ class ClaDecExplainer(BaseExplainer):
         self._check_known(layer, inputs)
 
         def predictions(rows):
-            scores = layer.representation.activations(rows, self.batch_size)
+            scores = layer.representation.activations(rows, self._params_at_fit.batch_size)
             return comparison.predictions(torch.from_numpy(scores)).numpy()
 
         of_reconstructions, of_samples, error, total = [], [], 0.0, 0.0

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..utils import n_shape
+from ..utils import call_given, n_shape
 from ._losses import gaussian_divergence
 
 _HIDDEN = (128, 128)
@@ -269,7 +269,8 @@ def make_decoder(decoder, z_shape, x_shape, kind, channel_axis):
         )
     if isinstance(decoder, nn.Module):
         return copy.deepcopy(decoder)
-    made = decoder(*_arguments(decoder, tuple(z_shape), tuple(x_shape)))
+    arguments = _arguments(decoder, tuple(z_shape), tuple(x_shape))
+    made = call_given("decoder", decoder, *arguments)
     if not isinstance(made, nn.Module):
         raise TypeError(f"decoder returned {type(made).__name__}; it must return a torch module.")
     return made
@@ -282,13 +283,16 @@ def _has_positions(x_shape, kind, channel_axis):
 
 def _arguments(decoder, *shapes):
     """Return the shapes if the user's class or function takes them, else no arguments."""
-    parameters = inspect.signature(decoder).parameters.values()
+    try:
+        parameters = inspect.signature(decoder).parameters.values()
+    except (TypeError, ValueError):  # not written in Python
+        return ()
     n_taken = sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
     return shapes if n_taken >= 2 or any(p.kind is p.VAR_POSITIONAL for p in parameters) else ()
 
 
 def check_decoder(module, z, x_shape):
-    """Raise a ValueError if a decoder does not give samples.
+    """Raise a ValueError if a decoder does not give samples, or has nothing to train.
 
     Parameters
     ----------
@@ -304,6 +308,8 @@ def check_decoder(module, z, x_shape):
     ValueError
         Naming both shapes.
     """
+    if not list(module.parameters()):
+        raise ValueError("decoder has no weights to train.")
     training = module.training
     try:
         with torch.no_grad():

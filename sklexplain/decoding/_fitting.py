@@ -2,7 +2,6 @@
 
 from contextlib import nullcontext
 from dataclasses import dataclass
-from numbers import Real
 
 import numpy as np
 import torch
@@ -11,63 +10,19 @@ from ..exceptions import ConvergenceWarning
 from ..representation import BlackBox
 from ..training import (
     arrays_of,
-    check_finite_weights,
-    check_validation_split,
+    diverging,
     load_arrays,
     loss_curves,
     make_array_net,
     split_validation,
     still_improves,
 )
-from ..utils import check_choice, check_positive_int, seeded, warn
-from ._comparison import TASKS
+from ..utils import seeded, warn
 from ._decoders import DecoderPlan
 from ._losses import RECONSTRUCTION_LOSSES, squared_error
 
 # More names that net_params may not have here, and what to set instead.
 _RESERVED = {"module": "decoder", "criterion": "loss"}
-
-
-def check_decoding_params(explainer):
-    """Validate the parameters of a `ClaDecExplainer` that its base does not.
-
-    Parameters
-    ----------
-    explainer : ClaDecExplainer
-        Its parameters are checked.
-
-    Raises
-    ------
-    TypeError
-        If a parameter is of the wrong type.
-    ValueError
-        If a parameter is out of range or is not one of its choices.
-    """
-    if not isinstance(explainer.alpha, Real) or not 0 <= explainer.alpha <= 1:
-        raise ValueError(f"alpha={explainer.alpha!r} must be a number between 0 and 1.")
-    check_choice("class_target", explainer.class_target, ("model", "y"))
-    check_choice("fidelity", explainer.fidelity, ("output", "activation"))
-    check_choice("loss", explainer.loss, tuple(RECONSTRUCTION_LOSSES))
-    if explainer.reference is not None:
-        check_choice("reference", explainer.reference, ("autoencoder", "random"))
-    if explainer.task is not None:
-        check_choice("task", explainer.task, TASKS)
-    if isinstance(explainer.decoder, str):
-        check_choice("decoder", explainer.decoder, ("small", "linear"))
-    elif explainer.decoder is not None and not callable(explainer.decoder):
-        raise TypeError(
-            f"decoder={explainer.decoder!r} must be None, 'small', 'linear', a torch module or a "
-            "callable that makes one."
-        )
-    for name in ("patience", "max_epochs"):
-        check_positive_int(name, getattr(explainer, name))
-    if explainer.n_latent is not None:
-        check_positive_int("n_latent", explainer.n_latent)
-    for name, zero in (("lr", False), ("kl_weight", True)):
-        value = getattr(explainer, name)
-        if not isinstance(value, Real) or not (value >= 0 if zero else value > 0):
-            raise ValueError(f"{name}={value!r} must be {'at least' if zero else 'above'} 0.")
-    check_validation_split(explainer.validation_split)
 
 
 def check_network(representation, alpha):
@@ -296,9 +251,8 @@ def train(module, plan, objective, arrays, params, *, split, seed, owner):
     # Of its own, so that the order does not depend on what else is drawn.
     order = torch.Generator().manual_seed(seed)
     with torch.inference_mode(False), autocast, session, torch.enable_grad():
-        with seeded(seed, device):
+        with diverging(net, params, "kl_weight"), seeded(seed, device):
             net.fit_arrays(used, objective, *split, order)
-    check_finite_weights(net, f"Scale X (StandardScaler), or lower lr={params.lr}.")
     module = net.module_
     encoder, module.encoder = module.encoder, None
     weights, module.encoder = arrays_of(module), encoder

@@ -5,9 +5,10 @@ from scipy import stats
 from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 
-from ..utils import check_positive_int, draw_seed
+from ..utils import SEED, Integer, Number, draw_seed, validated
 
 
+@validated(n_seeds=[Integer(2)], confidence_level=[Number(above=0, below=1)], random_state=[SEED])
 def interpretability(
     explainer,
     X,
@@ -88,9 +89,6 @@ def interpretability(
     True
     """
     check_explainer(explainer)
-    if not 0 < confidence_level < 1:
-        raise ValueError(f"confidence_level={confidence_level} must be between 0 and 1.")
-    n_seeds = check_positive_int("n_seeds", n_seeds, minimum=2)
     own = explainer.reconstruction_loss(X)
     result = Bunch(explanation=float(own.mean()), explanations=own.mean(keepdims=True))
     for name in ("reference", "references", "difference", "interval", "noise_floor"):

@@ -3,11 +3,23 @@
 import numpy as np
 from scipy import sparse, stats
 
-from ..utils import as_array, check_choice, check_labels, check_numbers, check_positive_int, warn
+from ..utils import (
+    FLAG,
+    Entries,
+    Integer,
+    as_array,
+    check_choice,
+    check_labels,
+    check_numbers,
+    check_positive_int,
+    validated,
+    warn,
+)
 
 _BLOCK = 2**22  # matrix entries processed together
 
 
+@validated(n_top=[Integer(), Entries("a sequence", Integer())], least=[FLAG])
 def similarity_rate(importance, y_query, y_train, *, n_top=10, least=False, ties=None):
     r"""Share of the most important training examples that have the query's label.
 

@@ -9,7 +9,7 @@ from tqdm import tqdm
 from ..base import BaseExplainer
 from ..gradients import samples_of
 from ..representation import Expansion
-from ..utils import as_array, check_positive_int, known_mean, numpy_dtype_of, warn
+from ..utils import VERBOSE, Integer, as_array, check_positive_int, known_mean, numpy_dtype_of, warn
 from ._agreement import in_order, similarity_rate
 from ._distances import first_of_rows, largest
 
@@ -35,6 +35,11 @@ class BaseExampleImportance(BaseExplainer):
     _sparse_output = False
     _keeps_results = True
 
+    _parameter_constraints = {
+        "max_bytes": [Integer()],
+        "verbose": [VERBOSE],
+    }
+
     def _remember(self, X, y):
         """Keep labels: of the examples, and of the rows of a pandas DataFrame."""
         if y is not None:
@@ -43,10 +48,6 @@ class BaseExampleImportance(BaseExplainer):
         self._labelled = hasattr(X, "iloc")
         self.corpus_index_ = X.index.to_numpy() if self._labelled else np.arange(_num_samples(X))
         self._y = y
-
-    def _check_params(self):
-        super()._check_params()
-        check_positive_int("max_bytes", self.max_bytes)
 
     def _fit(self, inputs, y):
         self._corpus = inputs
@@ -98,12 +99,13 @@ class BaseExampleImportance(BaseExplainer):
     def _check_bytes(self, n_query):
         n_train = len(self._corpus)
         needed = n_query * n_train * self._dtype.itemsize
-        if needed <= self.max_bytes:
+        most = self._params_at_fit.max_bytes
+        if needed <= most:
             return
         sparser = ", set n_neighbors for a sparse one" if hasattr(self, "n_neighbors") else ""
         raise ValueError(
             f"the importance of {n_train} training examples for {n_query} samples is a matrix of "
-            f"{needed:,} bytes, more than max_bytes={self.max_bytes:,}{sparser}, call "
+            f"{needed:,} bytes, more than max_bytes={most:,}{sparser}, call "
             "top_examples(X, k) for the k most important examples only, or raise max_bytes."
         )
 

@@ -8,6 +8,8 @@ import numpy as np
 from sklearn.metrics import pairwise_distances
 from sklearn.neighbors import NearestNeighbors
 
+from ..utils import call_given
+
 # Below this share of the squared lengths, a difference of squares has lost six digits.
 _CANCELLED = 1e-6
 _BLOCK = 2**22  # numbers held at once
@@ -72,7 +74,7 @@ def _all_pairs(queries, corpus, metric):
         return pairwise_distances(queries, corpus, metric=metric)
 
     def number(a, b):
-        value = metric(a, b)
+        value = call_given("metric", metric, a, b)
         try:
             return float(value)
         except (TypeError, ValueError):

@@ -5,13 +5,17 @@ from scipy import sparse
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
-from ..utils import check_choice, check_positive_int
+from ..utils import CALLABLE, NONE, Choice, Integer, Is, call_given
 from ._base import BaseExampleImportance
 from ._distances import METRICS, distances, first_of_rows, median_distance, nearest, pair_distances
 
 _KERNELS = ("inverse_distance", "rbf", "cosine")
 _EPSILON = 1e-6  # of the corpus's median distance
 _NORMS = ("chebyshev", "cityblock", "euclidean", "l1", "l2", "manhattan", "minkowski")
+
+
+def _transforms(value):
+    return hasattr(value, "transform") and not isinstance(value, type)
 
 
 class DKNNImportance(BaseExampleImportance):
@@ -122,6 +126,19 @@ class DKNNImportance(BaseExampleImportance):
     0.88
     """
 
+    _parameter_constraints = {
+        "n_neighbors": [Integer(), NONE],
+        "kernel": [Choice(*_KERNELS), CALLABLE],
+        "metric": [Choice(*METRICS), CALLABLE],
+        "neighbors": [
+            Is(
+                "a transformer that gives graphs, such as KNeighborsTransformer()",
+                _transforms,
+            ),
+            NONE,
+        ],
+    }
+
     def __init__(
         self,
         estimator,
@@ -153,19 +170,8 @@ class DKNNImportance(BaseExampleImportance):
 
     def _check_params(self):
         super()._check_params()
-        if self.n_neighbors is not None:
-            check_positive_int("n_neighbors", self.n_neighbors)
-        if not callable(self.kernel):
-            check_choice("kernel", self.kernel, _KERNELS)
-        if not callable(self.metric):
-            check_choice("metric", self.metric, METRICS)
         if self.neighbors is None:
             return
-        if isinstance(self.neighbors, type) or not hasattr(self.neighbors, "transform"):
-            raise TypeError(
-                f"neighbors={self.neighbors!r} is no transformer; pass an instance of one that "
-                "gives sparse graphs of distances, such as KNeighborsTransformer()."
-            )
         if getattr(self.neighbors, "mode", "distance") != "distance":
             raise ValueError(
                 f"neighbors has mode={self.neighbors.mode!r}, but its distances are needed; set "
@@ -173,7 +179,9 @@ class DKNNImportance(BaseExampleImportance):
             )
 
     def _fit_corpus(self, inputs):
-        z = self._representation.activations(inputs, self.batch_size).astype(np.float64)
+        z = self._representation.activations(inputs, self._params_at_fit.batch_size).astype(
+            np.float64
+        )
         self._check_corpus(len(z), 0)
         rng = check_random_state(self.seed_)
         self.median_distance_ = median_distance(z, self._scale_metric(), rng)
@@ -233,9 +241,10 @@ class DKNNImportance(BaseExampleImportance):
 
     def _blocks(self, inputs, exclude_self=False):
         self._check_corpus(len(self.embedding_), int(exclude_self))
-        for start in range(0, len(inputs), self.batch_size):
-            batch = inputs[start : start + self.batch_size]
-            z = self._representation.activations(batch, self.batch_size).astype(np.float64)
+        step = self._params_at_fit.batch_size
+        for start in range(0, len(inputs), step):
+            batch = inputs[start : start + step]
+            z = self._representation.activations(batch, step).astype(np.float64)
             parts = [slice(0, len(z))] if self._sparse_output else self._row_blocks(len(z))
             for part in parts:
                 rows = slice(start + part.start, start + part.stop)
@@ -298,7 +307,7 @@ class DKNNImportance(BaseExampleImportance):
             return 1 / (d + _EPSILON * self.median_distance_)
         if kernel == "rbf":
             return np.exp(-0.5 * (d / self.median_distance_) ** 2)
-        weights = np.asarray(kernel(d))
+        weights = np.asarray(call_given("kernel", kernel, d))
         if weights.dtype.kind not in "biuf":
             raise ValueError(
                 f"kernel={kernel!r} must return one finite weight per distance, but it returned "

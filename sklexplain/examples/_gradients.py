@@ -23,7 +23,19 @@ from ..gradients import (
 from ..layers import plain_name, unwrapped
 from ..representation import BlackBox, Chain, Stage, named_steps, unwrap
 from ..training import PretextNet
-from ..utils import as_array_like, check_positive_int, did_you_mean, n_shape, numpy_dtype_of
+from ..utils import (
+    CALLABLE,
+    NONE,
+    Entries,
+    Integer,
+    Is,
+    Text,
+    as_array_like,
+    check_positive_int,
+    did_you_mean,
+    n_shape,
+    numpy_dtype_of,
+)
 from ._base import BaseExampleImportance
 from ._losses import (
     ALTERNATIVES,
@@ -449,6 +461,21 @@ class BaseGradientImportance(BaseExampleImportance):
     ``_blocks`` begins with `_with_targets`.
     """
 
+    _parameter_constraints = {
+        "loss": [
+            Is(
+                "a callable(output, x) or callable(output, x, y) that returns one number a sample",
+                CALLABLE.is_satisfied_by,
+            ),
+            NONE,
+        ],
+        "parameters": [
+            Text("'encoder', 'all', the name of a part of the network"),
+            Entries("a list of names of parameters and submodules", Text()),
+        ],
+        "n_draws": [Integer(1, 1_000_000)],
+    }
+
     _projection = None
 
     def _explained(self):
@@ -457,12 +484,6 @@ class BaseGradientImportance(BaseExampleImportance):
 
     def _check_params(self):
         super()._check_params()
-        check_positive_int("n_draws", self.n_draws)
-        if self.loss is not None and not callable(self.loss):
-            raise TypeError(
-                f"loss={self.loss!r} must be None or a callable(output, x) or callable(output, x, "
-                "y) that returns one number a sample."
-            )
 
     # -- losses --------------------------------------------------------------------------------
 
@@ -691,4 +712,6 @@ class BaseGradientImportance(BaseExampleImportance):
         """Return what takes gradients, while its network can be run."""
         network = self._network()
         losses = self._losses(network)
-        return GradientPass(network, losses, self._plan, self.batch_size, self._projection)
+        return GradientPass(
+            network, losses, self._plan, self._params_at_fit.batch_size, self._projection
+        )

@@ -1,6 +1,5 @@
 """Example importance by influence functions."""
 
-import numbers
 from functools import partial
 
 import numpy as np
@@ -22,7 +21,7 @@ from ..gradients import (
     join_terms,
     requiring_gradients,
 )
-from ..utils import check_choice, check_positive_int
+from ..utils import Choice, Integer, Number
 from ._base import check_finite
 from ._gradients import BaseGradientImportance
 from ._influence_warnings import (
@@ -208,6 +207,15 @@ class InfluenceImportance(BaseGradientImportance):
     True
     """
 
+    _parameter_constraints = {
+        "solver": [Choice("auto", "cg", "exact", "low_rank")],
+        "curvature": [Choice("gauss_newton", "hessian")],
+        "damping": [Number(above=0)],
+        "tol": [Number(above=0)],
+        "max_iter": [Integer()],
+        "rank": [Integer()],
+    }
+
     def __init__(
         self,
         estimator,
@@ -245,14 +253,6 @@ class InfluenceImportance(BaseGradientImportance):
 
     def _check_params(self):
         super()._check_params()
-        check_choice("solver", self.solver, ("auto", "cg", "exact", "low_rank"))
-        check_choice("curvature", self.curvature, ("gauss_newton", "hessian"))
-        check_positive_int("max_iter", self.max_iter)
-        check_positive_int("rank", self.rank)
-        for name in ("damping", "tol"):
-            value = getattr(self, name)
-            if not isinstance(value, numbers.Real) or not 0 < value < np.inf:
-                raise ValueError(f"{name}={value!r} must be a positive number.")
         if self.solver == "low_rank" and self.curvature == "hessian":
             raise ValueError(
                 "solver='low_rank' is a Gauss–Newton matrix of few rows, but "

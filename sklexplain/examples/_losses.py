@@ -11,6 +11,7 @@ from ..gradients import samples_of, targets_of
 from ..layers import unwrapped
 from ..representation import add_note
 from ..training import corrupt
+from ..utils import call_given
 
 ALTERNATIVES = (
     "use DKNNImportance or SimplExImportance, which look at representations and need no loss"
@@ -200,7 +201,7 @@ class GivenLoss:
         return output
 
     def __call__(self, output, x, y):
-        return self._loss(output, x, y) if self._takes_y else self._loss(output, x)
+        return call_given("loss", self._loss, output, x, *([y] if self._takes_y else []))
 
 
 class ReconstructionLoss:

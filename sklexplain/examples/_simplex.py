@@ -10,7 +10,7 @@ from scipy import sparse
 from ..exceptions import ConvergenceWarning
 from ..explaining import fitted_baseline, mean_sample, warn_of_unreached
 from ..representation import no_gradient_reason
-from ..utils import check_positive_int, warn
+from ..utils import JOBS, NONE, Integer, Number, check_positive_int, warn
 from ._base import BaseExampleImportance
 from ._projections import project
 from ._simplex_solver import SimplexProblem
@@ -148,6 +148,14 @@ class SimplExImportance(BaseExampleImportance):
 
     _sparse_output = True
 
+    _parameter_constraints = {
+        "locality": [Number(at_least=0)],
+        "n_keep": [Integer(), NONE],
+        "tol": [Number(above=0)],
+        "max_iter": [Integer()],
+        "n_jobs": [JOBS, NONE],
+    }
+
     def __init__(
         self,
         estimator,
@@ -181,14 +189,6 @@ class SimplExImportance(BaseExampleImportance):
         self.n_jobs = n_jobs
         self.verbose = verbose
 
-    def _check_params(self):
-        super()._check_params()
-        _check_real("locality", self.locality, "be at least 0", lambda v: v >= 0)
-        _check_real("tol", self.tol, "be positive", lambda v: v > 0)
-        check_positive_int("max_iter", self.max_iter)
-        if self.n_keep is not None:
-            check_positive_int("n_keep", self.n_keep)
-
     def _fit_corpus(self, inputs):
         n_keep = self._params_at_fit.n_keep
         if n_keep is not None and n_keep > len(inputs):
@@ -211,7 +211,9 @@ class SimplExImportance(BaseExampleImportance):
         return max(1, int(solution.n_iter.max()))
 
     def _latents(self, inputs, what="sample"):
-        z = self._representation.activations(inputs, self.batch_size).astype(np.float64)
+        z = self._representation.activations(inputs, self._params_at_fit.batch_size).astype(
+            np.float64
+        )
         bad = np.flatnonzero(~np.isfinite(z).all(axis=1))
         if len(bad):
             raise ValueError(
@@ -247,15 +249,17 @@ class SimplExImportance(BaseExampleImportance):
                 "own corpus; fit on more."
             )
         params, worst, n_failed = self._params_at_fit, 0.0, 0
-        for start in range(0, len(inputs), self.batch_size):
-            z = self._latents(inputs[start : start + self.batch_size])
-            parts = self._row_blocks(len(z), effective_n_jobs(self.n_jobs))
+        step = self._params_at_fit.batch_size
+        for start in range(0, len(inputs), step):
+            z = self._latents(inputs[start : start + step])
+            n_jobs = self._params_at_fit.n_jobs
+            parts = self._row_blocks(len(z), effective_n_jobs(n_jobs))
             excluded = [
                 np.arange(start + part.start, start + part.stop) if exclude_self else None
                 for part in parts
             ]
             # Mostly in compiled code, which lets other threads run.
-            solutions = Parallel(n_jobs=self.n_jobs, prefer="threads", return_as="generator")(
+            solutions = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(
                 delayed(self._problem.solve)(
                     z[part],
                     exclude=indices,

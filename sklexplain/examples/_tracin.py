@@ -10,12 +10,18 @@ import torch
 from ..gradients import gram_matrix, squared_norms
 from ..layers import plain_name
 from ..training import CheckpointHistory, load_weights
-from ..utils import SavedWeights, check_positive_int
+from ..utils import NONE, Integer, Is, SavedWeights
 from ._base import check_finite
 from ._gradients import BaseGradientImportance, loaded
 from ._optimizer import of_groups
 
 _ROW_ENTRIES = 2**25  # of the importance matrix at once
+
+
+def _is_pairs(value):
+    if not isinstance(value, (list, tuple)):
+        return False
+    return len(value) > 0 and all(isinstance(p, (list, tuple)) and len(p) == 2 for p in value)
 
 
 class TracInImportance(BaseGradientImportance):
@@ -146,6 +152,15 @@ class TracInImportance(BaseGradientImportance):
     (75, 3)
     """
 
+    _parameter_constraints = {
+        "checkpoints": [
+            Is("a CheckpointHistory", lambda value: isinstance(value, CheckpointHistory)),
+            Is("a list, not empty, of pairs (state dict or file, learning rate)", _is_pairs),
+            NONE,
+        ],
+        "n_projections": [Integer(1, 1_000_000), NONE],
+    }
+
     def __init__(
         self,
         estimator,
@@ -174,11 +189,6 @@ class TracInImportance(BaseGradientImportance):
         self.verbose = verbose
 
     _keeps_results = False  # gradients are taken anew in every call
-
-    def _check_params(self):
-        super()._check_params()
-        if self.n_projections is not None:
-            check_positive_int("n_projections", self.n_projections)
 
     def _fit_corpus(self, inputs):
         network = self._network()
@@ -356,12 +366,7 @@ def _history_of(history, net):
 
 
 def _checked_pairs(checkpoints):
-    pairs = list(checkpoints) if isinstance(checkpoints, (list, tuple)) else None
-    if not pairs or not all(isinstance(p, (list, tuple)) and len(p) == 2 for p in pairs):
-        raise TypeError(
-            f"checkpoints={checkpoints!r:.80} must be a CheckpointHistory, None or a list, not "
-            "empty, of pairs (state dict or file, learning rate)."
-        )
+    pairs = list(checkpoints)
     for number, (saved, lr) in enumerate(pairs):
         if not isinstance(lr, numbers.Real) or not 0 < lr < np.inf:
             raise ValueError(

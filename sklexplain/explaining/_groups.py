@@ -1,5 +1,7 @@
 """Groups of features: time segments and column groups."""
 
+import numbers
+
 import numpy as np
 
 from ..utils import as_array
@@ -121,7 +123,8 @@ def _column_mask(label, members, shape, names):
     known = {} if names is None else {str(name): i for i, name in enumerate(names)}
     for member in members.ravel().tolist():
         position = known.get(member) if isinstance(member, str) else member
-        if position is None or not -shape[0] <= position < shape[0]:
+        is_position = isinstance(position, numbers.Integral)
+        if not is_position or not -shape[0] <= position < shape[0]:
             raise ValueError(f"groups[{label!r}]: X has no column {member!r}.")
         mask[position] = True
     return mask

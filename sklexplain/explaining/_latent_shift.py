@@ -7,11 +7,21 @@ import numpy as np
 from scipy.integrate import trapezoid
 from sklearn.utils import Bunch, check_random_state
 
-from ..utils import check_encode, check_numbers, check_positive_int, draw_seed, encoded, warn
+from ..utils import (
+    SEED,
+    check_encode,
+    check_numbers,
+    check_positive_int,
+    draw_seed,
+    encoded,
+    validated,
+    warn,
+)
 
 FRACTIONS = (0.05, 0.1, 0.2, 0.5, 0.8, 1.0)
 
 
+@validated(random_state=[SEED])
 def latent_shift_curve(
     encode,
     X,

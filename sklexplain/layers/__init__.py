@@ -1,6 +1,6 @@
 """Looking into any torch module: layers, activations, Jacobians and maps."""
 
-from ._aggregators import AGGREGATORS, aggregate, check_aggregator
+from ._aggregators import AGGREGATORS, aggregate
 from ._buffer import activation_buffer, activation_moments
 from ._constant import ConstantSum
 from ._copies import copied
@@ -47,7 +47,6 @@ __all__ = [
     "batch_axis",
     "can_be_passed_over",
     "cancels",
-    "check_aggregator",
     "check_grad_cam",
     "copied",
     "depends",

@@ -5,14 +5,6 @@ import torch
 AGGREGATORS = ("mean", "abs", "var", "skew", "none")
 
 
-def check_aggregator(name, value):
-    """Raise a ValueError if a parameter is neither an aggregator's name nor a callable."""
-    from ..utils import check_choice
-
-    if not callable(value):
-        check_choice(name, value, AGGREGATORS)
-
-
 def aggregate(values, how, dim, overwrite=False):
     """Aggregate along one axis.
 
@@ -43,7 +35,7 @@ def aggregate(values, how, dim, overwrite=False):
     tensor(0.6667)
     """
     if callable(how):
-        return how(values, dim=dim)
+        return _by_callable(values, how, dim)
     if how == "none":
         return values
     n = values.shape[dim]
@@ -60,6 +52,24 @@ def aggregate(values, how, dim, overwrite=False):
     moments = RunningMoments(order=3)
     moments.add(values, dim)
     return moments.result(how)
+
+
+def _by_callable(values, how, dim):
+    """Call a user's aggregator, and check what it returns."""
+    said = f"channel_agg or unit_agg, {getattr(how, '__name__', type(how).__name__)}(values, dim),"
+    try:
+        aggregated = how(values, dim=dim)
+    except TypeError as error:
+        raise TypeError(f"{said} cannot be called: {error}") from error
+    if not isinstance(aggregated, torch.Tensor):
+        raise TypeError(f"{said} returned {type(aggregated).__name__}, not a tensor.")
+    wanted = tuple(size for axis, size in enumerate(values.shape) if axis != dim % values.ndim)
+    if aggregated.shape != wanted:
+        raise ValueError(
+            f"{said} made {tuple(aggregated.shape)} of {tuple(values.shape)}; it must drop axis "
+            f"{dim}, like torch.amax."
+        )
+    return aggregated
 
 
 class RunningMoments:

@@ -178,7 +178,7 @@ def fitting_rows(batch_size, row_bytes, device, *, at_least):
     return min(batch_size, max(at_least, most // row_bytes))
 
 
-def find_points(call, x, modules, *, layers=None, at="output", recordings=None):
+def find_points(call, x, modules, *, layers=None, at="output", recordings=None, parameter="layer"):
     """Find layers in a network, by running it.
 
     Parameters
@@ -197,6 +197,8 @@ def find_points(call, x, modules, *, layers=None, at="output", recordings=None):
         times, its last call counts.
     recordings : list of Recording or None, default=None
         Of two and of three samples, if they were recorded already; nothing is run then.
+    parameter : str, default="layer"
+        Name of the parameter that names them, for error messages.
 
     Returns
     -------
@@ -222,7 +224,7 @@ def find_points(call, x, modules, *, layers=None, at="output", recordings=None):
     if layers is None:
         candidates = _candidates(modules, at)
     else:
-        candidates = [_requested(layer, modules, at) for layer in layers]
+        candidates = [_requested(layer, modules, at, parameter) for layer in layers]
     if recordings is None:
         recordings = [record(call, _rows(x, n), modules.values()) for n in (2, 3)]
     passes = [_summarised(recording, candidates, layers is None) for recording in recordings]
@@ -277,11 +279,11 @@ def _rows(x, n):
     return x[torch.arange(n, device=x.device) % len(x)]
 
 
-def _requested(layer, modules, at):
+def _requested(layer, modules, at, parameter):
     if not isinstance(layer, str):
-        raise TypeError(f"layer={layer!r} must be a string.")
+        raise TypeError(f"{parameter}={layer!r} must be a string.")
     name, items = parse_path(layer)
-    name = known_layer(name, modules)
+    name = known_layer(name, modules, parameter)
     module, layer = modules[name], path_of(name, items)
     if not items and _returns_tuple(module, at):
         items = (0,)

@@ -63,7 +63,7 @@ def aggregate_with_size(values, sizes, how, dim, overwrite=False):
     n = values.shape[dim]
     if callable(how):
         # Of a sum of these the error grows with the root of their number, which the margin covers.
-        return how(values, dim=dim), (values.abs() if sizes is None else sizes).amax(dim)
+        return aggregate(values, how, dim), (values.abs() if sizes is None else sizes).amax(dim)
     if how == "abs":
         size = None if sizes is None else sizes.mean(dim)
         return aggregate(values, how, dim, overwrite), size

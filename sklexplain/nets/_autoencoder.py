@@ -1,18 +1,30 @@
 """The autoencoder as a scikit-learn estimator."""
 
-from numbers import Integral, Real
-
 import numpy as np
 import torch
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import ClassifierTags, assert_all_finite, check_consistent_length, column_or_1d
-from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 
-from ..utils import as_array_like
+from ..training import VALIDATION_SPLIT
+from ..utils import (
+    ARRAY,
+    MAPPING,
+    NONE,
+    SEED,
+    VERBOSE,
+    Choice,
+    Device,
+    Integer,
+    Is,
+    Number,
+    Text,
+    as_array_like,
+)
 from ._base import NetEstimator
+from ._net import LOSSES
 
 
 def _has_class_head(estimator):
@@ -22,6 +34,10 @@ def _has_class_head(estimator):
         f"This {type(estimator).__name__} has no class head: it predicts classes only with "
         f"lambda_class > 0, but lambda_class={estimator.lambda_class}."
     )
+
+
+def _is_module(value):
+    return isinstance(value, (str, type, torch.nn.Module))
 
 
 class Autoencoder(NetEstimator):
@@ -201,31 +217,31 @@ class Autoencoder(NetEstimator):
     True
     """
 
-    _parameter_constraints: dict = {
-        "module": [str, type, torch.nn.Module],
-        "n_components": [Interval(Integral, 1, None, closed="left")],
-        "hidden_layer_sizes": ["array-like"],
-        "activation": [str, None],
-        "pretext": [str],
-        "noise_std": [Interval(Real, 0, None, closed="left")],
-        "mask_rate": [Interval(Real, 0, 1, closed="left")],
-        "lambda_class": [Interval(Real, 0, None, closed="left")],
-        "lambda_noise": [Interval(Real, 0, None, closed="left")],
-        "lambda_variance": [Interval(Real, 0, None, closed="left")],
-        "score_every": [Interval(Integral, 1, None, closed="left")],
-        "score_layer": [str, None],
-        "n_score_samples": [Interval(Integral, 1, None, closed="left"), None],
-        "loss": [str],
-        "validation_split": [Interval(Real, 0, 1, closed="neither"), HasMethods("split"), None],
-        "patience": [Interval(Integral, 1, None, closed="left")],
-        "lr": [Interval(Real, 0, None, closed="neither")],
-        "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "max_epochs": [Interval(Integral, 1, None, closed="left")],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "net_params": [dict, None],
-        "device": [str, torch.device],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
+    _parameter_constraints = {
+        "module": [Is("the name of a network, a class of torch modules", _is_module)],
+        "n_components": [Integer(1, 100_000)],
+        "hidden_layer_sizes": [ARRAY],
+        "activation": [Text("the name of a function"), NONE],
+        "pretext": [Choice("reconstruction", "denoising", "inpainting")],
+        "noise_std": [Number(at_least=0)],
+        "mask_rate": [Number(at_least=0, below=1)],
+        "lambda_class": [Number(at_least=0)],
+        "lambda_noise": [Number(at_least=0)],
+        "lambda_variance": [Number(at_least=0)],
+        "score_every": [Integer()],
+        "score_layer": [Text("the name of a layer"), NONE],
+        "n_score_samples": [Integer(), NONE],
+        "loss": [Choice(*LOSSES)],
+        "validation_split": VALIDATION_SPLIT,
+        "patience": [Integer()],
+        "lr": [Number(above=0)],
+        "weight_decay": [Number(at_least=0)],
+        "max_epochs": [Integer()],
+        "batch_size": [Integer()],
+        "net_params": [MAPPING, NONE],
+        "device": [Device()],
+        "random_state": [SEED],
+        "verbose": [VERBOSE],
     }
 
     def __init__(

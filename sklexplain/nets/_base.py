@@ -1,25 +1,28 @@
 """The base class of estimators that train a network."""
 
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import torch
-from sklearn.base import (
-    BaseEstimator,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-    _fit_context,
-)
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
 from ..exceptions import ConvergenceWarning
-from ..training import check_finite_weights, evaluating, split_validation, still_improves
-from ..utils import as_array_like, cast_checked, check_choice, draw_seed, seeded, validate_X, warn
+from ..training import WIDTHS, diverging, evaluating, split_validation, still_improves
+from ..utils import (
+    as_array_like,
+    cast_checked,
+    check_param,
+    check_params,
+    draw_seed,
+    seeded,
+    validate_X,
+    warn,
+)
 from ._modules import find_module_class
-from ._net import LOSSES, check_module_shapes, make_net
-
-_PRETEXTS = ("reconstruction", "denoising", "inpainting")
+from ._net import check_module_shapes, make_net
 
 
 class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -28,7 +31,6 @@ class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     A subclass has the parameters that `make_net` reads, and may implement `_encode_target`.
     """
 
-    @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None, *, groups=None):
         """Train the network.
 
@@ -66,9 +68,9 @@ class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         X, y = as_array_like(X), None if y is None else as_array_like(y, "y")
         X, target, seed = self._prepare(X, y)
         train, valid = split_validation(self.validation_split, X, y, groups, seed)
-        with seeded(seed, self.device):
+        large = "weight_decay", "noise_std", "lambda_class", "lambda_noise", "lambda_variance"
+        with diverging(self.net_, self, *large), seeded(seed, self.device):
             self.net_.fit_split(X, target, train, valid, seed)
-        check_finite_weights(self.net_, f"Scale X (StandardScaler), or lower lr={self.lr}.")
         history = self.net_.history
         self.loss_curve_ = [float(loss) for loss in history[:, "train_loss"]]
         self.validation_loss_curve_ = None
@@ -78,7 +80,6 @@ class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self._warn_unless_converged()
         return self
 
-    @_fit_context(prefer_skip_nested_validation=True)
     def initialize(self, X, y=None):
         """Build the network for samples like X, with new weights and without training.
 
@@ -198,24 +199,31 @@ class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         """Return the same of `inverse_transform`."""
         return self.net_.module_, "decode"
 
+    def _validate_params(self):
+        """Validate parameters; return them, numpy's numbers as Python's."""
+        params = self.get_params(deep=False) | check_params(self)
+        if isinstance(self.module, str):  # what a class of the user's own takes is not known
+            name = "hidden_layer_sizes"
+            params[name] = check_param(type(self).__name__, name, params[name], WIDTHS)
+        return params
+
     def _prepare(self, X, y):
         """Validate everything and build the net; return X, the class indices and the seed."""
-        check_choice("pretext", self.pretext, _PRETEXTS)
-        check_choice("loss", self.loss, LOSSES)
+        params = SimpleNamespace(**self._validate_params())
         module_class = find_module_class(self.module)
         X = validate_X(self, X, reset=True)
         X = cast_checked(X, np.float32, getattr(self, "feature_names_in_", None))
         X = np.require(X, requirements="W")  # a DataFrame's values are read-only; torch warns
         target = self._encode_target(X, y)
-        seed = draw_seed(self.random_state)
-        self._n_features_out = self.n_components  # of the net, whatever is set later
+        seed = draw_seed(params.random_state)
+        self._n_features_out = params.n_components  # of the net, whatever is set later
         for name in ("n_epochs_", "loss_curve_", "validation_loss_curve_"):
             vars(self).pop(name, None)  # untrained from here on, also if something goes wrong
-        with seeded(seed, self.device):
-            self.net_ = make_net(self, module_class, seed).initialize()
+        with seeded(seed, params.device):
+            self.net_ = make_net(self, params, module_class, seed).initialize()
             self.net_.module_.eval()
-            probe = torch.from_numpy(X[:2]).to(self.device)
-            check_module_shapes(self.net_.module_, probe, self.n_components)
+            probe = torch.from_numpy(X[:2]).to(params.device)
+            check_module_shapes(self.net_.module_, probe, params.n_components)
         return X, target, seed
 
     def _encode_target(self, X, y):
@@ -243,14 +251,21 @@ class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     def _apply(self, method, inputs):
         """Call a method of the module on batches, in eval mode."""
         module = self.net_.module_
-        outputs = []
+        outputs, size = [], check_params(self, ["batch_size"])["batch_size"]
         with evaluating(module), torch.no_grad():
-            for start in range(0, len(inputs), self.batch_size):
-                batch = inputs[start : start + self.batch_size]
+            for start in range(0, len(inputs), size):
+                batch = inputs[start : start + size]
                 batch = np.require(batch, requirements=["C", "W"])
                 batch = torch.from_numpy(batch).to(self.net_.device)
                 outputs.append(getattr(module, method)(batch).cpu().numpy())
-        return np.concatenate(outputs)
+        outputs = np.concatenate(outputs)
+        bad = np.flatnonzero(~np.isfinite(outputs.reshape(len(outputs), -1)).all(axis=1))
+        if len(bad):
+            raise ValueError(
+                f"what the network makes of sample {bad[0]} is not finite; scale X "
+                f"(StandardScaler), or train again with less than lr={self.lr}."
+            )
+        return outputs
 
     def __sklearn_is_fitted__(self):
         """Say whether the weights have been trained or loaded."""

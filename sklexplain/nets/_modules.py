@@ -391,8 +391,8 @@ def build_autoencoder(
     for part in ("encoder", "decoder"):
         if not isinstance(getattr(made, part, None), nn.Module):
             raise TypeError(
-                f"{name} has no {part}: after construction, its attribute {part!r} must be a "
-                "torch.nn.Module."
+                f"{name} has no {part}, so module={name} cannot be used: after construction, its "
+                f"attribute {part!r} must be a torch.nn.Module."
             )
     classifier = None if n_classes is None else nn.Linear(n_components, n_classes)
     return AutoencoderModule(made.encoder, made.decoder, classifier)

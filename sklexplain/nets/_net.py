@@ -31,13 +31,16 @@ _RESERVED = {
 }
 
 
-def make_net(estimator, module_class, seed):
+def make_net(estimator, params, module_class, seed):
     """Make the skorch net of an autoencoder, not initialised.
 
     Parameters
     ----------
     estimator : Autoencoder
-        Its parameters are used, and `input_shape_` and, with a class head, `classes_`.
+        Its `input_shape_` is used and, with a class head, its `classes_`.
+
+    params : object
+        Has its parameters, checked, as attributes.
 
     module_class : type
         The class that makes the encoder and the decoder.
@@ -55,51 +58,51 @@ def make_net(estimator, module_class, seed):
     ValueError
         If `net_params` has a name that is unknown, or that is set elsewhere.
     """
-    extra = check_net_params(estimator.net_params, type(estimator).__name__, _RESERVED)
+    extra = check_net_params(params.net_params, type(estimator).__name__, _RESERVED)
     callbacks = extra.pop("callbacks", None) or []
-    if estimator.lambda_noise > 0 or estimator.lambda_variance > 0:
+    if params.lambda_noise > 0 or params.lambda_variance > 0:
         constraint = ScoreConstraint(
-            lambda_noise=estimator.lambda_noise,
-            lambda_variance=estimator.lambda_variance,
-            score_every=estimator.score_every,
-            score_layer=estimator.score_layer,
-            n_score_samples=estimator.n_score_samples,
+            lambda_noise=params.lambda_noise,
+            lambda_variance=params.lambda_variance,
+            score_every=params.score_every,
+            score_layer=params.score_layer,
+            n_score_samples=params.n_score_samples,
             random_state=seed,
         )
         # First, so that a callback that clips gradients clips these too.
         callbacks = [("score_constraint", constraint), *callbacks]
-    if estimator.validation_split is not None:
-        stopping = EarlyStopping(patience=int(estimator.patience), load_best=True)
+    if params.validation_split is not None:
+        stopping = EarlyStopping(patience=params.patience, load_best=True)
         # Last: callbacks after it would not be called for the epoch in which it stops.
         callbacks = [*callbacks, ("early_stopping", stopping)]
-    params = {
-        "criterion": LOSSES[estimator.loss],
+    settings = {
+        "criterion": LOSSES[params.loss],
         "optimizer": torch.optim.Adam,
-        "lr": estimator.lr,
-        "batch_size": int(estimator.batch_size),  # torch takes no integers of numpy's
+        "lr": params.lr,
+        "batch_size": params.batch_size,
         "iterator_train__shuffle": True,
-        "verbose": estimator.verbose,
+        "verbose": params.verbose,
     }
-    if estimator.activation is not None:
-        params["module__activation"] = estimator.activation
-    if estimator.weight_decay > 0:  # not every optimizer that may be given takes it
-        params["optimizer__weight_decay"] = estimator.weight_decay
+    if params.activation is not None:
+        settings["module__activation"] = params.activation
+    if params.weight_decay > 0:  # not every optimizer that may be given takes it
+        settings["optimizer__weight_decay"] = params.weight_decay
     return PretextNet(
         build_autoencoder,
         module__module_class=module_class,
         module__input_shape=estimator.input_shape_,
-        module__n_components=int(estimator.n_components),
-        module__hidden_layer_sizes=estimator.hidden_layer_sizes,
-        module__n_classes=len(estimator.classes_) if estimator.lambda_class > 0 else None,
+        module__n_components=params.n_components,
+        module__hidden_layer_sizes=params.hidden_layer_sizes,
+        module__n_classes=len(estimator.classes_) if params.lambda_class > 0 else None,
         callbacks=callbacks,
         train_split=None,
-        max_epochs=int(estimator.max_epochs),
-        device=estimator.device,
-        pretext=estimator.pretext,
-        noise_std=estimator.noise_std,
-        mask_rate=estimator.mask_rate,
-        lambda_class=estimator.lambda_class,
-        **(params | extra),
+        max_epochs=params.max_epochs,
+        device=params.device,
+        pretext=params.pretext,
+        noise_std=params.noise_std,
+        mask_rate=params.mask_rate,
+        lambda_class=params.lambda_class,
+        **(settings | extra),
     )
 
 

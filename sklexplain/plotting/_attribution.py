@@ -3,7 +3,8 @@
 import numpy as np
 
 from ..samples import resolve_kind, sample_of
-from ..utils import as_array, as_array_like, visible_text
+from ..utils import ARRAY, NONE, as_array, as_array_like, check_params, visible_text
+from ._params import AXES, COUNT, KIND, LIMIT, NAMES, TEXT, VALUES
 from ._samples import (
     as_channels,
     channel_labels,
@@ -80,6 +81,21 @@ class AttributionDisplay:
     >>> len(display.ax_.patches)  # a bar a column
     10
     """
+
+    _parameter_constraints = {
+        "sample": VALUES,
+        "attributions": VALUES,
+        "kind": KIND,
+        "channel_axis": AXES,
+        "baseline": [ARRAY, NONE],
+        "feature_names": NAMES,
+        "time_names": NAMES,
+        "channel_names": NAMES,
+        "value_name": TEXT,
+        "title": TEXT,
+        "limit": LIMIT,
+        "n_top": COUNT,
+    }
 
     def __init__(
         self,
@@ -176,6 +192,7 @@ class AttributionDisplay:
         ValueError
             If shapes do not fit together.
         """
+        check_params(self)
         sample = as_array(self.sample, "sample")
         attributions = as_array(self.attributions, "attributions")
         if sample.shape != attributions.shape:

@@ -3,9 +3,10 @@
 import numpy as np
 
 from ..samples import resolve_kind, sample_of
-from ..utils import as_array, as_array_like, check_positive_int
+from ..utils import NONE, Numbers, as_array, as_array_like, check_params
 from ._attribution import _coloured_line
 from ._channels import ChannelScales
+from ._params import AXES, COUNT, KIND, LIMIT, NAMES, VALUES
 from ._samples import (
     as_channels,
     channel_labels,
@@ -80,6 +81,19 @@ class ConceptDisplay:
     >>> display.order_
     array([0, 1])
     """
+
+    _parameter_constraints = {
+        "sample": VALUES,
+        "maps": VALUES,
+        "contributions": [Numbers()],
+        "kind": KIND,
+        "channel_axis": AXES,
+        "feature_names": NAMES,
+        "channel_names": NAMES,
+        "limit": LIMIT,
+        "n_top": COUNT,
+        "n_maps": [*COUNT, NONE],
+    }
 
     def __init__(
         self,
@@ -186,8 +200,9 @@ class ConceptDisplay:
         ValueError
             If shapes do not fit together.
         """
+        check_params(self)
         sample, maps = as_array(self.sample, "sample"), as_array(self.maps, "maps")
-        contributions = as_array(self.contributions, "contributions")
+        contributions = as_array(self.contributions, "contributions").astype(np.float64)
         n = len(maps)
         if maps.shape[1:] != sample.shape or contributions.shape != (n,):
             raise ValueError(
@@ -196,13 +211,13 @@ class ConceptDisplay:
                 "and a number, for each concept."
             )
         kind = resolve_kind(self.kind, sample.shape, self.channel_axis)
-        if self.n_maps is not None:
-            check_positive_int("n_maps", self.n_maps)
         n_maps = n if self.n_maps is None else min(n, self.n_maps)
         n_panels = n_maps + (kind == "image")  # the sample itself is one
         columns = min(n_panels, _COLUMNS[kind])
         rows = -(-n_panels // columns)
-        height = {"table": 0.7 + 0.25 * self.n_top, "series": 1.2, "image": 1.9}[kind]
+        height = {"table": 0.7 + 0.25 * min(self.n_top, sample.size), "series": 1.2, "image": 1.9}[
+            kind
+        ]
         width = columns * _WIDTH[kind]
         self.figure_, self.ax_ = get_axes(ax, (2.6 + width, 0.8 + height * rows))
         left, right = split_axes(self.ax_, 1, 2, width_ratios=[2.2, width])[0]

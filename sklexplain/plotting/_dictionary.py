@@ -3,8 +3,9 @@
 import numpy as np
 
 from ..samples import resolve_kind, sample_of
-from ..utils import as_array, as_array_like, check_positive_int
+from ..utils import NONE, Numbers, as_array, as_array_like, check_params, check_positive_int
 from ._attribution import _coloured_line
+from ._params import AXES, COUNT, KIND, NAMES, VALUES
 from ._samples import as_channels, column_names, draw_image, format_value, rows_of, shortened
 from ._style import INK, centred_norm, diverging_colormap, get_axes, plain_axes, split_axes
 
@@ -59,6 +60,17 @@ class DictionaryDisplay:
     >>> display.axes_.shape
     (2, 3)
     """
+
+    _parameter_constraints = {
+        "examples": VALUES,
+        "values": [Numbers()],
+        "maps": [Numbers(), NONE],
+        "titles": NAMES,
+        "kind": KIND,
+        "channel_axis": AXES,
+        "feature_names": NAMES,
+        "n_top": COUNT,
+    }
 
     def __init__(
         self,
@@ -179,6 +191,7 @@ class DictionaryDisplay:
         ValueError
             If shapes do not fit together, or a table has no maps.
         """
+        check_params(self)
         examples, values = as_array(self.examples, "examples"), as_array(self.values, "values")
         maps = None if self.maps is None else as_array(self.maps, "maps")
         if examples.ndim < 3 or 0 in examples.shape[:2] or values.shape != examples.shape[:2]:
@@ -227,7 +240,7 @@ class DictionaryDisplay:
     def _tables(self, ax, examples, values, maps, titles):
         names = column_names(self.feature_names, examples.shape[2])
         n_concepts = len(examples)
-        size = (4.4, 0.4 + n_concepts * (0.45 + 0.22 * self.n_top))
+        size = (4.4, 0.4 + n_concepts * (0.45 + 0.22 * min(self.n_top, len(names))))
         self.figure_, self.ax_ = get_axes(ax, size)
         self.axes_ = split_axes(self.ax_, n_concepts, 1)
         for panel, rows, value, one, title in zip(

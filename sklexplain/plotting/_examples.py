@@ -3,8 +3,19 @@
 import numpy as np
 
 from ..samples import resolve_kind, sample_of
-from ..utils import as_array, as_array_like, visible_text
+from ..utils import (
+    NONE,
+    Entries,
+    Integer,
+    Numbers,
+    Text,
+    as_array,
+    as_array_like,
+    check_params,
+    visible_text,
+)
 from ._channels import ChannelScales, name_channels
+from ._params import AXES, COUNT, KIND, NAMES, VALUES, check_length, checked_numbers
 from ._samples import as_channels, channel_labels, column_names, draw_image, format_value, rows_of
 from ._style import BLUE, INK, get_axes, split_axes
 
@@ -62,6 +73,21 @@ class ExampleDisplay:
     >>> len(display.axes_)
     6
     """
+
+    _parameter_constraints = {
+        "sample": VALUES,
+        "examples": VALUES,
+        "importance": [Numbers(), NONE],
+        "titles": NAMES,
+        "sample_title": [Text()],
+        "kind": KIND,
+        "channel_axis": AXES,
+        "feature_names": NAMES,
+        "channel_names": NAMES,
+        "n_columns": COUNT,
+        "n_top": COUNT,
+        "columns": [Entries("a sequence", Integer(None)), NONE],
+    }
 
     def __init__(
         self,
@@ -179,6 +205,7 @@ class ExampleDisplay:
         ValueError
             If shapes do not fit together.
         """
+        check_params(self)
         sample, examples = as_array(self.sample, "sample"), as_array(self.examples, "examples")
         if examples.shape[1:] != sample.shape or len(examples) == 0:
             raise ValueError(
@@ -194,10 +221,12 @@ class ExampleDisplay:
 
     def _titles(self, n):
         if self.titles is not None:
+            check_length("titles", self.titles, n, "one for each example")
             return [visible_text(title) for title in self.titles]
         if self.importance is None:
             return [f"example {i + 1}" for i in range(n)]
-        importance = as_array(self.importance, "importance")
+        of = "a number for each example"
+        importance = checked_numbers("importance", self.importance, (n,), of)
         if not importance[0] > 0:
             return [f"example {i + 1} ({value:.2g})" for i, value in enumerate(importance)]
         return [f"example {i + 1} ({s:.0%})" for i, s in enumerate(importance / importance[0])]
@@ -237,9 +266,18 @@ class ExampleDisplay:
         elif len(names) > 1:
             name_channels(self.ax_, self.axes_[0].get_lines(), names)
 
+    def _chosen(self, n):
+        columns = np.asarray(self.columns, dtype=int)
+        if not len(columns) or not ((-n <= columns) & (columns < n)).all():
+            raise ValueError(
+                f"columns={columns.tolist()} must name one or more of the {n} columns, from 0 to "
+                f"{n - 1}."
+            )
+        return columns
+
     def _table(self, ax, sample, examples):
         names = column_names(self.feature_names, len(sample))
-        shown = np.arange(len(names)) if self.columns is None else as_array(self.columns, "columns")
+        shown = np.arange(len(names)) if self.columns is None else self._chosen(len(names))
         shown = shown[: self.n_top]
         self.figure_, self.ax_ = get_axes(ax, (1.5 + 1.0 * len(examples), 0.6 + 0.27 * len(shown)))
         self.axes_ = np.array([self.ax_])

@@ -3,7 +3,8 @@
 import numpy as np
 
 from ..samples import resolve_kind, sample_of
-from ..utils import as_array, as_array_like
+from ..utils import ARRAY, NONE, Text, as_array, as_array_like, check_params
+from ._params import AXES, COUNT, KIND, NAMES, VALUES
 from ._samples import (
     as_channels,
     channel_colors,
@@ -70,6 +71,18 @@ class ImportanceDisplay:
     >>> len(display.order_)
     10
     """
+
+    _parameter_constraints = {
+        "attributions": VALUES,
+        "X": [ARRAY, NONE],
+        "kind": KIND,
+        "channel_axis": AXES,
+        "feature_names": NAMES,
+        "time_names": NAMES,
+        "channel_names": NAMES,
+        "label": [Text()],
+        "n_top": COUNT,
+    }
 
     def __init__(
         self,
@@ -159,6 +172,7 @@ class ImportanceDisplay:
         ValueError
             If shapes do not fit together.
         """
+        check_params(self)
         maps = as_array(self.attributions, "attributions")
         if maps.ndim < 2 or len(maps) == 0:
             raise ValueError(
@@ -199,13 +213,12 @@ class ImportanceDisplay:
         if self.X is None:
             return None
         X = as_array_like(self.X)
-        columns = [X.iloc[:, i] for i in range(X.shape[1])] if hasattr(X, "iloc") else None
-        if columns is None:
-            columns = list(np.asarray(X).T)
-        if len(columns) != shape[1] or len(X) != shape[0]:
+        X = X if hasattr(X, "iloc") else as_array(X, "X")
+        if X.shape != tuple(shape):
             raise ValueError(
                 f"X of shape {tuple(X.shape)} does not fit to attributions of shape {shape}."
             )
+        columns = [X.iloc[:, i] for i in range(shape[1])] if hasattr(X, "iloc") else list(X.T)
         return [np.asarray(column) for column in columns]
 
     def _value_bar(self, colormap):

@@ -1,6 +1,9 @@
 """Display of latent-shift curves."""
 
-from ..utils import as_array
+import numpy as np
+
+from ..utils import NONE, Number, Numbers, check_params
+from ._params import checked_numbers
 from ._style import BLUE, MUTED, ORANGE, get_axes, plain_axes
 
 
@@ -46,6 +49,15 @@ class LatentShiftDisplay:
     >>> len(display.lines_)
     3
     """
+
+    _parameter_constraints = {
+        "fractions": [Numbers()],
+        "most": [Numbers()],
+        "least": [Numbers()],
+        "random": [Numbers()],
+        "random_std": [Numbers(), NONE],
+        "area_ratio": [Number(), NONE],
+    }
 
     def __init__(self, fractions, most, least, random, *, random_std=None, area_ratio=None):
         self.fractions = fractions
@@ -114,27 +126,37 @@ class LatentShiftDisplay:
         display : LatentShiftDisplay
             Itself, with ``ax_`` and ``figure_``.
         """
+        area_ratio = check_params(self)["area_ratio"]
+        fractions = checked_numbers(
+            "fractions", self.fractions, np.shape(self.fractions)[:1], "one for each point"
+        )
+        curves = {
+            name: checked_numbers(
+                name, getattr(self, name), fractions.shape, "one for each of fractions"
+            )
+            for name in ("most", "random", "least", "random_std")
+            if getattr(self, name) is not None
+        }
         self.figure_, self.ax_ = get_axes(ax, (5.0, 3.3))
-        percent = 100 * as_array(self.fractions, "fractions")
-        curves = [
+        percent = 100 * fractions
+        styles = {
             # Marker and dash tell the lines apart where colours do not.
-            (self.most, "most important first", {"color": ORANGE, "marker": "o"}),
-            (self.random, "random", {"color": MUTED, "linestyle": "--"}),
-            (self.least, "least important first", {"color": BLUE, "marker": "s"}),
-        ]
+            "most": ("most important first", {"color": ORANGE, "marker": "o"}),
+            "random": ("random", {"color": MUTED, "linestyle": "--"}),
+            "least": ("least important first", {"color": BLUE, "marker": "s"}),
+        }
         self.lines_ = [
-            self.ax_.plot(percent, values, label=label, markersize=4.5, **style)[0]
-            for values, label, style in curves
+            self.ax_.plot(percent, curves[name], label=label, markersize=4.5, **style)[0]
+            for name, (label, style) in styles.items()
         ]
         if self.random_std is not None:
-            middle = as_array(self.random, "random")
-            spread = 2 * as_array(self.random_std, "random_std")
+            middle, spread = curves["random"], 2 * curves["random_std"]
             self.ax_.fill_between(
                 percent, middle - spread, middle + spread, color=MUTED, alpha=0.25, linewidth=0
             )
         self.ax_.set(xlabel="features masked (%)", ylabel="shift of the representation")
-        if self.area_ratio is not None:
-            self.ax_.set_title(f"{self.area_ratio:.2f} × random masking (1 = chance)", fontsize=10)
+        if area_ratio is not None:
+            self.ax_.set_title(f"{area_ratio:.2f} × random masking (1 = chance)", fontsize=10)
         self.ax_.set_xlim(0, 101)
         self.ax_.set_ylim(bottom=0)
         self.ax_.legend(frameon=False, fontsize=9)

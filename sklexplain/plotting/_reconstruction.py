@@ -3,8 +3,9 @@
 import numpy as np
 
 from ..samples import resolve_kind, sample_of
-from ..utils import as_array, as_array_like, visible_text
+from ..utils import ARRAY, NONE, Numbers, as_array, as_array_like, check_params, visible_text
 from ._channels import ChannelScales, name_channels
+from ._params import AXES, COUNT, KIND, NAMES, VALUES, checked_numbers
 from ._samples import as_channels, channel_labels, column_names, draw_series
 from ._style import BLUE, INK, ORANGE, centred_norm, diverging_colormap, get_axes, split_axes
 
@@ -69,6 +70,20 @@ class ReconstructionDisplay:
     >>> display.axes_.shape
     (4, 3)
     """
+
+    _parameter_constraints = {
+        "inputs": VALUES,
+        "reconstructions": VALUES,
+        "references": [ARRAY, NONE],
+        "kind": KIND,
+        "channel_axis": AXES,
+        "feature_names": NAMES,
+        "channel_names": NAMES,
+        "titles": NAMES,
+        "center": [Numbers(), NONE],
+        "scale": [Numbers(), NONE],
+        "n_top": COUNT,
+    }
 
     def __init__(
         self,
@@ -172,6 +187,7 @@ class ReconstructionDisplay:
         ValueError
             If shapes do not fit together.
         """
+        check_params(self)
         rows = self._rows()
         shape = rows["input"].shape
         kind = resolve_kind(self.kind, shape[1:], self.channel_axis)
@@ -271,8 +287,14 @@ class ReconstructionDisplay:
     def _tables(self, rows):
         n_columns = rows["input"].shape[1]
         names = column_names(self.feature_names, n_columns)
-        center = np.zeros(n_columns) if self.center is None else as_array(self.center, "center")
-        scale = np.ones(n_columns) if self.scale is None else as_array(self.scale, "scale")
+        center, scale = np.zeros(n_columns), np.ones(n_columns)
+        of = "a number for each column"
+        if self.center is not None:
+            center = checked_numbers("center", self.center, (n_columns,), of)
+        if self.scale is not None:
+            scale = checked_numbers("scale", self.scale, (n_columns,), of)
+            if not (scale > 0).all():
+                raise ValueError(f"scale={scale.tolist()} must be positive.")
         largest = np.abs(rows["difference"] / scale).max(axis=0)
         shown = np.sort(np.argsort(-largest, kind="stable")[: self.n_top])
         position = np.arange(len(shown))

@@ -135,7 +135,7 @@ def draw_image(ax, image):
     ax.set(xticks=[], yticks=[])
 
 
-def column_names(names, n_columns):
+def column_names(names, n_columns, parameter="feature_names"):
     """Return column names as strings, ``x0``, … if there are none.
 
     Parameters
@@ -144,6 +144,8 @@ def column_names(names, n_columns):
         The names.
     n_columns : int
         How many there must be.
+    parameter : str, default="feature_names"
+        What they are a value of, for the error message.
 
     Returns
     -------
@@ -158,7 +160,7 @@ def column_names(names, n_columns):
         return [f"x{i}" for i in range(n_columns)]
     names = [visible_text(name) for name in names]
     if len(names) != n_columns:
-        raise ValueError(f"{len(names)} feature_names for {n_columns} columns.")
+        raise ValueError(f"{len(names)} {parameter} for {n_columns} columns.")
     return names
 
 

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from ..utils import as_array, visible_text
+from ..utils import NONE, Number, Numbers, Text, as_array, check_params, visible_text
+from ._params import NAMES, checked_numbers
 from ._style import BLUE, MUTED, get_axes, plain_axes
 
 
@@ -54,6 +55,15 @@ class ScoreCurveDisplay:
     >>> display.ax_.get_ylabel()
     'variance score'
     """
+
+    _parameter_constraints = {
+        "layers": NAMES[:1],
+        "scores": [Numbers()],
+        "benchmark": [Numbers(), NONE],
+        "upper_bound": [Number(), NONE],
+        "standard_errors": [Numbers(), NONE],
+        "name": [Text()],
+    }
 
     def __init__(
         self,
@@ -129,6 +139,7 @@ class ScoreCurveDisplay:
         ValueError
             If the numbers of layers and scores differ.
         """
+        check_params(self)
         scores = as_array(self.scores, "scores").astype(np.float64)
         layers = [visible_text(layer) for layer in self.layers]
         if scores.ndim != 2 or scores.shape[1] != len(layers):
@@ -145,7 +156,10 @@ class ScoreCurveDisplay:
         low, high = np.percentile(scores, [25, 75], axis=0)
         self.ax_.fill_between(at, low, high, color=color, alpha=0.2, linewidth=0)
         if self.standard_errors is not None:
-            errors = 2 * as_array(self.standard_errors, "standard_errors")
+            of = "a number for each layer"
+            errors = 2 * checked_numbers("standard_errors", self.standard_errors, at.shape, of)
+            if not (errors >= 0).all():
+                raise ValueError("standard_errors must be at least 0.")
             self.ax_.errorbar(at, mean, errors, fmt="none", ecolor=color, capsize=3)
         self._draw_references(at, label)
         rotation = {"rotation": 30, "ha": "right"} if len(layers) > 3 else {}
@@ -160,9 +174,11 @@ class ScoreCurveDisplay:
         """Draw the benchmark and the bound."""
         self.benchmark_line_ = self.bound_line_ = None
         if self.benchmark is not None:
+            of = "a number for each layer"
+            benchmark = checked_numbers("benchmark", self.benchmark, at.shape, of)
             name = "noise" if label is None else f"noise, {label}"
             (self.benchmark_line_,) = self.ax_.plot(
-                at, self.benchmark, color=self.line_.get_color(), linestyle="--", label=name
+                at, benchmark, color=self.line_.get_color(), linestyle="--", label=name
             )
         if self.upper_bound is not None:
             self.bound_line_ = self.ax_.axhline(

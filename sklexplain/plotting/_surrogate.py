@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from ..utils import as_array, check_positive_int
+from ..utils import NONE, Entries, Integer, Numbers, as_array, check_params
+from ._params import COUNT, NAMES
 from ._samples import column_names, shortened
 from ._style import BLUE, INK, get_axes, plain_axes, split_axes
 
@@ -54,6 +55,15 @@ class SurrogateDisplay:
     array([1, 0])
     """
 
+    _parameter_constraints = {
+        "r2": [Numbers()],
+        "importances": [Numbers()],
+        "units": [Entries("a sequence", Integer(0)), NONE],
+        "column_names": NAMES,
+        "n_units": COUNT,
+        "n_columns": COUNT,
+    }
+
     def __init__(self, r2, importances, *, units=None, column_names=None, n_units=15, n_columns=12):
         self.r2 = r2
         self.importances = importances
@@ -104,7 +114,11 @@ class SurrogateDisplay:
         ValueError
             If shapes do not fit together, or no unit varies.
         """
-        r2, shares = as_array(self.r2, "r2"), as_array(self.importances, "importances")
+        check_params(self)
+        r2, shares = (
+            as_array(self.r2, "r2").astype(np.float64),
+            as_array(self.importances, "importances"),
+        )
         units = np.arange(len(r2)) if self.units is None else as_array(self.units, "units")
         if r2.ndim != 1 or shares.ndim != 2 or not len(r2) == len(shares) == len(units):
             raise ValueError(
@@ -112,12 +126,10 @@ class SurrogateDisplay:
                 "units do not fit together: there must be an R², and a share of every column, for "
                 "each unit."
             )
-        for name in ("n_units", "n_columns"):
-            check_positive_int(name, getattr(self, name))
         known = np.flatnonzero(~np.isnan(r2))
         if not len(known):
             raise ValueError("r2 is NaN for every unit: none varies, so there is nothing to draw.")
-        names = column_names(self.column_names, shares.shape[1])
+        names = column_names(self.column_names, shares.shape[1], "column_names")
         self.order_ = order = known[np.argsort(-r2[known], kind="stable")][: self.n_units]
         total = (shares[order] * np.maximum(r2[order], 0)[:, None]).sum(axis=0)
         self.columns_ = np.argsort(-total, kind="stable")[: self.n_columns]

@@ -14,9 +14,30 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..attribution import LabelFreeAttributor
 from ..examples import DKNNImportance
+from ..explaining import BASELINES, METHODS
 from ..representation import is_fitted
-from ..samples import sample_of
-from ..utils import check_positive_int, draw_seed, write_file
+from ..samples import KINDS, sample_of
+from ..utils import (
+    ARRAY,
+    AXIS,
+    CALLABLE,
+    FLAG,
+    MAPPING,
+    NONE,
+    SEED,
+    VERBOSE,
+    Choice,
+    Device,
+    Entries,
+    Integer,
+    Is,
+    Number,
+    Text,
+    check_params,
+    draw_seed,
+    is_sequence,
+    write_file,
+)
 from . import _compute
 from ._concepts import find_concepts
 from ._decoding import decode_layer
@@ -166,6 +187,36 @@ class RepresentationReport(BaseEstimator):
     True
     """
 
+    _parameter_constraints = {
+        "layer": [Text("the name of a layer"), NONE],
+        "method": [Choice("auto", *METHODS)],
+        "method_params": [MAPPING, NONE],
+        "baseline": [Choice(*BASELINES), CALLABLE, ARRAY, MAPPING],
+        "center": [FLAG],
+        "concepts": [FLAG, Choice("auto")],
+        "concept_params": [MAPPING, NONE],
+        "decoding": [FLAG, Choice("auto")],
+        "decoding_params": [MAPPING, NONE],
+        "n_examples": [Integer()],
+        "n_neighbors": [Integer()],
+        "n_explained": [Integer()],
+        "max_corpus": [Integer()],
+        "test_size": [Integer(), Number(above=0, below=1)],
+        "kind": [Choice(*KINDS), NONE],
+        "channel_axis": [Choice("auto"), AXIS, NONE],
+        "target_names": [MAPPING, NONE],
+        "time_names": [Is("a sequence of names", is_sequence), NONE],
+        "channel_names": [Is("a sequence of names", is_sequence), NONE],
+        "value_name": [Text(), NONE],
+        "id_name": [Text(), NONE],
+        "title": [Text()],
+        "notes": [Entries("a sequence of remarks", Text())],
+        "batch_size": [Integer()],
+        "device": [Device(), NONE],
+        "random_state": [SEED],
+        "verbose": [VERBOSE],
+    }
+
     def __init__(
         self,
         estimator,
@@ -281,15 +332,7 @@ class RepresentationReport(BaseEstimator):
         TypeError
             If the estimator is no model, or the method needs gradients that it does not have.
         """
-        for name in ("n_examples", "n_neighbors", "n_explained", "max_corpus"):
-            check_positive_int(name, getattr(self, name))
-        for name in ("concepts", "decoding"):
-            params_name = {"concepts": "concept_params", "decoding": "decoding_params"}[name]
-            value, params = getattr(self, name), getattr(self, params_name)
-            if not isinstance(value, (bool, np.bool_)) and value != "auto":
-                raise ValueError(f"{name}={value!r} must be True, False or 'auto'.")
-            if params is not None and not isinstance(params, dict):
-                raise TypeError(f"{params_name}={params!r} must be a dict or None.")
+        check_params(self)
         self._clock, self._remarks = {}, []
         self.seed_ = draw_seed(self.random_state)
         explained = (X_explain, y_explain, ids_explain)

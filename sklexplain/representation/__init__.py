@@ -18,7 +18,7 @@ from ._fitted import (
 )
 from ._heads import named
 from ._modules import BlackBox, Chain, Stage, column_map, is_affine_at, layer_table
-from ._offers import check_response_method, kind_of
+from ._offers import RESPONSE_METHODS, check_response_method, kind_of
 from ._probe import Probe, add_note
 from ._reconstruction import reconstructed_inputs, reconstructs, with_residuals
 from ._representation import NotFiniteError, Representation, not_finite_text
@@ -29,6 +29,7 @@ from ._tap import LayerRecord, LayerTap
 from ._text import as_texts, check_vectoriser, checked_texts, vectoriser_of
 
 __all__ = [
+    "RESPONSE_METHODS",
     "abnormality_sign",
     "add_note",
     "as_texts",

@@ -640,7 +640,7 @@ class Representation(RawInputs):
                     return i + int(bad.nonzero()[0, 0])
         return None
 
-    def points(self, inputs, layers=None, at="output"):
+    def points(self, inputs, layers=None, at="output", parameter="layer"):
         """Find layers whose activations the representation is built of.
 
         Parameters
@@ -651,6 +651,8 @@ class Representation(RawInputs):
             See `find_points`.
         at : {"output", "input"}, default="output"
             See `find_points`.
+        parameter : str, default="layer"
+            See `find_points`.
 
         Returns
         -------
@@ -660,7 +662,8 @@ class Representation(RawInputs):
         with self.session():
             x = self.tensor(inputs[:3])
             recordings = self.recordings_of(inputs)
-            points = find_points(self, x, self.layers, layers=layers, at=at, recordings=recordings)
+            options = {"layers": layers, "at": at, "parameter": parameter}
+            points = find_points(self, x, self.layers, recordings=recordings, **options)
         return replace(points, points=tuple(replace(p, module=None) for p in points))
 
 

@@ -8,8 +8,36 @@ from tqdm import tqdm
 
 from ..base import BaseExplainer
 from ..layers import AGGREGATORS, SALIENCIES, check_grad_cam, samples_from, unit_maps
-from ..utils import check_choice, check_positive_int, kept_rows, numpy_dtype_of
+from ..utils import (
+    CALLABLE,
+    NONE,
+    VERBOSE,
+    Choice,
+    Entries,
+    Integer,
+    Text,
+    is_sequence,
+    kept_rows,
+    numpy_dtype_of,
+)
 from ._sampling import draw_units, standard_error, t_quantile
+
+
+class _Layers(Entries):
+    """One or more names of layers."""
+
+    def __init__(self):
+        super().__init__("a list of names", Text("the name of a layer"))
+
+    def is_satisfied_by(self, val):
+        """Tell whether it is a list of names, and not empty."""
+        return super().is_satisfied_by(val) and len(val) > 0
+
+    def hint(self, value):
+        """Say how one layer is given, or all of them."""
+        if isinstance(value, str):
+            return f" For one layer, write layers=[{value!r}]."
+        return " None means all of them." if is_sequence(value) and not len(value) else ""
 
 
 class LayerScorer(BaseExplainer):
@@ -19,31 +47,19 @@ class LayerScorer(BaseExplainer):
     `_fit_scorer`.
     """
 
+    _parameter_constraints = {
+        "layers": [_Layers(), NONE],
+        "at": [Choice("output", "input")],
+        "saliency": [Choice(*SALIENCIES)],
+        "n_units": [Integer(2), NONE],
+        "verbose": [VERBOSE],
+    }
+
     # -- fit -----------------------------------------------------------------------------------
 
     def _explained(self):
         # The parameter ``layers`` says where it is looked at.
         return {"layer": self._params_at_fit.output, "parameter": "output"}
-
-    def _check_params(self):
-        super()._check_params()
-        check_choice("at", self.at, ("output", "input"))
-        check_choice("saliency", self.saliency, SALIENCIES)
-        if self.n_units is not None:
-            check_positive_int("n_units", self.n_units, minimum=2)
-        self._check_layers()
-
-    def _check_layers(self):
-        layers = self.layers
-        if layers is None:
-            return
-        if isinstance(layers, str) or not hasattr(layers, "__iter__"):
-            raise TypeError(
-                f"layers={layers!r} must be a list of names or None; "
-                f"for one layer, write layers=[{str(layers)!r}]."
-            )
-        if len(list(layers)) == 0:
-            raise ValueError("layers=[] names no layer; use None for all of them.")
 
     def _fit(self, inputs, y):
         self._points = self._find_points(inputs)
@@ -68,7 +84,7 @@ class LayerScorer(BaseExplainer):
     def _find_points(self, inputs):
         representation = self._representation
         layers = None if self._params_at_fit.layers is None else list(self._params_at_fit.layers)
-        points = representation.points(inputs, layers, self._params_at_fit.at)
+        points = representation.points(inputs, layers, self._params_at_fit.at, "layers")
         if len(points):
             return points
         if representation.no_torch_form is not None:
@@ -226,7 +242,7 @@ class LayerScorer(BaseExplainer):
 
     def _rows(self):
         """Return the number of samples in a batch."""
-        rows = self._points.block_rows(self.batch_size, self._representation.device)
+        rows = self._points.block_rows(self._params_at_fit.batch_size, self._representation.device)
         # The maps of all drawn units are in memory together.
         return rows if self._drawn is None else max(1, rows // len(self._drawn.units))
 
@@ -251,7 +267,7 @@ class LayerScorer(BaseExplainer):
             saliency=self._params_at_fit.saliency,
             channel_agg=self._params_at_fit.channel_agg,
             units=None if self._drawn is None else self._drawn.units,
-            rows=self.batch_size,
+            rows=self._params_at_fit.batch_size,
             with_sizes=True,
         )
         for _, maps, sizes in blocks:
@@ -281,10 +297,8 @@ class LayerScorer(BaseExplainer):
         return np.asarray(self.layers_, dtype=object)
 
 
-def check_reducing(name, value):
-    """Raise unless a parameter is a callable or an aggregator that drops its axis."""
-    if not callable(value):
-        check_choice(name, value, [a for a in AGGREGATORS if a != "none"])
+# A callable or an aggregator that drops its axis.
+REDUCING = [Choice(*(name for name in AGGREGATORS if name != "none")), CALLABLE]
 
 
 def _flat(sizes):

@@ -5,8 +5,8 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from ..layers import ConstantSum, aggregate, aggregate_with_size, cancels, layer_maps, samples_from
-from ..utils import check_choice, check_positive_int, kept_rows, warn
-from ._base import LayerScorer, check_reducing, layers_last
+from ..utils import NONE, Choice, Integer, Numbers, kept_rows, warn
+from ._base import REDUCING, LayerScorer, layers_last
 from ._drift import DriftMixin
 from ._functions import excess_over_benchmark, noise_scores, scaled_maps
 from ._noise import NOISES, noise_inputs
@@ -155,6 +155,20 @@ class NoiseScorer(DriftMixin, LayerScorer):
     (200, 3)
     """
 
+    _parameter_constraints = {
+        "channel_agg": REDUCING,
+        "unit_agg": REDUCING,
+        "noise": [Choice(*NOISES)],
+        "reference": [
+            Numbers(
+                "an array of one noise score for each layer, as mean_noise_ of a fitted "
+                "NoiseScorer is (not the scorer itself)"
+            ),
+            NONE,
+        ],
+        "n_noise": [Integer(1, 100_000)],
+    }
+
     def __init__(
         self,
         estimator,
@@ -191,13 +205,6 @@ class NoiseScorer(DriftMixin, LayerScorer):
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
-
-    def _check_params(self):
-        super()._check_params()
-        check_reducing("channel_agg", self.channel_agg)
-        check_reducing("unit_agg", self.unit_agg)
-        check_choice("noise", self.noise, NOISES)
-        check_positive_int("n_noise", self.n_noise)
 
     _keeps_results = True
 
@@ -302,7 +309,7 @@ class NoiseScorer(DriftMixin, LayerScorer):
                 saliency=self._params_at_fit.saliency,
                 channel_agg=self._params_at_fit.channel_agg,
                 unit_agg=unit_agg,
-                rows=self.batch_size,
+                rows=self._params_at_fit.batch_size,
                 with_sizes=True,
             )
             flat = [[None if t is None else t.flatten(1)[None] for t in part] for part in found]

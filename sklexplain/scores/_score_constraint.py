@@ -2,7 +2,6 @@
 
 import math
 from contextlib import nullcontext
-from numbers import Real
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from torch import nn
 
 from ..layers import find_points, known_layer, named_layers, parse_path, pick, run_to, uncompiled
 from ..training import evaluating
-from ..utils import check_choice, check_positive_int, draw_seed, seeded, warn
+from ..utils import NONE, SEED, Choice, Integer, Number, Text, check_params, draw_seed, seeded, warn
 from ._score_terms import add_gradients, piecewise_linear, run
 
 _SCORES = {"noise_score": "lambda_noise", "variance_score": "lambda_variance"}
@@ -132,6 +131,18 @@ class ScoreConstraint(Callback):
     [True, True]
     """
 
+    _parameter_constraints = {
+        "lambda_noise": [Number(at_least=0)],
+        "lambda_variance": [Number(at_least=0)],
+        "score_every": [Integer()],
+        "score_layer": [Text("the name of a layer", empty=False), NONE],
+        "output": [Text("the name of a layer"), NONE],
+        "n_score_samples": [Integer(), NONE],
+        "n_noise": [Integer(1, 100_000)],
+        "noise": [Choice("data", "unit")],
+        "random_state": [SEED],
+    }
+
     def __init__(
         self,
         lambda_noise=0.0,
@@ -167,17 +178,9 @@ class ScoreConstraint(Callback):
         ValueError
             If a parameter is out of range.
         """
-        for name in _SCORES.values():
-            weight = getattr(self, name)
-            if not isinstance(weight, Real) or not 0 <= weight < math.inf:
-                raise ValueError(f"{name}={weight!r} must be a finite number of at least 0.")
-        check_positive_int("score_every", self.score_every)
-        check_positive_int("n_noise", self.n_noise)
-        if self.n_score_samples is not None:
-            check_positive_int("n_score_samples", self.n_score_samples)
-        check_choice("noise", self.noise, ("data", "unit"))
+        self._params = check_params(self)
         self.n_batches_ = 0
-        self._seed = draw_seed(self.random_state)
+        self._seed = draw_seed(self._params["random_state"])
         self._range = None
         self._due = False
         vars(self).pop("score_layer_", None)
@@ -200,7 +203,7 @@ class ScoreConstraint(Callback):
     def on_batch_begin(self, net, batch=None, training=False, **kwargs):
         """Count the mini-batches."""
         if training:
-            self._due = self.n_batches_ % self.score_every == 0
+            self._due = self.n_batches_ % self._params["score_every"] == 0
             self.n_batches_ += 1
 
     def on_grad_computed(self, net, named_parameters, batch=None, training=True, **kwargs):
@@ -209,8 +212,8 @@ class ScoreConstraint(Callback):
             return
         x = self._inputs(net, batch)
         rng = np.random.default_rng([self._seed, self.n_batches_])
-        if self.n_score_samples is not None and self.n_score_samples < len(x):
-            chosen = rng.permutation(len(x))[: self.n_score_samples]
+        if self._params["n_score_samples"] is not None and self._params["n_score_samples"] < len(x):
+            chosen = rng.permutation(len(x))[: self._params["n_score_samples"]]
             x = x[torch.from_numpy(chosen).to(x.device)]
         noise = torch.from_numpy(self._noise(x, rng)).to(x)
         scores = self._add_gradients(net, x, noise)
@@ -230,7 +233,7 @@ class ScoreConstraint(Callback):
         return vars(self) | {"_point": None}
 
     def _is_on(self):
-        return bool(self.lambda_noise or self.lambda_variance)
+        return bool(self._params["lambda_noise"] or self._params["lambda_variance"])
 
     def _inputs(self, net, batch):
         """Return the inputs as one tensor on the net's device; raise a TypeError otherwise."""
@@ -248,7 +251,7 @@ class ScoreConstraint(Callback):
         low, high = 0.0, 1.0
         if self.noise == "data":
             low, high = _percentiles(x) if self._range is None else self._range
-        return rng.uniform(low, high, size=(self.n_noise, *x.shape[1:]))
+        return rng.uniform(low, high, size=(self._params["n_noise"], *x.shape[1:]))
 
     def _add_gradients(self, net, x, noise):
         """Add the gradients to those of the parameters; return the scores as numbers."""
@@ -274,8 +277,8 @@ class ScoreConstraint(Callback):
                 lambda batch: run(call, self._point, batch, parts),
                 x,
                 noise,
-                self.lambda_noise,
-                self.lambda_variance,
+                self._params["lambda_noise"],
+                self._params["lambda_variance"],
             )
         return {name: score.item() for name, score in scores.items()}
 
@@ -285,7 +288,9 @@ class ScoreConstraint(Callback):
         if self.score_layer is not None:
             if isinstance(self.score_layer, str):
                 known_layer(parse_path(self.score_layer)[0], modules, "score_layer")
-            point = find_points(call, x, modules, layers=[self.score_layer])[0]
+            point = find_points(
+                call, x, modules, layers=[self.score_layer], parameter="score_layer"
+            )[0]
         else:
             points = find_points(call, x, modules)
             hidden = [point for point in points.hidden if not point.is_output]

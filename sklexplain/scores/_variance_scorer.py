@@ -1,10 +1,9 @@
 """The variance score: whether a representation's units look at different things."""
 
-from numbers import Real
-
 import torch
 
-from ._base import LayerScorer, check_reducing, layers_last
+from ..utils import NONE, Number
+from ._base import REDUCING, LayerScorer, layers_last
 from ._functions import UnitVariance, subset_variances
 
 
@@ -113,6 +112,11 @@ class VarianceScorer(LayerScorer):
     True
     """
 
+    _parameter_constraints = {
+        "channel_agg": REDUCING,
+        "threshold": [Number(above=0, below=1), NONE],
+    }
+
     def __init__(
         self,
         estimator,
@@ -143,19 +147,6 @@ class VarianceScorer(LayerScorer):
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
-
-    def _check_params(self):
-        super()._check_params()
-        check_reducing("channel_agg", self.channel_agg)
-        threshold = self.threshold
-        if threshold is None:
-            return
-        if not isinstance(threshold, Real) or isinstance(threshold, bool):
-            raise TypeError(f"threshold={threshold!r} must be a number or None.")
-        if not 0 < threshold < 1:
-            raise ValueError(
-                f"threshold={threshold!r} must be between 0 and 1, where scaled maps are."
-            )
 
     def _batch_scores(self, x, subsets):
         if subsets is None:

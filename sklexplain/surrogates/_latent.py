@@ -1,7 +1,6 @@
 """Readable models of the units of a representation."""
 
 from dataclasses import dataclass
-from numbers import Real
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -9,7 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..base import BaseExplainer
 from ..exceptions import UndefinedMetricWarning
 from ..explaining import checked_units
-from ..utils import check_choice, check_positive_int, warn
+from ..utils import ARRAY, MAPPING, NONE, Choice, Integer, Number, Numbers, check_positive_int, warn
 from ._columns import ReadableColumns
 from ._models import UnitSum, UnitTree
 
@@ -119,6 +118,16 @@ class LatentSurrogate(BaseExplainer):
     _keeps_results = True
     _minds_few_values = False  # a unit of few values is the easiest to read
 
+    _parameter_constraints = {
+        "units": [Integer(None), Numbers("a list of integers"), NONE],
+        "model": [Choice("tree", "linear")],
+        "max_depth": [Integer()],
+        "max_terms": [Integer()],
+        "groups": [MAPPING, ARRAY, NONE],
+        "n_segments": [Integer()],
+        "test_size": [Number(above=0, below=1)],
+    }
+
     def __init__(
         self,
         estimator,
@@ -151,16 +160,6 @@ class LatentSurrogate(BaseExplainer):
         self.batch_size = batch_size
         self.device = device
         self.random_state = random_state
-
-    def _check_params(self):
-        super()._check_params()
-        check_choice("model", self.model, ["tree", "linear"])
-        for name in ("max_depth", "max_terms", "n_segments"):
-            check_positive_int(name, getattr(self, name))
-        if not isinstance(self.test_size, Real) or isinstance(self.test_size, bool):
-            raise TypeError(f"test_size={self.test_size!r} must be a number between 0 and 1.")
-        if not 0 < self.test_size < 1:
-            raise ValueError(f"test_size={self.test_size} must be between 0 and 1.")
 
     def _handed(self, inputs, X):
         return _Samples(inputs, X)
@@ -196,7 +195,7 @@ class LatentSurrogate(BaseExplainer):
 
     def _unit_values(self, samples):
         """Return the units' values (n, n_units) in float64."""
-        z = self._representation.activations(samples.inputs, self.batch_size)
+        z = self._representation.activations(samples.inputs, self._params_at_fit.batch_size)
         return z[:, self.units_].astype(np.float64)
 
     def _vary(self, z):

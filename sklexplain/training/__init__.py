@@ -3,23 +3,24 @@
 from ._array_net import ArrayNet, loss_curves, make_array_net
 from ._checkpoints import CheckpointHistory, load_weights, save_weights
 from ._modes import evaluating
-from ._params import check_net_params
+from ._params import WIDTHS, check_net_params
 from ._pretext import PretextNet, corrupt
 from ._randomization import randomized_layers
 from ._saved_net import arrays_of, load_arrays
-from ._split import check_validation_split, split_validation
-from ._trained import check_finite_weights, still_improves
+from ._split import VALIDATION_SPLIT, split_validation
+from ._trained import diverging, still_improves
 from ._weights import draw_weights, undrawn
 
 __all__ = [
     "ArrayNet",
     "CheckpointHistory",
     "PretextNet",
+    "VALIDATION_SPLIT",
+    "WIDTHS",
     "arrays_of",
-    "check_finite_weights",
     "check_net_params",
-    "check_validation_split",
     "corrupt",
+    "diverging",
     "draw_weights",
     "evaluating",
     "load_arrays",

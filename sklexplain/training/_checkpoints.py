@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import pickle
 import warnings
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from pathlib import Path
 import torch
 from skorch.callbacks import Callback
 
-from ..utils import SavedWeights, check_positive_int, replacing, write_file
+from ..utils import NONE, PATH, Integer, SavedWeights, check_params, replacing, write_file
 
 _INDEX = "checkpoints.json"
 _SUFFIXES = (".safetensors", ".pt")
@@ -74,6 +73,8 @@ class CheckpointHistory(Callback):
     0.001
     """
 
+    _parameter_constraints = {"every": [Integer()], "folder": [PATH, NONE]}
+
     def __init__(self, every=10, folder=None):
         self.every = every
         self.folder = folder
@@ -94,12 +95,10 @@ class CheckpointHistory(Callback):
         NotADirectoryError
             If the folder is a file.
         """
-        self._every = check_positive_int("every", self.every)
+        self._every = check_params(self)["every"]
         self.checkpoints_, self.epochs_, self.rates_ = [], [], []
         if self.folder is None:
             return self
-        if not isinstance(self.folder, (str, os.PathLike)):
-            raise TypeError(f"folder={self.folder!r} must be the path of a folder or None.")
         folder = Path(self.folder)
         if _exists(folder) and not folder.is_dir():
             raise NotADirectoryError(f"folder={str(folder)!r} is a file; name a folder.")

@@ -5,7 +5,9 @@ import inspect
 import numpy as np
 from skorch import NeuralNet
 
-from ..utils import check_choice
+from ..utils import Entries, Integer, Is, check_choice, check_param
+
+_ALL = Is("-1 (all samples)", lambda value: isinstance(value, int) and value == -1)
 
 
 def check_net_params(extra, owner, reserved):
@@ -35,6 +37,9 @@ def check_net_params(extra, owner, reserved):
     if extra is not None and not isinstance(extra, dict):
         raise TypeError(f"net_params={extra!r} must be a dict or None.")
     extra = {k: int(v) if isinstance(v, np.integer) else v for k, v in (extra or {}).items()}
+    unnamed = [name for name in extra if not isinstance(name, str)]
+    if unnamed:
+        raise TypeError(f"net_params has the key {unnamed[0]!r}; keys are names of parameters.")
     known = inspect.signature(NeuralNet).parameters
     for name in extra:
         if name in reserved:
@@ -45,6 +50,10 @@ def check_net_params(extra, owner, reserved):
             raise ValueError(f"net_params may not have {name!r}: {instead}.")
         if "__" not in name:  # skorch checks the others
             check_choice("A name in net_params", name, [*known][:-1])
+    if "batch_size" in extra:
+        extra["batch_size"] = check_param(
+            owner, "net_params['batch_size']", extra["batch_size"], [_ALL, Integer()]
+        )
     if isinstance(extra.get("callbacks"), str):
         raise ValueError(
             f"net_params may not have callbacks={extra['callbacks']!r}, which would turn off "
@@ -52,3 +61,7 @@ def check_net_params(extra, owner, reserved):
             "stopping, and verbose=0 to print nothing."
         )
     return extra
+
+
+# Wider layers would take gigabytes before anything is said.
+WIDTHS = [Entries("a sequence of widths, such as (100,)", Integer(1, 100_000))]

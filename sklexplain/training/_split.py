@@ -1,34 +1,20 @@
 """Which samples are held out to decide when training stops."""
 
 import copy
-from numbers import Real
 
 import numpy as np
+import torch
+
+from ..utils import NONE, Is, Number
 
 
-def check_validation_split(validation_split):
-    """Validate the parameter ``validation_split`` of an explainer.
+def _is_splitter(value):
+    # Strings and tensors are split, too.
+    others = (str, bytes, type, torch.Tensor)
+    return callable(getattr(value, "split", None)) and not isinstance(value, others)
 
-    Parameters
-    ----------
-    validation_split : object
-        What was given.
 
-    Raises
-    ------
-    TypeError
-        If it is neither a number, nor a splitter, nor None.
-    ValueError
-        If it is a number that is not between 0 and 1.
-    """
-    if validation_split is None:
-        return
-    wanted = f"validation_split={validation_split!r} must be between 0 and 1, a splitter or None."
-    if isinstance(validation_split, Real) and not isinstance(validation_split, bool):
-        if not 0 < validation_split < 1:
-            raise ValueError(wanted)
-    elif isinstance(validation_split, (str, bool)) or not hasattr(validation_split, "split"):
-        raise TypeError(wanted)
+VALIDATION_SPLIT = [Number(above=0, below=1), Is("a splitter", _is_splitter), NONE]
 
 
 def split_validation(validation_split, X, y, groups, seed):

@@ -5,6 +5,8 @@ import copy
 import numpy as np
 import torch
 
+from ._constraints import check_params
+
 _DEPTH = 8
 # Parameters that change how much is done at once, never a result: they count at once.
 _LIVE = ("batch_size", "max_bytes", "n_jobs", "verbose")
@@ -118,7 +120,8 @@ class FittedParams:
         if name.startswith("__") or "_values" not in vars(self):
             raise AttributeError(name)
         if name in _LIVE and hasattr(self._explainer, name):
-            return getattr(self._explainer, name)
+            checked = check_params(self._explainer, [name])
+            return checked.get(name, getattr(self._explainer, name))
         try:
             return self._values[name]
         except KeyError:

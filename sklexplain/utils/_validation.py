@@ -200,7 +200,7 @@ def check_choice(name, value, choices):
         If ``value`` is not one of them.
     """
     choices = list(choices)
-    if value in choices:
+    if isinstance(value, str) and value in choices:
         return
     hint = did_you_mean(value, choices)
     raise ValueError(f"{name}={value!r} is unknown.{hint} Choose from {choices}.")

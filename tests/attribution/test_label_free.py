@@ -551,7 +551,7 @@ def test_peak_memory_does_not_grow_with_the_number_of_samples():
             "leave gaps",
         ),
         ({"method": "kernel_shap", "method_params": {"n_samples": 2}}, ValueError, "n_samples=2"),
-        ({"baseline": "median"}, ValueError, "Choose from .'mean', 'zeros', 'background'"),
+        ({"baseline": "median"}, ValueError, "str among .'mean', 'zeros', 'background'"),
         ({"baseline": np.zeros(4)}, ValueError, r"baseline has shape \(4,\).*\(5,\)"),
         ({"baseline": np.full(5, np.nan)}, ValueError, "NaN"),
         ({"units": [4]}, ValueError, "no latent unit 4; the representation has 4"),

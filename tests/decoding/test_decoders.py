@@ -204,7 +204,7 @@ def test_what_makes_no_module_is_refused():
     net, X = make_net("mlp"), make_X("mlp")
     with pytest.raises(TypeError, match="must return a torch module"):
         ClaDecExplainer(net, decoder=lambda z_shape, x_shape: 3).fit(X)
-    with pytest.raises(TypeError, match="decoder=3"):
+    with pytest.raises(TypeError, match="'decoder' parameter of ClaDecExplainer must be .* Got 3"):
         ClaDecExplainer(net, decoder=3).fit(X)
     with pytest.raises(ValueError, match="linear"):
         ClaDecExplainer(net, decoder="liner").fit(X)

@@ -61,8 +61,8 @@ def test_constant_importance_is_chance():
     ("args", "n_top", "error", "match"),
     [
         ((np.ones((2, 3)), [0, 1], [0, 1, 1]), 4, ValueError, "n_top=4 is more than the 3"),
-        ((np.ones((2, 3)), [0, 1], [0, 1, 1]), 0, ValueError, "n_top=0"),
-        ((np.ones((2, 3)), [0, 1], [0, 1, 1]), 0.5, TypeError, "n_top=0.5"),
+        ((np.ones((2, 3)), [0, 1], [0, 1, 1]), 0, ValueError, "'n_top' .* Got 0"),
+        ((np.ones((2, 3)), [0, 1], [0, 1, 1]), 0.5, TypeError, "'n_top' .* Got 0.5"),
         ((np.ones((2, 3)), [0, 1], [0, 1, 1]), [], ValueError, "empty"),
         ((np.ones((2, 3)), [0], [0, 1, 1]), 1, ValueError, "y_query"),
         ((np.ones((2, 3)), [0, 1], [0, 1]), 1, ValueError, "y_train"),

@@ -217,7 +217,7 @@ def test_what_cannot_be_a_classifier(data):
     token = ClaDecExplainer(Token(), reference=None, **OPTIONS).fit(X)
     with pytest.raises(ValueError, match="'token' of module cannot be drawn"):
         evaluation_accuracy(token, X, y, X_test, y_test)
-    with pytest.raises(ValueError, match="confidence_level=1"):
+    with pytest.raises(ValueError, match="'confidence_level' parameter of .* Got 1"):
         evaluation_accuracy(explainer, X, y, X_test, y_test, confidence_level=1)
 
 

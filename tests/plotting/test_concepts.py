@@ -141,7 +141,7 @@ def test_maps_of_the_largest_contributions_only(shape, kind):
     titles = [ax.get_title() or ax.get_title(loc="right") for ax in display.axes_]
     assert [title.split(":")[0] for title in titles] == ["concept 1", "concept 2"]
     assert len(display.bar_ax_.patches) == 4
-    with pytest.raises(ValueError, match="n_maps=0"):
+    with pytest.raises(ValueError, match="'n_maps' parameter .* Got 0"):
         ConceptDisplay(maps[0], maps, contributions, kind=kind, n_maps=0).plot()
 
 

@@ -306,14 +306,14 @@ class TestParameters:
         ("params", "error", "match"),
         [
             ({"noise": "date"}, ValueError, "Did you mean 'data'"),
-            ({"n_noise": 0}, ValueError, "at least 1"),
-            ({"n_units": 1}, ValueError, "at least 2"),
+            ({"n_noise": 0}, ValueError, r"an int in the range \[1, 100000\]"),
+            ({"n_units": 1}, ValueError, r"an int in the range \[2, inf\)"),
             ({"saliency": "gradients"}, ValueError, "Did you mean 'gradient'"),
             ({"unit_agg": "none"}, ValueError, "unit_agg"),
             ({"channel_agg": "meen"}, ValueError, "Did you mean 'mean'"),
             ({"at": "outputs"}, ValueError, "Did you mean 'output'"),
             ({"layers": 3}, TypeError, "list of names"),
-            ({"layers": []}, ValueError, "None for all of them"),
+            ({"layers": []}, ValueError, "None means all of them"),
         ],
     )
     def test_noise_scorer(self, params, error, match):
@@ -323,10 +323,10 @@ class TestParameters:
     @pytest.mark.parametrize(
         ("params", "error", "match"),
         [
-            ({"threshold": 1.5}, ValueError, "between 0 and 1"),
-            ({"threshold": "0.5"}, TypeError, "number or None"),
+            ({"threshold": 1.5}, ValueError, r"range \(0.0, 1.0\) or None. Got 1.5"),
+            ({"threshold": "0.5"}, TypeError, "must be a float .* or None"),
             ({"channel_agg": "none"}, ValueError, "channel_agg"),
-            ({"n_units": 2.5}, TypeError, "integer"),
+            ({"n_units": 2.5}, TypeError, "must be an int"),
         ],
     )
     def test_variance_scorer(self, params, error, match):

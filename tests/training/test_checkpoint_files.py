@@ -78,7 +78,7 @@ def test_folders_that_cannot_be_are_refused_before_training(tmp_path, monkeypatc
         train(file / "inside")
     with pytest.raises(OSError, match="folder="):
         train("x" * 1000)
-    with pytest.raises(TypeError, match="folder=5 must be the path of a folder or None"):
+    with pytest.raises(TypeError, match="The 'folder' parameter .* must be a path or None. Got 5"):
         train(5)
     assert file.read_text() == "x"
 

@@ -263,7 +263,7 @@ class AttributionEngine:
         n_draws = self.params.get("n_samples", 1)
         eps = task.representation.eps
         errors = completeness_errors(
-            maps, z, z_ref, cotangents, squares, n_draws, eps=eps, by_mass=task.by_mass
+            maps, z, z_ref(), cotangents, squares, n_draws, eps=eps, by_mass=task.by_mass
         )
         return maps, *errors
 

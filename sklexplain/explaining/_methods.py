@@ -186,6 +186,9 @@ def _kernel_shap(params, setup, rng):
         n_samples = params["n_samples"] or _default_coalitions(n_players)
         return designs.kernel_shap_design(n_players, n_samples, same)
 
+    if params["n_samples"] is not None:
+        design(setup.n_players)  # so that too few are refused whatever the samples are
+
     players = torch.from_numpy(setup.players)
 
     def attribute(encode, x, references, cotangents, block_rows, squares=None, signs=None):

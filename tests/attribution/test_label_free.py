@@ -558,7 +558,7 @@ def test_peak_memory_does_not_grow_with_the_number_of_samples():
         ({"units": [0.5]}, TypeError, "list of integers"),
         ({"units": []}, TypeError, "list of integers"),
         ({"layer": "relu"}, ValueError, "layer='relu' is not a submodule"),
-        ({"batch_size": 0}, ValueError, "batch_size=0"),
+        ({"batch_size": 0}, ValueError, "'batch_size' parameter .* Got 0 instead"),
         ({"groups": [0, 1]}, ValueError, "groups has shape"),
     ],
 )

@@ -477,7 +477,7 @@ def test_verbose_shows_progress(capsys):
         ({"n_keep": 0}, ValueError, "'n_keep' parameter .* Got 0 instead"),
         ({"n_keep": 2.0}, TypeError, r"'n_keep' parameter .* Got 2\.0 instead"),
         ({"n_keep": 76}, ValueError, "n_keep=76 is larger than the corpus.* 75"),
-        ({"batch_size": 0}, ValueError, "batch_size=0"),
+        ({"batch_size": 0}, ValueError, "'batch_size' parameter .* Got 0 instead"),
     ],
 )
 def test_parameters_in_error(params, error, match):

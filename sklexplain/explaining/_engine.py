@@ -227,7 +227,6 @@ class AttributionEngine:
         with representation.session(), torch.no_grad():
             if own_baseline is None:
                 task.references = representation.tensor(self.baseline)[None]
-                task.z_ref = task.mean_latents(task.references)
             attribute = self._attribute(self.params)
             # Enough samples at once to fill a block; the methods divide further.
             for i in tqdm(range(0, len(task), rows), desc=what, disable=not verbose):

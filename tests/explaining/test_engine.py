@@ -149,10 +149,15 @@ def test_skops_keeps_an_engine():
     np.testing.assert_array_equal(again, expected)
 
 
-def test_the_common_baseline_is_run_once():
+def from_the_baseline(rows, z, z_ref):
+    return (z - z_ref())[:, None]
+
+
+@pytest.mark.parametrize("cotangents, n_baseline", [(first_unit, 0), (from_the_baseline, 1)])
+def test_the_common_baseline_is_run_once_and_where_it_counts(cotangents, n_baseline):
     X, counted = RNG.normal(size=(40, 4)), Plain(smooth)
-    engine(X, "saliency").maps(counted, X, first_unit, batch_size=10)
-    assert counted.n_runs == 1 + 2 * 4
+    engine(X, "saliency").maps(counted, X, cotangents, batch_size=10)
+    assert counted.n_runs == n_baseline + 2 * 4
 
 
 # -- completeness ------------------------------------------------------------------------------

@@ -413,7 +413,9 @@ def test_no_more_rows_than_a_batch_are_in_the_network():
 
 @pytest.mark.parametrize("batch_size", [0, -1, 1.5, None, True])
 def test_batch_size_is_checked(batch_size):
-    with pytest.raises((ValueError, TypeError), match=f"'batch_size' parameter .* Got {batch_size}"):
+    with pytest.raises(
+        (ValueError, TypeError), match=f"'batch_size' parameter .* Got {batch_size}"
+    ):
         explain(make_net("mlp"), batch_size=batch_size).fit(X)
 
 

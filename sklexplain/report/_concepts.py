@@ -16,6 +16,8 @@ from . import _pieces as pieces
 
 _MAX_FIT = 5000
 _MAX_CONCEPTS = 10
+# Of heartbeats they rebuild as much as the paper's 800 and 100 units, in a quarter of the time.
+_HIDDEN_LAYERS = (100,)
 _N_MAPS = 50  # samples that the mean maps are of
 _N_SHOWN = 3
 _N_PANELS = 5
@@ -49,7 +51,11 @@ def find_concepts(report, X, y, X_explain, rng):
         Bunches with ``place`` among the report's shown samples, ``target``, ``contributions``,
         counted from the baseline, and ``maps``.
     """
-    explainer = SRAEExplainer(report.estimator_, n_concepts=_n_concepts(report.estimator_))
+    explainer = SRAEExplainer(
+        report.estimator_,
+        n_concepts=_n_concepts(report.estimator_),
+        hidden_layer_sizes=_HIDDEN_LAYERS,
+    )
     explainer.set_params(**report._common(), channel_axis=report.channel_axis)
     explainer.set_params(net_params=_compute.training_options(report))
     explainer.set_params(**report.concept_params or {})

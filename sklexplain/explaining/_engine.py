@@ -249,6 +249,8 @@ class AttributionEngine:
         if task.slopes is not None:
             signs = torch.from_numpy(np.sign(task.batch(positions, task.slopes))).to(x)
         references, z_ref = task.baselines(positions)
+        if record.uses_baseline:
+            z_ref()  # first, as it says what is wrong with a baseline
         z = task.encode(x)
         cotangents = task.cotangents(positions, z, z_ref)
         squares = None

@@ -1,24 +1,22 @@
 """Second derivatives: what torch gets wrong, and what is negative in a loss's own."""
 
 import torch
-from torch.overrides import TorchFunctionMode
+
+from ..utils import ScopedMode
 
 _MAX_COUPLED = 256  # entries of an output of which the second derivatives are decomposed
 _ROUNDING = 1e3  # machine epsilons
 
 
-class WrittenOut(TorchFunctionMode):
+class WrittenOut(ScopedMode):
     """Replaces operations whose gradients torch differentiates wrongly by their formulas.
 
     That is weight normalisation: the gradient of ``torch._weight_norm``, differentiated once more,
     is wrong by more than half of it (torch 2.13), without any error.
     """
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        """Run an operation."""
-        if func is torch._weight_norm:
-            return _weight_norm(*args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
+    def _instead(self, func, args, kwargs):
+        return (_weight_norm if func is torch._weight_norm else func)(*args, **kwargs)
 
 
 def _weight_norm(v, g, dim=0):

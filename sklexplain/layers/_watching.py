@@ -10,8 +10,8 @@ uses of the tensor.
 from contextlib import ExitStack, contextmanager
 
 import torch
-from torch.overrides import TorchFunctionMode
 
+from ..utils import ScopedMode
 from ._nested import replaced
 from ._run import pick
 
@@ -44,7 +44,7 @@ def check_floating(tensor, name):
         )
 
 
-class _GradientsOfIntegers(TorchFunctionMode):
+class _GradientsOfIntegers(ScopedMode):
     """Gives a gradient to what is computed from integers, as an embedding's output is.
 
     Where a network's input has a gradient, so has all that is computed from it, before any layer is
@@ -52,8 +52,7 @@ class _GradientsOfIntegers(TorchFunctionMode):
     when the first of them that is looked at is reached.
     """
 
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
+    def _instead(self, function, args, kwargs):
         result = function(*args, **kwargs)
         if not (
             isinstance(result, torch.Tensor)

@@ -40,7 +40,7 @@ from ._random import GENERATOR_LOCK, draw_seed, kept_rows, seeded
 from ._saving import SavedAsArrays, SavedWeights
 from ._scores import harmonic_mean
 from ._texts import visible_text
-from ._thread_modes import ThreadModes
+from ._thread_modes import ScopedMode, ThreadModes
 from ._validation import (
     check_choice,
     check_finite,
@@ -51,6 +51,7 @@ from ._validation import (
 
 __all__ = [
     "FittedParams",
+    "ScopedMode",
     "ThreadModes",
     "ARRAY",
     "AXIS",

@@ -3,8 +3,36 @@
 from typing import NamedTuple
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 _functorch = torch._C._functorch
+
+
+class ScopedMode(TorchFunctionMode):
+    """A mode that changes nothing once its ``with`` statement is over.
+
+    Torch takes a mode off its stack for a moment while it handles an operation. Interrupted there,
+    it may put it back whenever garbage is collected, in the midst of its user's own work.
+
+    Subclasses say in ``_instead(func, args, kwargs)`` what is done in place of an operation.
+    """
+
+    is_open = False
+
+    def __enter__(self):
+        """Begin."""
+        self.is_open = True
+        return super().__enter__()
+
+    def __exit__(self, *exc_info):
+        """End."""
+        self.is_open = False
+        super().__exit__(*exc_info)
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        """Run an operation, or what stands for it."""
+        kwargs = kwargs or {}
+        return self._instead(func, args, kwargs) if self.is_open else func(*args, **kwargs)
 
 
 class ThreadModes(NamedTuple):
@@ -49,7 +77,9 @@ class ThreadModes(NamedTuple):
         """
         now = ThreadModes.now()
         for _ in range(self.n_functions, now.n_functions):
-            torch.overrides._pop_mode()
+            mode = torch.overrides._pop_mode()
+            if isinstance(mode, ScopedMode):
+                mode.is_open = False
         if now.n_transforms > self.n_transforms:
             _functorch.pop_dynamic_layer_stack_and_undo_to_depth(self.n_transforms)
         for _ in range(self.n_batched, now.n_batched):

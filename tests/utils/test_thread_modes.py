@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
-from sklexplain.utils import ThreadModes
+from sklexplain.utils import ScopedMode, ThreadModes
 
 
 def enter_function():
@@ -44,3 +44,27 @@ def test_modes_that_were_there_before_stay():
         assert before.put_back() == 1
         assert ThreadModes.now() == before
     assert ThreadModes.now().n_functions == before.n_functions - 1
+
+
+class Doubles(ScopedMode):
+    def _instead(self, func, args, kwargs):
+        return 2 * func(*args, **kwargs)
+
+
+def test_a_mode_that_comes_back_after_its_end_does_nothing():
+    x, mode = torch.ones(3), Doubles()
+    with mode:
+        inside = torch.sum(x)
+    assert inside.tolist() == 6
+    before = ThreadModes.now()
+    torch.overrides._push_mode(mode)  # as torch does when garbage of an interrupt is collected
+    assert float(torch.sum(x)) == 3
+    assert before.put_back() == 1
+    with mode:
+        inside = torch.sum(x)
+    assert inside.tolist() == 6
+    mode.__enter__()
+    assert before.put_back() == 1
+    torch.overrides._push_mode(mode)
+    assert float(torch.sum(x)) == 3
+    assert before.put_back() == 1

@@ -13,7 +13,7 @@ from . import _pieces as pieces
 from ._words import drawn_part
 
 # Most samples a decoder learns from, most epochs and learning rate: convolutions take their time.
-_LIMITS = {"table": (5000, 500, 1e-3), "series": (1000, 40, 3e-3), "image": (1000, 30, 3e-3)}
+_LIMITS = {"table": (5000, 500, 1e-3), "series": (800, 40, 3e-3), "image": (800, 30, 3e-3)}
 # Below this R² there is hardly anything rebuilt that could be compared.
 _LITTLE = 0.1
 # From this share of the variation on, one column is nearly all that R² of a table is about.

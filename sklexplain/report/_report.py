@@ -85,7 +85,7 @@ class RepresentationReport(BaseEstimator):
         ``hidden_layer_sizes`` is (100,).
     decoding : bool or "auto", default="auto"
         Whether to show what a layer keeps of its input (`ClaDecExplainer`), as for `concepts`; from
-        at most 5000 rows of a table, or 1000 series or images.
+        at most 5000 rows of a table, or 800 series or images.
     decoding_params : dict or None, default=None
         Parameters of that explainer, such as ``{"layer": "conv1", "max_epochs": 100}``. Without it
         `max_epochs` is 500 for tables, 40 for series and 30 for images (``lr`` is 3e-3 for these

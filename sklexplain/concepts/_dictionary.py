@@ -8,10 +8,8 @@ from scipy import sparse
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
-from ..base import BaseExplainer
 from ..explaining import checked_units
 from ..layers import activation_buffer, activation_moments
-from ..representation import LayerTap
 from ..training import diverging, loss_curves, make_array_net
 from ..utils import (
     FLAG,
@@ -24,9 +22,10 @@ from ..utils import (
     check_positive_int,
     seeded,
 )
+from ._base import ConceptExplainer
 from ._dictionary_net import DictionaryModule, DictionaryObjective, FallingRate
 from ._fitting import summary_of, warn_of_nothing_compressed
-from ._maps import baseline_concepts, concept_maps
+from ._maps import concept_maps
 from ._scores import total_r2
 
 _BATCH = 128
@@ -34,7 +33,7 @@ _BATCH = 128
 _STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 5000, 5, 1000
 
 
-class SparseDictionary(BaseExplainer):
+class SparseDictionary(ConceptExplainer):
     r"""Many concepts of a layer, of which every sample is made of at most k.
 
     A top-k sparse autoencoder (Gao et al.) on the activations z of one layer of a frozen network:
@@ -153,9 +152,6 @@ class SparseDictionary(BaseExplainer):
     True
     """
 
-    _keeps_results = True
-    _more_map_methods = ()
-
     _parameter_constraints = {
         "n_concepts": [Integer(1, 1_000_000)],
         "k": [Integer()],
@@ -210,13 +206,9 @@ class SparseDictionary(BaseExplainer):
                 "more concepts than there are."
             )
 
-    def _explained(self):
-        return {"link": False}
-
     def _fit(self, inputs, y):
         params, representation = self._params_at_fit, self._representation
-        tap = LayerTap.find(representation, params.layer, inputs)
-        self._record, self.layer_, self.layer_shape_ = tap.record, tap.name, tap.shape
+        tap = self._find_layer(inputs)
         warn_of_nothing_compressed(params.k, tap.shape, tap.what, "k")
         self._data = summary_of(inputs, representation, self.seed_)
         z = self._activations(inputs)
@@ -226,11 +218,6 @@ class SparseDictionary(BaseExplainer):
         for epoch in self.net_.history:
             epoch["batches"] = []  # thousands of numbers that nobody asks for
         self._describe_concepts(z)
-
-    @property
-    def _tap(self):
-        """The layer of the network that runs."""
-        return LayerTap(self._representation, self._record)
 
     def _activations(self, inputs):
         """Activations (n, *shape) in float32, in memory or in a file."""
@@ -471,25 +458,6 @@ class SparseDictionary(BaseExplainer):
         chosen = None if concepts is None else self._checked_concepts(concepts)
         return concept_maps(self, X, method, method_params, baseline, concepts=chosen)
 
-    def baseline_concepts(self, X, baseline="mean"):
-        """Values of the concepts at the baseline: what maps of concepts count from.
-
-        Before the k largest are chosen, as `concept_attributions` has it.
-
-        Parameters
-        ----------
-        X : array-like, DataFrame or tensor of shape (n_samples, ...)
-            Samples; they matter only if each has its own baseline.
-        baseline : str, array-like or callable, default="mean"
-            As of `concept_attributions`.
-
-        Returns
-        -------
-        concepts : ndarray of shape (n_samples, n_concepts)
-            Of a baseline of several rows the mean of their concepts.
-        """
-        return baseline_concepts(self, X, baseline)
-
     def _checked_concepts(self, concepts):
         return checked_units(concepts, len(self.frequencies_), "concepts")
 
@@ -525,21 +493,9 @@ class SparseDictionary(BaseExplainer):
 
             return total_r2(blocks(), z.mean(axis=0, dtype=np.float64))
 
-    def get_feature_names_out(self, input_features=None):
-        """Names of the columns of `transform`.
-
-        Parameters
-        ----------
-        input_features : object, default=None
-            Ignored.
-
-        Returns
-        -------
-        names : ndarray of str
-            ``concept0``, ``concept1``, …
-        """
-        check_is_fitted(self)
-        return np.asarray([f"concept{i}" for i in range(len(self.frequencies_))], dtype=object)
+    @property
+    def _n_features_out(self):
+        return len(self.frequencies_)
 
 
 def _n_epochs(params, n_samples):

@@ -5,9 +5,8 @@ import torch
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
-from ..base import BaseExplainer
 from ..layers import activation_buffer
-from ..representation import LayerTap, unwrap
+from ..representation import unwrap
 from ..training import VALIDATION_SPLIT, WIDTHS, loss_curves, split_validation
 from ..utils import (
     MAPPING,
@@ -21,6 +20,7 @@ from ..utils import (
     Text,
     harmonic_mean,
 )
+from ._base import ConceptExplainer
 from ._fitting import (
     summary_of,
     train_concepts,
@@ -29,7 +29,7 @@ from ._fitting import (
     warn_unless_converged,
 )
 from ._losses import PENALTIES
-from ._maps import EXCITATION, baseline_concepts, concept_maps
+from ._maps import EXCITATION, concept_maps
 from ._scores import prediction_r2, unit_r2, unit_relevance
 from ._targets import resolve_target
 
@@ -37,7 +37,7 @@ from ._targets import resolve_target
 _ACTIVE = 0.01
 
 
-class SRAEExplainer(BaseExplainer):
+class SRAEExplainer(ConceptExplainer):
     r"""A few concepts from which a network's output can be predicted.
 
     A small network on the activations Z of one layer of a frozen network: an encoder E to a few
@@ -179,7 +179,6 @@ class SRAEExplainer(BaseExplainer):
     True
     """
 
-    _keeps_results = True
     _more_map_methods = (EXCITATION,)
 
     _parameter_constraints = {
@@ -253,14 +252,10 @@ class SRAEExplainer(BaseExplainer):
 
     # -- fit -----------------------------------------------------------------------------------
 
-    def _explained(self):
-        return {"link": False}
-
     def _fit(self, inputs, y):
         params, representation = self._params_at_fit, self._representation
         split = split_validation(params.validation_split, inputs, y, None, self.seed_)
-        tap = LayerTap.find(representation, params.layer, inputs)
-        self._record, self.layer_, self.layer_shape_ = tap.record, tap.name, tap.shape
+        tap = self._find_layer(inputs)
         classes = getattr(unwrap(self.estimator_), "classes_", ())
         self._target = resolve_target(params.target, representation.n_units, classes)
         self._data = summary_of(inputs, representation, self.seed_)
@@ -284,11 +279,6 @@ class SRAEExplainer(BaseExplainer):
             representation, tap, self._target, scale, inputs, self._params_at_fit.batch_size
         )
         warn_unless_converged(self.net_)
-
-    @property
-    def _tap(self):
-        """The layer of the network that runs."""
-        return LayerTap(self._representation, self._record)
 
     def _activations(self, inputs):
         """Activations (n, *shape) and targets (n, n_targets), in float32, of one pass."""
@@ -439,25 +429,6 @@ class SRAEExplainer(BaseExplainer):
         """
         return concept_maps(self, X, method, method_params, baseline)
 
-    def baseline_concepts(self, X, baseline="mean"):
-        """Values of the concepts at the baseline: what maps of concepts count from.
-
-        Of methods whose maps sum to something, ``transform(X) - baseline_concepts(X)`` is that sum.
-
-        Parameters
-        ----------
-        X : array-like, DataFrame or tensor of shape (n_samples, ...)
-            Samples; they matter only if each has its own baseline.
-        baseline : str, array-like or callable, default="mean"
-            As of `concept_attributions`.
-
-        Returns
-        -------
-        concepts : ndarray of shape (n_samples, n_concepts)
-            Of a baseline of several rows the mean of their concepts.
-        """
-        return baseline_concepts(self, X, baseline)
-
     # -- scores --------------------------------------------------------------------------------
 
     def score(self, X, y=None):
@@ -508,18 +479,6 @@ class SRAEExplainer(BaseExplainer):
             mean = z.mean(axis=0, dtype=np.float64)
             return faithfulness, unit_r2(decoded, mean, self.relevance_)
 
-    def get_feature_names_out(self, input_features=None):
-        """Names of the columns of `transform`.
-
-        Parameters
-        ----------
-        input_features : object, default=None
-            Ignored.
-
-        Returns
-        -------
-        names : ndarray of str
-            ``concept0``, ``concept1``, …
-        """
-        check_is_fitted(self)
-        return np.asarray([f"concept{i}" for i in range(len(self.active_concepts_))], dtype=object)
+    @property
+    def _n_features_out(self):
+        return len(self.active_concepts_)

@@ -9,8 +9,9 @@ from ._baselines import (
     raw_baselines,
 )
 from ._engine import AttributionEngine
+from ._falls import fall_curves, fall_ratio
 from ._groups import resolve_groups, time_segments
-from ._idle_features import fall_curves, fall_ratio, latent_shift
+from ._idle_features import latent_shift
 from ._latent_shift import latent_shift_curve
 from ._methods import (
     GRADIENT_METHODS,

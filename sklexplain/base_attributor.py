@@ -55,6 +55,8 @@ class BaseAttributor(BaseExplainer):
         "verbose": [VERBOSE],
     }
 
+    _basis = None  # along time, whose coefficients are attributed to; subclasses may have one
+
     def _check_params(self):
         super()._check_params()
         checked_params(self.method, self.method_params)
@@ -96,6 +98,7 @@ class BaseAttributor(BaseExplainer):
             self._features,
             baseline=baseline,
             seed=self.seed_,
+            basis=self._basis,
         )
 
     def _warn_of_unreached(self, inputs, encode):

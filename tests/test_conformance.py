@@ -287,6 +287,12 @@ MORE_PARAMETERS = {
         )
         for m in sorted(METHODS)
     },
+    **{
+        f"label_free-{m}-dct": _of_net(
+            LabelFreeAttributor, "conv1d", method=m, basis="dct", method_params=FEW.get(m)
+        )
+        for m in ("integrated_gradients", "deep_lift", "shapley_sampling")
+    },
     "anomaly-autoencoder": _case(lambda: _anomaly(_autoencoder(), baseline="mean")),
     "embedding-conv2d": _of_net(EmbeddingAttributor, "conv2d", n_units=3),
     "embedding-units-mlp": _of_net(EmbeddingAttributor, "mlp", n_units=2),

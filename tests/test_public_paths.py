@@ -31,7 +31,12 @@ PUBLIC = {
     "sklexplain.attribution": ["EmbeddingAttributor", "LabelFreeAttributor", "time_segments"],
     "sklexplain.base": ["BaseExplainer"],
     "sklexplain.concepts": ["SRAEExplainer", "SparseDictionary"],
-    "sklexplain.datasets": ["load_ecg5000", "make_motif_series", "make_relevant_columns"],
+    "sklexplain.datasets": [
+        "load_ecg5000",
+        "make_frequency_series",
+        "make_motif_series",
+        "make_relevant_columns",
+    ],
     "sklexplain.decoding": ["ClaDecExplainer"],
     "sklexplain.examples": [
         "BaseExampleImportance",
@@ -73,6 +78,7 @@ PUBLIC = {
         "LatentShiftDisplay",
         "ReconstructionDisplay",
         "ScoreCurveDisplay",
+        "SpectrumDisplay",
         "SurrogateDisplay",
     ],
     "sklexplain.report": ["RepresentationReport"],

@@ -9,7 +9,14 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from ..base_attributor import BaseAttributor, Samples
-from ..explaining import BASELINES, fall_ratio, fitted_baseline, mean_sample, raw_baselines
+from ..explaining import (
+    BASELINES,
+    fall_curve,
+    fall_ratio,
+    fitted_baseline,
+    mean_sample,
+    raw_baselines,
+)
 from ..representation import abnormality_sign, is_fitted, score_methods, with_residuals
 from ..utils import ARRAY, CALLABLE, MAPPING, Choice, Integer, Number, kept_rows
 from ._calibration import held_out_rows, rows_of_params
@@ -443,8 +450,11 @@ class AnomalyAttributor(CalibratedDetector, BaseAttributor):
         """Area under the fall of s as features are put back to the reference, over chance.
 
         Those that add most to s first, over random ones; features without any effect, as far as the
-        samples show, are not among the random ones. It needs no labels, and compares explanations
-        of one score: ``n_neighbors``, ``baseline``, ``method``, never two models.
+        samples show, are not among the random ones. Where random ones make s of some samples rise
+        nearly as much as they make that of others fall (their area is under a third of the samples'
+        mean absolute area), it is 1 plus the difference of the two areas over that third. It needs
+        no labels, and compares explanations of one score: ``n_neighbors``, ``baseline``,
+        ``method``, never two models.
 
         Parameters
         ----------
@@ -467,7 +477,7 @@ class AnomalyAttributor(CalibratedDetector, BaseAttributor):
         """
         with self._door(X) as given:
             samples = self._samples(given)
-            return fall_ratio(
+            curve = fall_curve(
                 self._scores,
                 samples.inputs,
                 self._mapped(samples),
@@ -476,6 +486,7 @@ class AnomalyAttributor(CalibratedDetector, BaseAttributor):
                 channel_axis=self._sample.channel_axis,
                 batch_size=self._params_at_fit.batch_size,
                 is_numeric=True if self._table is None else ~self._table.coded,
-                seed=self.seed_,
+                random_state=self.seed_,
                 n_random=10,
             )
+        return fall_ratio(curve)

@@ -2,10 +2,8 @@
 
 import numpy as np
 import torch
-from scipy.integrate import trapezoid
-from sklearn.utils import Bunch
 
-from ..utils import ARRAY, MAPPING, NONE, Choice, Is, check_labels, warn
+from ..utils import ARRAY, MAPPING, NONE, Choice, Is, check_labels
 
 SIMILARITIES = ("dot", "cosine")
 REST = "rest"
@@ -198,77 +196,7 @@ class Contrast:
         """Return u for every sample: (n, 1, n_units)."""
         return torch.from_numpy(self.direction).to(z).expand(len(z), 1, -1)
 
-    def values(self, z):
-        """Return the function itself, of representations (n, N) as an array: (n, 1)."""
-        h = self.scaled(torch.from_numpy(np.asarray(z, dtype=np.float64))).numpy()
-        return (h @ self.direction)[:, None]
-
-    def changes(self, z, z_ref):
-        """Return absolute changes of the function, 0 where they are no more than rounding.
-
-        Parameters
-        ----------
-        z : ndarray of shape (n, N)
-            Representations.
-        z_ref : ndarray of shape (1, N)
-            The representation they are compared with.
-
-        Returns
-        -------
-        changes : ndarray of shape (n,)
-        """
-        change = np.abs(self.values(z) - self.values(z_ref))[:, 0]
-        h = self.scaled(torch.from_numpy(np.asarray(z, dtype=np.float64))).numpy()
-        smallest = np.linalg.norm(h, axis=1) * np.linalg.norm(self.direction)
-        return np.where(change > 32 * np.finfo(z.dtype).eps * smallest, change, 0.0)
-
-
-def fall_curve(curves, n_masked, n_features, scale):
-    """Summarise how the function falls as features are masked.
-
-    Parameters
-    ----------
-    curves : ndarray of shape (2 + n_random, n_points)
-        Mean fall: of the features that add most, those that add least, and random ones.
-    n_masked : ndarray of shape (n_points,)
-        How many are masked.
-    n_features : int
-        How many there are.
-    scale : float
-        Mean absolute change when everything is masked.
-
-    Returns
-    -------
-    curve : Bunch
-        As of `latent_shift_curve`, of falls; ``area_ratio`` is 1, which is chance, and the area
-        between the first and the random curves over ``scale``.
-
-    Warns
-    -----
-    SklexplainWarning
-        If masking changes nothing.
-    """
-    fractions = n_masked / n_features
-    most, least, draws = curves[0], curves[1], curves[2:]
-    random = draws.mean(axis=0)
-    areas = trapezoid([most, least, random], fractions, axis=1)
-    if not scale > 0:
-        warn(
-            "masking all features does not change how like the corpus these samples are, so there "
-            "is nothing to compare; area_ratio is set to 1, which is chance."
-        )
-    ratio, separation = 1.0, 0.0
-    if scale > 0:
-        ratio += (areas[0] - areas[2]) / scale
-        separation = (areas[0] - areas[1]) / scale
-    return Bunch(
-        fractions=fractions,
-        n_masked=n_masked,
-        most=most,
-        least=least,
-        random=random,
-        random_std=draws.std(axis=0),
-        full_shift=float(scale),
-        area_ratio=float(ratio),
-        separation=float(separation),
-    )
+    def scaled_rows(self, z):
+        """Return h of an array of representations, in its dtype: (n, n_units)."""
+        scaled = self.scaled(torch.from_numpy(np.asarray(z, dtype=np.float64))).numpy()
+        return scaled.astype(z.dtype)

@@ -2,34 +2,16 @@
 
 import numpy as np
 import torch
-from sklearn.utils.validation import check_is_fitted
 
-from ..base_attributor import BaseAttributor, Samples
-from ..explaining import (
-    BASELINES,
-    checked_units,
-    fall_curves,
-    fitted_baseline,
-    latent_shift,
-    mean_sample,
-    raw_baselines,
-)
-from ..utils import (
-    ARRAY,
-    CALLABLE,
-    FLAG,
-    MAPPING,
-    NONE,
-    Choice,
-    Integer,
-    Numbers,
-    as_array_like,
-    check_positive_int,
-)
-from ._contrast import CORPUS, FOIL, SIMILARITIES, Contrast, check_contrast, fall_curve, labelled
+from ..base_attributor import Samples
+from ..explaining import BASELINES, checked_units, fitted_baseline, mean_sample, raw_baselines
+from ..utils import ARRAY, CALLABLE, FLAG, MAPPING, NONE, Choice, Integer, Numbers, as_array_like
+from ._basis import BASIS, check_known, coefficient_names, fitted_basis
+from ._contrast import CORPUS, FOIL, SIMILARITIES, Contrast, check_contrast, labelled
+from ._judged import JudgedAttributor
 
 
-class LabelFreeAttributor(BaseAttributor):
+class LabelFreeAttributor(JudgedAttributor):
     r"""Which features build a representation.
 
     For a feature-importance method :math:`a(g, x)` that is linear in the scalar function g, and a
@@ -72,8 +54,8 @@ class LabelFreeAttributor(BaseAttributor):
     method_params : dict or None, default=None
         ``n_steps`` (50; integrated_gradients); ``n_samples`` (50 for gradient_shap, 25 for
         smooth_grad, 25 orders for shapley_sampling, 2 n_features + 2048 coalitions for kernel_shap
-        and lime, or all coalitions if there are fewer; in kernel_shap, features of a sample that
-        are as in the baseline get 0 and are not counted: words that a text does not have);
+        and lime, or all if kernel_shap has fewer; in both, features of a sample that are as in the
+        baseline get 0 and are not counted: words that a text does not have);
         ``noise_level`` (0.1; smooth_grad, in units of the fitted data's range, which is each
         column's own for tables); ``window`` and ``stride`` (occlusion, an integer or one for each
         axis of a sample; by default a tenth of each axis, and half of that); ``alpha``,
@@ -113,6 +95,14 @@ class LabelFreeAttributor(BaseAttributor):
         Explain groups of features: labels that broadcast to a sample's shape (see
         `time_segments`), or ``{name: columns}``. Gradient methods sum over a group; perturbation
         methods perturb it as a whole.
+    basis : {"dct"}, array-like of shape (T, T) or None, default=None
+        Explain coefficients of series of T time steps in a basis along time, each channel by
+        itself, instead of time steps: which frequencies build the representation. ``"dct"``: the
+        orthonormal discrete cosine transform (type II), of 0, 0.5, 1, ... cycles per series. A
+        sinusoid is seldom one of its vectors: neighbouring ones share it. Or orthonormal vectors
+        as rows. Maps have the coefficients on the axis of time, as have ``groups``, occlusion's
+        windows and the masks of `score`; sums are as without a basis. Baselines and the mean are
+        series. Scalers of a Pipeline may stand in front; imputers and encoders may not.
     channel_axis : {"auto"}, int or None, default="auto"
         Axis of one sample's array that holds channels: it names entries, and `score` masks the
         channels of a position together. ``"auto"``: as the network takes them; None: there are
@@ -134,6 +124,8 @@ class LabelFreeAttributor(BaseAttributor):
         The fitted estimator that is explained.
     baseline_ : ndarray of shape (n_baselines, ...) or DataFrame or None
         Fitted baseline rows, as they enter the network or black box; None for a callable.
+    basis_ : ndarray of shape (T, T) or None
+        Vectors of ``basis``, as rows: a series x has the coefficients ``basis_ @ x``.
     mean_ : ndarray or DataFrame of one row
         Mean of the fitted data; what `score` masks with.
     n_units_ : int
@@ -176,6 +168,17 @@ class LabelFreeAttributor(BaseAttributor):
     >>> contrast = LabelFreeAttributor(PCA(n_components=2), corpus={"label": 1}, foil="rest")
     >>> int(contrast.fit(X, y).feature_importances_.argmax())
     1
+
+    Which frequency of a series, here one of 3 cycles:
+
+    >>> import torch
+    >>> wave = np.cos(np.pi * (2 * np.arange(32) + 1) * 3 / 32)
+    >>> series = np.random.RandomState(0).normal(size=(100, 1, 32)).astype("float32")
+    >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(32, 1))
+    >>> _ = net[1].weight.data.copy_(torch.tensor(wave))
+    >>> explainer = LabelFreeAttributor(net, basis="dct", channel_axis=0).fit(series)
+    >>> explainer.get_feature_names_out()[explainer.feature_importances_.argmax()]
+    'ch0_cycles3'
     """
 
     _parameter_constraints = {
@@ -184,6 +187,7 @@ class LabelFreeAttributor(BaseAttributor):
         "foil": FOIL,
         "similarity": [Choice(*SIMILARITIES)],
         "center": [FLAG],
+        "basis": BASIS,
         "units": [Integer(-(2**31), 2**31), Numbers("a list of integers"), NONE],
     }
 
@@ -202,6 +206,7 @@ class LabelFreeAttributor(BaseAttributor):
         center=False,
         units=None,
         groups=None,
+        basis=None,
         channel_axis="auto",
         absolute=False,
         batch_size=1024,
@@ -221,6 +226,7 @@ class LabelFreeAttributor(BaseAttributor):
         self.center = center
         self.units = units
         self.groups = groups
+        self.basis = basis
         self.channel_axis = channel_axis
         self.absolute = absolute
         self.batch_size = batch_size
@@ -255,6 +261,8 @@ class LabelFreeAttributor(BaseAttributor):
         inputs = samples.inputs
         representation, params = self._representation, self._params_at_fit
         self._learn_features()
+        self._basis = fitted_basis(params.basis, self._sample, representation)
+        self.basis_ = None if self._basis is None else self._basis.matrix
         self.n_units_ = representation.n_units
         self._units = checked_units(params.units, self.n_units_)
         self._contrast = None if params.corpus is None else self._fitted_contrast(inputs, y)
@@ -268,6 +276,10 @@ class LabelFreeAttributor(BaseAttributor):
             seed=self.seed_,
             estimator=self,
         )
+        if self._basis is not None:
+            check_known(inputs, "sample")
+            if self._baseline is not None:
+                check_known(self._baseline, "row of baseline")
         self._make_engine(inputs, self._baseline)
         self._keep_for_importances(samples)
         self._warn_of_unreached(inputs, lambda x: representation(x)[:, self._units])
@@ -363,6 +375,8 @@ class LabelFreeAttributor(BaseAttributor):
 
     def _explain(self, samples, units):
         """Compute maps of <f(x), f(.)> (units None), or of chosen units: (n, k, ...)."""
+        if self._basis is not None:
+            check_known(samples.inputs, "sample")
         if units is None and self._contrast is not None:
             representation, contrast = self._representation, self._contrast
             return self._maps(
@@ -387,116 +401,24 @@ class LabelFreeAttributor(BaseAttributor):
             u = chosen
         return u[:, None]
 
-    # -- judging -------------------------------------------------------------------------------
+    # -- what is shown -------------------------------------------------------------------------
 
-    @property
-    def mean_(self):
-        """Mean of the fitted data, as the network or black box takes it."""
-        check_is_fitted(self)
-        return self._shown(self._mean[None]) if self._is_frame else self._mean
-
-    @property
-    def baseline_(self):
-        """Baseline rows, as the network or black box takes them; None for a callable."""
-        check_is_fitted(self)
-        return None if self._baseline is None else self._shown(self._baseline)
-
-    def latent_shift(self, X, n_random=10):
-        """Latent shift as features are masked, most and least important first (Fig. 2).
-
-        With a corpus, the fall of how like the corpus (and unlike the foil) the samples are: the
-        features that add most to it first, and those that take most away. Then ``full_shift`` is
-        the mean absolute change when all are masked, ``separation`` the area between the two
-        curves over that, and ``area_ratio`` 1 plus the area between the first and the random one
-        over that.
-
-        Features are masked with the fitted mean, whatever ``baseline`` is, so that settings
-        compare fairly. Features without any effect, as far as the given samples show, are not among
-        the random ones: columns that the model never reads do not make a map look better.
+    def get_feature_names_out(self, input_features=None):
+        """Names of the columns of `transform` under ``set_output``.
 
         Parameters
         ----------
-        X : array-like, DataFrame or tensor of shape (n_samples, ...)
-            Samples.
-        n_random : int, default=10
-            Number of random orders to compare with, common to all samples.
+        input_features : array-like of str or None, default=None
+            Column names of two-dimensional X, checked against those seen in ``fit``.
 
         Returns
         -------
-        curve : Bunch
-            See `sklexplain.metrics.latent_shift_curve`.
+        names : ndarray of str
+            Column names, group names, or ``ch0_t12`` for entries of series; with a basis
+            ``ch0_cycles0.5`` for its coefficient of half a cycle per series, or ``ch0_c1`` where
+            its vectors are given.
         """
-        with self._door(X) as samples:
-            return self._latent_shift(samples, n_random)
-
-    def _latent_shift(self, samples, n_random):
-        batch_size, representation = self._params_at_fit.batch_size, self._representation
-
-        if self._contrast is not None:
-            return self._fall(samples, n_random)
-
-        def encode(rows):
-            return representation.activations(rows, batch_size)[:, self._units]
-
-        return latent_shift(
-            encode,
-            samples.inputs,
-            self._transform(samples),
-            self._features,
-            mask_value=self._mean,
-            channel_axis=self._sample.channel_axis,
-            n_random=n_random,
-            random_state=self.seed_,
-            batch_size=batch_size,
-            is_numeric=True if self._table is None else ~self._table.coded,
-        )
-
-    def _fall(self, samples, n_random):
-        check_positive_int("n_random", n_random)
-        batch_size, X = self._params_at_fit.batch_size, samples.inputs
-
-        def latents(rows):
-            return self._representation.activations(rows, batch_size)
-
-        def encode(rows):
-            return self._contrast.values(latents(rows))
-
-        mean = np.broadcast_to(self._mean, X.shape)
-        curves = fall_curves(
-            encode,
-            X,
-            self._transform(samples),
-            self._features,
-            references=[mean],
-            channel_axis=self._sample.channel_axis,
-            batch_size=batch_size,
-            is_numeric=True if self._table is None else ~self._table.coded,
-            seed=self.seed_,
-            n_random=n_random,
-        )
-        return fall_curve(*curves, self._contrast.changes(latents(X), latents(mean[:1])).mean())
-
-    def score(self, X, y=None):
-        """Area under the latent-shift curve over that of random masking; needs no labels.
-
-        It compares explanations of one representation, never two representations. With a corpus
-        it is ``area_ratio`` of the fall, see `latent_shift`.
-
-        Parameters
-        ----------
-        X : array-like, DataFrame or tensor of shape (n_samples, ...)
-            Samples, best held out.
-        y : object, default=None
-            Ignored.
-
-        Returns
-        -------
-        score : float
-            1 is chance; higher is better.
-
-        Warns
-        -----
-        SklexplainWarning
-            If masking moves nothing at all; the score is 1 then.
-        """
-        return float(self.latent_shift(X).area_ratio)
+        names = super().get_feature_names_out(input_features)
+        if self._basis is None or self.groups_ is not None:
+            return names
+        return coefficient_names(self._sample, self._basis)

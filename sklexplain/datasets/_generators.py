@@ -186,3 +186,81 @@ def make_motif_series(
     np.put_along_axis(motif, positions, True, axis=1)
     X[np.arange(n_samples)[:, None], :, positions] += shapes[y][:, :, None] * signs
     return X, y, motif
+
+
+@validate_params(
+    {
+        "n_samples": [Interval(Integral, 1, None, closed="left")],
+        "n_timesteps": [Interval(Integral, 8, None, closed="left")],
+        "n_classes": [Interval(Integral, 1, None, closed="left")],
+        "n_channels": [Interval(Integral, 1, None, closed="left")],
+        "noise": [Interval(Real, 0, None, closed="left")],
+        "random_state": ["random_state"],
+    },
+    prefer_skip_nested_validation=True,
+)
+def make_frequency_series(
+    n_samples=200, n_timesteps=64, n_classes=2, *, n_channels=1, noise=0.1, random_state=None
+):
+    """Generate series of noise with a sine each, whose frequency depends on the class.
+
+    Sines have height 1 and start anywhere in their period, in each channel of each series, so that
+    no time step tells the classes apart. Frequencies are whole numbers of cycles per series, no two
+    of them neighbours.
+
+    Parameters
+    ----------
+    n_samples : int, default=200
+        Number of series.
+
+    n_timesteps : int, default=64
+        Length of the series.
+
+    n_classes : int, default=2
+        Number of frequencies; at most ``n_timesteps // 4 - 1``.
+
+    n_channels : int, default=1
+        Number of channels.
+
+    noise : float, default=0.1
+        Standard deviation of the noise.
+
+    random_state : int, RandomState instance or None, default=None
+        Determines the data.
+
+    Returns
+    -------
+    X : ndarray of shape (n_samples, n_channels, n_timesteps)
+        The series.
+
+    y : ndarray of shape (n_samples,)
+        The class, 0 to ``n_classes - 1``.
+
+    cycles : ndarray of shape (n_classes,)
+        Cycles per series of each class, in ascending order.
+
+    Raises
+    ------
+    ValueError
+        If there are more frequencies than so many time steps can tell apart.
+
+    Examples
+    --------
+    >>> from sklexplain.datasets import make_frequency_series
+    >>> X, y, cycles = make_frequency_series(n_samples=3, random_state=0)
+    >>> X.shape, len(cycles)
+    ((3, 1, 64), 2)
+    """
+    most = n_timesteps // 4 - 1  # every other one from 2 on, below half the steps
+    if n_classes > most:
+        raise ValueError(
+            f"n_classes={n_classes} frequencies cannot be told apart in n_timesteps={n_timesteps}: "
+            f"n_classes must be at most n_timesteps // 4 - 1 = {most}."
+        )
+    rng = check_random_state(random_state)
+    cycles = 2 + 2 * np.sort(rng.choice(most, size=n_classes, replace=False))
+    y = rng.randint(n_classes, size=n_samples)
+    phase = rng.uniform(size=(n_samples, n_channels, 1))
+    time = (np.arange(n_timesteps) + 0.5) / n_timesteps
+    X = np.sin(2 * np.pi * (cycles[y][:, None, None] * time + phase))
+    return X + noise * rng.standard_normal(X.shape), y, cycles

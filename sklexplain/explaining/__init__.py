@@ -8,8 +8,9 @@ from ._baselines import (
     own_baselines,
     raw_baselines,
 )
+from ._basis import BASES, Basis, resolved_basis
 from ._engine import AttributionEngine
-from ._falls import fall_curves, fall_ratio
+from ._falls import fall_curve, fall_ratio
 from ._groups import resolve_groups, time_segments
 from ._idle_features import latent_shift
 from ._latent_shift import latent_shift_curve
@@ -28,12 +29,14 @@ from ._unreached import warn_of_unreached
 __all__ = [
     "AttributionEngine",
     "BASELINES",
+    "BASES",
+    "Basis",
     "check_gradients",
     "check_operations",
     "checked_params",
     "checked_units",
     "data_mean",
-    "fall_curves",
+    "fall_curve",
     "fall_ratio",
     "Features",
     "fitted_baseline",
@@ -47,6 +50,7 @@ __all__ = [
     "own_baselines",
     "raw_baselines",
     "resolve_groups",
+    "resolved_basis",
     "time_segments",
     "warn_of_unreached",
 ]

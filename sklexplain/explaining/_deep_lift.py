@@ -287,7 +287,7 @@ def _writes_by_name(func):
         return False
 
 
-def deep_lift(encode, x, references, cotangents):
+def deep_lift(encode, x, references, cotangents, turned=None):
     """DeepLIFT (rescale) attributions of several functions <c_j, encode(.)> of each sample.
 
     Parameters
@@ -301,6 +301,9 @@ def deep_lift(encode, x, references, cotangents):
         Reference rows; attributions are averaged over them.
     cotangents : tensor of shape (n, k, N)
         c_j, held constant.
+    turned : callable or None, default=None
+        From entries of samples, and multipliers of them, to those in an orthonormal basis: as of a
+        linear layer in front.
 
     Returns
     -------
@@ -308,18 +311,18 @@ def deep_lift(encode, x, references, cotangents):
     """
     total = x.new_zeros(len(x), cotangents.shape[1], *x.shape[1:])
     for k in range(references.shape[1]):
-        total += _from_one_row(encode, x, references[:, k].expand_as(x), cotangents)
+        total += _from_one_row(encode, x, references[:, k].expand_as(x), cotangents, turned)
     return total / references.shape[1]
 
 
-def _from_one_row(encode, x, reference, cotangents):
+def _from_one_row(encode, x, reference, cotangents, turned=None):
     """Attributions from one reference row of each sample: (n, k, ...)."""
     try:
         z, leaf = _run(encode, x, reference)
     except _Unpaired:
         if len(x) > 1:  # what is true of one sample must not change the others
             rows = zip(*(t.split(1) for t in (x, reference, cotangents)), strict=True)
-            return torch.cat([_from_one_row(encode, *row) for row in rows])
+            return torch.cat([_from_one_row(encode, *row, turned) for row in rows])
         z, leaf = _run_as_one(encode, x, reference)
     except _Unseen:
         z, leaf = _run_as_one(encode, x, reference)
@@ -328,7 +331,10 @@ def _from_one_row(encode, x, reference, cotangents):
         (multiplier,) = torch.autograd.grad(
             z, leaf, cotangent.to(z), retain_graph=True, materialize_grads=True
         )
-        maps.append((x - reference) * multiplier)
+        difference = x - reference
+        if turned is not None:
+            multiplier, difference = turned(multiplier), turned(difference)
+        maps.append(difference * multiplier)
     return torch.stack(maps, dim=1)
 
 

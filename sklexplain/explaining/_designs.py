@@ -261,7 +261,7 @@ def masked_attributions(encode, x, references, cotangents, players, design, bloc
 
 
 def masked_attributions_of_present(
-    encode, x, references, cotangents, players, n_players, design, block_rows
+    encode, x, references, cotangents, players, n_players, design, block_rows, differs=None
 ):
     """Attributions among the players of each sample that differ from its baseline.
 
@@ -276,15 +276,18 @@ def masked_attributions_of_present(
         How many there are.
     design : callable
         From a number of players to a `Design`.
+    differs : tensor of shape (n, ...) of bool or None, default=None
+        Which entries of the samples are not as in the baseline; None: those that are not equal.
 
     Returns
     -------
     attributions : tensor of shape (n, k, n_players), float64
     """
     flat = players.to(x.device).flatten()
-    differs = (x[:, None] != references).any(dim=1).flatten(1)
+    if differs is None:
+        differs = (x[:, None] != references).any(dim=1)
     present = torch.zeros(len(x), n_players, dtype=torch.int64, device=x.device)
-    present.index_add_(1, flat, differs.to(torch.int64))
+    present.index_add_(1, flat, differs.flatten(1).to(torch.int64))
     patterns, of = torch.unique(present > 0, dim=0, return_inverse=True)
     shape = (len(x), cotangents.shape[1], n_players)
     out = torch.zeros(shape, dtype=torch.float64, device=x.device)

@@ -110,6 +110,8 @@ class AttributionEngine:
         Baseline rows, averaged over; None: each sample has its own, given to `maps`.
     seed : int
         Seed of all draws.
+    basis : Basis or None, default=None
+        Basis along time: attribute to coefficients, in the place of time steps.
 
     Raises
     ------
@@ -117,12 +119,13 @@ class AttributionEngine:
         If windows or numbers of coalitions do not fit the features.
     """
 
-    def __init__(self, method, params, inputs, features, *, baseline, seed):
+    def __init__(self, method, params, inputs, features, *, baseline, seed, basis=None):
         self.method = method
         self.params = params
         self.features = features
         self.baseline = baseline
         self.seed = seed
+        self.basis = basis
         self.window_shape = tuple(inputs.shape[1:]) if features.is_identity else None
         level = params.get("noise_level")
         self.noise_std = None if level is None else level * _ranges(inputs)
@@ -138,6 +141,7 @@ class AttributionEngine:
             noise_std=self.noise_std,
             columns=self.features.columns,
             n_columns=self.features.n_columns,
+            basis=self.basis,
         )
         record = METHODS[self.method]
         # A generator takes longer to make than some methods to run, and few of them draw.

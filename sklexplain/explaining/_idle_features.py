@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ._latent_shift import latent_shift_curve, no_shift, position_groups
+from ._latent_shift import latent_shift_curve, no_shift, position_groups, sizes
 
 _N_ROWS = 8  # samples that features are tried in one by one
 _MOST_ROWS = 50_000  # given to the encoder in that
@@ -68,7 +68,7 @@ def numbered(X, features, channel_axis):
 
 
 def features_without_effect(
-    encode, X, mask_value, groups, n_features, batch_size, is_numeric=False
+    encode, X, mask_value, groups, n_features, batch_size, is_numeric=False, along=None
 ):
     """Find the features that change nothing, whatever they are set to.
 
@@ -93,6 +93,8 @@ def features_without_effect(
         Most samples given to ``encode`` at once.
     is_numeric : bool or ndarray of bool, default=False
         Which entries any number may stand for.
+    along : ndarray of shape (n_units,) or None, default=None
+        Only what changes along this direction counts; None: any change.
 
     Returns
     -------
@@ -100,7 +102,7 @@ def features_without_effect(
     """
     n = len(X)
     z = encode(X)
-    smallest, z = no_shift(z), z.astype(np.float64)
+    smallest, z = no_shift(z, along), z.astype(np.float64)
     others = np.roll(X, max(1, n // 2), axis=0)
     values = [np.broadcast_to(mask_value, X.shape), others]
     differs = [(value != X) & ~(_is_missing(value) & _is_missing(X)) for value in values]
@@ -125,7 +127,7 @@ def features_without_effect(
                     return np.ones(1, dtype=bool)
                 return np.concatenate([changes(rows, one[None]) for one in chosen])
             shifts = np.concatenate(parts).reshape(-1, *z[rows].shape) - z[rows]
-            found |= (np.linalg.norm(shifts, axis=2) > smallest[rows]).any(axis=1)
+            found |= (sizes(shifts, along) > smallest[rows]).any(axis=1)
         return found
 
     rows = np.unique(np.linspace(0, n - 1, min(n, _N_ROWS)).astype(int))

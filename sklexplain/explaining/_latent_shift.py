@@ -158,19 +158,18 @@ class Masking:
     n_random : int
     random_state : int, RandomState instance or None
     batch_size : int
-    by_drop : bool
-        Whether ``encode`` returns one number a sample, of which the fall is measured, with its
-        sign; else the length of the shift is.
+    along : ndarray of shape (n_units,) or None
+        Measure the fall along this direction, with its sign; None: the length of the shift.
     """
 
     fractions: object = FRACTIONS
     n_random: int = 10
     random_state: object = None
     batch_size: int = 1024
-    by_drop: bool = False
+    along: np.ndarray | None = None
 
     def curves(self, encode, X, attributions, mask_values, groups, without_effect=None):
-        """Mean shift or fall, by what is masked.
+        """Mean shift, by what is masked.
 
         Parameters
         ----------
@@ -196,6 +195,35 @@ class Masking:
         ValueError
             If samples do not run, or fractions or flags do not fit.
         """
+        args = (encode, X, attributions, mask_values, groups, without_effect)
+        n_masked, n_features, batches = self.batches(*args)
+        total, full = np.zeros((2 + self.n_random, len(n_masked))), 0.0
+        for _, shifts, full_shifts in batches:
+            total += shifts.sum(axis=-1)
+            full += full_shifts.sum()
+        return total / len(X), full / len(X), n_masked, n_features
+
+    def batches(self, encode, X, attributions, mask_values, groups, without_effect=None):
+        """Shifts, or falls, of a few samples at a time.
+
+        Parameters
+        ----------
+        encode, X, attributions, mask_values, groups, without_effect
+            See `curves`.
+
+        Returns
+        -------
+        n_masked : ndarray of shape (n_points,)
+        n_features : int
+        batches : iterator
+            Of slices of samples, their shifts (2 + n_random, n_points, b), and those with
+            everything masked (b,).
+
+        Raises
+        ------
+        ValueError
+            If fractions or flags do not fit.
+        """
         ranks = _ranks(attributions)  # (n, n_features)
         counted = ~_checked_flags(without_effect, ranks.shape[1])
         n_masked = _mask_sizes(self.fractions, counted.sum())
@@ -205,44 +233,42 @@ class Masking:
         orders = np.full((self.n_random, len(counted)), len(counted))
         orders[:, counted] = [rng.permutation(counted.sum()) for _ in range(self.n_random)]
 
-        total = np.zeros((2 + self.n_random, len(n_masked)))
-        full = 0.0
-        for start in range(0, len(X), self.batch_size):
-            rows = slice(start, start + self.batch_size)
-            masks = _Masks(ranks[rows], orders, n_masked, groups, counted)
-            try:
-                sums, full_sum = self._sums(encode, X[rows], masks, mask_values[rows])
-            except ValueError:
-                check_numbers("X", X)  # if anything is missing, that is why
-                raise
-            total += sums
-            full += full_sum
-        if not np.isfinite(total).all():
-            check_numbers("X", X)
-        return total / len(X), full / len(X), n_masked, counted.sum()
+        def batches():
+            for start in range(0, len(X), self.batch_size):
+                rows = slice(start, start + self.batch_size)
+                masks = _Masks(ranks[rows], orders, n_masked, groups, counted)
+                try:
+                    shifts, full = self._shifts(encode, X[rows], masks, mask_values[rows])
+                except ValueError:
+                    check_numbers("X", X)  # if anything is missing, that is why
+                    raise
+                if not np.isfinite(shifts).all():
+                    check_numbers("X", X)
+                yield rows, shifts, full
 
-    def _sums(self, encode, X, masks, mask_values):
-        """Shifts summed over a few samples: per kind and point, and with everything masked."""
+        return n_masked, counted.sum(), batches()
+
+    def _shifts(self, encode, X, masks, mask_values):
+        """Shifts of a few samples: per kind and point, and with everything masked."""
         z = encoded(encode, X)
-        smallest = no_shift(z)
+        smallest = no_shift(z, self.along)
         z = z.astype(np.float64)
         dtype = np.result_type(X, mask_values)
 
         def shift(masked):
             difference = encoded(encode, masked).reshape(-1, *z.shape) - z
-            lengths = np.linalg.norm(difference, axis=2)
-            measured = -difference[..., 0] if self.by_drop else lengths
-            return np.where(lengths > smallest, measured, 0.0).sum(axis=1)
+            measured = sizes(difference) if self.along is None else -(difference @ self.along)
+            return np.where(np.abs(measured) > smallest, measured, 0.0)
 
         full = shift(mask_values.astype(dtype))[0]
-        sums = np.zeros((2 + len(masks.orders), len(masks.n_masked)))
-        sums[:, masks.complete] = full
+        shifts = np.zeros((2 + len(masks.orders), len(masks.n_masked), len(X)))
+        shifts[:, masks.complete] = full
         per_call = max(1, self.batch_size // len(X))  # few samples: several masks in one call
         for i in range(0, len(masks.keys), per_call):
             keys = masks.keys[i : i + per_call]
             masked = np.concatenate([np.where(masks(*key), mask_values, X) for key in keys])
-            sums[tuple(np.transpose(keys))] = shift(masked.astype(dtype, copy=False))
-        return sums, full
+            shifts[tuple(np.transpose(keys))] = shift(masked.astype(dtype, copy=False))
+        return shifts, full
 
 
 class _Masks:
@@ -272,19 +298,39 @@ class _Masks:
         return mask[:, self.groups]
 
 
-def no_shift(z):
-    """Length that no shift is: rounding differs with the size of a batch.
+def sizes(difference, along=None):
+    """Sizes of shifts: their lengths, or what they are along a direction.
+
+    Parameters
+    ----------
+    difference : ndarray of shape (..., n_units)
+        Shifts.
+    along : ndarray of shape (n_units,) or None, default=None
+        Direction.
+
+    Returns
+    -------
+    sizes : ndarray of shape (...)
+    """
+    return np.linalg.norm(difference, axis=-1) if along is None else np.abs(difference @ along)
+
+
+def no_shift(z, along=None):
+    """Size that no shift has: rounding differs with the size of a batch.
 
     Parameters
     ----------
     z : ndarray of shape (n, n_units)
         Representations.
+    along : ndarray of shape (n_units,) or None, default=None
+        Direction of the shift; None: its length counts.
 
     Returns
     -------
-    lengths : ndarray of shape (n,)
+    sizes : ndarray of shape (n,)
     """
-    return 32 * np.finfo(z.dtype).eps * np.linalg.norm(z, axis=1)
+    length = 1.0 if along is None else np.linalg.norm(along)
+    return 32 * np.finfo(z.dtype).eps * length * np.linalg.norm(z, axis=1)
 
 
 def _summary(curves, full_shift, n_masked, n_features):

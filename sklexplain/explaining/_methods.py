@@ -34,6 +34,8 @@ class Setup:
         Raw column of each entry behind preprocessing, which share its noise.
     n_columns : int or None
         Number of raw columns.
+    basis : Basis or None
+        Basis along time whose coefficients are attributed to; None: time steps are.
     """
 
     n_references: int
@@ -43,6 +45,7 @@ class Setup:
     noise_std: np.ndarray | None = None
     columns: np.ndarray | None = None
     n_columns: int | None = None
+    basis: object = None
 
 
 @dataclass(frozen=True)
@@ -97,12 +100,13 @@ class Method:
     shortfall: str = ""
 
 
-def _along(path):
+def _along(path, setup):
     """Make a method of a table of points."""
+    turned = None if setup.basis is None else setup.basis.coefficients
 
     def attribute(encode, x, references, cotangents, block_rows, squares=None, signs=None):
         return paths.path_gradients(
-            encode, x, references, cotangents, path, block_rows, squares, signs
+            encode, x, references, cotangents, path, block_rows, squares, signs, turned
         )
 
     return attribute
@@ -113,6 +117,7 @@ def _masked(design, setup):
     players = torch.from_numpy(setup.players)
 
     def attribute(encode, x, references, cotangents, block_rows, squares=None, signs=None):
+        encode, x, references = _by_coefficient(setup, encode, x, references)
         return designs.masked_attributions(
             encode, x, references, cotangents, players, design, block_rows
         )
@@ -120,42 +125,55 @@ def _masked(design, setup):
     return attribute
 
 
+def _by_coefficient(setup, encode, x, references):
+    """Turn a function of series, and two sets of them, into those of coefficients."""
+    basis, dtype = setup.basis, x.dtype
+    if basis is None:
+        return encode, x, references
+    return (
+        lambda c: encode(basis.series(c).to(dtype)),
+        basis.coefficients(x),
+        basis.coefficients(references),
+    )
+
+
 def _rescaled(params, setup, rng):
     """Make DeepLIFT, which runs samples and baselines together, a few at a time."""
+    turned = None if setup.basis is None else setup.basis.coefficients
 
     def attribute(encode, x, references, cotangents, block_rows, squares=None, signs=None):
         n_rows, parts = max(1, block_rows // 2), []
         for i in range(0, len(x), n_rows):
             block = slice(i, i + n_rows)
             rows = references if len(references) == 1 else references[block]
-            parts.append(deep_lift(encode, x[block], rows, cotangents[block]))
+            parts.append(deep_lift(encode, x[block], rows, cotangents[block], turned))
         return torch.cat(parts)
 
     return attribute
 
 
 def _saliency(params, setup, rng):
-    return _along(paths.saliency_path())
+    return _along(paths.saliency_path(), setup)
 
 
 def _input_x_gradient(params, setup, rng):
-    return _along(paths.input_x_gradient_path(setup.n_references))
+    return _along(paths.input_x_gradient_path(setup.n_references), setup)
 
 
 def _integrated_gradients(params, setup, rng):
-    return _along(paths.integrated_gradients_path(setup.n_references, params["n_steps"]))
+    return _along(paths.integrated_gradients_path(setup.n_references, params["n_steps"]), setup)
 
 
 def _gradient_shap(params, setup, rng):
     n_samples = params["n_samples"]
-    return _along(paths.expected_gradients_path(setup.n_references, n_samples, rng))
+    return _along(paths.expected_gradients_path(setup.n_references, n_samples, rng), setup)
 
 
 def _smooth_grad(params, setup, rng):
     path = paths.smooth_grad_path(
         params["n_samples"], setup.noise_std, rng, setup.columns, setup.n_columns
     )
-    return _along(path)
+    return _along(path, setup)
 
 
 def _feature_ablation(params, setup, rng):
@@ -176,33 +194,59 @@ def _shapley_sampling(params, setup, rng):
 
 
 def _kernel_shap(params, setup, rng):
-    state = rng.get_state()
+    def design(n_players, n_samples, rng):
+        return designs.kernel_shap_design(n_players, n_samples, rng)
+
+    if params["n_samples"] is not None:  # so that too few are refused whatever the samples are
+        design(setup.n_players, params["n_samples"], _copy_of(rng))
+    return _masked_if_present(design, params, setup, rng)
+
+
+def _lime(params, setup, rng):
+    width, alpha = params["kernel_width"], params["alpha"]
+
+    def design(n_players, n_samples, rng):
+        return designs.lime_design(n_players, n_samples, width, alpha, rng)
+
+    return _masked_if_present(design, params, setup, rng)
+
+
+def _masked_if_present(design, params, setup, rng):
+    """Make a method of tables of coalitions of the players that are not as in the baseline."""
+    players, basis = torch.from_numpy(setup.players), setup.basis
+    rng = _copy_of(rng)
 
     @functools.lru_cache(maxsize=16)
-    def design(n_players):
-        """Of the samples of which this many players differ from the baseline."""
-        same = np.random.RandomState()
-        same.set_state(state)
+    def of(n_players):
+        """Of the samples that have so many players."""
         n_samples = params["n_samples"] or _default_coalitions(n_players)
-        return designs.kernel_shap_design(n_players, n_samples, same)
-
-    if params["n_samples"] is not None:
-        design(setup.n_players)  # so that too few are refused whatever the samples are
-
-    players = torch.from_numpy(setup.players)
+        return design(n_players, n_samples, _copy_of(rng))
 
     def attribute(encode, x, references, cotangents, block_rows, squares=None, signs=None):
+        differs = None
+        if basis is not None:  # coefficients of equal series may differ by rounding
+            differs = (basis.coefficients(x[:, None] - references) != 0).any(dim=1)
+        encode, x, references = _by_coefficient(setup, encode, x, references)
         return designs.masked_attributions_of_present(
-            encode, x, references, cotangents, players, setup.n_players, design, block_rows
+            encode,
+            x,
+            references,
+            cotangents,
+            players,
+            setup.n_players,
+            of,
+            block_rows,
+            differs,
         )
 
     return attribute
 
 
-def _lime(params, setup, rng):
-    n_samples = params["n_samples"] or _default_coalitions(setup.n_players)
-    width, alpha = params["kernel_width"], params["alpha"]
-    return _masked(designs.lime_design(setup.n_players, n_samples, width, alpha, rng), setup)
+def _copy_of(rng):
+    """Return a generator in the same state."""
+    same = np.random.RandomState()
+    same.set_state(rng.get_state())
+    return same
 
 
 def _default_coalitions(n_players):

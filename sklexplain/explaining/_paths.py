@@ -86,7 +86,9 @@ def smooth_grad_path(n_samples, noise_std, rng, columns=None, n_columns=None):
     return Path(one, one / n_samples, rows, noise=noise, times_difference=False)
 
 
-def path_gradients(encode, x, references, cotangents, path, block_rows, squares=None, signs=None):
+def path_gradients(
+    encode, x, references, cotangents, path, block_rows, squares=None, signs=None, turned=None
+):
     """Attributions of several scalar functions <c_j, encode(.)> of each sample.
 
     Parameters
@@ -109,6 +111,9 @@ def path_gradients(encode, x, references, cotangents, path, block_rows, squares=
     signs : tensor of shape (n, ...) or None, default=None
         Signs of the derivatives of x by its raw columns. Noise goes the way that x goes with its
         column, and there is none where x goes nowhere.
+    turned : callable or None, default=None
+        From entries of samples, and gradients by them, to those in an orthonormal basis, in which
+        maps are then: the points are the same in either.
 
     Returns
     -------
@@ -126,11 +131,17 @@ def path_gradients(encode, x, references, cotangents, path, block_rows, squares=
             part = slice(j, j + points_at_once)
             sums = None if squares is None else squares[block]
             ways = None if signs is None else signs[block]
-            out[block] += _block(encode, x[block], rows, cotangents[block], path, part, sums, ways)
+            out[block] += _block(
+                encode, x[block], rows, cotangents[block], path, part, sums, ways, turned or _same
+            )
     return out
 
 
-def _block(encode, x, references, cotangents, path, part, squares=None, signs=None):
+def _same(values):
+    return values
+
+
+def _block(encode, x, references, cotangents, path, part, squares, signs, turned):
     """One block of samples at one block of points: (b, k, ...)."""
     ones = [1] * (x.dim() - 1)
     positions = path.positions[part].to(x).view(1, -1, *ones)
@@ -161,11 +172,13 @@ def _block(encode, x, references, cotangents, path, part, squares=None, signs=No
             continue
         gradient = gradient.view(*shape, *x.shape[1:])
         if path.times_difference and not single:
-            gradient = gradient * difference
+            gradient = turned(gradient) * turned(difference)
         if squares is not None:
             factor = difference if path.times_difference and single else 1.0
             sums = (gradient * factor).flatten(2).sum(dim=2)
             squares[:, k] += (sums**2 @ weights).to(squares)
         maps.append(torch.einsum("s,bs...->b...", weights, gradient))
     maps = torch.stack(maps, dim=1)
-    return maps * difference if path.times_difference and single else maps
+    if not path.times_difference:
+        return turned(maps)
+    return turned(maps) * turned(difference) if single else maps

@@ -19,6 +19,7 @@ from ._samples import label_time as label_time
 from ._samples import rows_of as rows_of
 from ._samples import shortened as shortened
 from ._score_curve import ScoreCurveDisplay
+from ._spectrum import SpectrumDisplay
 from ._style import BLUE as BLUE
 from ._style import INK as INK
 from ._style import MUTED as MUTED
@@ -39,5 +40,6 @@ __all__ = [
     "LatentShiftDisplay",
     "ReconstructionDisplay",
     "ScoreCurveDisplay",
+    "SpectrumDisplay",
     "SurrogateDisplay",
 ]

@@ -135,7 +135,7 @@ class AttributionDisplay:
         Parameters
         ----------
         estimator : LabelFreeAttributor
-            Fitted, without ``groups``.
+            Fitted, without ``groups`` and ``basis``.
         X : array-like or DataFrame of shape (n_samples, ...)
             Samples.
         index : int, default=0
@@ -157,12 +157,17 @@ class AttributionDisplay:
         Raises
         ------
         ValueError
-            If the attributor explains groups: they have no place on the sample.
+            If the attributor explains groups or coefficients: they have no place on the sample.
         """
         if getattr(estimator, "groups_", None) is not None:
             raise ValueError(
                 "AttributionDisplay draws an attribution for every entry of a sample; explain "
                 "with groups=None."
+            )
+        if getattr(estimator, "_basis", None) is not None:
+            raise ValueError(
+                "AttributionDisplay draws attributions of time steps, and with a basis they are of "
+                "coefficients: use SpectrumDisplay, or explain with basis=None."
             )
         seen = sample_of(estimator).seen_as(kind, channel_axis)
         X = as_array_like(X)

@@ -116,7 +116,7 @@ class ImportanceDisplay:
         Parameters
         ----------
         estimator : LabelFreeAttributor
-            Fitted, without ``groups``.
+            Fitted, without ``groups`` and ``basis``.
         X : array-like or DataFrame of shape (n_samples, ...)
             Samples.
         unit : int or None, default=None
@@ -137,12 +137,17 @@ class ImportanceDisplay:
         Raises
         ------
         ValueError
-            If the attributor explains groups: they have no place on samples.
+            If the attributor explains groups or coefficients: they have no place on samples.
         """
         if getattr(estimator, "groups_", None) is not None:
             raise ValueError(
                 "ImportanceDisplay draws an attribution for every entry of a sample; explain with "
                 "groups=None."
+            )
+        if getattr(estimator, "_basis", None) is not None:
+            raise ValueError(
+                "ImportanceDisplay draws attributions of time steps, and with a basis they are of "
+                "coefficients: use SpectrumDisplay, or explain with basis=None."
             )
         seen = sample_of(estimator).seen_as(kind, channel_axis)
         if unit is None:

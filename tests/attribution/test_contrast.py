@@ -201,7 +201,23 @@ def test_score_measures_how_far_g_falls(name):
     away = g(net, X, corpus, foil, name) - g(net, mean[None], corpus, foil, name)
     assert_allclose(curve.full_shift, np.abs(away).mean())
     areas = np.trapezoid([curve.most, curve.random, curve.least], curve.fractions, axis=1)
-    assert_allclose(curve.area_ratio, 1 + (areas[0] - areas[1]) / curve.full_shift)
+    by_chance, rng = np.zeros(len(X)), np.random.RandomState(explainer.seed_)
+    for _ in range(10):
+        rank, falls = rng.permutation(5), []
+        for m in curve.n_masked:
+            masked = np.where(rank < m, mean, X)
+            before, after = (g(net, rows, corpus, foil, name) for rows in (X, masked))
+            falls.append(before - after)
+        by_chance += np.trapezoid(falls, curve.fractions, axis=0) / 10
+    assert_allclose(by_chance.mean(), areas[1], atol=1e-10)
+    assert areas[1] < np.abs(by_chance).mean() / 3  # the mean is the baseline: all but cancels
+    assert_allclose(curve.area_ratio, 1 + (areas[0] - areas[1]) / (np.abs(by_chance).mean() / 3))
+    some = X[by_chance > 0]  # of these it is the ratio of the areas
+    one = explainer.latent_shift(some)
+    assert_allclose(
+        one.area_ratio,
+        np.trapezoid(one.most, one.fractions) / np.trapezoid(one.random, one.fractions),
+    )
     assert_allclose(curve.separation, (areas[0] - areas[2]) / curve.full_shift)
     assert explainer.score(X) == curve.area_ratio > 1
     worse = LabelFreeAttributor(net, corpus=foil, foil=corpus, similarity=name, random_state=0).fit(
@@ -214,7 +230,7 @@ def test_score_measures_how_far_g_falls(name):
 
 def test_score_of_samples_that_nothing_moves():
     explainer = LabelFreeAttributor(linear(), corpus=X[:3]).fit(X)
-    with pytest.warns(SklexplainWarning, match="does not change how like the corpus"):
+    with pytest.warns(SklexplainWarning, match="nothing to compare"):
         assert explainer.score(np.repeat(X.mean(axis=0)[None], 3, axis=0)) == 1.0
 
 

@@ -116,6 +116,27 @@ def test_lime_of_a_linear_encoder_with_a_weak_ridge():
     np.testing.assert_allclose(actual, (X - X.mean(axis=0)) * (X @ W.T @ W), rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.parametrize("method", ["lime", "kernel_shap"])
+def test_only_features_that_are_not_as_in_the_baseline_play(method):
+    """Words that a text does not have: the others get what they would without them."""
+    rng = np.random.RandomState(0)
+    W, X = rng.normal(size=(3, 30)), rng.normal(size=(8, 30))
+    X[:, 12:] = 0
+    X[1] = 0
+    params = {"method_params": {"n_samples": 200}, "baseline": "zeros"}
+    net = nn.Sequential(Linear(W), nn.Tanh())
+    few = nn.Sequential(Linear(W[:, :12]), nn.Tanh())
+    found = explain(net, X, method, **params).transform(X)
+    expected = explain(few, X[:, :12], method, **params).transform(X[:, :12])
+    np.testing.assert_allclose(found[:, :12], expected, rtol=1e-9, atol=1e-12)
+    assert not found[:, 12:].any() and not found[1].any()
+    groups = np.arange(30) // 6
+    found = explain(net, X, method, groups=groups, **params).transform(X)
+    expected = explain(few, X[:, :12], method, groups=groups[:12], **params).transform(X[:, :12])
+    np.testing.assert_allclose(found[:, :2], expected, rtol=1e-9, atol=1e-12)
+    assert not found[:, 2:].any()
+
+
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_orthogonal_latent_maps_change_nothing(method):
     net, X = make_net("mlp"), make_X("mlp")

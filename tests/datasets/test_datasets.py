@@ -2,7 +2,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sklexplain.datasets import load_ecg5000, make_motif_series, make_relevant_columns
+from sklexplain.datasets import (
+    load_ecg5000,
+    make_frequency_series,
+    make_motif_series,
+    make_relevant_columns,
+)
 
 
 def test_ecg5000_is_the_archive():
@@ -62,7 +67,18 @@ def test_motif_is_where_the_mask_says():
         np.testing.assert_array_equal(changes, 2 * label + 1)
 
 
-@pytest.mark.parametrize("make", [make_relevant_columns, make_motif_series])
+def test_frequencies_are_where_the_spectrum_says():
+    X, y, cycles = make_frequency_series(50, 40, 3, n_channels=2, noise=0.0, random_state=0)
+    assert X.shape == (50, 2, 40) and cycles.shape == (3,) and np.diff(cycles).min() >= 2
+    spectrum = np.abs(np.fft.rfft(X))
+    np.testing.assert_array_equal(spectrum.argmax(axis=2), np.stack([cycles[y]] * 2, axis=1))
+    np.testing.assert_allclose(spectrum.max(axis=2), 20)  # T/2: height 1
+    spectrum[spectrum == spectrum.max(axis=2, keepdims=True)] = 0
+    assert spectrum.max() < 1e-9
+    assert np.abs(X[y == 0].mean(axis=0)).max() < 0.6  # phases are all over the period
+
+
+@pytest.mark.parametrize("make", [make_relevant_columns, make_motif_series, make_frequency_series])
 def test_generators_follow_random_state_only(make):
     state = np.random.get_state()[1].copy()
     first, again, other = make(random_state=0), make(random_state=0), make(random_state=1)
@@ -77,6 +93,8 @@ def test_generators_name_impossible_requests():
         make_relevant_columns(n_relevant=1)
     with pytest.raises(ValueError, match="motif_length=80 .* n_timesteps=60"):
         make_motif_series(motif_length=80)
+    with pytest.raises(ValueError, match="n_classes=4 .* n_timesteps=16"):
+        make_frequency_series(n_timesteps=16, n_classes=4)
     with pytest.raises(ValueError, match="n_classes=9 .* motif_length=16"):
         make_motif_series(n_classes=9)
     with pytest.raises(ValueError, match="'n_samples' parameter"):

@@ -50,6 +50,7 @@ QUICK = {
         "values": np.ones((2, 10)),
         "maps": X.reshape(2, 10, 4),
     },
+    "SpectrumDisplay": {"attributions": X[0], "cycles": [0, 0.5, 1, 1.5]},
     "SurrogateDisplay": {"r2": [0.5, 0.1], "importances": abs(X[:2])},
     "LatentShiftDisplay": dict.fromkeys(("fractions", "most", "least", "random"), [0.5, 1.0]),
     "ReconstructionDisplay": {"inputs": X[:2], "reconstructions": X[2:4]},

@@ -66,6 +66,7 @@ PUBLIC = {
         "ScoreConstraint",
     ],
     "sklexplain.plotting": [
+        "AnomalyDisplay",
         "AttributionDisplay",
         "ConceptDisplay",
         "DictionaryDisplay",

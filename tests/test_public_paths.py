@@ -71,6 +71,7 @@ PUBLIC = {
         "ScoreConstraint",
     ],
     "sklexplain.plotting": [
+        "AnomalyDisplay",
         "AttributionDisplay",
         "ConceptDisplay",
         "DictionaryDisplay",

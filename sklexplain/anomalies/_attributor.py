@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from sklearn.utils import _safe_indexing
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
@@ -17,16 +16,15 @@ from ..explaining import (
     mean_sample,
     raw_baselines,
 )
-from ..representation import abnormality_sign, is_fitted, score_methods, with_residuals
+from ..representation import is_fitted, score_methods, with_residuals
 from ..utils import ARRAY, CALLABLE, MAPPING, Choice, Integer, Number, kept_rows
 from ._calibration import held_out_rows, rows_of_params
 from ._detector import CalibratedDetector
 from ._references import References
-from ._scores import SCORES, check_sign, mean_square, of_callable, resolved_score
+from ._scores import OF_RESIDUALS, SCORES
 
 OWN_BASELINES = ("auto", "neighbors", "reconstruction")
 _MOST_REFERENCES = 10  # of common baseline rows that `score` puts features back to
-_N_SIGNED = 1000  # fitted samples that a detector is asked about, for the sign of its scores
 
 
 class _Given(NamedTuple):
@@ -39,7 +37,7 @@ class _Given(NamedTuple):
 def _reconstructs(explainer):
     fitted = hasattr(explainer, "estimator_")
     kind = explainer._kind if fitted else explainer.score_function
-    if isinstance(kind, str) and kind in ("auto", "reconstruction"):
+    if isinstance(kind, str) and kind in ("auto", *OF_RESIDUALS):
         return True
     raise AttributeError(
         f"residuals are of a model that reconstructs, but score_function={kind!r} here."
@@ -69,9 +67,14 @@ class AnomalyAttributor(CalibratedDetector, BaseAttributor):
         network whose output has the shape of its input), or a detector of outliers. A module or a
         fitted estimator is explained as it is and never changed; of an unfitted one a clone is
         fitted in ``fit``. Through a Pipeline, attributions are in units of the raw columns.
-    score_function : {"auto", "reconstruction", "decision"} or callable, default="auto"
+    score_function : {"auto", "reconstruction", "largest_residual", "decision"} or callable, \
+            default="auto"
         What s is. ``"reconstruction"``: the mean of squares of x minus its reconstruction, in the
         space where the autoencoder takes it (behind the Pipeline's scalers and encoders).
+        ``"largest_residual"``: the largest of these squares, each over its mean among the samples
+        that the model was fitted on (a fitted model: that are given to ``fit``). It finds more of
+        the samples in which one column is out of line, which a mean over all columns dilutes, and
+        fewer of those in which all are a little.
         ``"decision"``: minus ``score_samples``, else minus ``decision_function`` (plus that of
         PyOD's detectors, whose sign is the other one). A callable: of the estimator's output, from
         a tensor (b, N) to (b,), larger for what is more abnormal. ``"auto"``: ``"decision"`` of
@@ -228,13 +231,8 @@ class AnomalyAttributor(CalibratedDetector, BaseAttributor):
         return super()._fitted_estimator(_safe_indexing(X, train), y, part)
 
     @property
-    def _kind(self):
-        """What the score is: "reconstruction", "decision" or "callable"."""
-        return resolved_score(self._params_at_fit.score_function, self.estimator_)
-
-    @property
     def _represented(self):
-        if self._kind == "reconstruction":
+        if self._kind in OF_RESIDUALS:
             return with_residuals(self.estimator_)
         return self.estimator_
 
@@ -243,26 +241,6 @@ class AnomalyAttributor(CalibratedDetector, BaseAttributor):
         if kind == "decision":
             return {"layer": None, "response_method": score_methods(self.estimator_)}
         return {"layer": self._params_at_fit.layer if kind == "callable" else None}
-
-    def _encode(self, x):
-        """How abnormal samples are: tensors (b, ...) to (b, 1)."""
-        z = self._representation(x)
-        if self._kind_at_fit == "reconstruction":
-            return mean_square(z)
-        if self._kind_at_fit == "callable":
-            return of_callable(self._params_at_fit.score_function, z)
-        return self._sign * z
-
-    def _scores(self, inputs):
-        """How abnormal samples are, of the network's dtype: (n, 1)."""
-        representation = self._representation
-        rows = representation.block_rows(self._params_at_fit.batch_size)
-        dtype, parts = representation.output_dtype, []
-        with representation.session(), torch.no_grad():
-            for i in range(0, len(inputs), rows):
-                s = self._encode(representation.tensor(inputs[i : i + rows]))
-                parts.append(s.to(dtype).cpu().numpy())
-        return np.concatenate(parts)
 
     # -- fit -----------------------------------------------------------------------------------
 
@@ -294,7 +272,8 @@ class AnomalyAttributor(CalibratedDetector, BaseAttributor):
         self._kind_at_fit = self._kind
         self._learn_features()
         self._settle_sign(inputs[train], _safe_indexing(X, train))
-        self._calibrate(inputs[held])
+        self._learn_size(inputs[train])
+        self._calibrate(inputs[held], own_size=held is train)
         self._warn_if_exact(inputs[held])
         corpus = inputs[train]
         self._baseline = self._learn_baseline(corpus, X, train)
@@ -302,22 +281,6 @@ class AnomalyAttributor(CalibratedDetector, BaseAttributor):
         rows = kept_rows(everything, self.seed_)
         self._keep_for_importances(self._samples(_Given(inputs[rows], _safe_indexing(X, rows))))
         self._warn_of_unreached(corpus, self._encode)
-
-    def _settle_sign(self, inputs, X):
-        """Find out whether larger numbers of a detector are more abnormal, and check it."""
-        self._sign = 1
-        if self._kind_at_fit != "decision":
-            return
-        method = self._representation.method
-        self._sign = abnormality_sign(self.estimator_, method)
-        if self._representation.n_units != 1:
-            raise ValueError(
-                f"{method} gives {self._representation.n_units} numbers a sample, not one; set "
-                "score_function to a function of them."
-            )
-        rows = kept_rows(np.arange(len(inputs)), self.seed_, _N_SIGNED)
-        abnormal = self._representation.called_abnormal(_safe_indexing(X, rows))
-        check_sign(self._scores(inputs[rows])[:, 0], abnormal, self.estimator_, method)
 
     def _learn_baseline(self, corpus, X, train):
         """Return baseline rows; None where each sample has its own reference."""
@@ -393,7 +356,7 @@ class AnomalyAttributor(CalibratedDetector, BaseAttributor):
         -------
         references : ndarray or DataFrame of shape (n_samples, ...)
             As they enter the network or black box: X's columns, or what imputers and encoders make
-            of them.
+            of them (numbered where they are several). A DataFrame if X is one.
 
         Raises
         ------
@@ -407,7 +370,7 @@ class AnomalyAttributor(CalibratedDetector, BaseAttributor):
                     f"every sample is compared with the same {len(self._baseline)} rows: see "
                     "baseline_."
                 )
-            return self._shown(rows[0])
+            return self._representation.framed(rows[0], X)
 
     def _own_references(self, samples):
         """List references of all samples: one, or several for common baseline rows."""

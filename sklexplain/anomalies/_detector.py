@@ -1,21 +1,94 @@
 """Scores, thresholds and p-values by what normal samples score that a model has not seen."""
 
 import numpy as np
+import torch
 from sklearn.base import OutlierMixin
+from sklearn.utils import _safe_indexing
 
-from ..utils import warn
+from ..representation import abnormality_sign
+from ..utils import kept_rows, warn
+from ._scores import (
+    OF_RESIDUALS,
+    check_sign,
+    largest_square,
+    mean_square,
+    of_callable,
+    resolved_score,
+    typical_size,
+)
+
+_N_SIGNED = 1000  # fitted samples that a detector is asked about, for the sign of its scores
 
 
 class CalibratedDetector(OutlierMixin):
     """Part of an explainer that calls samples abnormal.
 
-    The explainer has ``_scores(inputs)``, larger for what is more abnormal, ``_door(X)``, which
-    gives ``inputs``, and calls `_calibrate` in ``fit``.
+    The explainer has ``_representation`` and ``_door(X)``, which gives ``inputs``; in ``fit`` it
+    calls `_settle_sign`, `_learn_size` and `_calibrate`.
     """
 
-    def _calibrate(self, inputs):
+    # -- the score -----------------------------------------------------------------------------
+
+    @property
+    def _kind(self):
+        """What the score is, see `resolved_score`."""
+        return resolved_score(self._params_at_fit.score_function, self.estimator_)
+
+    def _encode(self, x):
+        """How abnormal samples are: tensors (b, ...) to (b, 1)."""
+        z = self._representation(x)
+        if self._kind_at_fit == "reconstruction":
+            return mean_square(z)
+        if self._kind_at_fit == "largest_residual":
+            return largest_square(z, self._size)
+        if self._kind_at_fit == "callable":
+            return of_callable(self._params_at_fit.score_function, z)
+        return self._sign * z
+
+    def _scores(self, inputs):
+        """How abnormal samples are, of the network's dtype: (n, 1)."""
+        representation = self._representation
+        rows = representation.block_rows(self._params_at_fit.batch_size)
+        dtype, parts = representation.output_dtype, []
+        with representation.session(), torch.no_grad():
+            for i in range(0, len(inputs), rows):
+                s = self._encode(representation.tensor(inputs[i : i + rows]))
+                parts.append(s.to(dtype).cpu().numpy())
+        return np.concatenate(parts)
+
+    def _settle_sign(self, inputs, X):
+        """Find out whether larger numbers of a detector are more abnormal, and check it."""
+        self._sign = 1
+        if self._kind_at_fit != "decision":
+            return
+        method = self._representation.method
+        self._sign = abnormality_sign(self.estimator_, method)
+        if self._representation.n_units != 1:
+            raise ValueError(
+                f"{method} gives {self._representation.n_units} numbers a sample, not one; set "
+                "score_function to a function of them."
+            )
+        rows = kept_rows(np.arange(len(inputs)), self.seed_, _N_SIGNED)
+        abnormal = self._representation.called_abnormal(_safe_indexing(X, rows))
+        check_sign(self._scores(inputs[rows])[:, 0], abnormal, self.estimator_, method)
+
+    def _learn_size(self, inputs):
+        """Learn how large each entry's residuals usually are."""
+        self._size = None
+        if self._kind_at_fit == "largest_residual":
+            residuals = self._representation.activations(inputs, self._params_at_fit.batch_size)
+            self._size = typical_size(np.square(residuals, dtype=np.float64).mean(axis=0))
+
+    # -- calibration ---------------------------------------------------------------------------
+
+    def _calibrate(self, inputs, own_size):
+        """Score normal samples; ``own_size``: the size of residuals was learnt from them."""
         contamination = self._params_at_fit.contamination
-        self.calibration_scores_ = np.sort(-self._scores(inputs)[:, 0].astype(np.float64))
+        if own_size and self._kind_at_fit == "largest_residual" and len(inputs) > 1:
+            scores = self._scores_by_others(inputs)
+        else:
+            scores = self._scores(inputs)[:, 0].astype(np.float64)
+        self.calibration_scores_ = np.sort(-scores)
         self.offset_ = float(np.quantile(self.calibration_scores_, contamination))
         n = len(inputs)
         if contamination * (n + 1) < 1:
@@ -24,15 +97,27 @@ class CalibratedDetector(OutlierMixin):
                 f"so none reaches contamination={contamination}; give fit more normal samples."
             )
 
+    def _scores_by_others(self, inputs):
+        # A new sample has no part in what is usual; nor may these have, or they score too little.
+        residuals = self._representation.activations(inputs, self._params_at_fit.batch_size)
+        squares = np.square(residuals, dtype=np.float64)
+        others = (squares.sum(axis=0) - squares) / (len(squares) - 1)
+        return (squares / typical_size(others) ** 2).max(axis=1)
+
     def _warn_if_exact(self, inputs):
         """Warn if reconstructions miss nothing but rounding; single precision is never so close."""
-        exact = self._kind_at_fit == "reconstruction" and self._representation.eps < 1e-12
+        exact = self._kind_at_fit in OF_RESIDUALS and self._representation.eps < 1e-12
         size = np.nanmean(np.square(inputs, dtype=np.float64)) if exact else 0.0
-        if exact and -self.calibration_scores_[0] <= (64 * self._representation.eps) ** 2 * size:
+        missed = -self.calibration_scores_[0]
+        if self._kind_at_fit == "largest_residual":
+            missed = np.square(self._size).mean()
+        if exact and missed <= (64 * self._representation.eps) ** 2 * size:
             warn(
                 "the model reconstructs every calibration sample but for rounding, so nothing "
                 "tells anomalies from them; give it fewer components."
             )
+
+    # -- judging -------------------------------------------------------------------------------
 
     def score_samples(self, X):
         """Return minus the score s: lower is more abnormal, as in scikit-learn.

@@ -10,8 +10,8 @@ from ..utils import known_mean
 
 _MOST_VALUES = 100  # of a column without numbers that are told apart
 _SPARE = 5  # candidates more, so that ranking them anew by exact distances finds the right ones
-# Queries below which sorting the corpus into a tree costs more than looking at all of it.
-_FEW = 100
+# Distances that are fewer than these are all computed; a search would take longer to set up.
+_FEW = 2**21
 _BLOCK = 256  # queries whose candidates are looked at together
 
 
@@ -56,10 +56,7 @@ class Neighbors:
         """
         codes = self.space(inputs) if codes is None else np.asarray(codes, dtype=np.float64)
         n = len(self.codes)
-        found = min(n, k + self.most_copies + _SPARE)
-        algorithm = "brute" if len(codes) < _FEW else "auto"
-        search = NearestNeighbors(n_neighbors=found, algorithm=algorithm).fit(self.codes)
-        nearest = search.kneighbors(codes, return_distance=False)
+        nearest = self._candidates(codes, min(n, k + self.most_copies + _SPARE))
         rows, counted = [], []
         for i in range(0, len(codes), _BLOCK):
             block = slice(i, i + _BLOCK)
@@ -67,6 +64,41 @@ class Neighbors:
             rows.append(parts[0])
             counted.append(parts[1])
         return np.concatenate(rows), np.concatenate(counted)
+
+    def _candidates(self, codes, found):
+        """Find the nearest but for rounding, in any order."""
+        if len(codes) * len(self.codes) > _FEW:
+            search = NearestNeighbors(n_neighbors=found).fit(self.codes)
+            return search.kneighbors(codes, return_distance=False)
+        # Distances from a point in their middle: far from the origin their squares would cancel.
+        middle = self.codes.mean(axis=0)
+        known = self.codes - middle
+        distances = np.einsum("ij,ij->i", known, known) - 2 * (codes - middle) @ known.T
+        if found == len(known):
+            return np.tile(np.arange(found), (len(codes), 1))
+        return np.argpartition(distances, found - 1, axis=1)[:, :found]
+
+    def means(self, rows, counted):
+        """Average numbers of the neighbours of each sample.
+
+        Parameters
+        ----------
+        rows : ndarray of int of shape (b, k)
+            Positions of neighbours.
+        counted : ndarray of bool of shape (b, k)
+            Which of them count.
+
+        Returns
+        -------
+        means : ndarray of shape (b, ...)
+        """
+        weights = counted / counted.sum(axis=1, keepdims=True)
+        # Blocks: no copy of all neighbours of all samples at once.
+        parts = [
+            np.einsum("bk,bk...->b...", weights[i : i + _BLOCK], self.inputs[rows[i : i + _BLOCK]])
+            for i in range(0, len(rows), _BLOCK)
+        ]
+        return np.concatenate(parts)
 
     def _ranked(self, inputs, codes, nearest, k):
         """Rank candidates by exact distance, then by position, copies of the sample last."""

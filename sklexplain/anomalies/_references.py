@@ -14,6 +14,7 @@ from ..representation import (
     with_residuals,
 )
 from ._neighbors import Neighbors, mean_of
+from ._scores import OF_RESIDUALS
 
 
 class References:
@@ -59,7 +60,7 @@ class References:
 
     def _find_way_back(self, explainer, corpus, X):
         """Return why there is no reconstruction of what enters the network, None if there is."""
-        if explainer._kind_at_fit != "reconstruction":
+        if explainer._kind_at_fit not in OF_RESIDUALS:
             return "is what a model makes of a sample that reconstructs, and this is a score only"
         representation = explainer._representation
         residuals = representation.activations(corpus[:1], 1)
@@ -154,9 +155,7 @@ class References:
         own = np.empty(inputs.shape, self._dtype(representation, inputs))
         corpus = self._neighbors.inputs
         if representation.table is None and not representation.takes_integers:
-            weights = counted / counted.sum(axis=1, keepdims=True)
-            for i in range(len(own)):  # one at a time: no copy of all neighbours at once
-                own[i] = np.tensordot(weights[i], corpus[rows[i]], axes=1)
+            own[...] = self._neighbors.means(rows, counted)
             return own
         for i in range(len(own)):
             own[i] = mean_of(corpus[rows[i]], counted[i], representation, self._rounded)

@@ -6,7 +6,9 @@ from torch import nn
 
 from ..representation import is_detector, kind_of, reconstructs, unwrap
 
-SCORES = ("auto", "reconstruction", "decision")
+SCORES = ("auto", "reconstruction", "largest_residual", "decision")
+OF_RESIDUALS = ("reconstruction", "largest_residual")
+_LEAST = 1e-3  # of a typical residual's size: entries that normal samples always have right
 
 
 def resolved_score(score_function, estimator):
@@ -21,7 +23,7 @@ def resolved_score(score_function, estimator):
 
     Returns
     -------
-    kind : {"reconstruction", "decision", "callable"}
+    kind : {"reconstruction", "largest_residual", "decision", "callable"}
 
     Raises
     ------
@@ -60,6 +62,40 @@ def mean_square(z):
     s : torch.Tensor of shape (b, 1)
     """
     return z.square().mean(dim=1, keepdim=True)
+
+
+def typical_size(squares):
+    """Root mean squares of residuals, none of them so small that it could not be divided by.
+
+    Parameters
+    ----------
+    squares : ndarray of shape (..., N)
+        Mean squares of each entry's residuals among normal samples.
+
+    Returns
+    -------
+    size : ndarray of shape (..., N)
+    """
+    overall = squares.mean(axis=-1, keepdims=True)
+    size = np.sqrt(np.maximum(squares, _LEAST**2 * overall))
+    return np.where(size > 0, size, 1.0)
+
+
+def largest_square(z, size):
+    """Largest square of residuals over their usual size.
+
+    Parameters
+    ----------
+    z : torch.Tensor of shape (b, N)
+        Samples minus their reconstructions.
+    size : ndarray of shape (N,)
+        From `typical_size`.
+
+    Returns
+    -------
+    s : torch.Tensor of shape (b, 1)
+    """
+    return (z / torch.from_numpy(size).to(z)).square().amax(dim=1, keepdim=True)
 
 
 def of_callable(function, z):

@@ -1,5 +1,6 @@
 """Drawings of explanations, as scikit-learn displays."""
 
+from ._anomaly import AnomalyDisplay
 from ._attribution import AttributionDisplay
 from ._channels import ChannelScales as ChannelScales
 from ._concepts import ConceptDisplay
@@ -32,6 +33,7 @@ from ._style import split_axes as split_axes
 from ._surrogate import SurrogateDisplay
 
 __all__ = [
+    "AnomalyDisplay",
     "AttributionDisplay",
     "ConceptDisplay",
     "DictionaryDisplay",

@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.utils import _safe_indexing
 
 from ..utils import check_columns_numeric, check_finite
+from ._frames import container_of
 from ._heads import named, numbers_of
 
 
@@ -51,6 +52,35 @@ class RawInputs:
         X : ndarray or DataFrame of shape (n, *shape)
         """
         return inputs if self.table is None else self.table.restored(inputs)
+
+    def framed(self, inputs, X):
+        """Return inputs in the container of samples: a DataFrame if these are one.
+
+        Parameters
+        ----------
+        inputs : ndarray of shape (n, *shape)
+            As `inputs` returns them.
+        X : ndarray or DataFrame of shape (n, ...)
+            Samples.
+
+        Returns
+        -------
+        rows : ndarray or DataFrame of shape (n, *shape)
+            Columns that a head has made are named after the raw one, and numbered where there are
+            several of it.
+        """
+        if self.table is not None:
+            rows = self.table.restored(inputs)
+        elif hasattr(X, "columns"):
+            names = list(X.columns)
+            if self.head is not None:
+                names = _numbered(names, self.head.columns)
+            rows = container_of(X).whole(inputs, names)
+        else:
+            return inputs
+        if hasattr(X, "index") and hasattr(rows, "index"):
+            rows.index = X.index
+        return rows
 
     def inputs(self, X):
         """Numbers at the entry of the torch path (or of the black box), on the CPU.
@@ -150,3 +180,12 @@ def _as_numbers(X):
             f"X holds values that are no numbers ({error}); encode them in a Pipeline around the "
             "estimator (OneHotEncoder, OrdinalEncoder)."
         ) from None
+
+
+def _numbered(names, columns):
+    """Names of columns that were made of others: ``age``, ``site_0``, ``site_1``."""
+    columns = columns.tolist()
+    return [
+        names[j] if columns.count(j) == 1 else f"{names[j]}_{columns[:i].count(j)}"
+        for i, j in enumerate(columns)
+    ]

@@ -20,6 +20,7 @@ from sklearn.svm import OneClassSVM
 from torch import nn
 
 from sklexplain import AnomalyAttributor
+from sklexplain.anomalies import _neighbors
 from sklexplain.explaining import METHODS
 from sklexplain.nets import Autoencoder
 from tests.cases import make_reconstructor, make_X
@@ -342,3 +343,92 @@ def test_the_librarys_autoencoder_behind_a_scaler():
     # Where a network reconstructs its reconstruction anew, something is left.
     assert_complete(explainer, ODD, rtol=1e-3, atol=1e-4)
     assert (explainer.score_samples(explainer.references(ODD)) < 0).all()
+
+
+# -- the largest residual
+
+
+def test_the_largest_residual_of_pca():
+    """From the reconstruction, each column's part is that of the projection's row."""
+    pca = PCA(3).fit(X)
+    explainer = anomaly(pca, score_function="largest_residual")
+    variance = (left_over(pca, X) ** 2).mean(axis=0)
+    residuals = left_over(pca, ODD)
+    standardised = residuals**2 / variance
+    np.testing.assert_allclose(explainer.score_samples(ODD), -standardised.max(axis=1), rtol=1e-9)
+    projection = np.eye(5) - pca.components_.T @ pca.components_
+    for found, row, largest in zip(
+        explainer.transform(ODD), residuals, standardised.argmax(axis=1), strict=True
+    ):
+        expected = row * projection[:, largest] * row[largest] / variance[largest]
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+    assert_complete(explainer, ODD, rtol=1e-9)
+    np.testing.assert_allclose(explainer.residuals(ODD), residuals, atol=1e-12)
+
+
+def test_what_is_usual_is_that_of_the_others():
+    """A fitted model is calibrated on samples that its own residuals are measured by."""
+    pca = PCA(3).fit(X)
+    explainer = anomaly(pca, score_function="largest_residual")
+    squares = left_over(pca, X) ** 2
+    scores = [
+        max(row / np.delete(squares, i, axis=0).mean(axis=0)) for i, row in enumerate(squares)
+    ]
+    np.testing.assert_allclose(explainer.calibration_scores_, np.sort(-np.array(scores)))
+    trained = anomaly(PCA(3), score_function="largest_residual", baseline="neighbors")
+    train = trained._references._neighbors.inputs
+    variance = (left_over(trained.estimator_, train) ** 2).mean(axis=0)
+    held = np.array([row for row in X if not (train == row).all(axis=1).any()])
+    scores = (left_over(trained.estimator_, held) ** 2 / variance).max(axis=1)
+    np.testing.assert_allclose(trained.calibration_scores_, np.sort(-scores))
+
+
+def test_a_column_that_never_varies():
+    constant = np.column_stack([X, np.full(len(X), 2.0)])
+    explainer = anomaly(PCA(3), constant, score_function="largest_residual")
+    odd = constant[:2] + 0.5 * np.eye(6)[5]
+    assert np.isfinite(explainer.score_samples(odd)).all()
+    assert (explainer.transform(odd).argmax(axis=1) == 5).all()
+    assert (explainer.transform(constant[:20]).argmax(axis=1) != 5).all()
+
+
+# -- neighbours, and the container of references
+
+
+@pytest.mark.parametrize("few", [0, 10**9])
+def test_candidates_of_both_searches(few, monkeypatch):
+    """Far from the origin, with ties and copies; beside a loop over samples."""
+    monkeypatch.setattr(_neighbors, "_FEW", few)
+    rng = np.random.default_rng(0)
+    corpus = rng.integers(0, 4, size=(300, 3)) + 1e6
+    queries = np.concatenate([corpus[:5], rng.normal(size=(4, 3)) + 1e6 + 1.5])
+    found = _neighbors.Neighbors(corpus, corpus)
+    rows, counted = found(queries, queries, 7)
+    means = found.means(rows, counted)
+    for query, own, mean in zip(queries, rows, means, strict=True):
+        distances = ((corpus - query) ** 2).sum(axis=1)
+        distances[(corpus == query).all(axis=1)] = np.inf
+        expected = np.sort(distances)[:7]
+        np.testing.assert_allclose(((corpus[own] - query) ** 2).sum(axis=1), expected)
+        np.testing.assert_allclose(mean, sum(corpus[i] for i in own) / 7)
+    assert counted.all()
+
+
+@pytest.mark.parametrize("baseline", ["neighbors", "reconstruction", "mean"])
+def test_frames_have_references_that_are_frames(baseline):
+    frame = pd.DataFrame(X, columns=list("abcde"))
+    query = frame[7:10]
+    explainer = anomaly(make_pipeline(StandardScaler(), PCA(2)), frame, baseline=baseline)
+    references = explainer.references(query)
+    assert list(references) == list("abcde") and list(references.index) == [7, 8, 9]
+    plain = anomaly(make_pipeline(StandardScaler(), PCA(2)), X, baseline=baseline)
+    np.testing.assert_allclose(references, plain.references(X[7:10]))
+    assert isinstance(plain.references(X[7:10]), np.ndarray)
+    encoded = make_column_transformer(
+        (OneHotEncoder(sparse_output=False), ["kind"]), ("passthrough", ["size", "weight"])
+    )
+    table = make_frame()
+    explainer = anomaly(make_pipeline(encoded, PCA(1)), table, baseline=baseline)
+    references = explainer.references(table[3:5])
+    assert list(references) == ["kind_0", "kind_1", "size", "weight"]
+    assert list(references.index) == [3, 4]

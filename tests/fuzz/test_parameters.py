@@ -41,6 +41,7 @@ QUICK = {
     "CheckpointHistory": {"every": 1},
     "ScoreConstraint": {"lambda_noise": 0.1},
     "RepresentationReport": {"n_explained": 3, "n_examples": 1, "random_state": 0},
+    "AnomalyDisplay": {"sample": X[0], "attributions": X[1]},
     "AttributionDisplay": {"sample": X[0], "attributions": X[1]},
     "ConceptDisplay": {"sample": X[0], "maps": X[:2], "contributions": [1.0, -1.0]},
     "ExampleDisplay": {"sample": X[0], "examples": X[1:3]},

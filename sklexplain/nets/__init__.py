@@ -6,6 +6,7 @@ from ._autoencoder import Autoencoder
 from ._modules import (
     AutoencoderModule,
     Conv1dAutoencoder,
+    Conv2dAutoencoder,
     LSTMAutoencoder,
     MLPAutoencoder,
     build_autoencoder,
@@ -17,6 +18,7 @@ __all__ = [
     "build_autoencoder",
     "CheckpointHistory",
     "Conv1dAutoencoder",
+    "Conv2dAutoencoder",
     "LSTMAutoencoder",
     "MLPAutoencoder",
     "ScoreConstraint",

@@ -22,14 +22,52 @@ from ..utils import (
     warn,
 )
 from ._modules import find_module_class
-from ._net import check_module_shapes, make_net
+
+
+class DecodingMixin:
+    """What estimators with a decoder have in addition."""
+
+    def inverse_transform(self, Z):
+        """Decode samples from codes.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_samples, n_components)
+            Codes.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, ...), float32
+            Decoded samples.
+
+        Raises
+        ------
+        ValueError
+            If the codes have another length.
+        """
+        check_is_fitted(self)
+        Z = check_array(Z, dtype=np.float32, input_name="Z", estimator=self)
+        if Z.shape[1] != self._n_features_out:
+            raise ValueError(
+                f"Z has shape (n, {Z.shape[1]}), but the codes of this {type(self).__name__} have "
+                f"n_components={self._n_features_out} entries."
+            )
+        return self._apply("decode", Z)
+
+    def _torch_inverse(self):
+        """Return the module that computes what `inverse_transform` gives, and its method."""
+        return self.net_.module_, "decode"
 
 
 class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """Base class of estimators that build a net with an encoder and a decoder, and train it.
+    """Base class of estimators that build a net with an encoder, and train it.
 
-    A subclass has the parameters that `make_net` reads, and may implement `_encode_target`.
+    A subclass has the parameters that `make_net` reads. It implements `_make_net` and
+    `_check_module`, and `_encode_target` if it looks at y.
     """
+
+    # Names of parameters, beside those that all have, that make training diverge when large.
+    _larger = ()
 
     def fit(self, X, y=None, *, groups=None):
         """Train the network.
@@ -40,7 +78,7 @@ class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             Training samples with one, two or three axes each, finite numbers.
 
         y : array-like of shape (n_samples,) or None, default=None
-            Class labels; used only if `lambda_class` is positive, and by a splitter given as
+            Class labels; used only by a class head, if there is one, and by a splitter given as
             `validation_split`.
 
         groups : array-like of shape (n_samples,) or None, default=None
@@ -49,7 +87,7 @@ class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
         Returns
         -------
-        self : Autoencoder
+        self : object
             The fitted estimator.
 
         Raises
@@ -68,7 +106,7 @@ class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         X, y = as_array_like(X), None if y is None else as_array_like(y, "y")
         X, target, seed = self._prepare(X, y)
         train, valid = split_validation(self.validation_split, X, y, groups, seed)
-        large = "weight_decay", "noise_std", "lambda_class", "lambda_noise", "lambda_variance"
+        large = "weight_decay", *self._larger, "lambda_noise", "lambda_variance"
         with diverging(self.net_, self, *large), seeded(seed, self.device):
             self.net_.fit_split(X, target, train, valid, seed)
         history = self.net_.history
@@ -92,11 +130,11 @@ class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             Samples of the shape, with the columns, that the network is for; one is enough.
 
         y : array-like of shape (n_samples,) or None, default=None
-            Class labels; used only if `lambda_class` is positive, for the classes.
+            Class labels; used only by a class head, if there is one, for the classes.
 
         Returns
         -------
-        self : Autoencoder
+        self : object
             The estimator, with `net_`.
         """
         self._prepare(X, None if y is None else as_array_like(y, "y"))
@@ -112,7 +150,7 @@ class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
         Returns
         -------
-        self : Autoencoder
+        self : object
             The fitted estimator.
 
         Raises
@@ -164,40 +202,9 @@ class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         """
         return self._apply("encode", self._validate(X))
 
-    def inverse_transform(self, Z):
-        """Decode samples from codes.
-
-        Parameters
-        ----------
-        Z : array-like of shape (n_samples, n_components)
-            Codes.
-
-        Returns
-        -------
-        X : ndarray of shape (n_samples, ...), float32
-            Decoded samples.
-
-        Raises
-        ------
-        ValueError
-            If the codes have another length.
-        """
-        check_is_fitted(self)
-        Z = check_array(Z, dtype=np.float32, input_name="Z", estimator=self)
-        if Z.shape[1] != self._n_features_out:
-            raise ValueError(
-                f"Z has shape (n, {Z.shape[1]}), but the codes of this {type(self).__name__} have "
-                f"n_components={self._n_features_out} entries."
-            )
-        return self._apply("decode", Z)
-
     def _torch_form(self):
         """Return the module that computes what `transform` gives, and the name of its method."""
         return self.net_.module_, "encode"
-
-    def _torch_inverse(self):
-        """Return the same of `inverse_transform`."""
-        return self.net_.module_, "decode"
 
     def _validate_params(self):
         """Validate parameters; return them, numpy's numbers as Python's."""
@@ -220,11 +227,19 @@ class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         for name in ("n_epochs_", "loss_curve_", "validation_loss_curve_"):
             vars(self).pop(name, None)  # untrained from here on, also if something goes wrong
         with seeded(seed, params.device):
-            self.net_ = make_net(self, params, module_class, seed).initialize()
+            self.net_ = self._make_net(params, module_class, X, seed).initialize()
             self.net_.module_.eval()
             probe = torch.from_numpy(X[:2]).to(params.device)
-            check_module_shapes(self.net_.module_, probe, params.n_components)
+            self._check_module(self.net_.module_, probe, params)
         return X, target, seed
+
+    def _make_net(self, params, module_class, X, seed):
+        """Return the net, not initialised."""
+        raise NotImplementedError
+
+    def _check_module(self, module, x, params):
+        """Raise unless the module makes of a few inputs what it should."""
+        raise NotImplementedError
 
     def _encode_target(self, X, y):
         """Return what the net is given as the target."""

@@ -29,6 +29,8 @@ _TRUSTED = frozenset(
         "sklearn.feature_selection._univariate_selection.f_regression",
         "sklearn.metrics._scorer._PassthroughScorer",
         "sklexplain.nets._autoencoder.Autoencoder",
+        "sklexplain.nets._conv2d.Conv2dAutoencoder",
+        "sklexplain.nets._lstm.LSTMAutoencoder",
         "sklexplain.nets._modules.AutoencoderModule",
         "sklexplain.nets._modules.Conv1dAutoencoder",
         "sklexplain.nets._modules.LSTMAutoencoder",

@@ -8,6 +8,7 @@ from ._pretext import PretextNet, corrupt
 from ._randomization import randomized_layers
 from ._saved_net import arrays_of, load_arrays
 from ._split import VALIDATION_SPLIT, split_validation
+from ._split_net import SplitNet
 from ._trained import diverging, still_improves
 from ._weights import draw_weights, undrawn
 
@@ -15,6 +16,7 @@ __all__ = [
     "ArrayNet",
     "CheckpointHistory",
     "PretextNet",
+    "SplitNet",
     "VALIDATION_SPLIT",
     "WIDTHS",
     "arrays_of",

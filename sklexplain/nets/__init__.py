@@ -11,15 +11,20 @@ from ._modules import (
     MLPAutoencoder,
     build_autoencoder,
 )
+from ._variational import VariationalAutoencoder
+from ._variational_module import VariationalModule, build_variational
 
 __all__ = [
     "Autoencoder",
     "AutoencoderModule",
     "build_autoencoder",
+    "build_variational",
     "CheckpointHistory",
     "Conv1dAutoencoder",
     "Conv2dAutoencoder",
     "LSTMAutoencoder",
     "MLPAutoencoder",
     "ScoreConstraint",
+    "VariationalAutoencoder",
+    "VariationalModule",
 ]

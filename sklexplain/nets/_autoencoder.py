@@ -8,21 +8,8 @@ from sklearn.utils import ClassifierTags, assert_all_finite, check_consistent_le
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 
-from ..training import VALIDATION_SPLIT, PretextNet
-from ..utils import (
-    ARRAY,
-    MAPPING,
-    NONE,
-    SEED,
-    VERBOSE,
-    Choice,
-    Device,
-    Integer,
-    Is,
-    Number,
-    Text,
-    as_array_like,
-)
+from ..training import PretextNet
+from ..utils import Choice, Number, as_array_like
 from ._base import DecodingMixin, NetEstimator
 from ._modules import build_autoencoder
 from ._net import check_module_shapes, make_net
@@ -39,10 +26,6 @@ def _has_class_head(estimator):
         f"This {type(estimator).__name__} has no class head: it predicts classes only with "
         f"lambda_class > 0, but lambda_class={estimator.lambda_class}."
     )
-
-
-def _is_module(value):
-    return isinstance(value, (str, type, torch.nn.Module))
 
 
 class Autoencoder(DecodingMixin, NetEstimator):
@@ -225,30 +208,11 @@ class Autoencoder(DecodingMixin, NetEstimator):
     """
 
     _parameter_constraints = {
-        "module": [Is("the name of a network, a class of torch modules", _is_module)],
-        "n_components": [Integer(1, 100_000)],
-        "hidden_layer_sizes": [ARRAY],
-        "activation": [Text("the name of a function"), NONE],
         "pretext": [Choice("reconstruction", "denoising", "inpainting")],
         "noise_std": [Number(at_least=0)],
         "mask_rate": [Number(at_least=0, below=1)],
         "lambda_class": [Number(at_least=0)],
-        "lambda_noise": [Number(at_least=0)],
-        "lambda_variance": [Number(at_least=0)],
-        "score_every": [Integer()],
-        "score_layer": [Text("the name of a layer"), NONE],
-        "n_score_samples": [Integer(), NONE],
         "loss": [Choice(*LOSSES)],
-        "validation_split": VALIDATION_SPLIT,
-        "patience": [Integer()],
-        "lr": [Number(above=0)],
-        "weight_decay": [Number(at_least=0)],
-        "max_epochs": [Integer()],
-        "batch_size": [Integer()],
-        "net_params": [MAPPING, NONE],
-        "device": [Device()],
-        "random_state": [SEED],
-        "verbose": [VERBOSE],
     }
 
     def __init__(

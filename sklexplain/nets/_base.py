@@ -10,8 +10,25 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
 from ..exceptions import ConvergenceWarning
-from ..training import WIDTHS, diverging, evaluating, split_validation, still_improves
+from ..training import (
+    VALIDATION_SPLIT,
+    WIDTHS,
+    diverging,
+    evaluating,
+    split_validation,
+    still_improves,
+)
 from ..utils import (
+    ARRAY,
+    MAPPING,
+    NONE,
+    SEED,
+    VERBOSE,
+    Device,
+    Integer,
+    Is,
+    Number,
+    Text,
     as_array_like,
     cast_checked,
     check_param,
@@ -22,6 +39,10 @@ from ..utils import (
     warn,
 )
 from ._modules import find_module_class
+
+
+def _is_module(value):
+    return isinstance(value, (str, type, torch.nn.Module))
 
 
 class DecodingMixin:
@@ -65,6 +86,28 @@ class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     A subclass has the parameters that `make_net` reads. It implements `_make_net` and
     `_check_module`, and `_encode_target` if it looks at y.
     """
+
+    _parameter_constraints = {
+        "module": [Is("the name of a network, a class of torch modules", _is_module)],
+        "n_components": [Integer(1, 100_000)],
+        "hidden_layer_sizes": [ARRAY],
+        "activation": [Text("the name of a function"), NONE],
+        "lambda_noise": [Number(at_least=0)],
+        "lambda_variance": [Number(at_least=0)],
+        "score_every": [Integer()],
+        "score_layer": [Text("the name of a layer"), NONE],
+        "n_score_samples": [Integer(), NONE],
+        "validation_split": VALIDATION_SPLIT,
+        "patience": [Integer()],
+        "lr": [Number(above=0)],
+        "weight_decay": [Number(at_least=0)],
+        "max_epochs": [Integer()],
+        "batch_size": [Integer()],
+        "net_params": [MAPPING, NONE],
+        "device": [Device()],
+        "random_state": [SEED],
+        "verbose": [VERBOSE],
+    }
 
     # Names of parameters, beside those that all have, that make training diverge when large.
     _larger = ()
@@ -263,7 +306,7 @@ class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             warnings.simplefilter("ignore")
             return cast_checked(X, np.float32, getattr(self, "feature_names_in_", None))
 
-    def _apply(self, method, inputs):
+    def _apply(self, method, inputs, *args):
         """Call a method of the module on batches, in eval mode."""
         module = self.net_.module_
         outputs, size = [], check_params(self, ["batch_size"])["batch_size"]
@@ -272,7 +315,7 @@ class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
                 batch = inputs[start : start + size]
                 batch = np.require(batch, requirements=["C", "W"])
                 batch = torch.from_numpy(batch).to(self.net_.device)
-                outputs.append(getattr(module, method)(batch).cpu().numpy())
+                outputs.append(getattr(module, method)(batch, *args).cpu().numpy())
         outputs = np.concatenate(outputs)
         bad = np.flatnonzero(~np.isfinite(outputs.reshape(len(outputs), -1)).all(axis=1))
         if len(bad):

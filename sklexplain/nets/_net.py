@@ -24,7 +24,9 @@ _RESERVED = {
 }
 
 
-def make_net(net_class, build, estimator, params, module_class, seed, *, reserved, **settings):
+def make_net(
+    net_class, build, estimator, params, module_class, seed, *, reserved, stopping=None, **settings
+):
     """Make the skorch net of an estimator, not initialised.
 
     Parameters
@@ -49,6 +51,9 @@ def make_net(net_class, build, estimator, params, module_class, seed, *, reserve
 
     reserved : dict of str to (str or None)
         More names that ``net_params`` may not have, and the estimator's parameter for each.
+
+    stopping : dict or None, default=None
+        More parameters of early stopping.
 
     **settings : objects
         More parameters of the net.
@@ -77,9 +82,9 @@ def make_net(net_class, build, estimator, params, module_class, seed, *, reserve
         # First, so that a callback that clips gradients clips these too.
         callbacks = [("score_constraint", constraint), *callbacks]
     if params.validation_split is not None:
-        stopping = EarlyStopping(patience=params.patience, load_best=True)
+        stop = EarlyStopping(patience=params.patience, load_best=True, **(stopping or {}))
         # Last: callbacks after it would not be called for the epoch in which it stops.
-        callbacks = [*callbacks, ("early_stopping", stopping)]
+        callbacks = [*callbacks, ("early_stopping", stop)]
     ours = {
         "criterion": torch.nn.MSELoss,  # skorch requires one
         "optimizer": torch.optim.Adam,

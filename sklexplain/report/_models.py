@@ -10,7 +10,7 @@ from ..utils import warn
 
 _PICKLES = (".pkl", ".pickle", ".joblib")
 
-# What an Autoencoder saved by skops is made of, and functions that scikit-learn's estimators keep,
+# What nets saved by skops are made of, and functions that scikit-learn's estimators keep,
 # name by name. A prefix such as "torch." would let a file call whatever
 # function it likes there.
 _TRUSTED = frozenset(
@@ -38,9 +38,13 @@ _TRUSTED = frozenset(
         "sklexplain.nets._modules.build_autoencoder",
         "sklexplain.nets._score_constraint.ScoreConstraint",
         "sklexplain.nets._training.PretextNet",
+        "sklexplain.nets._variational.VariationalAutoencoder",
+        "sklexplain.nets._variational_module.VariationalModule",
+        "sklexplain.nets._variational_module.build_variational",
         "sklexplain.report._recipes.EpochProgress",
         "sklexplain.scores._score_constraint.ScoreConstraint",
         "sklexplain.training._pretext.PretextNet",
+        "sklexplain.training._variational.VariationalNet",
         "skorch.callbacks.logging.EpochTimer",
         "skorch.callbacks.logging.PrintLog",
         "skorch.callbacks.scoring.PassthroughScoring",

@@ -10,6 +10,13 @@ from ._saved_net import arrays_of, load_arrays
 from ._split import VALIDATION_SPLIT, split_validation
 from ._split_net import SplitNet
 from ._trained import diverging, still_improves
+from ._variational import (
+    VariationalNet,
+    antithetic,
+    kl_divergence,
+    log_likelihood,
+    total_correlation,
+)
 from ._weights import draw_weights, undrawn
 
 __all__ = [
@@ -18,20 +25,25 @@ __all__ = [
     "PretextNet",
     "SplitNet",
     "VALIDATION_SPLIT",
+    "VariationalNet",
     "WIDTHS",
+    "antithetic",
     "arrays_of",
     "check_net_params",
     "corrupt",
     "diverging",
     "draw_weights",
     "evaluating",
+    "kl_divergence",
     "load_arrays",
     "load_weights",
+    "log_likelihood",
     "loss_curves",
     "make_array_net",
     "randomized_layers",
     "save_weights",
     "split_validation",
     "still_improves",
+    "total_correlation",
     "undrawn",
 ]

@@ -3,6 +3,8 @@
 from ..scores import ScoreConstraint
 from ..training import CheckpointHistory
 from ._autoencoder import Autoencoder
+from ._contrastive import ContrastiveEncoder
+from ._contrastive_module import ContrastiveModule, build_contrastive
 from ._modules import (
     AutoencoderModule,
     Conv1dAutoencoder,
@@ -18,8 +20,11 @@ __all__ = [
     "Autoencoder",
     "AutoencoderModule",
     "build_autoencoder",
+    "build_contrastive",
     "build_variational",
     "CheckpointHistory",
+    "ContrastiveEncoder",
+    "ContrastiveModule",
     "Conv1dAutoencoder",
     "Conv2dAutoencoder",
     "LSTMAutoencoder",

@@ -270,7 +270,9 @@ class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         for name in ("n_epochs_", "loss_curve_", "validation_loss_curve_"):
             vars(self).pop(name, None)  # untrained from here on, also if something goes wrong
         with seeded(seed, params.device):
-            self.net_ = self._make_net(params, module_class, X, seed).initialize()
+            self.net_ = self._make_net(params, module_class, X, seed)
+            if not self.net_.initialized_:
+                self.net_.initialize()
             self.net_.module_.eval()
             probe = torch.from_numpy(X[:2]).to(params.device)
             self._check_module(self.net_.module_, probe, params)
@@ -309,14 +311,17 @@ class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     def _apply(self, method, inputs, *args):
         """Call a method of the module on batches, in eval mode."""
         module = self.net_.module_
-        outputs, size = [], check_params(self, ["batch_size"])["batch_size"]
+        outputs, size = [], self._batch_size()
         with evaluating(module), torch.no_grad():
             for start in range(0, len(inputs), size):
                 batch = inputs[start : start + size]
                 batch = np.require(batch, requirements=["C", "W"])
                 batch = torch.from_numpy(batch).to(self.net_.device)
                 outputs.append(getattr(module, method)(batch, *args).cpu().numpy())
-        outputs = np.concatenate(outputs)
+        return self._checked(np.concatenate(outputs))
+
+    def _checked(self, outputs):
+        """Return the network's outputs; raise a ValueError if they are not finite."""
         bad = np.flatnonzero(~np.isfinite(outputs.reshape(len(outputs), -1)).all(axis=1))
         if len(bad):
             raise ValueError(
@@ -324,6 +329,9 @@ class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
                 f"(StandardScaler), or train again with less than lr={self.lr}."
             )
         return outputs
+
+    def _batch_size(self):
+        return check_params(self, ["batch_size"])["batch_size"]
 
     def __sklearn_is_fitted__(self):
         """Say whether the weights have been trained or loaded."""

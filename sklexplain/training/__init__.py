@@ -2,6 +2,7 @@
 
 from ._array_net import ArrayNet, loss_curves, make_array_net
 from ._checkpoints import CheckpointHistory, load_weights, save_weights
+from ._contrastive import SAMPLE_LOSSES, ContrastiveNet, nt_xent
 from ._modes import evaluating
 from ._params import WIDTHS, check_net_params
 from ._pretext import PretextNet, corrupt
@@ -17,15 +18,22 @@ from ._variational import (
     log_likelihood,
     total_correlation,
 )
+from ._views import AUGMENTATIONS, AUTO, STRENGTHS, Views, rows_of
 from ._weights import draw_weights, undrawn
 
 __all__ = [
+    "AUGMENTATIONS",
+    "AUTO",
     "ArrayNet",
     "CheckpointHistory",
+    "ContrastiveNet",
     "PretextNet",
+    "SAMPLE_LOSSES",
+    "STRENGTHS",
     "SplitNet",
     "VALIDATION_SPLIT",
     "VariationalNet",
+    "Views",
     "WIDTHS",
     "antithetic",
     "arrays_of",
@@ -40,7 +48,9 @@ __all__ = [
     "log_likelihood",
     "loss_curves",
     "make_array_net",
+    "nt_xent",
     "randomized_layers",
+    "rows_of",
     "save_weights",
     "split_validation",
     "still_improves",

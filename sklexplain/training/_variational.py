@@ -106,10 +106,22 @@ class ElboObjective:
     def __init__(self, beta, n_draws, seed):
         self.beta, self.n_draws, self.seed = beta, n_draws, seed
 
-    def prepare(self, module):
-        """Take note of the network, whose weights are the present ones."""
+    def prepare(self, module, examples):
+        """Draw the noise.
+
+        Parameters
+        ----------
+        module : nn.Module
+            The network, or a view of it.
+
+        examples : callable
+            Returns training examples, which are not needed.
+        """
         self._module = module
         self._noise = antithetic(self.n_draws, module.n_components, self.seed)
+
+    def refresh(self):
+        """Take note of other weights."""
 
     def draws(self, x):
         """Return one function from samples to the network's input for each draw."""

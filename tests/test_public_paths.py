@@ -66,6 +66,7 @@ PUBLIC = {
         "AutoencoderModule",
         "CheckpointHistory",
         "Conv1dAutoencoder",
+        "Conv2dAutoencoder",
         "LSTMAutoencoder",
         "MLPAutoencoder",
         "ScoreConstraint",

@@ -22,10 +22,11 @@ from ..gradients import (
 )
 from ..layers import plain_name, unwrapped
 from ..representation import BlackBox, Chain, Stage, named_steps, unwrap
-from ..training import PretextNet
+from ..training import SAMPLE_LOSSES, PretextNet
 from ..utils import (
     CALLABLE,
     NONE,
+    Choice,
     Entries,
     Integer,
     Is,
@@ -33,6 +34,7 @@ from ..utils import (
     as_array_like,
     check_positive_int,
     did_you_mean,
+    kept_rows,
     n_shape,
     numpy_dtype_of,
 )
@@ -46,6 +48,7 @@ from ._losses import (
     check_losses,
     draws_of,
     is_flat,
+    no_loss,
     takes_targets,
     tensors_of,
 )
@@ -53,6 +56,7 @@ from ._objective import LossPlan, NetLoss, Planner, as_targets, telling_rows
 
 _CACHE_BYTES = 2**28  # gradients of the corpus kept for the next samples
 _BLOCK_BYTES = 2**27  # gradients of samples at once
+_N_BANK = 256  # training examples that stand for all, where a loss looks at others
 _N_TRIED = 6  # training examples whose gradients are compared with a loop
 
 
@@ -164,8 +168,8 @@ class Network:
 
         Parameters
         ----------
-        loss : callable or None
-            The user's.
+        loss : callable, str or None
+            The user's, or the name of one that the net has.
         inputs : ndarray of shape (n, ...)
             Training examples.
         y : ndarray of shape (n, ...) or None
@@ -182,7 +186,15 @@ class Network:
         ValueError
             If the user's loss takes y, and there is none.
         """
-        if loss is None:
+        if loss is None or isinstance(loss, str):
+            if hasattr(self.net, "sample_objective"):
+                self._objective(loss, 1, seed)
+                return LossPlan("objective")
+            if loss is not None:
+                raise ValueError(
+                    f"loss={loss!r} is of contrastive encoders, but {type(self._owner).__name__} "
+                    "is none; pass a callable, or None."
+                )
             if self.trains_by_pretext:
                 return LossPlan("reconstruction")
             return Planner(self, inputs, y, seed).plan()
@@ -192,24 +204,37 @@ class Network:
             )
         return LossPlan("given", takes_y=takes_targets(loss))
 
-    def losses(self, plan, loss, n_draws, seed):
+    def _objective(self, loss, n_draws, seed):
+        """Return the loss of single samples that a net has for its loss of batches."""
+        try:
+            return self.net.sample_objective(loss, n_draws, seed)
+        except TypeError as error:
+            raise no_loss(str(error)) from None
+
+    def losses(self, plan, loss, n_draws, seed, examples):
         """Make the function from a batch to one loss a sample.
 
         Parameters
         ----------
         plan : LossPlan
             What `plan_loss` decided.
-        loss : callable or None
-            The user's.
+        loss : callable, str or None
+            The user's, or the name of one that the net has.
         n_draws : int
-            Number of draws of a random pretext task.
+            Number of draws of a random pretext task, or of views.
         seed : int
             Of the draws, which are the same for all samples.
+        examples : ndarray of shape (n, ...)
+            Training examples.
 
         Returns
         -------
         losses : Losses
         """
+        if plan.source == "objective":
+            objective = self._objective(loss, n_draws, seed)
+            objective.prepare(self.module, lambda: self.tensor(kept_rows(examples, seed, _N_BANK)))
+            return Losses(self.module, objective.run, objective, objective.draws)
         run = self._run
         if plan.source == "given":
             loss = GivenLoss(loss, plan.takes_y)
@@ -463,6 +488,7 @@ class BaseGradientImportance(BaseExampleImportance):
 
     _parameter_constraints = {
         "loss": [
+            Choice(*SAMPLE_LOSSES),
             Is(
                 "a callable(output, x) or callable(output, x, y) that returns one number a sample",
                 CALLABLE.is_satisfied_by,
@@ -502,7 +528,8 @@ class BaseGradientImportance(BaseExampleImportance):
 
     def _losses(self, network):
         params = self._params_at_fit
-        return network.losses(self._loss_plan, params.loss, params.n_draws, self.seed_)
+        plan = self._loss_plan
+        return network.losses(plan, params.loss, params.n_draws, self.seed_, self._corpus)
 
     # -- targets -------------------------------------------------------------------------------
 

@@ -66,7 +66,7 @@ class InfluenceImportance(BaseGradientImportance):
         What is explained: a torch module, a skorch net, an :class:`~sklexplain.nets.Autoencoder`,
         or a Pipeline with one of them as its last step. An unfitted estimator is cloned and fitted
         in ``fit``.
-    loss : callable or None, default=None
+    loss : callable, {"stability", "nt_xent"} or None, default=None
         From the network's output (all of it, if that is a tuple) and its input, tensors of shape
         (n, ...), to one loss a sample (n,); with a third argument, it is given the targets y as
         well. None:
@@ -75,6 +75,12 @@ class InfluenceImportance(BaseGradientImportance):
         - of an :class:`~sklexplain.nets.Autoencoder`, its criterion between the two; a class head's
           cross-entropy is left out. If it was trained with a random pretext task (denoising,
           inpainting), the mean over ``n_draws`` draws that are the same for all samples;
+        - of a :class:`~sklexplain.nets.VariationalAutoencoder`, the negative ELBO with its own
+          weights, over ``n_draws`` draws of the code;
+        - of a :class:`~sklexplain.nets.ContrastiveEncoder`, whose own loss is one of pairs,
+          ``"stability"``: how far two views of the sample are from each other, squared, over
+          ``n_draws`` pairs of views; or, if named, ``"nt_xent"``: the loss of training with
+          views of up to 256 training examples in the place of the other samples in a batch;
         - of a skorch net, what training minimised: its own ``get_loss`` for each sample, of the
           input if the net reconstructs that, else of y. Where training may have minimised
           something else, a TypeError asks for ``loss``.
@@ -105,7 +111,7 @@ class InfluenceImportance(BaseGradientImportance):
     rank : int, default=2000
         Number of rows of ``"low_rank"``, fewer if they take more than 1 GB.
     n_draws : int, default=8
-        Number of draws of a random pretext task.
+        Number of draws of a random pretext task, of the code, or of pairs of views.
     max_bytes : int, default=2**31
         Largest dense matrix that `transform` returns.
     batch_size : int, default=1024

@@ -44,9 +44,10 @@ class LossPlan:
 
     Attributes
     ----------
-    source : {"given", "reconstruction", "criterion", "vectorised", "samples"}
-        The user's callable, the criterion of a reconstruction, or a skorch net's ``get_loss``:
-        with its criterion unreduced, or on batches of one, all at once or one after another.
+    source : {"given", "objective", "reconstruction", "criterion", "vectorised", "samples"}
+        The user's callable, a loss of single samples that the net offers, the criterion of a
+        reconstruction, or a skorch net's ``get_loss``: with its criterion unreduced, or on batches
+        of one, all at once or one after another.
     takes_y : bool
         Whether the targets are y; else they are the inputs.
     cast : {"float", "int"} or None

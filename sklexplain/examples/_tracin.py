@@ -42,7 +42,7 @@ class TracInImportance(BaseGradientImportance):
         What is explained: a torch module, a skorch net, an :class:`~sklexplain.nets.Autoencoder`,
         or a Pipeline with one of them as its last step. An unfitted estimator is cloned and fitted
         in ``fit``.
-    loss : callable or None, default=None
+    loss : callable, {"stability", "nt_xent"} or None, default=None
         From the network's output (all of it, if that is a tuple) and its input, tensors of shape
         (n, ...), to one loss a sample (n,); with a third argument, it is given the targets y as
         well. None:
@@ -51,6 +51,12 @@ class TracInImportance(BaseGradientImportance):
         - of an :class:`~sklexplain.nets.Autoencoder`, its criterion between the two; a class head's
           cross-entropy is left out. If it was trained with a random pretext task (denoising,
           inpainting), the mean over ``n_draws`` draws that are the same for all samples;
+        - of a :class:`~sklexplain.nets.VariationalAutoencoder`, the negative ELBO with its own
+          weights, over ``n_draws`` draws of the code;
+        - of a :class:`~sklexplain.nets.ContrastiveEncoder`, whose own loss is one of pairs,
+          ``"stability"``: how far two views of the sample are from each other, squared, over
+          ``n_draws`` pairs of views; or, if named, ``"nt_xent"``: the loss of training with
+          views of up to 256 training examples in the place of the other samples in a batch;
         - of a skorch net, what training minimised: its own ``get_loss`` for each sample, of the
           input if the net reconstructs that, else of y. Where training may have minimised
           something else, a TypeError asks for ``loss``.
@@ -66,7 +72,7 @@ class TracInImportance(BaseGradientImportance):
         (1 for a module). Rates are those of the parameter group that holds each parameter. For an
         explainer that skops can save, a history or files, not state dicts in a list.
     n_draws : int, default=8
-        Number of draws of a random pretext task.
+        Number of draws of a random pretext task, of the code, or of pairs of views.
     n_projections : int or None, default=None
         If given, gradients are projected at random to this many dimensions: importance is then the
         exact one up to a random error of about :math:`\sqrt{1 / n_\mathrm{projections}}` times the
@@ -236,6 +242,7 @@ class TracInImportance(BaseGradientImportance):
             for number, checkpoint in enumerate(self._checkpoints):
                 gradients.factors = checkpoint.factors
                 with loaded(gradients.module, checkpoint.load()):
+                    gradients.losses.refresh()
                     terms = gradients.terms(inputs[rows])
                     for columns, corpus in gradients.blocks(self._examples, key=number):
                         products = gram_matrix(terms, corpus).cpu().numpy()
@@ -267,6 +274,7 @@ class TracInImportance(BaseGradientImportance):
             for checkpoint in self._checkpoints:
                 gradients.factors = checkpoint.factors
                 with loaded(gradients.module, checkpoint.load()):
+                    gradients.losses.refresh()
                     for rows, terms in gradients.blocks(inputs):
                         norms = squared_norms(terms).cpu().numpy()
                         with np.errstate(over="ignore", invalid="ignore"):  # an error later

@@ -8,23 +8,15 @@ from sklearn.utils import ClassifierTags, assert_all_finite, check_consistent_le
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 
-from ..training import VALIDATION_SPLIT
-from ..utils import (
-    ARRAY,
-    MAPPING,
-    NONE,
-    SEED,
-    VERBOSE,
-    Choice,
-    Device,
-    Integer,
-    Is,
-    Number,
-    Text,
-    as_array_like,
-)
-from ._base import NetEstimator
-from ._net import LOSSES
+from ..training import PretextNet
+from ..utils import Choice, Number, as_array_like
+from ._base import DecodingMixin, NetEstimator
+from ._modules import build_autoencoder
+from ._net import check_module_shapes, make_net
+
+LOSSES = {"squared_error": torch.nn.MSELoss, "absolute_error": torch.nn.L1Loss}
+
+_RESERVED = {name: name for name in ("pretext", "noise_std", "mask_rate", "lambda_class")}
 
 
 def _has_class_head(estimator):
@@ -36,11 +28,7 @@ def _has_class_head(estimator):
     )
 
 
-def _is_module(value):
-    return isinstance(value, (str, type, torch.nn.Module))
-
-
-class Autoencoder(NetEstimator):
+class Autoencoder(DecodingMixin, NetEstimator):
     r"""Autoencoder for tables, series and images, trained with a pretext task.
 
     An encoder turns a sample x into a short code z = e(x), a decoder turns the code back into a
@@ -58,12 +46,14 @@ class Autoencoder(NetEstimator):
 
     Parameters
     ----------
-    module : {"mlp", "conv1d", "lstm"} or type, default="mlp"
+    module : {"mlp", "conv1d", "conv2d", "lstm"} or type, default="mlp"
         The network.
 
         - "mlp": fully connected, for X of any shape (it is flattened);
         - "conv1d": strided convolutions over time, for series of shape (n, time) or
           (n, channels, time);
+        - "conv2d": strided convolutions over height and width, for images of shape
+          (n, height, width) or (n, channels, height, width);
         - "lstm": two LSTM layers each way, for series of shape (n, time) or (n, time, channels),
           the network that [1]_ uses for ECG5000;
         - a class of `torch.nn.Module` whose instances have the attributes encoder, from X to codes
@@ -75,13 +65,13 @@ class Autoencoder(NetEstimator):
         Length of the code.
 
     hidden_layer_sizes : sequence of int, default=(128, 64)
-        Widths of the hidden layers ("mlp"), or channels after each convolution ("conv1d"), of the
+        Widths of the hidden layers ("mlp"), or channels after each convolution, of the
         encoder; the decoder has them in reverse. "lstm" does not use it.
 
     activation : {"relu", "softplus", "tanh", "elu", "gelu", "silu"} or None, default=None
-        Function between the layers. None is ReLU ("mlp", "conv1d"), or the default of a class of
-        your own, which is given any other value if its constructor has a parameter of this name;
-        "lstm" has none to choose.
+        Function between the layers. None is ReLU, or the default of a class of your own, which is
+        given any other value if its constructor has a parameter of this name; "lstm" has none to
+        choose.
 
     pretext : {"reconstruction", "denoising", "inpainting"}, default="reconstruction"
         What is done to the inputs in training. `transform` never corrupts anything.
@@ -218,30 +208,11 @@ class Autoencoder(NetEstimator):
     """
 
     _parameter_constraints = {
-        "module": [Is("the name of a network, a class of torch modules", _is_module)],
-        "n_components": [Integer(1, 100_000)],
-        "hidden_layer_sizes": [ARRAY],
-        "activation": [Text("the name of a function"), NONE],
         "pretext": [Choice("reconstruction", "denoising", "inpainting")],
         "noise_std": [Number(at_least=0)],
         "mask_rate": [Number(at_least=0, below=1)],
         "lambda_class": [Number(at_least=0)],
-        "lambda_noise": [Number(at_least=0)],
-        "lambda_variance": [Number(at_least=0)],
-        "score_every": [Integer()],
-        "score_layer": [Text("the name of a layer"), NONE],
-        "n_score_samples": [Integer(), NONE],
         "loss": [Choice(*LOSSES)],
-        "validation_split": VALIDATION_SPLIT,
-        "patience": [Integer()],
-        "lr": [Number(above=0)],
-        "weight_decay": [Number(at_least=0)],
-        "max_epochs": [Integer()],
-        "batch_size": [Integer()],
-        "net_params": [MAPPING, NONE],
-        "device": [Device()],
-        "random_state": [SEED],
-        "verbose": [VERBOSE],
     }
 
     def __init__(
@@ -365,6 +336,28 @@ class Autoencoder(NetEstimator):
         return float(
             r2_score(X.reshape(flat), reconstruction.reshape(flat), multioutput="variance_weighted")
         )
+
+    _larger = ("noise_std", "lambda_class")
+
+    def _make_net(self, params, module_class, X, seed):
+        return make_net(
+            PretextNet,
+            build_autoencoder,
+            self,
+            params,
+            module_class,
+            seed,
+            reserved=_RESERVED,
+            module__n_classes=len(self.classes_) if params.lambda_class > 0 else None,
+            criterion=LOSSES[params.loss],
+            pretext=params.pretext,
+            noise_std=params.noise_std,
+            mask_rate=params.mask_rate,
+            lambda_class=params.lambda_class,
+        )
+
+    def _check_module(self, module, x, params):
+        check_module_shapes(module, x, params.n_components)
 
     def _encode_target(self, X, y):
         """Return class indices and set `classes_` if there is a class head; raise without y."""

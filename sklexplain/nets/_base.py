@@ -10,8 +10,25 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
 from ..exceptions import ConvergenceWarning
-from ..training import WIDTHS, diverging, evaluating, split_validation, still_improves
+from ..training import (
+    VALIDATION_SPLIT,
+    WIDTHS,
+    diverging,
+    evaluating,
+    split_validation,
+    still_improves,
+)
 from ..utils import (
+    ARRAY,
+    MAPPING,
+    NONE,
+    SEED,
+    VERBOSE,
+    Device,
+    Integer,
+    Is,
+    Number,
+    Text,
     as_array_like,
     cast_checked,
     check_param,
@@ -22,14 +39,78 @@ from ..utils import (
     warn,
 )
 from ._modules import find_module_class
-from ._net import check_module_shapes, make_net
+
+
+def _is_module(value):
+    return isinstance(value, (str, type, torch.nn.Module))
+
+
+class DecodingMixin:
+    """What estimators with a decoder have in addition."""
+
+    def inverse_transform(self, Z):
+        """Decode samples from codes.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_samples, n_components)
+            Codes.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, ...), float32
+            Decoded samples.
+
+        Raises
+        ------
+        ValueError
+            If the codes have another length.
+        """
+        check_is_fitted(self)
+        Z = check_array(Z, dtype=np.float32, input_name="Z", estimator=self)
+        if Z.shape[1] != self._n_features_out:
+            raise ValueError(
+                f"Z has shape (n, {Z.shape[1]}), but the codes of this {type(self).__name__} have "
+                f"n_components={self._n_features_out} entries."
+            )
+        return self._apply("decode", Z)
+
+    def _torch_inverse(self):
+        """Return the module that computes what `inverse_transform` gives, and its method."""
+        return self.net_.module_, "decode"
 
 
 class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """Base class of estimators that build a net with an encoder and a decoder, and train it.
+    """Base class of estimators that build a net with an encoder, and train it.
 
-    A subclass has the parameters that `make_net` reads, and may implement `_encode_target`.
+    A subclass has the parameters that `make_net` reads. It implements `_make_net` and
+    `_check_module`, and `_encode_target` if it looks at y.
     """
+
+    _parameter_constraints = {
+        "module": [Is("the name of a network, a class of torch modules", _is_module)],
+        "n_components": [Integer(1, 100_000)],
+        "hidden_layer_sizes": [ARRAY],
+        "activation": [Text("the name of a function"), NONE],
+        "lambda_noise": [Number(at_least=0)],
+        "lambda_variance": [Number(at_least=0)],
+        "score_every": [Integer()],
+        "score_layer": [Text("the name of a layer"), NONE],
+        "n_score_samples": [Integer(), NONE],
+        "validation_split": VALIDATION_SPLIT,
+        "patience": [Integer()],
+        "lr": [Number(above=0)],
+        "weight_decay": [Number(at_least=0)],
+        "max_epochs": [Integer()],
+        "batch_size": [Integer()],
+        "net_params": [MAPPING, NONE],
+        "device": [Device()],
+        "random_state": [SEED],
+        "verbose": [VERBOSE],
+    }
+
+    # Names of parameters, beside those that all have, that make training diverge when large.
+    _larger = ()
 
     def fit(self, X, y=None, *, groups=None):
         """Train the network.
@@ -40,7 +121,7 @@ class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             Training samples with one, two or three axes each, finite numbers.
 
         y : array-like of shape (n_samples,) or None, default=None
-            Class labels; used only if `lambda_class` is positive, and by a splitter given as
+            Class labels; used only by a class head, if there is one, and by a splitter given as
             `validation_split`.
 
         groups : array-like of shape (n_samples,) or None, default=None
@@ -49,7 +130,7 @@ class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
         Returns
         -------
-        self : Autoencoder
+        self : object
             The fitted estimator.
 
         Raises
@@ -68,7 +149,7 @@ class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         X, y = as_array_like(X), None if y is None else as_array_like(y, "y")
         X, target, seed = self._prepare(X, y)
         train, valid = split_validation(self.validation_split, X, y, groups, seed)
-        large = "weight_decay", "noise_std", "lambda_class", "lambda_noise", "lambda_variance"
+        large = "weight_decay", *self._larger, "lambda_noise", "lambda_variance"
         with diverging(self.net_, self, *large), seeded(seed, self.device):
             self.net_.fit_split(X, target, train, valid, seed)
         history = self.net_.history
@@ -92,11 +173,11 @@ class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             Samples of the shape, with the columns, that the network is for; one is enough.
 
         y : array-like of shape (n_samples,) or None, default=None
-            Class labels; used only if `lambda_class` is positive, for the classes.
+            Class labels; used only by a class head, if there is one, for the classes.
 
         Returns
         -------
-        self : Autoencoder
+        self : object
             The estimator, with `net_`.
         """
         self._prepare(X, None if y is None else as_array_like(y, "y"))
@@ -112,7 +193,7 @@ class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
         Returns
         -------
-        self : Autoencoder
+        self : object
             The fitted estimator.
 
         Raises
@@ -164,40 +245,9 @@ class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         """
         return self._apply("encode", self._validate(X))
 
-    def inverse_transform(self, Z):
-        """Decode samples from codes.
-
-        Parameters
-        ----------
-        Z : array-like of shape (n_samples, n_components)
-            Codes.
-
-        Returns
-        -------
-        X : ndarray of shape (n_samples, ...), float32
-            Decoded samples.
-
-        Raises
-        ------
-        ValueError
-            If the codes have another length.
-        """
-        check_is_fitted(self)
-        Z = check_array(Z, dtype=np.float32, input_name="Z", estimator=self)
-        if Z.shape[1] != self._n_features_out:
-            raise ValueError(
-                f"Z has shape (n, {Z.shape[1]}), but the codes of this {type(self).__name__} have "
-                f"n_components={self._n_features_out} entries."
-            )
-        return self._apply("decode", Z)
-
     def _torch_form(self):
         """Return the module that computes what `transform` gives, and the name of its method."""
         return self.net_.module_, "encode"
-
-    def _torch_inverse(self):
-        """Return the same of `inverse_transform`."""
-        return self.net_.module_, "decode"
 
     def _validate_params(self):
         """Validate parameters; return them, numpy's numbers as Python's."""
@@ -220,11 +270,21 @@ class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         for name in ("n_epochs_", "loss_curve_", "validation_loss_curve_"):
             vars(self).pop(name, None)  # untrained from here on, also if something goes wrong
         with seeded(seed, params.device):
-            self.net_ = make_net(self, params, module_class, seed).initialize()
+            self.net_ = self._make_net(params, module_class, X, seed)
+            if not self.net_.initialized_:
+                self.net_.initialize()
             self.net_.module_.eval()
             probe = torch.from_numpy(X[:2]).to(params.device)
-            check_module_shapes(self.net_.module_, probe, params.n_components)
+            self._check_module(self.net_.module_, probe, params)
         return X, target, seed
+
+    def _make_net(self, params, module_class, X, seed):
+        """Return the net, not initialised."""
+        raise NotImplementedError
+
+    def _check_module(self, module, x, params):
+        """Raise unless the module makes of a few inputs what it should."""
+        raise NotImplementedError
 
     def _encode_target(self, X, y):
         """Return what the net is given as the target."""
@@ -248,17 +308,20 @@ class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             warnings.simplefilter("ignore")
             return cast_checked(X, np.float32, getattr(self, "feature_names_in_", None))
 
-    def _apply(self, method, inputs):
+    def _apply(self, method, inputs, *args):
         """Call a method of the module on batches, in eval mode."""
         module = self.net_.module_
-        outputs, size = [], check_params(self, ["batch_size"])["batch_size"]
+        outputs, size = [], self._batch_size()
         with evaluating(module), torch.no_grad():
             for start in range(0, len(inputs), size):
                 batch = inputs[start : start + size]
                 batch = np.require(batch, requirements=["C", "W"])
                 batch = torch.from_numpy(batch).to(self.net_.device)
-                outputs.append(getattr(module, method)(batch).cpu().numpy())
-        outputs = np.concatenate(outputs)
+                outputs.append(getattr(module, method)(batch, *args).cpu().numpy())
+        return self._checked(np.concatenate(outputs))
+
+    def _checked(self, outputs):
+        """Return the network's outputs; raise a ValueError if they are not finite."""
         bad = np.flatnonzero(~np.isfinite(outputs.reshape(len(outputs), -1)).all(axis=1))
         if len(bad):
             raise ValueError(
@@ -266,6 +329,9 @@ class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
                 f"(StandardScaler), or train again with less than lr={self.lr}."
             )
         return outputs
+
+    def _batch_size(self):
+        return check_params(self, ["batch_size"])["batch_size"]
 
     def __sklearn_is_fitted__(self):
         """Say whether the weights have been trained or loaded."""

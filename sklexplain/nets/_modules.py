@@ -12,16 +12,10 @@ from math import prod
 
 from torch import nn
 
-from ..utils import check_choice, did_you_mean, n_shape
-
-ACTIVATIONS = {
-    "relu": nn.ReLU,
-    "softplus": nn.Softplus,
-    "tanh": nn.Tanh,
-    "elu": nn.ELU,
-    "gelu": nn.GELU,
-    "silu": nn.SiLU,
-}
+from ..utils import check_choice, did_you_mean
+from ._conv2d import Conv2dAutoencoder
+from ._lstm import LSTMAutoencoder
+from ._parts import ACTIVATIONS, series_shape
 
 
 class AutoencoderModule(nn.Module):
@@ -186,7 +180,7 @@ class Conv1dAutoencoder(nn.Module):
     ):
         super().__init__()
         check_choice("activation", activation, ACTIVATIONS)
-        n_channels, n_steps = _series_shape("conv1d", input_shape, "(n, channels, time)")
+        n_channels, n_steps = series_shape("conv1d", input_shape, "(n, channels, time)")
         channels = (n_channels, *hidden_layer_sizes)
         lengths = [n_steps]
         encoder, upwards = OrderedDict(), []
@@ -215,75 +209,12 @@ class Conv1dAutoencoder(nn.Module):
         self.decoder = nn.Sequential(decoder)
 
 
-class LSTMAutoencoder(nn.Module):
-    """Two LSTM layers and their mirror image, the ECG5000 network of [1]_ (its appendix).
-
-    With d components and c channels, the encoder is LSTM(c, 2d), LSTM(2d, d), of which the last
-    hidden state is the code. The decoder repeats the code at every time step and is LSTM(d, d),
-    LSTM(d, 2d), Linear(2d, c).
-
-    Parameters
-    ----------
-    input_shape : tuple of int
-        (time,) for series of one channel, or (time, channels).
-
-    n_components : int, default=8
-        Length of the code.
-
-    Attributes
-    ----------
-    encoder : torch.nn.Module
-        (n, ...) to (n, n_components).
-
-    decoder : torch.nn.Module
-        (n, n_components) to (n, ...).
-
-    References
-    ----------
-    .. [1] J. Crabbé and M. van der Schaar, "Label-Free Explainability for Unsupervised Models",
-       ICML 2022.
-    """
-
-    def __init__(self, input_shape, n_components=8):
-        super().__init__()
-        n_steps, n_channels = _series_shape("lstm", input_shape, "(n, time, channels)")
-        one_channel = len(input_shape) == 1
-        self.encoder = _LSTMEncoder(n_channels, n_components, one_channel)
-        self.decoder = _LSTMDecoder(n_channels, n_components, n_steps, one_channel)
-
-
-class _LSTMEncoder(nn.Module):
-    def __init__(self, n_channels, n_components, one_channel):
-        super().__init__()
-        self.one_channel = one_channel
-        self.lstm0 = nn.LSTM(n_channels, 2 * n_components, batch_first=True)
-        self.lstm1 = nn.LSTM(2 * n_components, n_components, batch_first=True)
-
-    def forward(self, x):
-        if self.one_channel:
-            x = x.unsqueeze(-1)  # (n, time, 1)
-        hidden, _ = self.lstm0(x)
-        _, (last, _) = self.lstm1(hidden)
-        return last[0]  # (n, n_components)
-
-
-class _LSTMDecoder(nn.Module):
-    def __init__(self, n_channels, n_components, n_steps, one_channel):
-        super().__init__()
-        self.n_steps = n_steps
-        self.one_channel = one_channel
-        self.lstm0 = nn.LSTM(n_components, n_components, batch_first=True)
-        self.lstm1 = nn.LSTM(n_components, 2 * n_components, batch_first=True)
-        self.output = nn.Linear(2 * n_components, n_channels)
-
-    def forward(self, code):
-        hidden, _ = self.lstm0(code.unsqueeze(1).expand(-1, self.n_steps, -1))
-        hidden, _ = self.lstm1(hidden)
-        x = self.output(hidden)  # (n, time, channels)
-        return x.squeeze(-1) if self.one_channel else x
-
-
-MODULES = {"mlp": MLPAutoencoder, "conv1d": Conv1dAutoencoder, "lstm": LSTMAutoencoder}
+MODULES = {
+    "mlp": MLPAutoencoder,
+    "conv1d": Conv1dAutoencoder,
+    "conv2d": Conv2dAutoencoder,
+    "lstm": LSTMAutoencoder,
+}
 
 
 def find_module_class(module):
@@ -366,6 +297,54 @@ def build_autoencoder(
     ValueError
         If ``activation`` is among `params` and the class has no such parameter.
     """
+    made = built(
+        module_class,
+        ("encoder", "decoder"),
+        input_shape=input_shape,
+        n_components=n_components,
+        hidden_layer_sizes=hidden_layer_sizes,
+        **params,
+    )
+    classifier = None if n_classes is None else nn.Linear(n_components, n_classes)
+    return AutoencoderModule(made.encoder, made.decoder, classifier)
+
+
+def built(module_class, parts, *, input_shape, n_components, hidden_layer_sizes, **params):
+    """Construct a class of modules, with what its constructor takes.
+
+    Parameters
+    ----------
+    module_class : type
+        It is given `input_shape`, `n_components` and `hidden_layer_sizes` where its constructor has
+        parameters of these names.
+
+    parts : sequence of str
+        Attributes that must be modules.
+
+    input_shape : tuple of int
+        Shape of one sample.
+
+    n_components : int
+        Length of the code.
+
+    hidden_layer_sizes : sequence of int
+        Sizes of the hidden layers.
+
+    **params : dict
+        More arguments of the class.
+
+    Returns
+    -------
+    made : torch.nn.Module
+        An instance.
+
+    Raises
+    ------
+    TypeError
+        If the class does not take one of `params`, or lacks one of the parts.
+    ValueError
+        If ``activation`` is among `params` and the class has no such parameter.
+    """
     name = module_class.__name__
     accepted = inspect.signature(module_class).parameters
     takes_all = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
@@ -388,14 +367,13 @@ def build_autoencoder(
         "hidden_layer_sizes": tuple(hidden_layer_sizes),
     }
     made = module_class(**{k: v for k, v in ours.items() if k in accepted} | params)
-    for part in ("encoder", "decoder"):
+    for part in parts:
         if not isinstance(getattr(made, part, None), nn.Module):
             raise TypeError(
                 f"{name} has no {part}, so module={name} cannot be used: after construction, its "
                 f"attribute {part!r} must be a torch.nn.Module."
             )
-    classifier = None if n_classes is None else nn.Linear(n_components, n_classes)
-    return AutoencoderModule(made.encoder, made.decoder, classifier)
+    return made
 
 
 def _linear_stack(sizes, activation, last):
@@ -408,35 +386,3 @@ def _linear_stack(sizes, activation, last):
             layers[f"linear{i}"] = nn.Linear(n_in, n_out)
             layers[f"{activation}{i}"] = ACTIVATIONS[activation]()
     return layers
-
-
-def _series_shape(module, input_shape, layout):
-    """Complete the shape of one series.
-
-    Parameters
-    ----------
-    module : str
-        Name of the autoencoder, for the error message.
-    input_shape : tuple of int
-        Of one sample.
-    layout : str
-        The shape that the autoencoder takes, for the error message.
-
-    Returns
-    -------
-    shape : tuple of int
-        With an axis of channels, of length 1 if `input_shape` has none.
-
-    Raises
-    ------
-    ValueError
-        If samples have more than two axes.
-    """
-    if len(input_shape) == 2:
-        return tuple(input_shape)
-    if len(input_shape) == 1:
-        return (1, *input_shape) if module == "conv1d" else (*input_shape, 1)
-    raise ValueError(
-        f"module={module!r} takes series of shape (n, time) or {layout}, but X has shape "
-        f"{n_shape(input_shape)}: for other shapes use module='mlp' or a class of your own."
-    )

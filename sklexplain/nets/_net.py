@@ -4,20 +4,13 @@ import torch
 from skorch.callbacks import EarlyStopping
 
 from ..scores import ScoreConstraint
-from ..training import PretextNet, check_net_params
+from ..training import check_net_params
 from ..utils import n_shape
-from ._modules import build_autoencoder
-
-LOSSES = {"squared_error": torch.nn.MSELoss, "absolute_error": torch.nn.L1Loss}
 
 # Names that net_params may not have, as something here depends on them, and what to set instead.
 _RESERVED = {
     "module": "module",
     "train_split": "validation_split",
-    "pretext": "pretext",
-    "noise_std": "noise_std",
-    "mask_rate": "mask_rate",
-    "lambda_class": "lambda_class",
     "lambda_noise": "lambda_noise",
     "lambda_variance": "lambda_variance",
     "score_every": "score_every",
@@ -31,26 +24,43 @@ _RESERVED = {
 }
 
 
-def make_net(estimator, params, module_class, seed):
-    """Make the skorch net of an autoencoder, not initialised.
+def make_net(
+    net_class, build, estimator, params, module_class, seed, *, reserved, stopping=None, **settings
+):
+    """Make the skorch net of an estimator, not initialised.
 
     Parameters
     ----------
-    estimator : Autoencoder
-        Its `input_shape_` is used and, with a class head, its `classes_`.
+    net_class : type
+        Of the net.
+
+    build : callable
+        Builds the module.
+
+    estimator : NetEstimator
+        Its `input_shape_` is used.
 
     params : object
         Has its parameters, checked, as attributes.
 
     module_class : type
-        The class that makes the encoder and the decoder.
+        The class that makes the encoder.
 
     seed : int
         Determines what score constraints draw.
 
+    reserved : dict of str to (str or None)
+        More names that ``net_params`` may not have, and the estimator's parameter for each.
+
+    stopping : dict or None, default=None
+        More parameters of early stopping.
+
+    **settings : objects
+        More parameters of the net.
+
     Returns
     -------
-    net : PretextNet
+    net : SplitNet
         The net.
 
     Raises
@@ -58,7 +68,7 @@ def make_net(estimator, params, module_class, seed):
     ValueError
         If `net_params` has a name that is unknown, or that is set elsewhere.
     """
-    extra = check_net_params(params.net_params, type(estimator).__name__, _RESERVED)
+    extra = check_net_params(params.net_params, type(estimator).__name__, _RESERVED | reserved)
     callbacks = extra.pop("callbacks", None) or []
     if params.lambda_noise > 0 or params.lambda_variance > 0:
         constraint = ScoreConstraint(
@@ -72,11 +82,11 @@ def make_net(estimator, params, module_class, seed):
         # First, so that a callback that clips gradients clips these too.
         callbacks = [("score_constraint", constraint), *callbacks]
     if params.validation_split is not None:
-        stopping = EarlyStopping(patience=params.patience, load_best=True)
+        stop = EarlyStopping(patience=params.patience, load_best=True, **(stopping or {}))
         # Last: callbacks after it would not be called for the epoch in which it stops.
-        callbacks = [*callbacks, ("early_stopping", stopping)]
-    settings = {
-        "criterion": LOSSES[params.loss],
+        callbacks = [*callbacks, ("early_stopping", stop)]
+    ours = {
+        "criterion": torch.nn.MSELoss,  # skorch requires one
         "optimizer": torch.optim.Adam,
         "lr": params.lr,
         "batch_size": params.batch_size,
@@ -84,26 +94,55 @@ def make_net(estimator, params, module_class, seed):
         "verbose": params.verbose,
     }
     if params.activation is not None:
-        settings["module__activation"] = params.activation
+        ours["module__activation"] = params.activation
     if params.weight_decay > 0:  # not every optimizer that may be given takes it
-        settings["optimizer__weight_decay"] = params.weight_decay
-    return PretextNet(
-        build_autoencoder,
+        ours["optimizer__weight_decay"] = params.weight_decay
+    return net_class(
+        build,
         module__module_class=module_class,
         module__input_shape=estimator.input_shape_,
         module__n_components=params.n_components,
         module__hidden_layer_sizes=params.hidden_layer_sizes,
-        module__n_classes=len(estimator.classes_) if params.lambda_class > 0 else None,
         callbacks=callbacks,
         train_split=None,
         max_epochs=params.max_epochs,
         device=params.device,
-        pretext=params.pretext,
-        noise_std=params.noise_std,
-        mask_rate=params.mask_rate,
-        lambda_class=params.lambda_class,
-        **(settings | extra),
+        **(ours | settings | extra),
     )
+
+
+def check_codes(module, x, n_components):
+    """Check that codes have the shape that they should have.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        The module, in eval mode.
+
+    x : torch.Tensor of shape (n, ...)
+        A few inputs.
+
+    n_components : int
+        The expected length of the code.
+
+    Returns
+    -------
+    code : torch.Tensor of shape (n, n_components)
+
+    Raises
+    ------
+    ValueError
+        If the shape is different.
+    """
+    with torch.no_grad():
+        code = module.encode(x)
+    if code.shape != (len(x), n_components):
+        raise ValueError(
+            f"The encoder made codes of shape {n_shape(code.shape[1:])} from X of shape "
+            f"{n_shape(x.shape[1:])}: with n_components={n_components} the codes must be "
+            f"{n_shape((n_components,))}."
+        )
+    return code
 
 
 def check_module_shapes(module, x, n_components):
@@ -125,14 +164,8 @@ def check_module_shapes(module, x, n_components):
     ValueError
         If a shape is different.
     """
+    code = check_codes(module, x, n_components)
     with torch.no_grad():
-        code = module.encode(x)
-        if code.shape != (len(x), n_components):
-            raise ValueError(
-                f"The encoder made codes of shape {n_shape(code.shape[1:])} from X of shape "
-                f"{n_shape(x.shape[1:])}: with n_components={n_components} the codes must be "
-                f"{n_shape((n_components,))}."
-            )
         output = module.decode(code)
     if output.shape != x.shape:
         raise ValueError(

@@ -10,7 +10,7 @@ from ..utils import warn
 
 _PICKLES = (".pkl", ".pickle", ".joblib")
 
-# What an Autoencoder saved by skops is made of, and functions that scikit-learn's estimators keep,
+# What nets saved by skops are made of, and functions that scikit-learn's estimators keep,
 # name by name. A prefix such as "torch." would let a file call whatever
 # function it likes there.
 _TRUSTED = frozenset(
@@ -29,6 +29,11 @@ _TRUSTED = frozenset(
         "sklearn.feature_selection._univariate_selection.f_regression",
         "sklearn.metrics._scorer._PassthroughScorer",
         "sklexplain.nets._autoencoder.Autoencoder",
+        "sklexplain.nets._contrastive.ContrastiveEncoder",
+        "sklexplain.nets._contrastive_module.ContrastiveModule",
+        "sklexplain.nets._contrastive_module.build_contrastive",
+        "sklexplain.nets._conv2d.Conv2dAutoencoder",
+        "sklexplain.nets._lstm.LSTMAutoencoder",
         "sklexplain.nets._modules.AutoencoderModule",
         "sklexplain.nets._modules.Conv1dAutoencoder",
         "sklexplain.nets._modules.LSTMAutoencoder",
@@ -36,9 +41,14 @@ _TRUSTED = frozenset(
         "sklexplain.nets._modules.build_autoencoder",
         "sklexplain.nets._score_constraint.ScoreConstraint",
         "sklexplain.nets._training.PretextNet",
+        "sklexplain.nets._variational.VariationalAutoencoder",
+        "sklexplain.nets._variational_module.VariationalModule",
+        "sklexplain.nets._variational_module.build_variational",
         "sklexplain.report._recipes.EpochProgress",
         "sklexplain.scores._score_constraint.ScoreConstraint",
+        "sklexplain.training._contrastive.ContrastiveNet",
         "sklexplain.training._pretext.PretextNet",
+        "sklexplain.training._variational.VariationalNet",
         "skorch.callbacks.logging.EpochTimer",
         "skorch.callbacks.logging.PrintLog",
         "skorch.callbacks.scoring.PassthroughScoring",

@@ -1,13 +1,11 @@
-"""How the networks are trained: the pretext tasks, the validation split, the seeds."""
+"""The net of autoencoders, and the pretext tasks that it is trained with."""
 
 import torch
-from skorch.dataset import unpack_data
-from torch.utils.data import Subset
 
-from ._saved_net import SavedNet
+from ._split_net import SplitNet
 
 
-class PretextNet(SavedNet):
+class PretextNet(SplitNet):
     """A skorch net that learns to reconstruct inputs from corrupted ones.
 
     The loss is the criterion between the reconstruction of the corrupted input and the clean input,
@@ -46,71 +44,6 @@ class PretextNet(SavedNet):
         self.mask_rate = mask_rate
         self.lambda_class = lambda_class
 
-    def fit_split(self, X, y, train, valid, seed):
-        """Train from the present weights on some rows of (X, y); monitor the loss on others.
-
-        Parameters
-        ----------
-        X : ndarray of float32 of shape (n, ...)
-            The inputs.
-
-        y : ndarray of int64 of shape (n,) or None
-            The class indices; None without a class head.
-
-        train : ndarray of int
-            The rows to fit on.
-
-        valid : ndarray of int or None
-            The rows to watch; None for no validation.
-
-        seed : int
-            Determines the corruption. All other randomness is torch's global generator's.
-
-        Returns
-        -------
-        self : PretextNet
-            The fitted net, in eval mode.
-
-        Raises
-        ------
-        KeyboardInterrupt
-            If training was interrupted.
-        """
-        generator = torch.Generator().manual_seed(seed)
-        self._train(X, y, split=(train, valid), seed=seed, train=generator)
-        self._set_training(False)
-        return self
-
-    def get_split_datasets(self, X, y=None, **fit_params):
-        """Return the datasets of the two parts of the split."""
-        if not hasattr(self, "_during_fit"):
-            return super().get_split_datasets(X, y, **fit_params)
-        dataset = self.get_dataset(X, y)
-        train, valid = self._during_fit["split"]
-        return Subset(dataset, train), None if valid is None else Subset(dataset, valid)
-
-    def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
-        """Run one epoch; the validation inputs are corrupted in the same way in each."""
-        if not training and hasattr(self, "_during_fit"):
-            # Other draws each time would make the losses of two epochs differ by chance, and early
-            # stopping would follow that chance.
-            self._during_fit["valid"] = torch.Generator().manual_seed(self._during_fit["seed"] + 1)
-        super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
-
-    def train_step_single(self, batch, **fit_params):
-        """Compute the loss of a batch and its gradients."""
-        self._set_training(True)
-        outputs, loss = self._corrupted_step(batch, training=True)
-        loss.backward()
-        return {"loss": loss, "y_pred": outputs}
-
-    def validation_step(self, batch, **fit_params):
-        """Compute the loss of a batch, in eval mode."""
-        self._set_training(False)
-        with torch.no_grad():
-            outputs, loss = self._corrupted_step(batch, training=False)
-        return {"loss": loss, "y_pred": outputs}
-
     def get_loss(self, y_pred, y_true, X=None, training=False):
         """Return the loss of reconstructions and class scores.
 
@@ -141,13 +74,8 @@ class PretextNet(SavedNet):
             loss = loss + self.lambda_class * torch.nn.functional.cross_entropy(scores, target)
         return loss
 
-    def _corrupted_step(self, batch, training):
-        X, y = unpack_data(batch)
-        generator = (
-            self._during_fit["train" if training else "valid"]
-            if hasattr(self, "_during_fit")
-            else None
-        )
+    def _step(self, X, y, training):
+        generator = self._generator(training)
         corrupted = corrupt(X, self.pretext, self.noise_std, self.mask_rate, generator)
         module = self.module_
         code = module.encode(corrupted.to(self.device))

@@ -309,6 +309,8 @@ class ImageAutoencoder(nn.Module):
         ("mlp", (2, 6, 6)),
         ("conv1d", (12,)),
         ("conv1d", (3, 13)),
+        ("conv2d", (6, 5)),
+        ("conv2d", (2, 6, 5)),
         ("lstm", (12,)),
         ("lstm", (12, 3)),
         (ImageAutoencoder, (2, 6, 6)),

@@ -5,6 +5,7 @@ from torch import nn
 from sklexplain.nets import (
     AutoencoderModule,
     Conv1dAutoencoder,
+    Conv2dAutoencoder,
     LSTMAutoencoder,
     MLPAutoencoder,
     build_autoencoder,
@@ -25,6 +26,7 @@ SHAPES = [
     # Odd, even and very short series: each convolution rounds its length up.
     *[(Conv1dAutoencoder, (steps,)) for steps in (1, 2, 3, 4, 5, 8, 17, 30, 140)],
     *[(Conv1dAutoencoder, (3, steps)) for steps in (1, 6, 13)],
+    *[(Conv2dAutoencoder, shape) for shape in [(1, 1), (4, 7), (3, 5, 8), (2, 28, 28)]],
     *[(LSTMAutoencoder, shape) for shape in [(9,), (9, 3), (1,)]],
 ]
 
@@ -43,7 +45,11 @@ def test_codes_and_reconstructions_have_their_shapes(module_class, shape):
 
 
 def test_every_parameter_gets_a_gradient():
-    for module_class, shape in [(MLPAutoencoder, (7,)), (Conv1dAutoencoder, (2, 9))]:
+    for module_class, shape in [
+        (MLPAutoencoder, (7,)),
+        (Conv1dAutoencoder, (2, 9)),
+        (Conv2dAutoencoder, (2, 9, 4)),
+    ]:
         module = module_class(shape, 3, (16, 12))
         module.decoder(module.encoder(torch.randn(50, *shape))).square().sum().backward()
         for name, parameter in module.named_parameters():
@@ -109,11 +115,16 @@ def test_series_modules_refuse_images():
             module_class((1, 8, 8), 2)
 
 
+def test_conv2d_refuses_series():
+    with pytest.raises(ValueError, match=r"module='conv2d' .* X has shape \(n, 9\)"):
+        Conv2dAutoencoder((9,), 2)
+
+
 def test_find_module_class_names_the_nearest():
     assert find_module_class("lstm") is LSTMAutoencoder
     assert find_module_class(MLPAutoencoder) is MLPAutoencoder
-    with pytest.raises(ValueError, match="module='conv2d' is unknown. Did you mean 'conv1d'"):
-        find_module_class("conv2d")
+    with pytest.raises(ValueError, match="module='conv2' is unknown. Did you mean 'conv2d'"):
+        find_module_class("conv2")
     with pytest.raises(ValueError, match="Did you mean 'lstm'"):
         find_module_class("LSTM")
     with pytest.raises(TypeError, match="Linear\\(...\\) is an instance: pass the class"):

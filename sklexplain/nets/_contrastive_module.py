@@ -1,0 +1,145 @@
+"""The torch module of contrastive encoders."""
+
+from collections import OrderedDict
+
+from torch import nn
+from torch.nn import functional as F
+
+from ..training import Views
+from ._modules import built
+
+
+class ContrastiveModule(nn.Module):
+    """Hold an encoder, the projection head that training puts on it, and random views.
+
+    Parameters
+    ----------
+    encoder : torch.nn.Module
+        Turns inputs of shape (n, ...) into codes of shape (n, n_components).
+
+    projector : torch.nn.Module
+        Turns codes into what views are compared by.
+
+    views : Views
+        Makes views of inputs.
+    """
+
+    def __init__(self, encoder, projector, views):
+        super().__init__()
+        self.encoder = encoder
+        self.projector = projector
+        self.views = views
+
+    def encode(self, x):
+        """Return the codes.
+
+        Parameters
+        ----------
+        x : torch.Tensor of shape (n, ...)
+            The inputs.
+
+        Returns
+        -------
+        code : torch.Tensor of shape (n, n_components)
+            The codes.
+        """
+        return self.encoder(x)
+
+    def project(self, x):
+        """Return the unit vectors by which views are compared in training.
+
+        Parameters
+        ----------
+        x : torch.Tensor of shape (n, ...)
+            The inputs.
+
+        Returns
+        -------
+        projection : torch.Tensor of shape (n, projection_dim)
+            Of length 1.
+        """
+        return F.normalize(self.projector(self.encode(x)), dim=1)
+
+    def forward(self, x):
+        """Return the codes.
+
+        Parameters
+        ----------
+        x : torch.Tensor of shape (n, ...)
+            The inputs.
+
+        Returns
+        -------
+        code : torch.Tensor of shape (n, n_components)
+            The codes; nothing is drawn, and the projection head is not used.
+        """
+        return self.encode(x)
+
+
+def build_contrastive(
+    module_class,
+    *,
+    input_shape,
+    n_components,
+    hidden_layer_sizes,
+    projection_dim,
+    augment,
+    strengths,
+    axes,
+    is_table,
+    **params,
+):
+    """Build a `ContrastiveModule` from a class that makes an encoder.
+
+    Parameters
+    ----------
+    module_class : type
+        See `build_autoencoder`; a decoder is not needed.
+
+    input_shape : tuple of int
+        Shape of one sample.
+
+    n_components : int
+        Length of the code.
+
+    hidden_layer_sizes : sequence of int
+        Sizes of the hidden layers.
+
+    projection_dim : int
+        Length of the projections.
+
+    augment, strengths, axes, is_table : objects
+        Of the views.
+
+    **params : dict
+        More arguments of the class.
+
+    Returns
+    -------
+    module : ContrastiveModule
+        The new module.
+
+    Raises
+    ------
+    TypeError
+        If the class does not take one of `params`, or makes no encoder.
+    ValueError
+        If ``activation`` is among `params` and the class has no such parameter.
+    """
+    made = built(
+        module_class,
+        ("encoder",),
+        input_shape=input_shape,
+        n_components=n_components,
+        hidden_layer_sizes=hidden_layer_sizes,
+        **params,
+    )
+    projector = nn.Sequential(
+        OrderedDict(
+            linear0=nn.Linear(n_components, n_components),
+            relu0=nn.ReLU(),
+            output=nn.Linear(n_components, projection_dim),
+        )
+    )
+    views = Views(augment, strengths, input_shape, axes, is_table)
+    return ContrastiveModule(made.encoder, projector, views)

@@ -1,0 +1,241 @@
+"""The torch module of variational autoencoders."""
+
+from collections import OrderedDict
+
+import torch
+from torch import nn
+
+from ..training import kl_divergence, log_likelihood
+from ._modules import built
+
+_MOMENTUM = 0.1  # of the variance of the noise, as that of BatchNorm's statistics
+_SMALLEST = 1e-6  # variance of the noise, as a share of that of X
+
+
+class VariationalModule(nn.Module):
+    """Hold an encoder of posterior means, a layer of log-variances and a decoder.
+
+    The encoder's last linear layer makes the means, and another linear layer makes the
+    log-variances of what that one is given. Nothing here draws: `forward` decodes the means.
+
+    Parameters
+    ----------
+    encoder : torch.nn.Sequential
+        Turns inputs of shape (n, ...) into posterior means of shape (n, n_components). Its last
+        part is a linear layer.
+
+    decoder : torch.nn.Module
+        Turns codes into means of X, or into logits of its probabilities.
+
+    input_shape : tuple of int
+        Shape of one sample.
+
+    likelihood : {"gaussian", "bernoulli"}
+        How X is distributed, given the code.
+
+    noise_variance : float
+        Variance of X given the code, to begin with.
+
+    Attributes
+    ----------
+    noise_variance : torch.Tensor of shape ()
+        Of "gaussian": a running mean of the squared error.
+    """
+
+    def __init__(self, encoder, decoder, input_shape, likelihood, noise_variance):
+        super().__init__()
+        last = encoder[-1]
+        self.encoder = encoder
+        self.log_variance = nn.Linear(last.in_features, last.out_features)
+        self.decoder = decoder
+        self.output = nn.Sigmoid() if likelihood == "bernoulli" else nn.Identity()
+        self.input_shape = tuple(input_shape)
+        self.n_components = last.out_features
+        self.likelihood = likelihood
+        self.least = _SMALLEST * noise_variance
+        self.register_buffer("noise_variance", torch.tensor(float(noise_variance)))
+
+    def encode(self, x):
+        """Return the posterior means.
+
+        Parameters
+        ----------
+        x : torch.Tensor of shape (n, ...)
+            The inputs.
+
+        Returns
+        -------
+        mean : torch.Tensor of shape (n, n_components)
+            The codes.
+        """
+        return self.encoder(x)
+
+    def posterior(self, x):
+        """Return the parameters of the codes' distributions.
+
+        Parameters
+        ----------
+        x : torch.Tensor of shape (n, ...)
+            The inputs.
+
+        Returns
+        -------
+        mean, log_variance : torch.Tensor of shape (n, n_components)
+            Of independent normal distributions.
+        """
+        *parts, last = self.encoder
+        for part in parts:
+            x = part(x)
+        return last(x), self.log_variance(x)
+
+    def decode(self, code):
+        """Return the mean of X, given the code.
+
+        Parameters
+        ----------
+        code : torch.Tensor of shape (n, n_components)
+            The codes.
+
+        Returns
+        -------
+        x : torch.Tensor of shape (n, ...)
+            Means, which are probabilities for "bernoulli".
+        """
+        return self.output(self.decoder(code))
+
+    def forward(self, x):
+        """Return the reconstructions from the posterior means.
+
+        Parameters
+        ----------
+        x : torch.Tensor of shape (n, ...)
+            The inputs.
+
+        Returns
+        -------
+        reconstruction : torch.Tensor of shape (n, ...)
+            The inputs, encoded and decoded.
+        """
+        return self.decode(self.encode(x))
+
+    def log_likelihood(self, raw, x):
+        """Return log p(x | z).
+
+        Parameters
+        ----------
+        raw : torch.Tensor of shape (n, ...)
+            What the decoder makes of z.
+
+        x : torch.Tensor of shape (n, ...)
+            The samples.
+
+        Returns
+        -------
+        values : torch.Tensor of shape (n,)
+            In nats, summed over the entries.
+        """
+        # A copy, as `update_noise` comes before the backward pass.
+        variance = self.noise_variance.clone() if self.likelihood == "gaussian" else None
+        return log_likelihood(raw, x, variance)
+
+    def elbo(self, x, noise):
+        """Return the evidence lower bound.
+
+        Parameters
+        ----------
+        x : torch.Tensor of shape (n, ...)
+            The samples.
+
+        noise : torch.Tensor of shape (n_draws, n_components)
+            Draws from the standard normal distribution, used for every sample.
+
+        Returns
+        -------
+        bound : torch.Tensor of shape (n,)
+            In nats.
+        """
+        mean, log_variance = self.posterior(x)
+        scale = (log_variance / 2).exp()
+        fits = [self.log_likelihood(self.decoder(mean + scale * e), x) for e in noise.to(x)]
+        return sum(fits) / len(fits) - kl_divergence(mean, log_variance)
+
+    def update_noise(self, raw, x):
+        """Move the variance of the noise towards the squared error of a batch.
+
+        Parameters
+        ----------
+        raw, x : torch.Tensor of shape (n, ...)
+            What the decoder made, and the samples.
+        """
+        if self.likelihood == "gaussian":
+            error = (raw - x).square().mean().clamp(min=self.least)
+            self.noise_variance.lerp_(error, _MOMENTUM)
+
+
+def build_variational(
+    module_class,
+    *,
+    input_shape,
+    n_components,
+    hidden_layer_sizes,
+    likelihood="gaussian",
+    noise_variance=1.0,
+    **params,
+):
+    """Build a `VariationalModule` from a class that makes an encoder and a decoder.
+
+    Parameters
+    ----------
+    module_class : type
+        See `build_autoencoder`. An encoder that is no `torch.nn.Sequential` with a linear layer at
+        its end is given one, from codes to means.
+
+    input_shape : tuple of int
+        Shape of one sample.
+
+    n_components : int
+        Length of the code.
+
+    hidden_layer_sizes : sequence of int
+        Sizes of the hidden layers.
+
+    likelihood : {"gaussian", "bernoulli"}, default="gaussian"
+        How X is distributed, given the code.
+
+    noise_variance : float, default=1.0
+        Variance of X given the code, to begin with.
+
+    **params : dict
+        More arguments of the class.
+
+    Returns
+    -------
+    module : VariationalModule
+        The new module.
+
+    Raises
+    ------
+    TypeError
+        If the class does not take one of `params`, or makes no encoder or no decoder.
+    ValueError
+        If ``activation`` is among `params` and the class has no such parameter.
+    """
+    made = built(
+        module_class,
+        ("encoder", "decoder"),
+        input_shape=input_shape,
+        n_components=n_components,
+        hidden_layer_sizes=hidden_layer_sizes,
+        **params,
+    )
+    encoder = made.encoder
+    is_linear = isinstance(encoder, nn.Sequential) and len(encoder) and _is_linear(encoder[-1])
+    if not is_linear:
+        # Of an LSTM, for example, whose states are between -1 and 1, as no normal variable is.
+        code = nn.Linear(n_components, n_components)
+        encoder = nn.Sequential(OrderedDict(features=encoder, code=code))
+    return VariationalModule(encoder, made.decoder, input_shape, likelihood, noise_variance)
+
+
+def _is_linear(part):
+    return type(part) is nn.Linear

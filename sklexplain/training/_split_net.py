@@ -1,0 +1,91 @@
+"""A skorch net that trains on some rows and watches others, with draws that depend on a seed."""
+
+import torch
+from skorch.dataset import unpack_data
+from torch.utils.data import Subset
+
+from ._saved_net import SavedNet
+
+
+class SplitNet(SavedNet):
+    """A skorch net that is trained on some rows, and watches its loss on others.
+
+    A subclass implements `_step`, from a batch to outputs and their loss. What that draws comes
+    from a generator: one that goes on through training, and, for the rows that are watched, one
+    that begins anew in every epoch.
+    """
+
+    def fit_split(self, X, y, train, valid, seed):
+        """Train from the present weights on some rows of (X, y); monitor the loss on others.
+
+        Parameters
+        ----------
+        X : ndarray of float32 of shape (n, ...)
+            The inputs.
+
+        y : ndarray of int64 of shape (n,) or None
+            The target; None without one.
+
+        train : ndarray of int
+            The rows to fit on.
+
+        valid : ndarray of int or None
+            The rows to watch; None for no validation.
+
+        seed : int
+            Determines what the loss draws. All other randomness is torch's global generator's.
+
+        Returns
+        -------
+        self : SplitNet
+            The fitted net, in eval mode.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            If training was interrupted.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        self._train(X, y, split=(train, valid), seed=seed, train=generator)
+        self._set_training(False)
+        return self
+
+    def get_split_datasets(self, X, y=None, **fit_params):
+        """Return the datasets of the two parts of the split."""
+        if not hasattr(self, "_during_fit"):
+            return super().get_split_datasets(X, y, **fit_params)
+        dataset = self.get_dataset(X, y)
+        train, valid = self._during_fit["split"]
+        return Subset(dataset, train), None if valid is None else Subset(dataset, valid)
+
+    def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
+        """Run one epoch; what the validation loss draws is the same in each."""
+        if not training and hasattr(self, "_during_fit"):
+            # Other draws each time would make the losses of two epochs differ by chance, and early
+            # stopping would follow that chance.
+            self._during_fit["valid"] = torch.Generator().manual_seed(self._during_fit["seed"] + 1)
+        super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
+
+    def train_step_single(self, batch, **fit_params):
+        """Compute the loss of a batch and its gradients."""
+        self._set_training(True)
+        outputs, loss = self._step(*unpack_data(batch), training=True)
+        loss.backward()
+        return {"loss": loss, "y_pred": outputs}
+
+    def validation_step(self, batch, **fit_params):
+        """Compute the loss of a batch, in eval mode."""
+        self._set_training(False)
+        with torch.no_grad():
+            outputs, loss = self._step(*unpack_data(batch), training=False)
+        return {"loss": loss, "y_pred": outputs}
+
+    def _generator(self, training):
+        """Return what draws come from; None for torch's global generator, in a user's own call."""
+        if not hasattr(self, "_during_fit"):
+            return None
+        return self._during_fit["train" if training else "valid"]
+
+    def _step(self, X, y, training):
+        """Return outputs and their loss."""
+        raise NotImplementedError

@@ -32,7 +32,7 @@ from sklexplain import (
     VarianceScorer,
 )
 from sklexplain.explaining import METHODS
-from sklexplain.nets import Autoencoder
+from sklexplain.nets import Autoencoder, ContrastiveEncoder, VariationalAutoencoder
 from sklexplain.testing import TOPICS, nd_checks, parametrize_nd_checks
 from tests.cases import NETS, make_net, make_reconstructor, make_X
 
@@ -42,6 +42,16 @@ TRAINING = {"max_epochs": 2, "validation_split": None, "random_state": 0}
 def _autoencoder(module="mlp", **params):
     defaults = {"n_components": 2, "hidden_layer_sizes": (4,), **TRAINING}
     return Autoencoder(module, **(defaults | params))
+
+
+def _variational(module="mlp", **params):
+    defaults = {"n_components": 2, "hidden_layer_sizes": (4,), **TRAINING}
+    return VariationalAutoencoder(module, **(defaults | params))
+
+
+def _contrastive(module="mlp", **params):
+    defaults = {"n_components": 2, "hidden_layer_sizes": (4,), "projection_dim": 3, **TRAINING}
+    return ContrastiveEncoder(module, **(defaults | params))
 
 
 def _srae(estimator, **params):
@@ -111,6 +121,8 @@ SCIKIT_LEARN_CASES = {
     "cladec-pipeline": _cladec(_scaled(_pca()), reference="random"),
     "autoencoder": Autoencoder(max_epochs=3, hidden_layer_sizes=(16,), random_state=0),
     "autoencoder-classes": _autoencoder(lambda_class=1.0, hidden_layer_sizes=(32,), lr=1e-2),
+    "variational": _variational(max_epochs=1),
+    "contrastive": _contrastive(max_epochs=1),
     "autoencoder-scores": _autoencoder(
         lambda_noise=0.1,
         lambda_variance=0.1,
@@ -264,6 +276,8 @@ ENGINES = {
     "cladec-mlp": _case(lambda: _cladec(make_net("mlp"), alpha=0.5, reference="autoencoder")),
     "autoencoder-mlp": _case(_autoencoder),
     "autoencoder-conv2d": _case(_autoencoder, "conv2d"),
+    "variational-mlp": _case(_variational),
+    "contrastive-mlp": _case(_contrastive),
 }
 
 
@@ -329,6 +343,9 @@ MORE_PARAMETERS = {
     },
     "autoencoder-conv1d": _case(lambda: _autoencoder("conv1d"), "conv1d"),
     "autoencoder-lstm": _case(lambda: _autoencoder("lstm"), "lstm"),
+    "variational-lstm": _case(lambda: _variational("lstm", total_correlation=True), "lstm"),
+    "contrastive-conv1d": _case(lambda: _contrastive("conv1d"), "conv1d"),
+    "contrastive-conv2d": _case(lambda: _contrastive("conv2d"), "conv2d"),
 }
 
 # Other networks, with parameters that are checked above: input, results.
@@ -400,6 +417,7 @@ def test_number_of_nd_checks():
 
 def test_every_public_estimator_is_checked():
     public = [getattr(sklexplain, name) for name in sklexplain.__all__]
-    public = {c for c in public if isclass(c) and issubclass(c, BaseEstimator)} | {Autoencoder}
+    public = {c for c in public if isclass(c) and issubclass(c, BaseEstimator)}
+    public |= {Autoencoder, ContrastiveEncoder, VariationalAutoencoder}
     assert public <= {type(case()[0]) for case in ENGINES.values()}
     assert public <= {type(estimator) for estimator in SCIKIT_LEARN_CASES.values()}

@@ -235,13 +235,14 @@ def saliency_correlation(a, b, *, mode="pearson"):
     ----------
     a, b : array-like or sparse matrix of shape (n, ...)
         The explanations, of one shape. What a sparse matrix does not store is 0.
-    mode : {"pearson", "spearman"}, default="pearson"
-        Correlation of the values, or of their ranks (dense arrays only).
+    mode : {"pearson", "spearman", "cosine"}, default="pearson"
+        Correlation of the values, of their ranks (dense arrays only), or of values from which no
+        mean is subtracted.
 
     Returns
     -------
     correlation : float
-        In [-1, 1]; nan if one of the explanations is constant.
+        In [-1, 1]; nan if one of the explanations is constant (for "cosine": 0).
 
     Raises
     ------
@@ -266,7 +267,7 @@ def saliency_correlation(a, b, *, mode="pearson"):
     >>> saliency_correlation([[1.0, 2.0], [3.0, 4.0]], [[2.0, 4.0], [6.0, 8.0]])
     1.0
     """
-    check_choice("mode", mode, ("pearson", "spearman"))
+    check_choice("mode", mode, ("pearson", "spearman", "cosine"))
     any_sparse = sparse.issparse(a) or sparse.issparse(b)
     if any_sparse and mode == "spearman":
         raise TypeError("mode='spearman' needs dense arrays; pass a.toarray() and b.toarray().")
@@ -275,15 +276,21 @@ def saliency_correlation(a, b, *, mode="pearson"):
     if a.shape != b.shape:
         raise ValueError(f"a and b must have one shape, but have {a.shape} and {b.shape}.")
     for name, values in (("a", a), ("b", b)):
-        if _span(values) == 0:
+        if mode == "cosine" and abs(values).max() == 0:
+            warn(f"{name} is 0, so its cosine is not defined; nan is returned.")
+            return float("nan")
+        if mode != "cosine" and _span(values) == 0:
             warn(f"{name} is constant, so its correlation is not defined; nan is returned.")
             return float("nan")
     if any_sparse:
-        return _sparse_pearson(sparse.csr_array(a), sparse.csr_array(b))
+        a, b = sparse.csr_array(a), sparse.csr_array(b)
+        return _sparse_pearson(a, b, centred=mode == "pearson")
     a, b = np.ravel(a).astype(np.float64), np.ravel(b).astype(np.float64)
     if mode == "spearman":
         a, b = stats.rankdata(a), stats.rankdata(b)
-    return _pearson(a - a.mean(), b - b.mean())
+    if mode != "cosine":
+        a, b = a - a.mean(), b - b.mean()
+    return _pearson(a, b)
 
 
 def _span(values):
@@ -296,12 +303,12 @@ def _pearson(a, b):
     return float(np.clip(a @ b / np.sqrt((a @ a) * (b @ b)), -1.0, 1.0))
 
 
-def _sparse_pearson(a, b):
-    """Pearson correlation from sums over stored entries only."""
+def _sparse_pearson(a, b, centred=True):
+    """Pearson correlation, or cosine, from sums over stored entries only."""
     n = float(a.shape[0]) * a.shape[1]
     a, b = a.astype(np.float64), b.astype(np.float64)
     a, b = a / abs(a).max(), b / abs(b).max()
-    mean_a, mean_b = a.sum() / n, b.sum() / n
+    mean_a, mean_b = (a.sum() / n, b.sum() / n) if centred else (0.0, 0.0)
     covariance = a.multiply(b).sum() / n - mean_a * mean_b
     variance_a = a.multiply(a).sum() / n - mean_a**2
     variance_b = b.multiply(b).sum() / n - mean_b**2

@@ -1,6 +1,14 @@
 """Measures of explanations: plain functions of arrays."""
 
-from ..attribution import completeness_error, latent_shift_curve, map_sparsity
+from ..attribution import (
+    active_units,
+    completeness_error,
+    latent_shift_curve,
+    map_sparsity,
+    roar,
+    saliency_entropy,
+    unit_correlation,
+)
 from ..concepts import concept_orthogonality, faithfulness, grid_parts, locality, voronoi_parts
 from ..decoding import (
     evaluation_accuracy,
@@ -11,6 +19,7 @@ from ..decoding import (
 from ..examples import saliency_correlation, similarity_rate
 
 __all__ = [
+    "active_units",
     "completeness_error",
     "concept_orthogonality",
     "evaluation_accuracy",
@@ -22,7 +31,10 @@ __all__ = [
     "latent_shift_curve",
     "locality",
     "map_sparsity",
+    "roar",
     "saliency_correlation",
+    "saliency_entropy",
     "similarity_rate",
+    "unit_correlation",
     "voronoi_parts",
 ]

@@ -13,13 +13,20 @@ import zlib
 import numpy as np
 import pytest
 import torch
+from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 from sklearn.utils._param_validation import InvalidParameterError
 from torch import nn
 
 import sklexplain as sx
 from sklexplain import metrics, plotting
-from sklexplain.nets import Autoencoder, CheckpointHistory, ScoreConstraint
+from sklexplain.nets import (
+    Autoencoder,
+    CheckpointHistory,
+    ContrastiveEncoder,
+    ScoreConstraint,
+    VariationalAutoencoder,
+)
 from sklexplain.report import RepresentationReport
 from sklexplain.representation import check_estimator_type
 from sklexplain.utils import check_params
@@ -37,6 +44,8 @@ QUICK = {
     "SparseDictionary": {"n_concepts": 6, "k": 2, "max_epochs": 1, "random_state": 0},
     "AnomalyAttributor": {"method_params": {"n_steps": 2}, "random_state": 0},
     "Autoencoder": TRAINED | {"n_components": 2, "hidden_layer_sizes": (3,)},
+    "VariationalAutoencoder": TRAINED | {"n_components": 2, "hidden_layer_sizes": (3,)},
+    "ContrastiveEncoder": TRAINED | {"n_components": 2, "hidden_layer_sizes": (3,)},
     "LabelFreeAttributor": {"method_params": {"n_steps": 2}, "random_state": 0},
     "CheckpointHistory": {"every": 1},
     "ScoreConstraint": {"lambda_noise": 0.1},
@@ -79,7 +88,8 @@ DISPLAYS = [getattr(plotting, name) for name in plotting.__all__]
 CALLBACKS = [CheckpointHistory, ScoreConstraint]
 CLASSES = [
     *(getattr(sx, name) for name in sx.__all__ if name[0] != "_"),
-    *(Autoencoder, RepresentationReport, *CALLBACKS, *DISPLAYS),
+    *(Autoencoder, ContrastiveEncoder, VariationalAutoencoder),
+    *(RepresentationReport, *CALLBACKS, *DISPLAYS),
 ]
 CASES = [(cls, name) for cls in CLASSES for name in inspect.signature(cls).parameters]
 
@@ -180,6 +190,7 @@ def test_wrong_kinds_are_refused_in_scikit_learns_words(cls, name, tmp_path):
 
 LABELS = np.arange(20) % 2
 CURVE = {"mask_value": 0.0, "fractions": (0.5, 1.0), "n_random": 1}
+ROAR = PCA(1), lambda model, X_train, X: X
 # By the name of a parameter, functions of it.
 FUNCTIONS = [
     ("absolute", lambda v: metrics.map_sparsity(X, absolute=v)),
@@ -197,6 +208,12 @@ FUNCTIONS = [
         lambda v: metrics.latent_shift_curve(lambda x: x, X, X, **CURVE, random_state=v),
     ),
     ("batch_size", lambda v: metrics.latent_shift_curve(lambda x: x, X, X, **CURVE, batch_size=v)),
+    ("mode", lambda v: metrics.unit_correlation(X[:, :, None], mode=v)),
+    ("average", lambda v: metrics.unit_correlation(X[:, :, None], average=v)),
+    ("threshold", lambda v: metrics.active_units(X, threshold=v)),
+    ("shares", lambda v: metrics.roar(*ROAR, X, shares=v, cv=2, n_random=1)),
+    ("n_random", lambda v: metrics.roar(*ROAR, X, shares=[0.5], cv=2, n_random=v)),
+    ("random_state", lambda v: metrics.roar(*ROAR, X, shares=[0.5], cv=2, random_state=v)),
     ("n_parts", lambda v: metrics.grid_parts((20, 20), v)),
     ("confidence_level", lambda v: metrics.interpretability(None, X, confidence_level=v)),
     ("n_seeds", lambda v: metrics.interpretability(None, X, n_seeds=v)),

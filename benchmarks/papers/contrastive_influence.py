@@ -1,0 +1,277 @@
+"""Importance of training examples for a contrastive encoder, beside what leaving them out does.
+
+A loss over pairs is no sample's. `ContrastiveEncoder` offers two losses of single samples in its
+place: how far two views of a sample are from each other ("stability", Influence-SSL), and the
+NT-Xent of a sample with other samples' views that stay as they are ("nt_xent"). Encoders of
+scikit-learn's digits are trained, in float64 and on a fixed set of views, to a minimum of NT-Xent
+plus weight decay. Then one training example at a time is left out, and the encoder trained again
+from the weights there are, with the projection head frozen. What that does to the losses of other
+digits is compared with their importance.
+
+    python benchmarks/papers/contrastive_influence.py
+
+prints the correlations and writes ``benchmarks/papers/results/contrastive_influence.json``.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+from scipy.stats import spearmanr
+from sklearn.datasets import load_digits
+from torch import nn
+
+from sklexplain import DKNNImportance, InfluenceImportance, TracInImportance
+from sklexplain.nets import ContrastiveEncoder
+from sklexplain.training import nt_xent
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from common import ROOT, environment, markdown_table, rounded, write_json, write_section  # noqa: E402
+
+SECTION = "contrastive influence"
+GRADIENT_TOL = 1e-7  # largest entry of the gradient at which training stops
+LOSSES = ("stability", "nt_xent")
+WORDS = {
+    "influence": "influence, Gauss–Newton",
+    "tracin": "TracIn, last weights only",
+}
+
+
+class Training:
+    """Mean NT-Xent over a fixed set of views plus weight decay, minimised in chosen parameters.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Of the contrastive encoder, in float64; its weights are changed.
+    x : torch.Tensor of shape (n, d)
+        Training examples.
+    args : argparse.Namespace
+        Settings.
+    seed : int
+        Of the views.
+    """
+
+    def __init__(self, module, x, args, seed):
+        self.module, self._args = module, args
+        generator = torch.Generator().manual_seed(1000 + seed)
+        self._generator = generator
+        self.pairs = self.views_of(x)
+
+    def views_of(self, x):
+        """Return pairs of views of samples, (n_views, 2, n, d), each sample's drawn for itself."""
+        views, generator = self.module.views, self._generator
+        pair = lambda: [views.view(x, views.draw(len(x), generator)) for _ in range(2)]  # noqa: E731
+        return torch.stack([torch.stack(pair()) for _ in range(self._args.n_views)])
+
+    def project(self, pairs):
+        """Return unit vectors (n_views, 2, n, d)."""
+        return self.module.project(pairs.flatten(0, 2)).unflatten(0, pairs.shape[:3])
+
+    def loss(self, pairs):
+        """Return the mean NT-Xent."""
+        one, two = self.project(pairs).unbind(dim=1)
+        temperature = self._args.temperature
+        return sum(nt_xent(a, b, temperature).mean() for a, b in zip(one, two, strict=True)) / len(
+            one
+        )
+
+    def run(self, parameters, pairs, max_iter):
+        """Minimise from the weights there are; returns the largest entry of the gradient."""
+        start = nn.utils.parameters_to_vector(parameters).detach().numpy()
+
+        def value(theta):
+            nn.utils.vector_to_parameters(torch.from_numpy(theta), parameters)
+            total = self.loss(pairs)
+            total = total + self._args.weight_decay / 2 * sum(p.square().sum() for p in parameters)
+            grads = torch.autograd.grad(total, parameters)
+            return float(total.detach()), torch.cat([g.flatten() for g in grads]).numpy()
+
+        options = {"maxiter": max_iter, "maxfun": 2 * max_iter, "gtol": GRADIENT_TOL, "ftol": 0}
+        found = minimize(value, start, jac=True, method="L-BFGS-B", options=options)
+        nn.utils.vector_to_parameters(torch.from_numpy(found.x), parameters)
+        return float(np.abs(found.jac).max())
+
+    @torch.no_grad()
+    def losses(self, query, bank):
+        """Return the losses of queries, by pairs of their views and the views of the bank."""
+        one, two = self.project(query).unbind(dim=1)  # (n_views, n, d)
+        others = self.project(bank).flatten(0, 2)
+        stability = (one - two).square().sum(dim=2).mean(dim=0)
+        temperature, n_others = self._args.temperature, 2 * (self._args.n_train - 1)
+        pair = ((one * two).sum(dim=2) / temperature).exp()
+        crossed = []
+        for view in (one, two):
+            mean = (view @ others.T / temperature).exp().mean(dim=2)
+            crossed.append(-(pair / (pair + n_others * mean)).log())
+        return {"stability": stability, "nt_xent": sum(crossed).mean(dim=0) / 2}
+
+
+def importances(encoder, x, query, args):
+    """Importance matrices (n_query, n_train) by method and loss."""
+    found = {}
+    params = {"n_draws": args.n_views, "random_state": 0}
+    for loss in LOSSES:
+        for name, explainer in (
+            ("influence", InfluenceImportance(encoder, loss=loss, damping=args.damping, **params)),
+            ("tracin", TracInImportance(encoder, loss=loss, **params)),
+        ):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                found[f"{WORDS[name]}, {loss}"] = explainer.fit(x).transform(query)
+    found["DKNN"] = DKNNImportance(encoder).fit(x).transform(query)
+    return found
+
+
+def one_run(seed, args):
+    rng = np.random.RandomState(seed)
+    start = time.process_time()
+    X = (load_digits().data / 16).astype(np.float32)
+    X = X[rng.permutation(len(X))[: args.n_train + args.n_query]]
+    encoder = ContrastiveEncoder(
+        n_components=args.n_components,
+        hidden_layer_sizes=(args.width,),
+        activation="tanh",
+        projection_dim=args.n_components,
+        augment=["jitter", "corruption"],
+        augment_params={"corruption_rate": 0.3},
+        temperature=args.temperature,
+        batch_size=args.n_train,
+        random_state=seed,
+    ).initialize(X[: args.n_train])
+    module = encoder.net_.module_.double()
+    x, query = torch.from_numpy(X).double().split([args.n_train, args.n_query])
+    training = Training(module, x, args, seed)
+    query_views = training.views_of(query)
+    learned = [*module.encoder.parameters(), *module.projector.parameters()]
+    gradient = training.run(learned, training.pairs, args.max_iter)
+    parameters = list(module.encoder.parameters())
+    # The head is frozen now: the minimum in the encoder alone is where examples are left out.
+    training.run(parameters, training.pairs, args.max_iter)
+    best = [p.detach().clone() for p in parameters]
+    before = training.losses(query_views, training.pairs)
+    chosen = np.sort(rng.permutation(args.n_train)[: args.n_left_out])
+    changes, worst = {loss: [] for loss in LOSSES}, 0.0
+    for i in chosen:
+        kept = [j for j in range(args.n_train) if j != i]
+        worst = max(worst, training.run(parameters, training.pairs[:, :, kept], args.max_iter))
+        after = training.losses(query_views, training.pairs[:, :, kept])
+        for loss in LOSSES:
+            changes[loss].append(after[loss] - before[loss])
+        with torch.no_grad():
+            for p, b in zip(parameters, best, strict=True):
+                p.copy_(b)
+    encoder.net_.module_.float()
+    encoder.load_state_dict(encoder.net_.module_.state_dict())
+    found = importances(encoder, X[: args.n_train], X[args.n_train :], args)
+    entry = {"gradient": gradient, "gradient_left_out": worst}
+    entry["loss"] = rounded(float(training.loss(training.pairs.float()).detach()), 4)
+    for loss in LOSSES:
+        change = torch.stack(changes[loss], dim=1).numpy()  # (n_query, n_left_out)
+        entry[loss] = {}
+        for name, matrix in found.items():
+            rows = [spearmanr(a, b)[0] for a, b in zip(matrix[:, chosen], change, strict=True)]
+            total = spearmanr(matrix[:, chosen].mean(axis=0), change.mean(axis=0))[0]
+            entry[loss][name] = {
+                "each": rounded(float(np.mean(rows)), 4),
+                "mean": rounded(float(total), 4),
+            }
+    entry["cpu_seconds"] = rounded(time.process_time() - start, 1)
+    return entry
+
+
+def render(results):
+    """Return the section of docs/results.md as Markdown."""
+    settings, seeds = results["settings"], list(results["seeds"].values())
+    header = ["importance"]
+    for loss in LOSSES:
+        header += [f"{loss} of each query", f"mean {loss} of the queries"]
+    rows = []
+    for name in seeds[0][LOSSES[0]]:
+        row = [name]
+        for loss in LOSSES:
+            for key in ("each", "mean"):
+                values = [entry[loss][name][key] for entry in seeds]
+                row.append(f"{np.mean(values):.3f} ± {np.std(values):.3f}")
+        rows.append(row)
+    worst = max(entry["gradient_left_out"] for entry in seeds)
+    return "\n\n".join(
+        [
+            "## Influence in contrastive encoders and leaving examples out",
+            f"Encoders (64, {settings['width']}, {settings['n_components']} units, tanh) of "
+            f"{settings['n_train']} of scikit-learn's digits, trained in float64 to a minimum of "
+            f"NT-Xent (temperature {settings['temperature']:g}) over {settings['n_views']} fixed "
+            "pairs of views of each (jitter, 30 % of the pixels replaced) plus weight decay "
+            f"{settings['weight_decay']:g}; then {settings['n_left_out']} examples are left out "
+            "one at a time, and the encoder is trained again from there, the projection head "
+            "frozen. Spearman correlation, over the examples left out, of their importance with "
+            f"what two losses of {settings['n_query']} other digits rise by: *stability* is the "
+            "squared distance of two views, *nt_xent* the loss among views of the training "
+            "examples. Of each query and then averaged, or of importance and losses that are "
+            f"averaged over queries before. Means over {len(seeds)} seeds (data, weights, views), "
+            f"± the standard deviation. Damping {settings['damping']:g}. Training stopped at "
+            f"gradients with no entry above {worst:.0e}. Made by "
+            "`benchmarks/papers/contrastive_influence.py`.",
+            markdown_table(header, rows),
+        ]
+    )
+
+
+def parse_args(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--n-train", type=int, default=120)
+    parser.add_argument("--n-query", type=int, default=40)
+    parser.add_argument("--n-left-out", type=int, default=120)
+    parser.add_argument("--n-views", type=int, default=8)
+    parser.add_argument("--n-components", type=int, default=4)
+    parser.add_argument("--width", type=int, default=8)
+    parser.add_argument("--temperature", type=float, default=0.5)
+    parser.add_argument("--weight-decay", type=float, default=1e-3)
+    parser.add_argument("--damping", type=float, default=1e-3)
+    parser.add_argument("--max-iter", type=int, default=500)
+    parser.add_argument("--smoke", action="store_true", help="a tiny run that says nothing")
+    parser.add_argument("--out", type=Path, help="results file (JSON)")
+    parser.add_argument("--docs", type=Path, help="page to write a section of (Markdown)")
+    parser.add_argument("--render", action="store_true", help="only write the section again")
+    args = parser.parse_args(argv)
+    folder = Path(tempfile.mkdtemp()) if args.smoke else ROOT
+    args.out = args.out or folder / "benchmarks/papers/results/contrastive_influence.json"
+    if args.smoke:
+        args.seeds, args.n_train, args.n_query, args.n_left_out = [0], 15, 4, 4
+        args.max_iter, args.n_views = 10, 2
+    return args
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    if args.render:
+        results = json.loads(args.out.read_text())
+        write_section(args.docs or ROOT / "docs" / "results.md", SECTION, render(results))
+        return
+    torch.set_num_threads(1)
+    settings = {
+        name: value
+        for name, value in vars(args).items()
+        if name not in ("smoke", "out", "docs", "render")
+    }
+    results = {"settings": settings, "environment": environment(), "seeds": {}}
+    for seed in args.seeds:
+        entry = one_run(seed, args)
+        results["seeds"][str(seed)] = entry
+        write_json(args.out, results)
+        print(seed, json.dumps(entry, indent=1, ensure_ascii=False), flush=True)
+    print(f"wrote {args.out}")
+    if args.docs:
+        write_section(args.docs, SECTION, render(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""How different the maps of latent units are, and which units say anything."""
+
+from itertools import combinations
+
+import numpy as np
+from scipy import stats
+
+from ..utils import FLAG, Number, check_choice, check_numbers, validated, warn
+
+
+def saliency_entropy(maps):
+    r"""Entropy of how the importance of a feature is spread over latent units, on average.
+
+    .. math:: \frac{1}{|S|} \sum_{(s, i) \in S} - \sum_j p_{sij} \ln p_{sij},
+              \qquad p_{sij} = \frac{|a_{sji}|}{\sum_k |a_{ski}|},
+
+    over the pairs S of a sample and a feature that matters to one unit at least (appendix C.3 and
+    figure 8 of [1]_). 0: every feature matters to a single unit; ln n_units: to all alike.
+
+    Parameters
+    ----------
+    maps : array-like of shape (n, n_units, ...)
+        Maps of single units, as ``LabelFreeAttributor.unit_attributions`` returns them.
+
+    Returns
+    -------
+    entropy : float
+        In nats; nan if all maps are 0.
+
+    Raises
+    ------
+    ValueError
+        If values are not finite, or there are none.
+
+    Warns
+    -----
+    SklexplainWarning
+        If all maps are 0.
+
+    References
+    ----------
+    .. [1] J. Crabbé and M. van der Schaar, "Label-Free Explainability for Unsupervised Models",
+       ICML 2022.
+
+    Examples
+    --------
+    >>> from sklexplain.metrics import saliency_entropy
+    >>> saliency_entropy([[[1.0, 0.0], [0.0, -3.0]]])  # each unit has a feature of its own
+    0.0
+    >>> round(saliency_entropy([[[1.0, 2.0], [-1.0, 2.0]]]), 3)
+    0.693
+    """
+    maps = np.abs(_checked_maps(maps))
+    largest = maps.max(axis=1, keepdims=True)
+    seen = largest[:, 0] > 0
+    if not seen.any():
+        warn("all maps are 0, so their entropy is not defined; nan is returned.")
+        return float("nan")
+    # Scaled first, so that sums neither overflow nor vanish.
+    shares = np.divide(maps, largest, out=np.zeros_like(maps), where=largest > 0)
+    shares /= np.maximum(shares.sum(axis=1, keepdims=True), 1)
+    return float(stats.entropy(shares, axis=1)[seen].mean())
+
+
+@validated(average=[FLAG])
+def unit_correlation(maps, *, mode="pearson", average=True):
+    """Correlation of the maps of every two latent units, over all samples and features.
+
+    Low, if the units look at different features (section 4.3 and figures 5 and 6 of [1]_).
+
+    Parameters
+    ----------
+    maps : array-like of shape (n, n_units, ...)
+        Maps of single units, as ``LabelFreeAttributor.unit_attributions`` returns them.
+    mode : {"pearson", "spearman", "cosine"}, default="pearson"
+        Correlation of values, of their ranks, or of values from which no mean is subtracted.
+    average : bool, default=True
+        Return the mean over pairs of units, not the matrix.
+
+    Returns
+    -------
+    correlation : float, or ndarray of shape (n_units, n_units)
+        Between -1 and 1. nan for pairs with a unit whose maps are constant (for "cosine": 0), which
+        the mean leaves out.
+
+    Raises
+    ------
+    ValueError
+        If values are not finite, there are fewer than two units, or the mode is unknown.
+
+    Warns
+    -----
+    SklexplainWarning
+        If the maps of a unit are constant.
+
+    See Also
+    --------
+    sklexplain.metrics.saliency_correlation : Of two explanations.
+
+    References
+    ----------
+    .. [1] J. Crabbé and M. van der Schaar, "Label-Free Explainability for Unsupervised Models",
+       ICML 2022.
+
+    Examples
+    --------
+    >>> from sklexplain.metrics import unit_correlation
+    >>> round(unit_correlation([[[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]]]), 3)
+    -1.0
+    """
+    check_choice("mode", mode, ("pearson", "spearman", "cosine"))
+    maps = _checked_maps(maps)
+    n_units = maps.shape[1]
+    if n_units < 2:
+        raise ValueError("maps has a single unit, which there is none to compare with.")
+    rows = np.moveaxis(maps, 1, 0).reshape(n_units, -1)
+    if mode == "spearman":
+        rows = stats.rankdata(rows, axis=1)
+    constant = ~rows.any(axis=1) if mode == "cosine" else rows.max(axis=1) == rows.min(axis=1)
+    if constant.any():
+        warn(
+            f"the maps of units {np.flatnonzero(constant).tolist()} are constant, so their "
+            "correlations are not defined."
+        )
+    if mode != "cosine":
+        rows = rows - rows.mean(axis=1, keepdims=True)
+    rows = rows / np.where(constant, 1, np.abs(rows).max(axis=1))[:, None]
+    lengths = np.where(constant, 1, np.sqrt((rows**2).sum(axis=1)))
+    matrix = np.clip(rows @ rows.T / np.outer(lengths, lengths), -1, 1)
+    matrix[constant] = matrix[:, constant] = np.nan
+    if not average:
+        return matrix
+    pairs = [matrix[pair] for pair in combinations(np.flatnonzero(~constant), 2)]
+    return float(np.mean(pairs)) if pairs else float("nan")
+
+
+@validated(threshold=[Number(at_least=0)])
+def active_units(codes, *, threshold=0.01):
+    """Tell which latent units vary from sample to sample.
+
+    Of a variational autoencoder, whose prior has the variance 1, the units whose posterior means
+    vary by less than 0.01 tell nothing of the samples ([1]_).
+
+    Parameters
+    ----------
+    codes : array-like of shape (n, n_units)
+        What ``transform`` returns.
+    threshold : float, default=0.01
+        Variance that an active unit is above.
+
+    Returns
+    -------
+    active : ndarray of bool of shape (n_units,)
+        Count them with ``active.sum()``.
+
+    Raises
+    ------
+    ValueError
+        If values are not finite, or there are fewer than two samples.
+
+    References
+    ----------
+    .. [1] Y. Burda, R. Grosse and R. Salakhutdinov, "Importance Weighted Autoencoders", ICLR 2016,
+       appendix C.
+
+    Examples
+    --------
+    >>> from sklexplain.metrics import active_units
+    >>> active_units([[0.0, 1.0], [0.1, -1.0]])
+    array([False,  True])
+    """
+    codes = check_numbers("codes", codes, min_ndim=2)
+    if codes.ndim != 2 or len(codes) < 2:
+        raise ValueError(
+            f"codes has shape {codes.shape}, but must be (n, n_units) with two samples at least."
+        )
+    return codes.astype(np.float64).var(axis=0, ddof=1) > threshold
+
+
+def _checked_maps(maps):
+    maps = check_numbers("maps", maps, min_ndim=2)
+    if maps.ndim < 3:
+        raise ValueError(
+            f"maps has shape {maps.shape}, but must be (n, n_units, ...), as "
+            "LabelFreeAttributor.unit_attributions returns it."
+        )
+    return maps.astype(np.float64)

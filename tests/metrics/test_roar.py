@@ -1,0 +1,143 @@
+"""Remove and retrain, against a loop."""
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import BaseEstimator, clone
+from sklearn.compose import make_column_transformer
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.model_selection import KFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sklexplain import LabelFreeAttributor
+from sklexplain.metrics import roar
+from sklexplain.nets import Autoencoder
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(2.0, 1.0, size=(90, 5))
+Y = 3 * X[:, 0] + X[:, 1] + 0.1 * RNG.normal(size=90)
+
+
+def by_weight(model, X_train, X):
+    return (X - X_train.mean(axis=0)) * model.coef_
+
+
+def test_equals_a_loop():
+    splitter = KFold(3)
+    result = roar(
+        LinearRegression(), by_weight, X, Y, shares=(0.5, 0.2), cv=splitter, random_state=0
+    )
+    assert result.shares.tolist() == [0, 0.2, 0.5]
+    assert result.attributed.shape == (3, 3) and result.random.shape == (3, 3, 3)
+    for split, (train, test) in enumerate(splitter.split(X)):
+        model = LinearRegression().fit(X[train], Y[train])
+        maps = by_weight(model, X[train], X)
+        for row, n_removed in enumerate([0, 1, 3]):
+            masked = X.copy()
+            for i in range(90):
+                for column in np.argsort(-np.abs(maps[i]))[:n_removed]:
+                    masked[i, column] = X[train, column].mean()
+            expected = clone(model).fit(masked[train], Y[train]).score(masked[test], Y[test])
+            np.testing.assert_allclose(result.attributed[row, split], expected, rtol=1e-10)
+    difference = result.random.mean(axis=1) - result.attributed
+    areas = 0.2 * difference[1] / 2 + 0.3 * (difference[1] + difference[2]) / 2
+    np.testing.assert_allclose(result.gain, areas / 0.5, rtol=1e-10)
+    assert (result.random[0] == result.attributed[0]).all()
+
+
+def test_random_attributions_gain_nothing():
+    def at_random(model, X_train, X):
+        return np.random.default_rng(1).normal(size=X.shape)
+
+    chance = roar(LinearRegression(), at_random, X, Y, random_state=0, cv=5).gain
+    informed = roar(LinearRegression(), by_weight, X, Y, random_state=0, cv=5).gain
+    assert abs(chance.mean()) < 0.1 < informed.mean()
+
+
+def test_one_feature_is_kept():
+    result = roar(LinearRegression(), by_weight, X, Y, shares=[0.8, 0.99], cv=2, random_state=0)
+    np.testing.assert_array_equal(result.attributed[1], result.attributed[2])
+
+
+def test_it_repeats_whatever_the_number_of_jobs():
+    params = dict(shares=(0.4,), cv=2, n_random=2)
+    first = roar(LinearRegression(), by_weight, X, Y, random_state=0, **params)
+    with joblib.parallel_config("threading"):
+        again = roar(LinearRegression(), by_weight, X, Y, random_state=0, n_jobs=2, **params)
+    other = roar(LinearRegression(), by_weight, X, Y, random_state=1, **params)
+    np.testing.assert_array_equal(first.random, again.random)
+    assert not np.array_equal(first.random, other.random)
+
+
+def test_explainers_classifiers_and_scorings():
+    labels = (Y > np.median(Y)).astype(int)
+    explainer = LabelFreeAttributor(None, method="feature_ablation", random_state=0)
+    result = roar(
+        make_pipeline(StandardScaler(), LogisticRegression()),
+        explainer,
+        X,
+        labels,
+        shares=(0.2,),
+        cv=2,
+        n_random=2,
+        scoring="roc_auc",
+        random_state=0,
+    )
+    assert (result.gain > 0).all() and explainer.estimator is None
+
+
+def test_without_labels():
+    autoencoder = Autoencoder(
+        n_components=2,
+        hidden_layer_sizes=(4,),
+        max_epochs=2,
+        validation_split=None,
+        random_state=0,
+    )
+    explainer = LabelFreeAttributor(None, method="saliency", random_state=0)
+    series = RNG.normal(size=(30, 2, 4))
+    result = roar(autoencoder, explainer, series, shares=(0.3,), cv=2, n_random=1, random_state=0)
+    assert np.isfinite(result.attributed).all() and result.attributed.shape == (2, 2)
+
+
+def test_data_frames_keep_their_columns():
+    frame = pd.DataFrame(X, columns=list("abcde"))
+    columns = make_column_transformer((StandardScaler(), ["b", "a"]))
+
+    class Absolute(BaseEstimator):
+        """Attributions of a model that looks at two columns."""
+
+        def __init__(self, estimator=None):
+            self.estimator = estimator
+
+        def fit(self, X):
+            return self
+
+        def transform(self, X):
+            return np.abs(X.to_numpy()) * [1, 1, 0, 0, 0]
+
+    model = make_pipeline(columns, PCA(1))
+    result = roar(model, Absolute(), frame, shares=(0.2,), cv=2, n_random=1, random_state=0)
+    assert np.isfinite(result.attributed).all()
+
+
+@pytest.mark.parametrize(
+    ("params", "error", "message"),
+    [
+        ({"attributor": 3}, TypeError, "attributor=3 must be an explainer"),
+        ({"attributor": lambda m, t, x: x[:, :2]}, ValueError, r"returned shape \(90, 2\)"),
+        ({"attributor": lambda m, t, x: x * np.nan}, ValueError, "not finite"),
+        ({"shares": (0.5, 1.5)}, ValueError, "'shares' parameter of roar"),
+        ({"n_random": 0}, ValueError, "'n_random' parameter of roar"),
+        ({"y": Y[:5]}, ValueError, "inconsistent numbers of samples"),
+        ({"X": X[:, :1]}, ValueError, "X has a single feature"),
+        ({"X": np.full((5, 2), np.nan)}, ValueError, "X contains NaN"),
+    ],
+)
+def test_wrong_input_is_named(params, error, message):
+    given = {"attributor": by_weight, "X": X, "y": Y, "cv": 2} | params
+    with pytest.raises(error, match=message):
+        roar(LinearRegression(), **given)

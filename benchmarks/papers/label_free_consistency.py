@@ -4,20 +4,10 @@ Features: an autoencoder is trained, the features that a method calls important 
 shift of the representation is compared with that of random masks. Examples: how often the training
 examples that deep nearest neighbours call important have the label of the sample. Both on ECG5000
 (the paper's LSTM) and on 10,000 digits of MNIST (the paper's denoising CNN), several seeds each.
-
-    python benchmarks/papers/label_free_consistency.py
-
-writes ``benchmarks/papers/results/label_free_consistency.json`` after every seed, and a section of
-``docs/results.md``; ``--render`` writes that section again from the results there are.
 """
 
-import argparse
-import json
-import sys
-import tempfile
 import time
 import warnings
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -30,18 +20,8 @@ from sklexplain.datasets import load_ecg5000
 from sklexplain.metrics import latent_shift_curve, similarity_rate
 from sklexplain.nets import Autoencoder
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from common import (  # noqa: E402
-    ROOT,
-    MnistAutoencoder,
-    environment,
-    gradient_shap,
-    load_digits_28x28,
-    markdown_table,
-    rounded,
-    write_json,
-    write_section,
-)
+from .._runner import Benchmark, Option
+from ..common import MnistAutoencoder, gradient_shap, load_digits_28x28, markdown_table, rounded
 
 METHODS = (
     "saliency",
@@ -72,7 +52,6 @@ KERNELS = ("inverse_distance", "rbf")
 FRACTIONS = (0.05, 0.1, 0.2, 0.5, 0.7, 1.0)  # of the training examples, as in figure 3
 DATASETS = ("ecg5000", "mnist")
 N_RANDOM = 10  # random orders that a curve is compared with
-SECTION = "label-free consistency"
 
 
 def train_test(dataset, purpose, rng):
@@ -313,11 +292,11 @@ def _spread(values):
     }
 
 
-# -- the section of docs/results.md ------------------------------------------------------------
+# -- the section -------------------------------------------------------------------------------
 
 
 def render(results):
-    """Return the section of docs/results.md as Markdown."""
+    """Return the section as Markdown."""
     settings, machine = results["settings"], results["environment"]
     parts = [
         "## Consistency of label-free importance",
@@ -522,93 +501,28 @@ def _difference_words(settings):
     return "\n".join(f"- {line}" for line in lines)
 
 
-# -- command line ------------------------------------------------------------------------------
-
-
-def parse_args(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=list(DATASETS))
-    parser.add_argument("--epochs-mnist", type=int, default=20)
-    parser.add_argument("--epochs-ecg", type=int, default=30)
-    parser.add_argument("--epochs-ecg-examples", type=int, default=20)
-    parser.add_argument("--batch-size-ecg", type=int, default=8)
-    parser.add_argument("--units-ecg", type=int, default=16)
-    parser.add_argument("--n-explained-mnist", type=int, default=100)
-    parser.add_argument("--n-explained-ecg", type=int, default=50)
-    parser.add_argument("--n-examples", type=int, default=1000, help="training, and test, samples")
-    parser.add_argument(
-        "--n-train", type=int, default=None, help="and test, at most; for short tests"
-    )
-    parser.add_argument("--n-jobs", type=int, default=2)
-    parser.add_argument(
-        "--methods", nargs="+", choices=ALL_METHODS, help="compare only these, beside the rest"
-    )
-    parser.add_argument("--smoke", action="store_true", help="a tiny run that says nothing")
-    parser.add_argument("--render", action="store_true", help="only write the section again")
-    parser.add_argument("--out", type=Path, help="results file (JSON)")
-    parser.add_argument("--docs", type=Path, help="page with the section (Markdown)")
-    args = parser.parse_args(argv)
-    folder = Path(tempfile.mkdtemp()) if args.smoke else ROOT
-    results = "benchmarks/papers/results/label_free_consistency.json"
-    args.out = args.out or folder / results
-    args.docs = args.docs or folder / "docs" / "results.md"
-    if args.smoke:
-        args.seeds, args.n_jobs, args.n_train, args.n_examples = args.seeds[:1], 1, 32, 16
-        args.epochs_mnist = args.epochs_ecg = args.epochs_ecg_examples = 1
-        args.units_ecg, args.n_explained_mnist, args.n_explained_ecg = 2, 1, 1
-    return args
-
-
-def start_results(args):
-    """Results so far with the same settings, or none: seeds can be added to a run."""
-    settings = {
-        name: value
-        for name, value in vars(args).items()
-        if name not in ("out", "docs", "render", "n_jobs", "seeds", "datasets", "methods")
-    }
-    settings |= {"example_fractions": list(FRACTIONS), "methods": list(METHODS)}
-    if args.out.exists():
-        old = json.loads(args.out.read_text())
-        seeds = old["settings"].pop("seeds")
-        if old["settings"] == settings:
-            return old | {"settings": settings | {"seeds": sorted({*seeds, *args.seeds})}}
-    settings["seeds"] = args.seeds
-    return {"settings": settings, "environment": environment(), "datasets": {}}
-
-
-def compare_methods(args):
+def compare_methods(args, results, save):
     """Score some methods only, with encoders that are trained again, beside the other results."""
-    results = json.loads(args.out.read_text())
     tasks = [(dataset, seed) for dataset in args.datasets for seed in args.seeds]
     runs = Parallel(n_jobs=args.n_jobs, return_as="generator_unordered")(
-        delayed(run_methods)(*task, args, args.methods) for task in tasks
+        delayed(run_methods)(*task, args, args.compare) for task in tasks
     )
     for dataset, seed, check in runs:
         results["datasets"][dataset].setdefault("compared", {})[str(seed)] = check
-        print(f"{dataset}, seed {seed}", flush=True)
-    summarize(results)
-    write_json(args.out, results)
-    write_section(args.docs, SECTION, render(results))
+        save()
 
 
-def main(argv=None):
-    args = parse_args(argv)
-    if args.render:
-        results = json.loads(args.out.read_text())
-        summarize(results)
-        write_json(args.out, results)
-        write_section(args.docs, SECTION, render(results))
+def measure(args, results, save):
+    if args.compare:
+        compare_methods(args, results, save)
         return
-    if args.methods:
-        compare_methods(args)
-        return
-    results = start_results(args)
+    datasets, settings = results.setdefault("datasets", {}), results["settings"]
+    settings["seeds"] = sorted({*settings.get("seeds", []), *args.seeds})
     tasks = [
         (dataset, seed)
         for seed in args.seeds
         for dataset in args.datasets
-        if str(seed) not in results["datasets"].get(dataset, {}).get("examples", {})
+        if str(seed) not in datasets.get(dataset, {}).get("examples", {})
     ]
     runs = Parallel(n_jobs=args.n_jobs, return_as="generator_unordered")(
         delayed(run_one)(*task, args) for task in tasks
@@ -617,12 +531,44 @@ def main(argv=None):
         minutes = {name: check["minutes"] for name, check in checks.items()}
         print(f"{dataset}, seed {seed}: minutes {minutes}", flush=True)
         for name, check in checks.items():
-            results["datasets"].setdefault(dataset, {}).setdefault(name, {})[str(seed)] = check
-        summarize(results)
-        write_json(args.out, results)
-        write_section(args.docs, SECTION, render(results))
-    print(f"wrote {args.out} and {args.docs}")
+            datasets.setdefault(dataset, {}).setdefault(name, {})[str(seed)] = check
+        save()
 
 
-if __name__ == "__main__":
-    main()
+BENCHMARK = Benchmark(
+    section="label-free consistency",
+    page="label_free.md",
+    measure=measure,
+    summarize=summarize,
+    render=render,
+    settings={
+        "epochs_mnist": 20,
+        "epochs_ecg": 30,
+        "epochs_ecg_examples": 20,
+        "batch_size_ecg": 8,
+        "units_ecg": 16,
+        "n_explained_mnist": 100,
+        "n_explained_ecg": 50,
+        "n_examples": Option(1000, "training, and test, samples"),
+        "n_train": Option(None, "and test, at most; for short tests", type=int),
+    },
+    options={
+        "seeds": [0, 1, 2],
+        "datasets": Option(list(DATASETS), choices=DATASETS),
+        "n_jobs": 2,
+        "compare": Option([], "score only these, beside the rest", choices=ALL_METHODS),
+    },
+    fixed={"example_fractions": FRACTIONS, "methods": METHODS},
+    smoke={
+        "epochs_mnist": 1,
+        "epochs_ecg": 1,
+        "epochs_ecg_examples": 1,
+        "units_ecg": 2,
+        "n_explained_mnist": 1,
+        "n_explained_ecg": 1,
+        "n_examples": 16,
+        "n_train": 32,
+        "seeds": [0],
+        "n_jobs": 1,
+    },
+)

@@ -335,21 +335,22 @@ def run(name, given=None, *, smoke=False, render=False, again=False, folder=None
 # -- command line --------------------------------------------------------------------------------
 
 
-def parser_of(name, benchmark=None):
+def parser_of(name, benchmark):
     """Return a parser with the runner's options, and a script's."""
     parser = argparse.ArgumentParser(
-        prog=f"python -m benchmarks {name}", argument_default=argparse.SUPPRESS
+        prog=f"python -m benchmarks {name}",
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
     )
     flags = {
         "smoke": "a tiny run that says nothing, into a temporary folder",
         "render": "do not measure, only write the section of the page again",
         "again": "do not go on from earlier results",
-        "list": "show all scripts",
     }
     for flag, words in flags.items():
         parser.add_argument(f"--{flag}", action="store_true", help=words)
     parser.add_argument("--out", type=Path, help="folder for results and page")
-    for option, value in {**benchmark.settings, **benchmark.options}.items() if benchmark else ():
+    for option, value in {**benchmark.settings, **benchmark.options}.items():
         _add(parser, option, value if isinstance(value, Option) else Option(value))
     return parser
 
@@ -374,13 +375,14 @@ def main(argv=None):
     argv = list(sys.argv[1:] if argv is None else argv)
     n_names = next((i for i, word in enumerate(argv) if word.startswith("-")), len(argv))
     wanted, rest = argv[:n_names], argv[n_names:]
-    if not wanted:
-        if "list" not in parser_of("NAME [NAME ...]").parse_args(rest or ["--help"]):
-            raise SystemExit("Name a benchmark; `python -m benchmarks --list` has all.")
+    if not wanted and rest == ["--list"]:
         for name in names():
             words = (importlib.import_module(f"benchmarks.{name}").__doc__ or "").splitlines()
             print(f"{name:32} {words[0] if words else ''}")
         return
+    if not wanted:
+        how = __doc__.partition("How to write a script")[0].strip()
+        raise SystemExit(f"Name a benchmark; options come after it.\n\n{how}")
     try:
         scripts = {name: load(name) for name in chosen(wanted)}
     except (ValueError, TypeError) as error:
@@ -390,6 +392,5 @@ def main(argv=None):
         name: vars(parser_of(name, script).parse_args(rest)) for name, script in scripts.items()
     }
     for name, given in read.items():
-        own = {flag: given.pop(flag, False) for flag in ("smoke", "render", "again", "list")}
-        own.pop("list")
+        own = {flag: given.pop(flag, False) for flag in ("smoke", "render", "again")}
         run(name, given, folder=given.pop("out", None), **own)

@@ -1,6 +1,7 @@
 """The pages of results: every claim has a verdict, every link leads somewhere."""
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,16 @@ def test_every_claim_has_one_of_four_verdicts():
         assert (why == "") == (verdict == "reproduced"), row
         assert link == "–" if verdict == "not tested" else LINK.fullmatch(link), row
     assert {row[3] for row in rows} == set(VERDICTS)
+
+
+def test_the_index_counts_its_verdicts():
+    found = Counter(row[3] for row in claims())
+    words = " ".join((PAGES / "README.md").read_text().split())
+    assert (
+        f"Of {found.total()} claims {found['reproduced']} are reproduced, {found['in part']} in "
+        f"part, {found['not reproduced']} are not reproduced, and {found['not tested']} are not "
+        "tested." in words
+    )
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import numpy as np
 
 from ..common import markdown_table
 from . import _label_free_networks as networks
+from ._label_free_consistency_page import FRACTIONS
 from ._label_free_networks import LOSS_BASED, TASKS
-from .label_free_consistency import FRACTIONS
 
 WEIGHTS_ONLY = "SimplEx, weights only"
 LETTERS = {task: task[0].upper() for task in (*TASKS, "untrained")}

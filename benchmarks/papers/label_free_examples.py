@@ -24,9 +24,9 @@ from sklexplain.metrics import saliency_correlation, similarity_rate
 from .._runner import Benchmark, Option, complete
 from ..common import rounded
 from . import _label_free_networks as networks
+from ._label_free_consistency_page import FRACTIONS
 from ._label_free_examples_page import FEW, LETTERS, WEIGHTS_ONLY, render
 from ._label_free_networks import LOSS_BASED, TASKS
-from .label_free_consistency import FRACTIONS
 
 # -- figure 3 ----------------------------------------------------------------------------------
 

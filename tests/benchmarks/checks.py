@@ -320,3 +320,12 @@ def drift(results, page):
     for rhos in results["spearman"].values():
         assert all(-1 <= rho <= 1 for rho in (*rhos["clipped"], *rhos["not clipped"]))
     assert "| Grad-CAM | sum | var |" in page
+
+
+@of("papers.corpus_foil")
+def corpus_foil(results, page):
+    found = results["seeds"]["0"]
+    for name in ("digits", "heartbeats"):
+        assert all(0 <= area <= 1 for area in found["planted"][name].values())
+        assert len(found["fall"][name]) == 2
+    assert page.count("| digits | corpus and foil, dot |") == 2

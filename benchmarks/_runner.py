@@ -43,6 +43,11 @@ A script is a file ``benchmarks/papers/NAME.py`` or ``benchmarks/speed/NAME.py``
 That is all: the runner finds the file, and so does the test that runs every script with
 ``--smoke``. What several scripts share begins with an underscore, or is one of `SHARED`.
 
+What is found is said by hand, in plain sentences under the section's title on its page, between
+``<!-- name of the section: found -->`` and ``<!-- name of the section: details -->``: the runner
+leaves that as it is, and a test asks for it. A claim of a paper has a line in
+``docs/results/README.md``, with its verdict.
+
 ``measure(args, results, save)``
     ``args`` has every setting and option as an attribute, and ``args.smoke``. ``results`` is a
     dict that has ``"settings"`` and ``"environment"`` already and, if an earlier run had the same

@@ -71,7 +71,10 @@ def test_sections_start_and_end_once_and_say_first_what_is_found():
         text = page.read_text()
         for name in re.findall(r"<!-- (.*): start -->", text):
             marks = [f"<!-- {name}: {w} -->" for w in ("start", "found", "details", "end")]
-            assert [text.count(mark) for mark in marks] == [1] * 4, name
+            assert [text.count(mark) for mark in marks] == [1] * 4, (
+                f"{page.name}: under its title the section {name!r} says what is found, between "
+                f"{marks[1]} and {marks[2]}"
+            )
             assert sorted(marks, key=text.index) == marks, name
             title, found = text.split(marks[0])[1].split(marks[1])
             assert re.fullmatch(r"\n\n## .*\n\n", title), name

@@ -24,7 +24,7 @@ from sklexplain import LabelFreeAttributor
 from sklexplain.datasets import load_ecg5000
 from sklexplain.nets import Autoencoder
 
-from .._runner import Benchmark, Option, complete
+from .._runner import Benchmark, complete
 from ..common import markdown_table, rounded
 
 SIMILARITIES = ("dot", "cosine")
@@ -256,22 +256,9 @@ BENCHMARK = Benchmark(
     page="label_free.md",
     measure=measure,
     render=render,
-    settings={
-        "n_epochs": 100,
-        "n_components": 16,
-        "n_samples": 900,
-        "n_explained": 50,
-        "n_random": 10,
-    },
-    options={"seeds": [0, 1, 2, 3, 4], "n_classes": Option(10, "that are a corpus once")},
+    settings={"n_epochs": 100, "n_components": 16, "n_samples": 1797, "n_explained": 100},
+    options={"seeds": [0, 1, 2, 3, 4]},
     fixed={"fractions": FRACTIONS.tolist()},
-    smoke={
-        "n_epochs": 1,
-        "n_samples": 120,
-        "n_explained": 3,
-        "n_random": 1,
-        "n_classes": 2,
-        "seeds": [0],
-    },
+    smoke={"n_epochs": 1, "n_samples": 120, "n_explained": 3, "seeds": [0]},
     threads=1,
 )

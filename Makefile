@@ -57,6 +57,5 @@ lint: $(STAMP)  ## Check style, imports, docstrings and formatting
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-bench: $(STAMP)  ## Run the speed benchmarks
-	@set -e; for script in $(sort $(wildcard benchmarks/speed/*.py)); do \
-		echo "$$script"; $(BIN)/python "$$script"; done
+bench: $(STAMP)  ## Run the speed benchmarks, and write their page
+	$(BIN)/python -m benchmarks speed

@@ -184,18 +184,40 @@ def rounded(values, digits=5):
 
 
 def write_section(path, name, text):
-    """Replace what is between a section's markers in a Markdown file, or append the section."""
+    """Replace what is between a section's markers in a Markdown file, or append the section.
+
+    What was written by hand between the markers ``<!-- NAME: found -->`` and ``<!-- NAME: details
+    -->``, under the section's title, stays there.
+    """
     path = Path(path)
     start, end = f"<!-- {name}: start -->", f"<!-- {name}: end -->"
-    section = f"{start}\n\n{text.strip()}\n\n{end}"
     page = path.read_text() if path.exists() else ""
+    before, after = f"{page.rstrip()}\n\n".lstrip(), "\n"
+    text = text.strip()
     if start in page:
         before, rest = page.split(start, 1)
-        page = before + section + rest.split(end, 1)[1]
-    else:
-        page = f"{page.rstrip()}\n\n{section}\n".lstrip()
+        section, after = rest.split(end, 1)
+        text = _with_conclusions(name, section, text)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page)
+    path.write_text(f"{before}{start}\n\n{text}\n\n{end}{after}")
+
+
+def _with_conclusions(name, section, text):
+    """Put what a section says by hand under the title of its new text."""
+    found, details = f"<!-- {name}: found -->", f"<!-- {name}: details -->"
+    if found not in section:
+        return text
+    words = section.split(found, 1)[1].split(details, 1)[0].strip()
+    title, _, rest = text.partition("\n\n")
+    return f"{title}\n\n{found}\n\n{words}\n\n{details}\n\n{rest}"
+
+
+def without_conclusions(name, section):
+    """Return a section's text as it was rendered, from what is between its markers."""
+    found, details = f"<!-- {name}: found -->\n\n", f"<!-- {name}: details -->\n\n"
+    if found in section:
+        section = section.split(found, 1)[0] + section.split(details, 1)[1]
+    return section.strip()
 
 
 def markdown_table(header, rows):

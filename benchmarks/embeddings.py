@@ -9,20 +9,19 @@ nothing else needs, so they are looked for in a folder of their own::
 and a benchmark is given ``--efficientnet-path FOLDER``. Without it that part is left out.
 """
 
-import argparse
 import contextlib
 import io
-import json
 import sys
-import tempfile
 import warnings
 from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
 import torch
-from common import ROOT, environment, rounded
 from torch import nn
+
+from ._runner import Option
+from .common import rounded
 
 PHOTOGRAPHS = (
     *("astronaut", "chelsea", "coffee", "rocket", "stereo_motorcycle", "retina"),
@@ -320,61 +319,16 @@ def without_efficientnet(args):
     return True
 
 
-# -- command line, pieces of a result ------------------------------------------------------------
+# -- options, pieces of a result ------------------------------------------------------------------
 
-
-def parser(doc, name):
-    """Return an argument parser with the options that all scripts have.
-
-    Parameters
-    ----------
-    doc : str
-        The script's docstring.
-    name : str
-        Of its results file, without ".json".
-    """
-    made = argparse.ArgumentParser(description=doc.splitlines()[0])
-    made.set_defaults(name=name, channels=CHANNELS)
-    made.add_argument("--cache", type=Path, help="folder that keeps trained networks")
-    made.add_argument("--smoke", action="store_true", help="a tiny run that says nothing")
-    made.add_argument("--render", action="store_true", help="only write the section again")
-    made.add_argument("--out", type=Path, help="results file (JSON)")
-    made.add_argument("--docs", type=Path, help="page with the section (Markdown)")
-    return made
-
-
-def finish_args(args):
-    """Fill in where results go: with ``--smoke`` into a new temporary folder."""
-    folder = Path(tempfile.mkdtemp()) if args.smoke else ROOT
-    if args.smoke:
-        args.channels = (2, 2, 3, 3)
-    args.out = args.out or folder / "benchmarks" / "papers" / "results" / f"{args.name}.json"
-    args.docs = args.docs or folder / "docs" / "results.md"
-    return args
-
-
-NOT_SETTINGS = (
-    "cache",
-    "channels",
-    "draws",
-    "render",
-    "out",
-    "docs",
-    "name",
-    "efficientnet_path",
-    "seeds",
-)
-
-
-def start_results(args):
-    """Results so far with the same settings, or none: pieces can be added to a run."""
-    settings = {k: v for k, v in vars(args).items() if k not in NOT_SETTINGS}
-    settings = json.loads(json.dumps(settings))
-    if args.out.exists():
-        old = json.loads(args.out.read_text())
-        if old["settings"] == settings:
-            return old
-    return {"settings": settings, "environment": environment(), "pieces": {}}
+# Of scripts that train ResNets, and of those that look at photographs too.
+OPTIONS = {
+    "cache": Option(None, "folder that keeps trained networks", type=Path),
+    "channels": CHANNELS,
+    "seeds": [0, 1, 2],
+}
+EFFICIENTNET = {"efficientnet_path": Option(None, "folder with the packages", type=Path)}
+SMOKE = {"channels": (2, 2, 3, 3), "seeds": [0]}
 
 
 def mean_and_error(values, axis=0, digits=5):

@@ -18,11 +18,12 @@ from importlib.metadata import version
 
 import numpy as np
 import torch
-from common import MnistAutoencoder, load_digits_28x28
 from pydvl.influence.torch import InverseHarmonicMeanInfluence, NystroemSketchInfluence
 from torch import nn
 from torch.nn.functional import mse_loss
 from torch.utils.data import DataLoader, TensorDataset
+
+from .common import MnistAutoencoder, load_digits_28x28
 
 
 def make(method, model, damping, rank):

@@ -7,17 +7,10 @@ label-free maps and a Gaussian's conditional residuals, which know every linear 
 Part two asks whether samples are called abnormal at p <= 0.05: by the reconstruction error
 (`AnomalyAttributor.pvalue`), by the Mahalanobis distance of the code and of label-free maps, each
 calibrated alike on the same held-out samples, and by the noise score's `drift_pvalue`.
-
-Results go to ``results/anomalies.json`` and into ``docs/results.md``; ``--render`` only writes the
-section.
 """
 
-import argparse
-import json
-import sys
-import tempfile
 import warnings
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -34,10 +27,9 @@ from sklexplain.attribution import time_segments
 from sklexplain.datasets import load_ecg5000
 from sklexplain.nets import Autoencoder
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from common import ROOT, environment, markdown_table, rounded, write_json, write_section  # noqa: E402
+from .._runner import Benchmark, complete
+from ..common import markdown_table, rounded
 
-SECTION = "anomalies"
 MAPS = ("reconstruction", "neighbours", "mean", "squared residuals", "label-free", "gauss")
 RARE = 0.1  # share of rows below which a category is odd
 
@@ -376,7 +368,7 @@ def mean_sd(values):
 
 
 def render(results):
-    """Write the section of docs/results.md."""
+    """Return the section as Markdown."""
     runs, s = list(results["seeds"].values()), results["settings"]
     rows = []
     for table, kinds in runs[0]["tables"].items():
@@ -480,47 +472,29 @@ def render(results):
     )
 
 
-def parse_args(argv):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--n-epochs", type=int, default=300)
-    parser.add_argument("--n-samples", type=int, default=100)
-    parser.add_argument("--n-beats", type=int, default=1500)
-    parser.add_argument("--n-calibration", type=int, default=500)
-    parser.add_argument("--smoke", action="store_true", help="a tiny run that says nothing")
-    parser.add_argument("--render", action="store_true", help="only write the section")
-    parser.add_argument("--out", type=Path, help="results file (JSON)")
-    parser.add_argument("--docs", type=Path, help="Markdown file with the section")
-    args = parser.parse_args(argv)
-    folder = Path(tempfile.mkdtemp()) if args.smoke else ROOT
-    args.out = args.out or folder / "benchmarks/papers/results/anomalies.json"
-    args.docs = args.docs or folder / "docs/results.md"
-    if args.smoke:
-        args.seeds, args.n_epochs, args.n_samples = [0], 1, 4
-        args.n_beats, args.n_calibration = 30, 20
-    return args
-
-
-def main(argv=None):
-    args = parse_args(argv)
-    if args.render:
-        write_section(args.docs, SECTION, render(json.loads(args.out.read_text())))
-        return
-    names = ("n_epochs", "n_samples", "n_beats", "n_calibration")
-    settings = {name: getattr(args, name) for name in names}
-    results = {"settings": settings, "environment": environment(), "seeds": {}}
+def one_seed(seed, args):
+    """All parts with one seed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        for seed in args.seeds:
-            results["seeds"][str(seed)] = {
-                "tables": in_tables(seed, args),
-                "heartbeats": in_heartbeats(seed, args),
-                "p-values": pvalues(seed, args),
-                "power": power(seed, args),
-            }
-            write_json(args.out, results)
-    write_section(args.docs, SECTION, render(results))
+        return {
+            "tables": in_tables(seed, args),
+            "heartbeats": in_heartbeats(seed, args),
+            "p-values": pvalues(seed, args),
+            "power": power(seed, args),
+        }
 
 
-if __name__ == "__main__":
-    main()
+def measure(args, results, save):
+    tasks = {str(seed): partial(one_seed, seed, args) for seed in args.seeds}
+    complete(results.setdefault("seeds", {}), tasks, save)
+
+
+BENCHMARK = Benchmark(
+    section="anomalies",
+    page="anomalies.md",
+    measure=measure,
+    render=render,
+    settings={"n_epochs": 300, "n_samples": 100, "n_beats": 1500, "n_calibration": 500},
+    options={"seeds": [0, 1, 2, 3, 4]},
+    smoke={"n_epochs": 1, "n_samples": 4, "n_beats": 30, "n_calibration": 20, "seeds": [0]},
+)

@@ -6,22 +6,13 @@ rival. With labels, each is judged by a linear probe: the accuracy, on the held-
 logistic regression trained on the codes of the training samples. A score is good if it orders
 architectures as the probe does (Spearman), and if the one it would choose is hardly worse than the
 best (regret, in points of accuracy), set beside one chosen at random.
-
-Results go to ``results/architecture_choice.json``, after every data set and seed, and into
-``docs/results.md``. Run again, it does what is missing; ``--render`` only writes the section.
 """
 
-import argparse
 import itertools
-import json
-import sys
-import tempfile
 import time
 import warnings
-from pathlib import Path
 
 import numpy as np
-import torch
 from scipy.stats import spearmanr
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.exceptions import ConvergenceWarning
@@ -35,10 +26,9 @@ from sklexplain.datasets import load_ecg5000
 from sklexplain.nets import Autoencoder
 from sklexplain.scores._functions import excess_over_benchmark
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from common import ROOT, environment, markdown_table, rounded, write_json, write_section  # noqa: E402
+from .._runner import Benchmark, Option, complete
+from ..common import markdown_table, rounded
 
-SECTION = "architecture choice"
 SCORES = {
     "noise": "noise score",
     "hidden_noise": "noise score, hidden layers",
@@ -189,7 +179,7 @@ def summarize(results):
 
 
 def render(results):
-    """Write the section of docs/results.md."""
+    """Return the section as Markdown."""
     n_seeds = max(len(runs) for runs in results["datasets"].values())
     minutes = sum(
         run["core_minutes"] for runs in results["datasets"].values() for run in runs.values()
@@ -316,47 +306,22 @@ def _smallest_code_chosen(entries):
     return chosen["architecture"]["n_components"] == min(sizes)
 
 
-# -- running -----------------------------------------------------------------------------------
+def measure(args, results, save):
+    for seed, name in itertools.product(args.seeds, args.datasets):
+        place = results.setdefault("datasets", {}).setdefault(name, {})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            complete(place, {str(seed): lambda n=name, s=seed: run(n, s, args)}, save)
 
 
-def parse_args(argv):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--datasets", nargs="+", choices=NAMES, default=list(NAMES))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--smoke", action="store_true", help="a tiny run that says nothing")
-    parser.add_argument("--render", action="store_true", help="only write the section")
-    parser.add_argument("--out", type=Path, help="results file (JSON)")
-    parser.add_argument("--docs", type=Path, help="Markdown file with the section")
-    args = parser.parse_args(argv)
-    folder = Path(tempfile.mkdtemp()) if args.smoke else ROOT
-    args.out = args.out or folder / "benchmarks/papers/results/architecture_choice.json"
-    args.docs = args.docs or folder / "docs/results.md"
-    if args.smoke:
-        args.datasets, args.seeds = ["ecg5000", "wine"], [0]
-    return args
-
-
-def main(argv=None):
-    args = parse_args(argv)
-    results = {"settings": {"epochs": "in each architecture"}, "environment": environment()}
-    results["datasets"] = {}
-    if args.out.exists():
-        results = json.loads(args.out.read_text())
-    if not args.render:
-        torch.set_num_threads(1)
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        for seed, name in itertools.product(args.seeds, args.datasets):
-            runs = results["datasets"].setdefault(name, {})
-            if str(seed) in runs:
-                continue
-            runs[str(seed)] = run(name, seed, args)
-            print(f"{name}, seed {seed}: {runs[str(seed)]['core_minutes']} min", flush=True)
-            write_json(args.out, results)
-    summarize(results)
-    write_json(args.out, results)
-    write_section(args.docs, SECTION, render(results))
-    print(f"wrote {args.out} and {args.docs}")
-
-
-if __name__ == "__main__":
-    main()
+BENCHMARK = Benchmark(
+    section="architecture choice",
+    page="embeddings_and_scores.md",
+    measure=measure,
+    summarize=summarize,
+    render=render,
+    options={"datasets": Option(list(NAMES), choices=NAMES), "seeds": [0, 1, 2]},
+    fixed={"epochs": "in each architecture"},
+    smoke={"datasets": ["ecg5000", "wine"], "seeds": [0]},
+    threads=1,
+)

@@ -8,20 +8,13 @@ for all networks but the classifier that is explained. So each trained decoder h
 it that have no training to be too short: a ridge regression and a kernel ridge regression from the
 same activations. The one case with series is ECG5000 with a small convolutional classifier.
 
-    python benchmarks/papers/cladec_tables.py
-
-Every piece is written to ``benchmarks/papers/results/cladec_tables.json`` when it is there, and not
-computed again by the next call; ``--max-seconds`` ends a call early.
+``--max-seconds`` ends a call early; the next one goes on.
 """
 
-import argparse
 import copy
 import itertools
-import json
-import sys
-import tempfile
 import time
-from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -36,18 +29,9 @@ from sklexplain.datasets import load_ecg5000
 from sklexplain.decoding._ridge import fit_ridge
 from sklexplain.metrics import evaluation_accuracy, interpretability
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from common import (  # noqa: E402
-    ROOT,
-    environment,
-    load_digits_28x28,
-    markdown_table,
-    rounded,
-    write_json,
-    write_section,
-)
+from .._runner import Benchmark, Option
+from ..common import load_digits_28x28, markdown_table, rounded
 
-SECTION = "ClaDec tables"
 LAYERS = {"-4": "block2", "-3": "block3", "-2": "block4", "-1": "fc"}
 CLASS_WEIGHTS = (0.9, 0.99, 0.999, 1.0)
 NORMED = "0 epochs, normed"
@@ -297,14 +281,14 @@ def pieces(args):
     return [layers["-2"], *epochs, layers["-1"], *heartbeats, *weights, layers["-3"], layers["-4"]]
 
 
-def compute(args, results):
+def measure(args, results, save):
     """Compute what is missing, each piece in every run, until time is up."""
     start = time.perf_counter()
     runs = [Run(args, seed) for seed in range(args.n_runs_epochs)]
     for (name, case, layer, options), run in itertools.product(pieces(args), runs):
         if run.seed >= args.n_runs and name != "-2" and "epochs" not in name:
             continue
-        done = results["runs"].setdefault(str(run.seed), {})
+        done = results.setdefault("runs", {}).setdefault(str(run.seed), {})
         if name in done or (args.pieces and name not in args.pieces):
             continue
         if time.perf_counter() - start > args.max_seconds:
@@ -312,7 +296,7 @@ def compute(args, results):
         begin = time.process_time()
         done[name] = run.piece(case, layer, **options)
         done[name]["cpu_seconds"] = rounded(time.process_time() - begin, 1)
-        write_json(args.out, results)
+        save()
         print(run.seed, name, done[name], flush=True)
 
 
@@ -398,7 +382,7 @@ def table(results, names, first, reference=None):
 
 
 def render(results):
-    """Return the section of docs/results.md as Markdown."""
+    """Return the section as Markdown."""
     settings, machine = results["settings"], results["environment"]
     weights = ["-2", *(f"weight {weight:g}" for weight in CLASS_WEIGHTS)]
     epochs = [NORMED, *(f"{n} epochs" for n in settings["epochs"]), "-2"]
@@ -452,50 +436,34 @@ def render(results):
 
 
 def all_names(settings):
-    return [name for name, *_ in pieces(argparse.Namespace(**settings))]
+    return [name for name, *_ in pieces(SimpleNamespace(**settings))]
 
 
-def parse_args(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--n-train", type=int, default=2500)
-    parser.add_argument("--n-test", type=int, default=1000)
-    parser.add_argument("--n-epochs", type=int, default=12)
-    parser.add_argument("--classifier-epochs", type=int, default=64)
-    parser.add_argument("--n-runs", type=int, default=3)
-    parser.add_argument("--n-runs-epochs", type=int, default=5, help="runs of Table IV's rows")
-    parser.add_argument("--pieces", nargs="*", help="names of rows; default: all")
-    parser.add_argument("--max-seconds", type=float, default=np.inf)
-    parser.add_argument("--smoke", action="store_true", help="a tiny run that says nothing")
-    parser.add_argument("--out", type=Path, help="results file (JSON)")
-    parser.add_argument("--docs", type=Path, help="page to write a section of (Markdown)")
-    parser.add_argument("--render", action="store_true", help="only write the section again")
-    args = parser.parse_args(argv)
-    folder = Path(tempfile.mkdtemp()) if args.smoke else ROOT
-    args.out = args.out or folder / "benchmarks/papers/results/cladec_tables.json"
-    args.epochs = list(EPOCHS)
-    if args.smoke:
-        args.n_train, args.n_test, args.n_epochs = 40, 30, 1
-        args.n_runs = args.n_runs_epochs = 1
-        args.epochs, args.classifier_epochs = [0, 1], 2
-    return args
-
-
-def main(argv=None):
-    args = parse_args(argv)
-    names = ("n_train", "n_test", "n_epochs", "classifier_epochs", "epochs")
-    settings = {name: getattr(args, name) for name in names}
-    results = {"settings": settings, "environment": environment(), "runs": {}}
-    if args.out.exists():
-        earlier = json.loads(args.out.read_text())
-        if args.render or earlier["settings"] == settings:
-            results = earlier
-    if not args.render:
-        compute(args, results)
-        write_json(args.out, results)
-    docs = args.docs or (ROOT / "docs" / "results.md" if args.render else None)
-    if docs:
-        write_section(docs, SECTION, render(results))
-
-
-if __name__ == "__main__":
-    main()
+BENCHMARK = Benchmark(
+    section="ClaDec tables",
+    page="cladec.md",
+    measure=measure,
+    render=render,
+    settings={
+        "n_train": 2500,
+        "n_test": 1000,
+        "n_epochs": 12,
+        "classifier_epochs": 64,
+        "epochs": list(EPOCHS),
+    },
+    options={
+        "n_runs": 3,
+        "n_runs_epochs": Option(5, "runs of Table IV's rows"),
+        "pieces": Option([], "names of rows; none: all"),
+        "max_seconds": Option(np.inf, "end early", type=float),
+    },
+    smoke={
+        "n_train": 40,
+        "n_test": 30,
+        "n_epochs": 1,
+        "classifier_epochs": 2,
+        "epochs": [0, 1],
+        "n_runs": 1,
+        "n_runs_epochs": 1,
+    },
+)

@@ -9,20 +9,12 @@ Asked is how far up in maps of other samples that have it the planted entries st
 Part two takes classes: each is the corpus once, all others the foil. The features that a map calls
 most important for held-out samples of the class are set to the mean of the training data, and the
 area under the fall of g is compared with that of random orders. g is computed here, from codes.
-
-Results go to ``results/corpus_foil.json`` and into ``docs/results.md``; ``--render`` only writes
-the section.
 """
 
-import argparse
-import json
-import sys
-import tempfile
 import warnings
-from pathlib import Path
+from functools import partial
 
 import numpy as np
-import torch
 from scipy.integrate import trapezoid
 from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
@@ -32,10 +24,9 @@ from sklexplain import LabelFreeAttributor
 from sklexplain.datasets import load_ecg5000
 from sklexplain.nets import Autoencoder
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from common import ROOT, environment, markdown_table, rounded, write_json, write_section  # noqa: E402
+from .._runner import Benchmark, complete
+from ..common import markdown_table, rounded
 
-SECTION = "corpus and foil"
 SIMILARITIES = ("dot", "cosine")
 # Maps by name, with the parameters of the attributor; corpus and foil are added to the first two.
 MAPS = {
@@ -163,7 +154,7 @@ def fall(name, seed, args):
         chance = {s: np.mean([area[s] for area in chance]) for s in SIMILARITIES}
         found[str(label)] = {"random": {s: rounded(chance[s]) for s in SIMILARITIES}}
         for key, maps in maps_of(net, X, corpus, foil, samples, args).items():
-            # What adds most comes first; a label-free map is ranked in both ways, the better counts.
+            # What adds most comes first; of a label-free map's two rankings the better counts.
             own = areas(g, samples, mean, np.argsort(-maps, axis=1, kind="stable"))
             if not key.startswith("corpus"):
                 size = areas(g, samples, mean, np.argsort(-np.abs(maps), axis=1, kind="stable"))
@@ -187,7 +178,7 @@ def ratio_of(run, name, key, similarity):
 
 
 def render(results):
-    """Write the section of docs/results.md."""
+    """Return the section as Markdown."""
     s, runs = results["settings"], list(results["seeds"].values())
     found, falls, above = [], [], []
     for name in CLASSES:
@@ -245,46 +236,29 @@ def render(results):
     )
 
 
-def parse_args(argv):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--n-epochs", type=int, default=100)
-    parser.add_argument("--n-components", type=int, default=16)
-    parser.add_argument("--n-samples", type=int, default=1797)
-    parser.add_argument("--n-explained", type=int, default=100)
-    parser.add_argument("--smoke", action="store_true", help="a tiny run that says nothing")
-    parser.add_argument("--render", action="store_true", help="only write the section")
-    parser.add_argument("--out", type=Path, help="results file (JSON)")
-    parser.add_argument("--docs", type=Path, help="Markdown file with the section")
-    args = parser.parse_args(argv)
-    folder = Path(tempfile.mkdtemp()) if args.smoke else ROOT
-    args.out = args.out or folder / "benchmarks/papers/results/corpus_foil.json"
-    args.docs = args.docs or folder / "docs/results.md"
-    if args.smoke:
-        args.seeds, args.n_epochs, args.n_samples, args.n_explained = [0], 1, 120, 3
-    return args
-
-
-def main(argv=None):
-    args = parse_args(argv)
-    if args.render:
-        write_section(args.docs, SECTION, render(json.loads(args.out.read_text())))
-        return
-    torch.set_num_threads(1)
-    names = ("n_epochs", "n_components", "n_samples", "n_explained")
-    settings = {name: getattr(args, name) for name in names} | {"fractions": FRACTIONS.tolist()}
-    results = {"settings": settings, "environment": environment(), "seeds": {}}
+def one_seed(seed, args):
+    """Both parts with one seed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        for seed in args.seeds:
-            results["seeds"][str(seed)] = {
-                "planted": {name: planted(name, seed, args) for name in CLASSES},
-                "fall": {name: fall(name, seed, args) for name in CLASSES},
-            }
-            print(f"seed {seed} done", flush=True)
-            write_json(args.out, results)
-    write_section(args.docs, SECTION, render(results))
+        return {
+            "planted": {name: planted(name, seed, args) for name in CLASSES},
+            "fall": {name: fall(name, seed, args) for name in CLASSES},
+        }
 
 
-if __name__ == "__main__":
-    main()
+def measure(args, results, save):
+    tasks = {str(seed): partial(one_seed, seed, args) for seed in args.seeds}
+    complete(results.setdefault("seeds", {}), tasks, save)
+
+
+BENCHMARK = Benchmark(
+    section="corpus and foil",
+    page="label_free.md",
+    measure=measure,
+    render=render,
+    settings={"n_epochs": 100, "n_components": 16, "n_samples": 1797, "n_explained": 100},
+    options={"seeds": [0, 1, 2, 3, 4]},
+    fixed={"fractions": FRACTIONS.tolist()},
+    smoke={"n_epochs": 1, "n_samples": 120, "n_explained": 3, "seeds": [0]},
+    threads=1,
+)

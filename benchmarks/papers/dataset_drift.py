@@ -3,16 +3,9 @@
 An autoencoder is trained on digits; digits it has not seen drift to x + λ y, y normal, clipped to
 [0, 1] or not. Beside the paper's statistic, the drop of the noise score, stands a two-sided one:
 ``NoiseScorer.drift(X, method="distance")`` and its p-values.
-
-Results go to ``results/dataset_drift.json`` and into ``docs/results.md``; ``--render`` only writes
-the section.
 """
 
-import argparse
-import json
-import sys
-import tempfile
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import torch
@@ -22,18 +15,9 @@ from torch import nn
 
 from sklexplain import NoiseScorer
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from common import (  # noqa: E402
-    ROOT,
-    environment,
-    load_digits_28x28,
-    markdown_table,
-    rounded,
-    write_json,
-    write_section,
-)
+from .._runner import Benchmark, complete
+from ..common import load_digits_28x28, markdown_table, rounded
 
-SECTION = "two-sided drift"
 LEVELS = (0.05, 0.1, 0.2, 0.4, 1.0)
 SHOWN = (0.05, 0.2, 1.0)
 SETTINGS = {  # what is scored: parameters of NoiseScorer
@@ -111,7 +95,7 @@ def judged(values):
 
 
 def render(results):
-    """Write the section of docs/results.md."""
+    """Return the section as Markdown."""
     s = results["settings"]
     runs = list(results["seeds"].values())
     rows, rejected = [], []
@@ -162,42 +146,19 @@ def render(results):
     )
 
 
-def parse_args(argv):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--n-train", type=int, default=3000)
-    parser.add_argument("--n-reference", type=int, default=300)
-    parser.add_argument("--n-samples", type=int, default=100)
-    parser.add_argument("--n-epochs", type=int, default=5)
-    parser.add_argument("--smoke", action="store_true", help="a tiny run that says nothing")
-    parser.add_argument("--render", action="store_true", help="only write the section")
-    parser.add_argument("--out", type=Path, help="results file (JSON)")
-    parser.add_argument("--docs", type=Path, help="Markdown file with the section")
-    args = parser.parse_args(argv)
-    folder = Path(tempfile.mkdtemp()) if args.smoke else ROOT
-    args.out = args.out or folder / "benchmarks/papers/results/dataset_drift.json"
-    args.docs = args.docs or folder / "docs/results.md"
-    if args.smoke:
-        args.seeds, args.n_train, args.n_reference, args.n_samples = [0], 64, 20, 4
-        args.n_epochs = 1
-    return args
+def measure(args, results, save):
+    tasks = {str(seed): partial(run, seed, args) for seed in args.seeds}
+    complete(results.setdefault("seeds", {}), tasks, save)
 
 
-def main(argv=None):
-    args = parse_args(argv)
-    if args.render:
-        write_section(args.docs, SECTION, render(json.loads(args.out.read_text())))
-        return
-    torch.set_num_threads(1)
-    names = ("n_train", "n_reference", "n_samples", "n_epochs")
-    settings = {name: getattr(args, name) for name in names} | {"levels": LEVELS}
-    results = {"settings": settings, "environment": environment(), "seeds": {}}
-    for seed in args.seeds:
-        results["seeds"][str(seed)] = run(seed, args)
-        print(f"seed {seed} done", flush=True)
-        write_json(args.out, results)
-    write_section(args.docs, SECTION, render(results))
-
-
-if __name__ == "__main__":
-    main()
+BENCHMARK = Benchmark(
+    section="two-sided drift",
+    page="embeddings_and_scores.md",
+    measure=measure,
+    render=render,
+    settings={"n_train": 3000, "n_reference": 300, "n_samples": 100, "n_epochs": 5},
+    options={"seeds": [0, 1, 2]},
+    fixed={"levels": LEVELS},
+    smoke={"n_train": 64, "n_reference": 20, "n_samples": 4, "n_epochs": 1, "seeds": [0]},
+    threads=1,
+)

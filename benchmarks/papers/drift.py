@@ -3,20 +3,13 @@
 The paper's autoencoder is trained on digits; test digits get noise of strength λ. The paper: the
 relative drop of the noise score at the second convolution follows λ, Spearman .988. Here for every
 saliency and aggregation, with and without cutting x + λ·N(0, 1) to [0, 1], for several seeds.
-
-    python benchmarks/papers/drift.py
-
-writes ``benchmarks/papers/results/drift.json`` after every piece, and a section of
-``docs/results.md``; ``--render`` writes that section again from the results there are.
 """
 
-import json
-import sys
 import time
 import warnings
 from collections import OrderedDict
+from functools import partial
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 from scipy.stats import spearmanr
@@ -25,12 +18,11 @@ from torch import nn
 
 from sklexplain.nets import Autoencoder
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from common import load_digits_28x28, markdown_table, rounded, write_json, write_section  # noqa: E402
-from embedding_scores import Scorer, noise_curves  # noqa: E402
-from embeddings import SALIENCIES, SALIENCY_WORDS, finish_args, parser, plus_minus, start_results  # noqa: E402
+from .._runner import Benchmark, complete
+from ..common import load_digits_28x28, markdown_table, rounded
+from ..embedding_scores import Scorer, noise_curves
+from ..embeddings import SALIENCIES, SALIENCY_WORDS, plus_minus
 
-SECTION = "drift"
 PAPER = 0.988
 LAMBDAS = np.round(np.arange(0.1, 1.01, 0.1), 2)
 CLIPS = {"clipped": (0, 1), "not clipped": (None, None)}
@@ -142,11 +134,11 @@ def _spearman(values):
     return rounded(spearmanr(LAMBDAS, values).statistic, 3)
 
 
-# -- the section of docs/results.md --------------------------------------------------------------
+# -- the section ---------------------------------------------------------------------------------
 
 
 def render(results):
-    """Return the section of docs/results.md as Markdown."""
+    """Return the section as Markdown."""
     machine, settings = results["environment"], results["settings"]
     found = list(results["pieces"].values())
     r2 = plus_minus([p["r2"] for p in found])
@@ -224,40 +216,18 @@ def _listed(names):
     return f" ({', '.join(words)})"
 
 
-# -- command line --------------------------------------------------------------------------------
+def measure(args, results, save):
+    tasks = {f"seed {seed}": partial(piece, seed, args) for seed in args.seeds}
+    complete(results.setdefault("pieces", {}), tasks, save)
 
 
-def parse_args(argv=None):
-    made = parser(__doc__, "drift")
-    made.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    made.add_argument("--epochs", type=int, default=5)
-    made.add_argument("--n-train", type=int, default=8000)
-    made.add_argument("--n-digits", type=int, default=40)
-    made.add_argument("--n-noise", type=int, default=8)
-    args = made.parse_args(argv)
-    if args.smoke:
-        args.seeds, args.epochs, args.n_train, args.n_digits = [0], 1, 256, 2
-        args.n_noise = 1
-    return finish_args(args)
-
-
-def main(argv=None):
-    args = parse_args(argv)
-    if args.render:
-        results = json.loads(args.out.read_text())
-    else:
-        results = start_results(args)
-        for seed in args.seeds:
-            if f"seed {seed}" not in results["pieces"]:
-                found = piece(seed, args)
-                results["pieces"][f"seed {seed}"] = found
-                print(f"seed {seed}", found["processor_seconds"], flush=True)
-                write_json(args.out, results)
-    summarize(results)
-    write_json(args.out, results)
-    write_section(args.docs, SECTION, render(results))
-    print(f"wrote {args.out} and {args.docs}")
-
-
-if __name__ == "__main__":
-    main()
+BENCHMARK = Benchmark(
+    section="drift",
+    page="embeddings_and_scores.md",
+    measure=measure,
+    summarize=summarize,
+    render=render,
+    settings={"epochs": 5, "n_train": 8000, "n_digits": 40, "n_noise": 8},
+    options={"seeds": [0, 1, 2, 3, 4]},
+    smoke={"epochs": 1, "n_train": 256, "n_digits": 2, "n_noise": 1, "seeds": [0]},
+)

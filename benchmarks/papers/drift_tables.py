@@ -3,16 +3,9 @@
 An autoencoder learns a third of breast cancer's patients, both statistics are calibrated on another
 third, and the columns of the last one get noise. Both p-values are those of split conformal
 prediction, so that without drift a share of 5 % is at most 0.05.
-
-Results go to ``results/drift_tables.json`` and into ``docs/results.md``; ``--render`` only writes
-the section.
 """
 
-import argparse
-import json
-import sys
-import tempfile
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 from sklearn.datasets import load_breast_cancer
@@ -21,10 +14,9 @@ from sklearn.preprocessing import StandardScaler
 from sklexplain import NoiseScorer
 from sklexplain.nets import Autoencoder
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from common import ROOT, environment, markdown_table, rounded, write_json, write_section  # noqa: E402
+from .._runner import Benchmark, complete
+from ..common import markdown_table, rounded
 
-SECTION = "drift of tables"
 DRIFTS = {
     "none": lambda X, noise: X,
     "every column + 1 sd of noise": lambda X, noise: X + noise,
@@ -69,7 +61,7 @@ def run(seed, args):
 
 
 def render(results):
-    """Write the section of docs/results.md."""
+    """Return the section as Markdown."""
     runs, s = list(results["seeds"].values()), results["settings"]
     rows = []
     for name in DRIFTS:
@@ -103,36 +95,17 @@ def render(results):
     )
 
 
-def parse_args(argv):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--n-epochs", type=int, default=200)
-    parser.add_argument("--n-samples", type=int, default=150)
-    parser.add_argument("--smoke", action="store_true", help="a tiny run that says nothing")
-    parser.add_argument("--render", action="store_true", help="only write the section")
-    parser.add_argument("--out", type=Path, help="results file (JSON)")
-    parser.add_argument("--docs", type=Path, help="Markdown file with the section")
-    args = parser.parse_args(argv)
-    folder = Path(tempfile.mkdtemp()) if args.smoke else ROOT
-    args.out = args.out or folder / "benchmarks/papers/results/drift_tables.json"
-    args.docs = args.docs or folder / "docs/results.md"
-    if args.smoke:
-        args.seeds, args.n_epochs, args.n_samples = [0], 1, 4
-    return args
+def measure(args, results, save):
+    tasks = {str(seed): partial(run, seed, args) for seed in args.seeds}
+    complete(results.setdefault("seeds", {}), tasks, save)
 
 
-def main(argv=None):
-    args = parse_args(argv)
-    if args.render:
-        write_section(args.docs, SECTION, render(json.loads(args.out.read_text())))
-        return
-    settings = {"n_epochs": args.n_epochs, "n_samples": args.n_samples}
-    results = {"settings": settings, "environment": environment(), "seeds": {}}
-    for seed in args.seeds:
-        results["seeds"][str(seed)] = run(seed, args)
-        write_json(args.out, results)
-    write_section(args.docs, SECTION, render(results))
-
-
-if __name__ == "__main__":
-    main()
+BENCHMARK = Benchmark(
+    section="drift of tables",
+    page="embeddings_and_scores.md",
+    measure=measure,
+    render=render,
+    settings={"n_epochs": 200, "n_samples": 150},
+    options={"seeds": [0, 1, 2, 3, 4]},
+    smoke={"n_epochs": 1, "n_samples": 4, "seeds": [0]},
+)

@@ -5,17 +5,9 @@ mean), so a sparser map has less. The paper: at all layers, the variance produce
 the mean absolute aggregator. Here for every image and convolution, over channels (C), over units
 (E) and over both, with three saliencies, on EfficientNet-Lite0 with photographs and on ResNets
 trained on MNIST.
-
-    python benchmarks/papers/embedding_sparsity.py --efficientnet-path FOLDER
-
-writes ``benchmarks/papers/results/embedding_sparsity.json`` after every piece, and a section of
-``docs/results.md``; ``--render`` writes that section again from the results there are.
 """
 
-import json
-import sys
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -26,24 +18,23 @@ from sklexplain.layers._jacobian import unit_gradients
 from sklexplain.layers._maps import channel_maps
 from sklexplain.metrics import map_sparsity
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from common import load_digits_28x28, markdown_table, rounded, write_json, write_section  # noqa: E402
-from embeddings import (  # noqa: E402
+from .._runner import Benchmark, Option, complete
+from ..common import load_digits_28x28, markdown_table, rounded
+from ..embeddings import (
+    EFFICIENTNET,
+    OPTIONS,
     PHOTOGRAPHS,
     SALIENCIES,
     SALIENCY_WORDS,
+    SMOKE,
     accuracy,
     convolutions,
     efficientnet,
-    finish_args,
-    parser,
     photographs,
-    start_results,
     trained_resnet,
     without_efficientnet,
 )
 
-SECTION = "sparsity of embedding maps"
 # Where C is abs or var, nothing is negative: E = mean is E = abs.
 PAIRS = [p for p in product(("mean", "abs", "var"), repeat=2) if p[0] == "mean" or p[1] != "mean"]
 # What varies, what it is said to be sparser than; (C, E) each. Grad-CAM has no C.
@@ -195,11 +186,11 @@ def _holds(less, more, layers):
     }
 
 
-# -- the section of docs/results.md --------------------------------------------------------------
+# -- the section ---------------------------------------------------------------------------------
 
 
 def render(results):
-    """Return the section of docs/results.md as Markdown."""
+    """Return the section as Markdown."""
     machine = results["environment"]
     parts = [
         "## Sparsity of embedding maps",
@@ -294,41 +285,30 @@ def _difference_words(results):
     return "\n".join(f"- {line}" for line in lines)
 
 
-# -- command line --------------------------------------------------------------------------------
+def measure(args, results, save):
+    complete(results.setdefault("pieces", {}), pieces(args), save)
 
 
-def parse_args(argv=None):
-    made = parser(__doc__, "embedding_sparsity")
-    made.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    made.add_argument("--epochs", type=int, default=3)
-    made.add_argument("--n-train", type=int, default=8000)
-    made.add_argument("--n-digits", type=int, default=10, help="explained, a seed")
-    made.add_argument("--n-units", type=int, default=48, help="of EfficientNet's 1,280")
-    made.add_argument("--photographs", nargs="+", default=list(PHOTOGRAPHS[:6]))
-    made.add_argument("--efficientnet-path", type=Path, help="folder with the packages")
-    args = made.parse_args(argv)
-    if args.smoke:
-        args.seeds, args.epochs, args.n_train, args.n_digits, args.n_units = [0], 1, 256, 2, 2
-        args.photographs = args.photographs[:1]
-    return finish_args(args)
-
-
-def main(argv=None):
-    args = parse_args(argv)
-    if args.render:
-        results = json.loads(args.out.read_text())
-    else:
-        results = start_results(args)
-        for name, compute in pieces(args).items():
-            if name not in results["pieces"]:
-                results["pieces"][name] = compute()
-                print(name, flush=True)
-                write_json(args.out, results)
-    summarize(results)
-    write_json(args.out, results)
-    write_section(args.docs, SECTION, render(results))
-    print(f"wrote {args.out} and {args.docs}")
-
-
-if __name__ == "__main__":
-    main()
+BENCHMARK = Benchmark(
+    section="sparsity of embedding maps",
+    page="embeddings_and_scores.md",
+    measure=measure,
+    summarize=summarize,
+    render=render,
+    settings={
+        "epochs": 3,
+        "n_train": 8000,
+        "n_digits": Option(10, "explained, a seed"),
+        "n_units": Option(48, "of EfficientNet's 1,280"),
+        "photographs": list(PHOTOGRAPHS[:6]),
+    },
+    options={**OPTIONS, **EFFICIENTNET},
+    smoke={
+        "epochs": 1,
+        "n_train": 256,
+        "n_digits": 2,
+        "n_units": 2,
+        "photographs": list(PHOTOGRAPHS[:1]),
+        **SMOKE,
+    },
+)

@@ -4,19 +4,11 @@ Autoencoders of scikit-learn's digits are trained, in float64 and without batche
 the mean squared error plus weight decay. Then one training example at a time is left out and the
 encoder trained again, from the weights there are, with the decoder frozen; and once more the whole
 network. What that does to the losses of other digits is compared with their importance.
-
-    python benchmarks/papers/influence_leave_one_out.py
-
-prints the correlations and writes ``benchmarks/papers/results/influence_leave_one_out.json``.
 """
 
-import argparse
-import json
-import sys
-import tempfile
 import time
 import warnings
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import torch
@@ -28,10 +20,9 @@ from torch import nn
 from sklexplain import InfluenceImportance, TracInImportance
 from sklexplain.nets import AutoencoderModule
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from common import ROOT, environment, markdown_table, rounded, write_json, write_section  # noqa: E402
+from .._runner import Benchmark, Option, complete
+from ..common import markdown_table, rounded
 
-SECTION = "influence and leaving out"
 GRADIENT_TOL = 1e-8  # largest entry of the gradient at which training stops
 
 
@@ -167,7 +158,7 @@ def one_run(name, seed, args):
 
 
 def render(results):
-    """Return the section of docs/results.md as Markdown."""
+    """Return the section as Markdown."""
     settings = results["settings"]
     header = ["network", "importance", "encoder again: Spearman", "lowest seed", "Pearson"]
     header += ["whole network again: Spearman", "Pearson"]
@@ -207,48 +198,26 @@ def render(results):
     )
 
 
-def parse_args(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--n-train", type=int, default=150)
-    parser.add_argument("--n-query", type=int, default=50)
-    parser.add_argument("--n-left-out", type=int, default=40)
-    parser.add_argument("--weight-decay", type=float, default=1e-3)
-    parser.add_argument("--max-iter", type=int, default=3000)
-    parser.add_argument("--smoke", action="store_true", help="a tiny run that says nothing")
-    parser.add_argument("--out", type=Path, help="results file (JSON)")
-    parser.add_argument("--docs", type=Path, help="page to write a section of (Markdown)")
-    parser.add_argument("--render", action="store_true", help="only write the section again")
-    args = parser.parse_args(argv)
-    folder = Path(tempfile.mkdtemp()) if args.smoke else ROOT
-    args.out = args.out or folder / "benchmarks/papers/results/influence_leave_one_out.json"
-    if args.smoke:
-        args.seeds, args.n_train, args.n_query, args.n_left_out = [0], 20, 4, 5
-        args.max_iter = 40
-    return args
-
-
-def main(argv=None):
-    args = parse_args(argv)
-    if args.render:
-        results = json.loads(args.out.read_text())
-        write_section(args.docs or ROOT / "docs" / "results.md", SECTION, render(results))
-        return
-    torch.set_num_threads(1)
-    names = ("seeds", "n_train", "n_query", "n_left_out", "weight_decay", "max_iter")
-    settings = {name: getattr(args, name) for name in names}
-    results = {"settings": settings, "environment": environment(), "networks": {}}
+def measure(args, results, save):
     for name in args.networks:
-        for seed in args.seeds:
-            entry = one_run(name, seed, args)
-            results["networks"].setdefault(name, {})[str(seed)] = entry
-            write_json(args.out, results)
-            print(name, seed, json.dumps(entry, indent=1, ensure_ascii=False), flush=True)
-    print(f"wrote {args.out}")
-    if args.docs:
-        write_section(args.docs, SECTION, render(results))
+        tasks = {str(seed): partial(one_run, name, seed, args) for seed in args.seeds}
+        complete(results.setdefault("networks", {}).setdefault(name, {}), tasks, save)
 
 
-if __name__ == "__main__":
-    main()
+BENCHMARK = Benchmark(
+    section="influence and leaving out",
+    page="label_free.md",
+    measure=measure,
+    render=render,
+    settings={
+        "seeds": [0, 1, 2],
+        "n_train": 150,
+        "n_query": 50,
+        "n_left_out": 40,
+        "weight_decay": 1e-3,
+        "max_iter": 3000,
+    },
+    options={"networks": Option(list(NETWORKS), choices=NETWORKS)},
+    smoke={"seeds": [0], "n_train": 20, "n_query": 4, "n_left_out": 5, "max_iter": 40},
+    threads=1,
+)

@@ -6,41 +6,27 @@ alike the importance of pixels and of examples is between encoders trained for r
 denoising, inpainting and classification, beside encoders of one task that differ only in their
 seed, and what an error in the paper's released code did to it.
 
-    python benchmarks/papers/label_free_examples.py
-
-writes ``benchmarks/papers/results/label_free_examples.json`` after every run, and a section of
-``docs/results.md``; ``--render`` writes that section again from the results there are. With
-``--cache FOLDER``, trained networks and slow importances are kept there, and an interrupted run
-goes on where it was.
+With ``--cache FOLDER``, trained networks and slow importances are kept there, for later runs.
 """
 
-import argparse
-import json
-import sys
 import tempfile
-import time
 from functools import partial
 from itertools import combinations, product
 from pathlib import Path
 
 import joblib
-import label_free_networks as networks
 import numpy as np
-import torch
 from scipy.stats import rankdata
 
 from sklexplain import DKNNImportance, LabelFreeAttributor
 from sklexplain.metrics import saliency_correlation, similarity_rate
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from common import ROOT, environment, rounded, write_json, write_section  # noqa: E402
-from label_free_consistency import FRACTIONS  # noqa: E402
-from label_free_examples_page import FEW, LETTERS, WEIGHTS_ONLY, render  # noqa: E402
-from label_free_networks import LOSS_BASED, TASKS  # noqa: E402
-
-SECTION = "label-free examples"
-N_EXPLAINED = 500  # digits whose pixels are explained
-
+from .._runner import Benchmark, Option, complete
+from ..common import rounded
+from . import _label_free_networks as networks
+from ._label_free_consistency_page import FRACTIONS
+from ._label_free_examples_page import FEW, LETTERS, WEIGHTS_ONLY, render
+from ._label_free_networks import LOSS_BASED, TASKS
 
 # -- figure 3 ----------------------------------------------------------------------------------
 
@@ -150,12 +136,13 @@ def feature_methods(settings):
     def shap(task, run, aligned):
         network, data = trained("mnist", task, run, settings)
         seed = len(LETTERS) * run + list(LETTERS).index(task)
-        X = data["queries"][:N_EXPLAINED]
+        X = data["queries"][: settings["n_explained"]]
         return networks.gradient_shap(encoder_of(network), X, seed, aligned=aligned)
 
     def library(task, run, method):
         network, data = trained("mnist", task, run, settings)
-        return attributions(method, network, data["X_train"], data["queries"][:N_EXPLAINED])
+        X = data["queries"][: settings["n_explained"]]
+        return attributions(method, network, data["X_train"], X)
 
     return {
         "integrated gradients": partial(library, method="integrated_gradients"),
@@ -226,71 +213,52 @@ def quality(task, run, settings):
     return rounded(network.score(data["queries"]))
 
 
-# -- command line ------------------------------------------------------------------------------
-
-
-def parse_args(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs-mnist", type=int, default=3)
-    parser.add_argument("--runs-ecg", type=int, default=3)
-    parser.add_argument("--epochs-mnist", type=int, default=25)
-    parser.add_argument("--epochs-ecg", type=int, default=20)
-    parser.add_argument("--units-ecg", type=int, default=16)
-    parser.add_argument("--n-examples", type=int, default=1000, help="training, and test, samples")
-    parser.add_argument("--n-train", type=int, default=None, help="at most; for short tests")
-    parser.add_argument("--cache", type=Path, help="folder for networks and slow importances")
-    parser.add_argument("--smoke", action="store_true", help="a tiny run that says nothing")
-    parser.add_argument(
-        "--figure3", action="store_true", help="only figure 3 again; keep the rest of the results"
-    )
-    parser.add_argument("--render", action="store_true", help="only write the section again")
-    parser.add_argument("--out", type=Path, help="results file (JSON)")
-    parser.add_argument("--docs", type=Path, help="page with the section (Markdown)")
-    args = parser.parse_args(argv)
-    folder = Path(tempfile.mkdtemp()) if args.smoke else ROOT
-    args.out = args.out or folder / "benchmarks/papers/results/label_free_examples.json"
-    args.docs = args.docs or folder / "docs" / "results.md"
-    args.cache = args.cache or Path(tempfile.mkdtemp())
-    if args.smoke:
-        args.runs_mnist, args.runs_ecg, args.n_train, args.n_examples = 2, 1, 32, 10
-        args.epochs_mnist = args.epochs_ecg = 1
-        args.units_ecg = 2
-    return args
-
-
-def main(argv=None):
-    args = parse_args(argv)
-    if args.render:
-        results = json.loads(args.out.read_text())
-        write_section(args.docs, SECTION, render(results))
-        return
-    torch.set_num_threads(1)
-    left_out = ("out", "docs", "render", "smoke", "figure3")
-    settings = {k: v for k, v in vars(args).items() if k not in left_out}
-    settings["cache"] = str(args.cache)
-    results = {
-        "settings": {k: v for k, v in settings.items() if k != "cache"}
-        | {"n_explained": min(N_EXPLAINED, args.n_examples)},
-        "environment": environment(),
-        "consistency": {"ecg5000": {}, "mnist": {}},
-    }
+def measure(args, results, save):
+    settings = {name: getattr(args, name) for name in ("n_examples", "n_train", "n_explained")}
+    settings |= {name: getattr(args, name) for name in ("epochs_mnist", "epochs_ecg", "units_ecg")}
+    settings["cache"] = str(args.cache or tempfile.mkdtemp())
     if args.figure3:
-        results["pretext"] = json.loads(args.out.read_text())["pretext"]
+        results.pop("consistency", None)
+    places = results.setdefault("consistency", {"ecg5000": {}, "mnist": {}})
     runs = {"ecg5000": args.runs_ecg, "mnist": args.runs_mnist}
-    ran = {k: settings[k] for k in settings if not k.startswith("runs")}
     for run, dataset in product(range(max(runs.values())), runs):
-        if run >= runs[dataset]:
-            continue
-        start = time.perf_counter()
-        results["consistency"][dataset][str(run)] = consistency(dataset, run, ran)
-        write_json(args.out, results)
-        print(f"{dataset}, run {run}: {time.perf_counter() - start:.0f} s", flush=True)
-    if not args.figure3:
-        for results["pretext"] in pretext(range(args.runs_mnist), ran):
-            write_json(args.out, results)
-    write_section(args.docs, SECTION, render(results))
-    print(f"wrote {args.out} and {args.docs}")
+        if run < runs[dataset]:
+            task = partial(consistency, dataset, run, settings)
+            complete(places[dataset], {str(run): task}, save)
+    done = results.get("pretext", {}).get("examples", {})
+    if not args.figure3 and len(done) < len(example_methods(settings)):
+        for results["pretext"] in pretext(range(args.runs_mnist), settings):
+            save()
 
 
-if __name__ == "__main__":
-    main()
+BENCHMARK = Benchmark(
+    section="label-free examples",
+    page="label_free.md",
+    measure=measure,
+    render=render,
+    settings={
+        "runs_mnist": 3,
+        "runs_ecg": 3,
+        "epochs_mnist": 25,
+        "epochs_ecg": 20,
+        "units_ecg": 16,
+        "n_examples": Option(1000, "training, and test, samples"),
+        "n_train": Option(None, "at most; for short tests", type=int),
+        "n_explained": Option(500, "digits whose pixels are explained"),
+    },
+    options={
+        "cache": Option(None, "folder for networks and slow importances", type=Path),
+        "figure3": Option(False, "only figure 3 again; keep the rest of the results"),
+    },
+    smoke={
+        "runs_mnist": 2,
+        "runs_ecg": 1,
+        "epochs_mnist": 1,
+        "epochs_ecg": 1,
+        "units_ecg": 2,
+        "n_examples": 10,
+        "n_train": 32,
+        "n_explained": 10,
+    },
+    threads=1,
+)

@@ -4,19 +4,12 @@ A ResNet is trained on MNIST; then one convolution at a time gets random weights
 stays as it was trained. The paper: the mean noise score of the embedding goes with the accuracy,
 Spearman .91 (top 1) and .89 (top 5). Here for several seeds, three saliencies, the accuracy of the
 trained head and that of a linear probe fitted on the randomised embedding.
-
-    python benchmarks/papers/layer_randomisation.py
-
-writes ``benchmarks/papers/results/layer_randomisation.json`` after every piece, and a section of
-``docs/results.md``; ``--render`` writes that section again from the results there are.
 """
 
 import copy
-import json
-import sys
 import time
+from functools import partial
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 from scipy.stats import spearmanr
@@ -28,25 +21,23 @@ from torch import nn
 from sklexplain.scores._functions import excess_over_benchmark
 from sklexplain.training import randomized_layers
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from common import load_digits_28x28, markdown_table, rounded, write_json, write_section  # noqa: E402
-from embedding_scores import Scorer, noise_curves  # noqa: E402
-from embeddings import (  # noqa: E402
+from .._runner import Benchmark, Option, complete
+from ..common import load_digits_28x28, markdown_table, rounded
+from ..embedding_scores import Scorer, noise_curves
+from ..embeddings import (
+    OPTIONS,
     SALIENCIES,
     SALIENCY_WORDS,
+    SMOKE,
     accuracy,
     convolutions,
-    finish_args,
     initialise,
     outputs,
-    parser,
     plus_minus,
     seeded,
-    start_results,
     trained_resnet,
 )
 
-SECTION = "layer randomisation"
 PAPER = {"top 1": 0.91, "top 5": 0.89}
 # Mean of N over the layers, as in the paper; the same without the shallow half of the layers; and
 # the mean over layers of (N - N⁰) / (N + N⁰).
@@ -174,11 +165,11 @@ def _spearman(x, y):
     return rounded(spearmanr(x, y, nan_policy="omit").statistic, 3)
 
 
-# -- the section of docs/results.md --------------------------------------------------------------
+# -- the section ---------------------------------------------------------------------------------
 
 
 def render(results):
-    """Return the section of docs/results.md as Markdown."""
+    """Return the section as Markdown."""
     machine, settings = results["environment"], results["settings"]
     found = _pieces(results, "default")
     n_layers = len(found[0]) - 2
@@ -256,44 +247,36 @@ def _version_table(found):
     return markdown_table(header, rows)
 
 
-# -- command line --------------------------------------------------------------------------------
+def measure(args, results, save):
+    tasks = {
+        f"seed {seed}, {draw}": partial(piece, seed, draw, args)
+        for draw, seed in product(args.draws, args.seeds)
+    }
+    complete(results.setdefault("pieces", {}), tasks, save)
 
 
-def parse_args(argv=None):
-    made = parser(__doc__, "layer_randomisation")
-    made.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    made.add_argument("--draws", nargs="+", choices=DRAWS, default=list(DRAWS))
-    made.add_argument("--epochs", type=int, default=3)
-    made.add_argument("--n-train", type=int, default=8000)
-    made.add_argument("--n-test", type=int, default=2000)
-    made.add_argument("--n-scored", type=int, default=25)
-    made.add_argument("--n-noise", type=int, default=4)
-    made.add_argument("--n-probe", type=int, default=2000)
-    args = made.parse_args(argv)
-    if args.smoke:
-        args.seeds, args.epochs, args.n_train, args.n_scored = [0], 1, 256, 2
-        args.n_noise, args.n_probe, args.n_test = 1, 50, 50
-    return finish_args(args)
-
-
-def main(argv=None):
-    args = parse_args(argv)
-    if args.render:
-        results = json.loads(args.out.read_text())
-    else:
-        results = start_results(args)
-        for draw, seed in product(args.draws, args.seeds):
-            name = f"seed {seed}, {draw}"
-            if name not in results["pieces"]:
-                found = piece(seed, draw, args)
-                results["pieces"][name] = found
-                print(name, found["processor_seconds"], flush=True)
-                write_json(args.out, results)
-    summarize(results)
-    write_json(args.out, results)
-    write_section(args.docs, SECTION, render(results))
-    print(f"wrote {args.out} and {args.docs}")
-
-
-if __name__ == "__main__":
-    main()
+BENCHMARK = Benchmark(
+    section="layer randomisation",
+    page="embeddings_and_scores.md",
+    measure=measure,
+    summarize=summarize,
+    render=render,
+    settings={
+        "epochs": 3,
+        "n_train": 8000,
+        "n_test": 2000,
+        "n_scored": 25,
+        "n_noise": 4,
+        "n_probe": 2000,
+    },
+    options={**OPTIONS, "draws": Option(list(DRAWS), choices=DRAWS)},
+    smoke={
+        "epochs": 1,
+        "n_train": 256,
+        "n_test": 50,
+        "n_scored": 2,
+        "n_noise": 1,
+        "n_probe": 50,
+        **SMOKE,
+    },
+)

@@ -4,17 +4,10 @@
 conclusions. A network with many output units, trained on digits, is scored by all of them and by
 1/30 of them, 200 times with other units (and other noise inputs, the same for both): how often does
 the 95 % interval hold the score of all units, and what is the ratio of processor time?
-
-Results go to ``results/sampled_scores.json`` and into ``docs/results.md``; ``--render`` only writes
-the section.
 """
 
-import argparse
-import json
-import sys
-import tempfile
 import time
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import torch
@@ -23,18 +16,9 @@ from torch import nn
 
 from sklexplain import NoiseScorer, VarianceScorer
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from common import (  # noqa: E402
-    ROOT,
-    environment,
-    interleaved,
-    markdown_table,
-    rounded,
-    write_json,
-    write_section,
-)
+from .._runner import Benchmark, Option, complete
+from ..common import interleaved, markdown_table, rounded
 
-SECTION = "scores from a part of the units"
 TARGET = 0.9
 SCORERS = {
     "noise": (NoiseScorer, {}),
@@ -125,7 +109,7 @@ def costs(net, X, n_units, n_repeats):
 
 
 def render(results):
-    """Write the section of docs/results.md."""
+    """Return the section as Markdown."""
     s = results["settings"]
     reached = [
         min(entry["coverage"]) >= TARGET
@@ -192,62 +176,43 @@ def _cost_sentence(cost):
     )
 
 
-def parse_args(argv):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--n-total", type=int, nargs="+", default=[128, 512])
-    parser.add_argument("--n-repeats", type=int, default=200)
-    parser.add_argument("--n-samples", type=int, default=16)
-    parser.add_argument("--n-noise", type=int, default=4)
-    parser.add_argument("--n-cost-samples", type=int, default=100)
-    parser.add_argument("--n-cost-repeats", type=int, default=3)
-    parser.add_argument("--n-steps", type=int, default=250, help="of training")
-    parser.add_argument("--smoke", action="store_true", help="a tiny run that says nothing")
-    parser.add_argument("--cost", action="store_true", help="only measure the cost again")
-    parser.add_argument("--render", action="store_true", help="only write the section")
-    parser.add_argument("--out", type=Path, help="results file (JSON)")
-    parser.add_argument("--docs", type=Path, help="Markdown file with the section")
-    args = parser.parse_args(argv)
-    folder = Path(tempfile.mkdtemp()) if args.smoke else ROOT
-    args.out = args.out or folder / "benchmarks/papers/results/sampled_scores.json"
-    args.docs = args.docs or folder / "docs/results.md"
-    if args.smoke:
-        args.n_total, args.n_repeats, args.n_samples, args.n_steps = [120], 2, 3, 2
-        args.n_cost_samples, args.n_cost_repeats = 4, 1
-    return args
-
-
-def main(argv=None):
-    args = parse_args(argv)
-    if args.render:
-        write_section(args.docs, SECTION, render(json.loads(args.out.read_text())))
-        return
-    if args.cost:
-        results = json.loads(args.out.read_text())
-        results["cost"] = _costs(args)
-        write_json(args.out, results)
-        write_section(args.docs, SECTION, render(results))
-        return
-    names = ("n_repeats", "n_samples", "n_noise", "n_steps")
-    settings = {name: getattr(args, name) for name in names} | {"level": 0.95}
-    results = {"settings": settings, "environment": environment(), "networks": {}}
+def measure(args, results, save):
+    networks = results.setdefault("networks", {})
     for n_total in args.n_total:
+        place, n_units = networks.setdefault(str(n_total), {}), max(4, n_total // 30)
+        if args.cost or len(place.get("scores", ())) == len(SCORERS):
+            continue
         net, X, accuracy = trained(n_total, args.n_steps)
-        place = results["networks"][str(n_total)] = {"accuracy": rounded(accuracy), "scores": {}}
-        for name in SCORERS:
-            entry = compare(net, X[: args.n_samples], name, max(4, n_total // 30), args)
-            place["scores"][name] = entry
-            print(f"{name}, {n_total} units: {entry}", flush=True)
-            write_json(args.out, results)
-    results["cost"] = _costs(args)
-    write_json(args.out, results)
-    write_section(args.docs, SECTION, render(results))
+        place.setdefault("accuracy", rounded(accuracy))
+        X = X[: args.n_samples]
+        tasks = {name: partial(compare, net, X, name, n_units, args) for name in SCORERS}
+        complete(place.setdefault("scores", {}), tasks, save)
+    if args.cost or "cost" not in results:
+        n_total = max(args.n_total)
+        net, X, _ = trained(n_total, args.n_steps)
+        sizes = max(4, n_total // 30), args.n_cost_repeats
+        results["cost"] = costs(net, X[: args.n_cost_samples], *sizes)
 
 
-def _costs(args):
-    n_total = max(args.n_total)
-    net, X, _ = trained(n_total, args.n_steps)
-    return costs(net, X[: args.n_cost_samples], max(4, n_total // 30), args.n_cost_repeats)
-
-
-if __name__ == "__main__":
-    main()
+BENCHMARK = Benchmark(
+    section="scores from a part of the units",
+    page="embeddings_and_scores.md",
+    measure=measure,
+    render=render,
+    settings={"n_repeats": 200, "n_samples": 16, "n_noise": 4, "n_steps": 250},
+    options={
+        "n_total": Option([128, 512], "output units"),
+        "n_cost_samples": 100,
+        "n_cost_repeats": 3,
+        "cost": Option(False, "only measure the cost again"),
+    },
+    fixed={"level": 0.95},
+    smoke={
+        "n_repeats": 2,
+        "n_samples": 3,
+        "n_steps": 2,
+        "n_total": [120],
+        "n_cost_samples": 4,
+        "n_cost_repeats": 1,
+    },
+)

@@ -4,41 +4,19 @@ An autoencoder with a linear class head is trained on 8,000 MNIST digits, withou
 and the variance score in its loss, and its accuracy on 2,000 others is compared: paired by seed,
 which determines the split, the initial weights and the order of the batches. And what an epoch
 costs, beside one without scores.
-
-    python benchmarks/papers/score_constraints.py
-
-trains what is missing in ``benchmarks/papers/results/score_constraints.json``, keeps every run in a
-file in the folder ``--runs`` until all are there, and then writes those results and a section of
-``docs/results.md``; ``--render`` writes them from the runs there are so far.
 """
 
-import argparse
-import json
-import sys
-import tempfile
 import time
-from pathlib import Path
 
 import numpy as np
-import torch
 from scipy import stats
 from skorch.callbacks import Callback
 
 from sklexplain.nets import Autoencoder
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from common import (  # noqa: E402
-    ROOT,
-    ConstraintAutoencoder,
-    environment,
-    load_digits_28x28,
-    markdown_table,
-    rounded,
-    write_json,
-    write_section,
-)
+from .._runner import Benchmark, Option
+from ..common import ConstraintAutoencoder, load_digits_28x28, markdown_table, rounded
 
-SECTION = "score constraints"
 EPOCHS = {2: 20, 3: 15, 5: 10, 10: 5}
 # (lambda of the noise score, of the variance score, mini-batches from one score to the next)
 ROWS = [
@@ -118,42 +96,15 @@ def train(dim, row, seed, data, args):
     }
 
 
-def run_missing(args):
-    """Train what is neither in a file of its own nor in the results."""
-    data = load_digits_28x28()
-    args.runs.mkdir(parents=True, exist_ok=True)
-    known = {(run["dim"], _row(run), run["seed"]) for run in collect(args)}
-    runs = [(d, s) for d in args.dims for s in args.seeds]
-    tasks = [(d, row, s) for rows in (ROWS, MORE_ROWS) for d, s in runs for row in rows]
-    for dim, row, seed in tasks:
-        if (dim, row, seed) in known:
-            continue
-        name = "_".join(map(str, (dim, *row, seed)))
-        result = train(dim, row, seed, data, args)
-        write_json(args.runs / f"{name}.json", result)
-        print(name, result["accuracy"], result["seconds_per_epoch"], flush=True)
-
-
-def collect(args):
-    """Return the runs there are, in order."""
-    runs = [json.loads(path.read_text()) for path in sorted(args.runs.glob("*.json"))]
-    if args.out.exists():
-        earlier = json.loads(args.out.read_text())
-        sizes = earlier["settings"]["n_train"], earlier["settings"]["n_test"]
-        if sizes == (args.n_train, args.n_test):
-            runs = earlier["runs"] + runs
-    unique = {(run["dim"], _row(run), run["seed"]): run for run in runs}
-    return [unique[key] for key in sorted(unique) if key[2] in args.seeds]
-
-
 def _row(run):
     return run["lambda_noise"], run["lambda_variance"], run["score_every"]
 
 
-def summarize(runs):
+def summarize(results):
     """Compare every row with that without scores, seed by seed."""
+    runs = results["runs"]
     table = {(run["dim"], _row(run), run["seed"]): run for run in runs}
-    summary = []
+    summary = results["summary"] = []
     for dim in sorted({run["dim"] for run in runs}):
         for row in [*ROWS, *MORE_ROWS]:
             seeds = [s for d, r, s in table if (d, r) == (dim, row) and (d, ROWS[0], s) in table]
@@ -185,11 +136,10 @@ def summarize(runs):
                     "seconds_ratio": rounded(np.median(ratio), 3),
                 }
             )
-    return summary
 
 
 def render(results):
-    """Write the section of the results page."""
+    """Return the section as Markdown."""
     found = {(entry["dim"], tuple(entry["row"])): entry for entry in results["summary"]}
     dims = sorted({dim for dim, _ in found})
     rows = [row for row in [*ROWS, *MORE_ROWS] if any((d, row) in found for d in dims)]
@@ -309,39 +259,32 @@ def _seconds(found, dims):
     return markdown_table(["scores", *(f"dim {dim}" for dim in EPOCHS if dim in dims)], lines)
 
 
-def parse_args(argv=None):
-    results = ROOT / "benchmarks" / "papers" / "results"
-    scratch = Path(tempfile.gettempdir()) / "sklexplain_score_constraints"
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3])
-    parser.add_argument("--dims", type=int, nargs="+", default=[10, 5, 3, 2], choices=EPOCHS)
-    parser.add_argument("--epochs", type=int, help="instead of the paper's")
-    parser.add_argument("--n-train", type=int, default=8000)
-    parser.add_argument("--n-test", type=int, default=2000)
-    parser.add_argument("--runs", type=Path, default=scratch)
-    parser.add_argument("--out", type=Path, default=results / "score_constraints.json")
-    parser.add_argument("--docs", type=Path, default=ROOT / "docs" / "results.md")
-    parser.add_argument("--render", action="store_true")
-    parser.add_argument("--smoke", action="store_true")
-    args = parser.parse_args(argv)
-    if args.smoke:
-        args.seeds, args.dims, args.epochs = [0, 1], [3], 1
-        args.n_train, args.n_test = 128, 100
-    return args
+def measure(args, results, save):
+    data, runs = load_digits_28x28(), results.setdefault("runs", [])
+    results["settings"]["seeds"] = sorted({*results["settings"].get("seeds", []), *args.seeds})
+    known = {(run["dim"], _row(run), run["seed"]) for run in runs}
+    pairs = [(d, s) for d in args.dims for s in args.seeds]
+    tasks = [(d, row, s) for rows in (ROWS, MORE_ROWS) for d, s in pairs for row in rows]
+    for task in tasks:
+        if task not in known:
+            runs.append(train(*task, data, args))
+            runs.sort(key=lambda run: (run["dim"], _row(run), run["seed"]))
+            save()
+            print(task, flush=True)
 
 
-def main(argv=None):
-    args = parse_args(argv)
-    torch.set_num_threads(1)  # the networks are small
-    if not args.render:
-        run_missing(args)
-    settings = {"n_train": args.n_train, "n_test": args.n_test, "seeds": args.seeds}
-    results = {"settings": settings, "environment": environment(), "runs": collect(args)}
-    results["summary"] = summarize(results["runs"])
-    write_json(args.out, results)
-    write_section(args.docs, SECTION, render(results))
-    print(f"wrote {args.out} and {args.docs}")
-
-
-if __name__ == "__main__":
-    main()
+BENCHMARK = Benchmark(
+    section="score constraints",
+    page="embeddings_and_scores.md",
+    measure=measure,
+    summarize=summarize,
+    render=render,
+    settings={"n_train": 8000, "n_test": 2000},
+    options={
+        "seeds": [0, 1, 2, 3],
+        "dims": Option([10, 5, 3, 2], choices=EPOCHS),
+        "epochs": Option(None, "instead of the paper's", type=int),
+    },
+    smoke={"n_train": 128, "n_test": 100, "seeds": [0, 1], "dims": [3], "epochs": 1},
+    threads=1,  # the networks are small
+)

@@ -3,47 +3,39 @@
 The noise score N of every convolution for photographs (or digits), beside the same of untrained
 networks and the benchmark N⁰ between noise inputs; and the variance score V, beside its bound 1/4.
 On EfficientNet-Lite0 with ImageNet weights and on ResNets trained on MNIST.
-
-    python benchmarks/papers/score_curves.py --efficientnet-path FOLDER
-
-writes ``benchmarks/papers/results/score_curves.json`` after every piece, and a section of
-``docs/results.md``; ``--render`` writes that section again from the results there are.
 """
 
-import json
-import sys
 import time
+from functools import partial
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 
 from sklexplain.scores._sampling import draw_units
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from common import load_digits_28x28, markdown_table, rounded, write_json, write_section  # noqa: E402
-from embedding_scores import Scorer, noise_curves  # noqa: E402
-from embeddings import (  # noqa: E402
+from .._runner import Benchmark, Option, complete
+from ..common import load_digits_28x28, markdown_table, rounded
+from ..embedding_scores import Scorer, noise_curves
+from ..embeddings import (
+    EFFICIENTNET,
+    OPTIONS,
     PHOTOGRAPHS,
     SALIENCIES,
     SALIENCY_WORDS,
+    SMOKE,
     MnistResNet,
     accuracy,
     calibrated,
     convolutions,
     efficientnet,
-    finish_args,
     mean_and_error,
-    parser,
     photographs,
     seeded,
-    start_results,
     thirds,
     trained_resnet,
     without_efficientnet,
 )
 
-SECTION = "score curves"
 NETWORK_WORDS = {"efficientnet": "EfficientNet-Lite0", "mnist_resnet": "ResNets, MNIST"}
 # Untrained networks normalise by means of 0 and variances of 1, or by what their activations have.
 WEIGHTS = ("trained", "untrained", "untrained, calibrated")
@@ -203,11 +195,11 @@ def _relative(x, y):
     return 2 * (x - y) / (total + (total == 0))
 
 
-# -- the section of docs/results.md --------------------------------------------------------------
+# -- the section ---------------------------------------------------------------------------------
 
 
 def render(results):
-    """Return the section of docs/results.md as Markdown."""
+    """Return the section as Markdown."""
     machine = results["environment"]
     parts = [
         "## Noise and variance curves",
@@ -349,42 +341,33 @@ def _difference_words(results):
     return "\n".join(f"- {line}" for line in lines)
 
 
-# -- command line --------------------------------------------------------------------------------
+def measure(args, results, save):
+    tasks = {name: partial(piece, *which, args) for name, which in pieces(args).items()}
+    complete(results.setdefault("pieces", {}), tasks, save)
 
 
-def parse_args(argv=None):
-    made = parser(__doc__, "score_curves")
-    made.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    made.add_argument("--epochs", type=int, default=3)
-    made.add_argument("--n-train", type=int, default=8000)
-    made.add_argument("--n-digits", type=int, default=30, help="scored, a seed")
-    made.add_argument("--n-noise", type=int, default=4)
-    made.add_argument("--n-units", type=int, default=32, help="of EfficientNet's 1,280")
-    made.add_argument("--photographs", nargs="+", default=list(PHOTOGRAPHS[:8]))
-    made.add_argument("--efficientnet-path", type=Path, help="folder with the packages")
-    args = made.parse_args(argv)
-    if args.smoke:
-        args.seeds, args.epochs, args.n_train, args.n_digits = [0], 1, 256, 2
-        args.n_noise, args.n_units, args.photographs = 1, 4, args.photographs[:1]
-    return finish_args(args)
-
-
-def main(argv=None):
-    args = parse_args(argv)
-    if args.render:
-        results = json.loads(args.out.read_text())
-    else:
-        results = start_results(args)
-        for name, arguments in pieces(args).items():
-            if name not in results["pieces"]:
-                results["pieces"][name] = piece(*arguments, args)
-                print(name, results["pieces"][name]["processor_seconds"], flush=True)
-                write_json(args.out, results)
-    summarize(results)
-    write_json(args.out, results)
-    write_section(args.docs, SECTION, render(results))
-    print(f"wrote {args.out} and {args.docs}")
-
-
-if __name__ == "__main__":
-    main()
+BENCHMARK = Benchmark(
+    section="score curves",
+    page="embeddings_and_scores.md",
+    measure=measure,
+    summarize=summarize,
+    render=render,
+    settings={
+        "epochs": 3,
+        "n_train": 8000,
+        "n_digits": Option(30, "scored, a seed"),
+        "n_noise": 4,
+        "n_units": Option(32, "of EfficientNet's 1,280"),
+        "photographs": list(PHOTOGRAPHS[:8]),
+    },
+    options={**OPTIONS, **EFFICIENTNET},
+    smoke={
+        "epochs": 1,
+        "n_train": 256,
+        "n_digits": 2,
+        "n_noise": 1,
+        "n_units": 4,
+        "photographs": list(PHOTOGRAPHS[:1]),
+        **SMOKE,
+    },
+)

@@ -6,19 +6,11 @@ makes them so: series of six slots, each with one motif; a class is three motifs
 stand. The network is convolutions, a dense layer of 128 units that is trained with an L1 penalty on
 its activations, and a second one; the first dense layer is explained. For every target (a class's
 score), concepts are learned from 50 samples of the class among many others, as in the paper.
-
-    python benchmarks/papers/srae_local_units.py
-
-A run that is stopped goes on where it was when it is started again.
 """
 
-import argparse
 import itertools
 import json
-import sys
-import tempfile
 import warnings
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -30,11 +22,10 @@ from sklexplain import SRAEExplainer
 from sklexplain.attribution import time_segments
 from sklexplain.metrics import faithfulness, locality
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from common import ROOT, environment, markdown_table, rounded, write_json, write_section  # noqa: E402
-from srae_table1 import linear_maps  # noqa: E402
+from .._runner import Benchmark
+from ..common import markdown_table, rounded
+from .srae_table1 import linear_maps
 
-SECTION = "SRAE local units"
 N_SLOTS, SLOT = 6, 20
 N_MOTIFS, N_CLASSES = 9, 6
 PENALTY = 3e-3  # on the mean activation of the first dense layer
@@ -253,52 +244,41 @@ def render(results):
     )
 
 
-def parse_args(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--n-seeds", type=int, default=5)
-    parser.add_argument("--n-targets", type=int, default=6)
-    parser.add_argument("--n-train", type=int, default=3000)
-    parser.add_argument("--n-pool", type=int, default=1200)
-    parser.add_argument("--n-test", type=int, default=1000)
-    parser.add_argument("--n-positives", type=int, default=50)
-    parser.add_argument("--n-negatives", type=int, default=450)
-    parser.add_argument("--n-maps", type=int, default=100)
-    parser.add_argument("--hidden", type=int, nargs="+", default=[800, 100])
-    parser.add_argument("--max-epochs", type=int, default=200)
-    parser.add_argument("--network-epochs", type=int, default=20)
-    parser.add_argument("--smoke", action="store_true", help="a tiny run that says nothing")
-    parser.add_argument("--out", type=Path, help="results file (JSON)")
-    parser.add_argument("--docs", type=Path, help="page to write a section of (Markdown)")
-    parser.add_argument("--render", action="store_true", help="only write the section again")
-    args = parser.parse_args(argv)
-    folder = Path(tempfile.mkdtemp()) if args.smoke else ROOT
-    args.out = args.out or folder / "benchmarks/papers/results/srae_local_units.json"
-    if args.smoke:
-        args.n_seeds, args.n_targets, args.n_train, args.n_pool, args.n_test = 1, 1, 60, 80, 40
-        args.n_positives, args.n_negatives, args.n_maps = 5, 20, 3
-        args.hidden, args.max_epochs, args.network_epochs = [6], 2, 1
-    return args
+def measure(args, results, save):
+    for seed in range(args.n_seeds):
+        entries = results.setdefault("seeds", {}).setdefault(str(seed), {})
+        one_seed(seed, results["settings"], entries, save)
 
 
-def main(argv=None):
-    args = parse_args(argv)
-    names = ("n_targets", "n_train", "n_pool", "n_test", "n_positives", "n_negatives", "n_maps")
-    settings = {name: getattr(args, name) for name in (*names, "max_epochs", "network_epochs")}
-    settings["hidden_layer_sizes"] = args.hidden
-    results = {"settings": settings, "environment": environment(), "seeds": {}}
-    if args.out.exists():
-        before = json.loads(args.out.read_text())
-        if args.render or before["settings"] == settings:
-            results = before
-    if not args.render:
-        for seed in range(args.n_seeds):
-            entries = results["seeds"].setdefault(str(seed), {})
-            one_seed(seed, settings, entries, lambda: write_json(args.out, results))
-    docs = args.docs or (ROOT / "docs" / "results.md" if args.render else None)
-    print(render(results))
-    if docs:
-        write_section(docs, SECTION, render(results))
-
-
-if __name__ == "__main__":
-    main()
+BENCHMARK = Benchmark(
+    section="SRAE local units",
+    page="srae.md",
+    measure=measure,
+    render=render,
+    settings={
+        "n_targets": 6,
+        "n_train": 3000,
+        "n_pool": 1200,
+        "n_test": 1000,
+        "n_positives": 50,
+        "n_negatives": 450,
+        "n_maps": 100,
+        "max_epochs": 200,
+        "network_epochs": 20,
+        "hidden_layer_sizes": [800, 100],
+    },
+    options={"n_seeds": 5},
+    smoke={
+        "n_targets": 1,
+        "n_train": 60,
+        "n_pool": 80,
+        "n_test": 40,
+        "n_positives": 5,
+        "n_negatives": 20,
+        "n_maps": 3,
+        "max_epochs": 2,
+        "network_epochs": 1,
+        "hidden_layer_sizes": [6],
+        "n_seeds": 1,
+    },
+)

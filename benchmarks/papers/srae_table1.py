@@ -6,20 +6,12 @@ F_reg is the mean absolute difference of the approximated and the true score, lo
 over parts, of the concepts' contrastive excitation maps (c-MWP). The maps of the score itself
 ("output") and of the layer's single units ("Z") stand beside them. MNIST's parts are the cells of
 a grid, ECG5000's are segments of time. Every seed trains a network of its own.
-
-    python benchmarks/papers/srae_table1.py --docs docs/results.md
-
-A run that is stopped goes on where it was when it is started again.
 """
 
-import argparse
 import functools
-import json
-import sys
-import tempfile
+import itertools
 import time
 import warnings
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -34,18 +26,9 @@ from sklexplain.concepts._network import ConceptModule
 from sklexplain.datasets import load_ecg5000
 from sklexplain.metrics import concept_orthogonality, faithfulness, grid_parts, locality
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from common import (  # noqa: E402
-    ROOT,
-    environment,
-    load_digits_28x28,
-    markdown_table,
-    rounded,
-    write_json,
-    write_section,
-)
+from .._runner import Benchmark, complete
+from ..common import load_digits_28x28, markdown_table, rounded
 
-SECTION = "SRAE table 1"
 # The paper's three at the same beta; then what else their names may stand for: a beta that leaves
 # more to the prediction, the authors' later weight of the pull-away term, and a plain autoencoder
 # whose reconstruction has the weight that the log has at small errors, beta times q.
@@ -254,7 +237,7 @@ def verdict(results, dataset):
 
 
 def render(results):
-    """Return the section of docs/results.md as Markdown."""
+    """Return the section as Markdown."""
     settings, machine = results["settings"], results["environment"]
     hidden = "-".join(map(str, settings["hidden_layer_sizes"]))
     parts = [
@@ -282,59 +265,46 @@ def render(results):
     return "\n\n".join(parts)
 
 
-def parse_args(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--n-seeds", type=int, default=5)
-    parser.add_argument("--n-targets", type=int, default=5)
-    parser.add_argument("--n-train", type=int, default=2000)
-    parser.add_argument("--n-test", type=int, default=1000)
-    parser.add_argument("--n-maps", type=int, default=200)
-    parser.add_argument("--hidden", type=int, nargs="+", default=[800, 100])
-    parser.add_argument("--max-epochs", type=int, default=200)
-    parser.add_argument("--network-epochs", type=int, default=10)
-    parser.add_argument("--smoke", action="store_true", help="a tiny run that says nothing")
-    parser.add_argument("--out", type=Path, help="results file (JSON)")
-    parser.add_argument("--docs", type=Path, help="page to write a section of (Markdown)")
-    parser.add_argument("--render", action="store_true", help="only write the section again")
-    args = parser.parse_args(argv)
-    folder = Path(tempfile.mkdtemp()) if args.smoke else ROOT
-    args.out = args.out or folder / "benchmarks/papers/results/srae_table1.json"
-    if args.smoke:
-        args.n_seeds, args.n_targets, args.n_train, args.n_test, args.n_maps = 1, 1, 60, 30, 5
-        args.hidden, args.max_epochs, args.network_epochs = [6], 2, 1
-    return args
+def measure(args, results, save):
+    settings = results["settings"]
+    for seed, dataset in itertools.product(range(args.n_seeds), ("mnist", "ecg5000")):
+        place = results.setdefault("datasets", {}).setdefault(dataset, {})
+        tasks = {
+            str(target): functools.partial(one_target, dataset, seed, target, settings)
+            for target in range(args.n_targets)
+        }
+        complete(place.setdefault(str(seed), {}), tasks, save)
 
 
-def main(argv=None):
-    args = parse_args(argv)
-    if args.render:
-        results = json.loads(args.out.read_text())
-        write_section(args.docs or ROOT / "docs" / "results.md", SECTION, render(results))
-        return
-    names = ("n_train", "n_test", "n_maps", "max_epochs", "network_epochs")
-    settings = {name: getattr(args, name) for name in names}
-    settings["hidden_layer_sizes"] = args.hidden
-    results = {"settings": settings, "environment": environment(), "datasets": {}}
-    if args.out.exists():
-        before = json.loads(args.out.read_text())
-        if before["settings"] == settings:
-            results["datasets"] = before["datasets"]
-    for seed in range(args.n_seeds):
-        for dataset in ("mnist", "ecg5000"):
-            entries = results["datasets"].setdefault(dataset, {}).setdefault(str(seed), {})
-            for target in range(args.n_targets):
-                if str(target) not in entries:
-                    entries[str(target)] = one_target(dataset, seed, target, settings)
-                    write_json(args.out, results)
-                    print(dataset, seed, target, json.dumps(entries[str(target)]), flush=True)
+def summarize(results):
+    """Add means over targets and seeds."""
     datasets = results["datasets"].items()
     results["summary"] = {dataset: summarise(entries) for dataset, entries in datasets}
-    write_json(args.out, results)
-    for dataset in results["summary"]:
-        print(dataset, table(results, dataset), sep="\n")
-    if args.docs:
-        write_section(args.docs, SECTION, render(results))
 
 
-if __name__ == "__main__":
-    main()
+BENCHMARK = Benchmark(
+    section="SRAE table 1",
+    page="srae.md",
+    measure=measure,
+    summarize=summarize,
+    render=render,
+    settings={
+        "n_train": 2000,
+        "n_test": 1000,
+        "n_maps": 200,
+        "max_epochs": 200,
+        "network_epochs": 10,
+        "hidden_layer_sizes": [800, 100],
+    },
+    options={"n_seeds": 5, "n_targets": 5},
+    smoke={
+        "n_train": 60,
+        "n_test": 30,
+        "n_maps": 5,
+        "max_epochs": 2,
+        "network_epochs": 1,
+        "hidden_layer_sizes": [6],
+        "n_seeds": 1,
+        "n_targets": 1,
+    },
+)

@@ -3,17 +3,9 @@
 Plain skorch is given the activations as an array (computing them is not counted) and trains the
 same layers with the mean squared error of both outputs. Ours is the whole ``fit``: it runs the
 explained network, keeps its activations, and trains with the loss of the paper.
-
-    python benchmarks/speed/concepts.py
-
-prints the medians and writes ``benchmarks/speed/results/concepts.json``.
 """
 
-import argparse
-import json
-import sys
-import tempfile
-from pathlib import Path
+from itertools import product
 
 import numpy as np
 import torch
@@ -23,11 +15,10 @@ from torch import nn
 from sklexplain import SRAEExplainer
 from sklexplain.concepts._network import ConceptModule
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from common import ROOT, environment, markdown_table, side_by_side, write_json, write_section  # noqa: E402
+from .._runner import Benchmark
+from ..common import markdown_table, side_by_side
 
 N_FEATURES = 64
-SECTION = "speed of concepts"
 
 
 class PlainModule(ConceptModule):
@@ -91,7 +82,7 @@ def table(results):
 
 
 def render(results):
-    """Return the section of docs/results.md as Markdown."""
+    """Return the section as Markdown."""
     settings, machine = results["settings"], results["environment"]
     hidden = "-".join(map(str, settings["hidden_layer_sizes"]))
     return "\n\n".join(
@@ -108,49 +99,33 @@ def render(results):
     )
 
 
-def parse_args(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--n-samples", type=int, default=1000)
-    parser.add_argument("--n-units", type=int, nargs="+", default=[32, 256])
-    parser.add_argument("--hidden", type=int, nargs="+", default=[800, 100])
-    parser.add_argument("--n-epochs", type=int, default=4)
-    parser.add_argument("--n-repeats", type=int, default=7)
-    parser.add_argument("--smoke", action="store_true", help="a tiny run that says nothing")
-    parser.add_argument("--out", type=Path, help="results file (JSON)")
-    parser.add_argument("--docs", type=Path, help="page to write a section of (Markdown)")
-    parser.add_argument("--render", action="store_true", help="only write the section again")
-    args = parser.parse_args(argv)
-    folder = Path(tempfile.mkdtemp()) if args.smoke else ROOT
-    args.out = args.out or folder / "benchmarks/speed/results/concepts.json"
-    if args.smoke:
-        args.n_samples, args.n_units, args.hidden, args.n_epochs = 60, [8], [6], 1
-        args.n_repeats = 2
-    return args
+def measure(args, results, save):
+    results["speed"] = []
+    for n_units, batch_size in product(args.n_units, (50, 200)):
+        hidden = tuple(args.hidden_layer_sizes)
+        functions = task(args.n_samples, n_units, hidden, args.n_epochs, batch_size)
+        entry = {"n_samples": args.n_samples, "n_units": n_units, "batch_size": batch_size}
+        results["speed"].append({**entry, **side_by_side(*functions, args.n_repeats)})
 
 
-def main(argv=None):
-    args = parse_args(argv)
-    if args.render:
-        results = json.loads(args.out.read_text())
-        write_section(args.docs or ROOT / "docs" / "results.md", SECTION, render(results))
-        return
-    names = ("n_samples", "n_epochs", "n_repeats")
-    settings = {name: getattr(args, name) for name in names}
-    settings["hidden_layer_sizes"] = args.hidden
-    results = {"settings": settings, "environment": environment(), "speed": []}
-    for n_units in args.n_units:
-        for batch_size in (50, 200):
-            ours, theirs = task(
-                args.n_samples, n_units, tuple(args.hidden), args.n_epochs, batch_size
-            )
-            entry = {"n_samples": args.n_samples, "n_units": n_units, "batch_size": batch_size}
-            results["speed"].append({**entry, **side_by_side(ours, theirs, args.n_repeats)})
-    print(table(results))
-    write_json(args.out, results)
-    print(f"wrote {args.out}")
-    if args.docs:
-        write_section(args.docs, SECTION, render(results))
-
-
-if __name__ == "__main__":
-    main()
+BENCHMARK = Benchmark(
+    section="speed of concepts",
+    page="speed.md",
+    measure=measure,
+    render=render,
+    settings={
+        "n_samples": 1000,
+        "n_units": [32, 256],
+        "n_epochs": 4,
+        "n_repeats": 7,
+        "hidden_layer_sizes": [800, 100],
+    },
+    smoke={
+        "n_samples": 60,
+        "n_units": [8],
+        "n_epochs": 1,
+        "n_repeats": 2,
+        "hidden_layer_sizes": [6],
+    },
+    resume=False,
+)

@@ -3,18 +3,10 @@
 Plain skorch is given the activations as an array (computing them is not counted) and trains the
 same decoder, from the same weights, with the mean squared error. Ours is the whole ``fit`` without
 a reference: it runs the explained network, keeps its activations, and trains.
-
-    python benchmarks/speed/decoding.py
-
-prints the medians and writes ``benchmarks/speed/results/decoding.json``.
 """
 
-import argparse
 import copy
-import json
-import sys
-import tempfile
-from pathlib import Path
+from itertools import product
 
 import numpy as np
 import torch
@@ -24,18 +16,9 @@ from torch import nn
 from sklexplain import ClaDecExplainer
 from sklexplain.decoding._decoders import make_decoder
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from common import (  # noqa: E402
-    ROOT,
-    environment,
-    load_digits_28x28,
-    markdown_table,
-    side_by_side,
-    write_json,
-    write_section,
-)
+from .._runner import Benchmark, Option
+from ..common import load_digits_28x28, markdown_table, side_by_side
 
-SECTION = "speed of decoding"
 TARGET = 1.2
 
 
@@ -106,7 +89,7 @@ def table(results):
 
 
 def render(results):
-    """Return the section of docs/results.md as Markdown."""
+    """Return the section as Markdown."""
     settings, machine = results["settings"], results["environment"]
     return "\n\n".join(
         [
@@ -122,44 +105,22 @@ def render(results):
     )
 
 
-def parse_args(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
-    parser.add_argument("--n-samples", type=int, default=1000)
-    parser.add_argument("--n-epochs", type=int, default=3)
-    parser.add_argument("--n-repeats", type=int, default=7)
-    parser.add_argument("--smoke", action="store_true", help="a tiny run that says nothing")
-    parser.add_argument("--out", type=Path, help="results file (JSON)")
-    parser.add_argument("--docs", type=Path, help="page to write a section of (Markdown)")
-    parser.add_argument("--render", action="store_true", help="only write the section again")
-    args = parser.parse_args(argv)
-    folder = Path(tempfile.mkdtemp()) if args.smoke else ROOT
-    args.out = args.out or folder / "benchmarks/speed/results/decoding.json"
-    if args.smoke:
-        args.n_samples, args.n_epochs, args.n_repeats = 40, 1, 2
-    return args
+def measure(args, results, save):
+    results["speed"] = []
+    for case, batch_size in product(args.cases, (64, 256)):
+        ours, theirs = task(case, args.n_samples, args.n_epochs, batch_size)
+        entry = {"case": case, "n_samples": args.n_samples, "batch_size": batch_size}
+        found = side_by_side(ours, theirs, args.n_repeats)
+        results["speed"].append({**entry, **found, "reached": found["ratio"] <= TARGET})
 
 
-def main(argv=None):
-    args = parse_args(argv)
-    if args.render:
-        results = json.loads(args.out.read_text())
-        write_section(args.docs or ROOT / "docs" / "results.md", SECTION, render(results))
-        return
-    settings = {name: getattr(args, name) for name in ("n_samples", "n_epochs", "n_repeats")}
-    results = {"settings": settings, "environment": environment(), "speed": []}
-    for case in args.cases:
-        for batch_size in (64, 256):
-            ours, theirs = task(case, args.n_samples, args.n_epochs, batch_size)
-            entry = {"case": case, "n_samples": args.n_samples, "batch_size": batch_size}
-            found = side_by_side(ours, theirs, args.n_repeats)
-            results["speed"].append({**entry, **found, "reached": found["ratio"] <= TARGET})
-    print(table(results))
-    write_json(args.out, results)
-    print(f"wrote {args.out}")
-    if args.docs:
-        write_section(args.docs, SECTION, render(results))
-
-
-if __name__ == "__main__":
-    main()
+BENCHMARK = Benchmark(
+    section="speed of decoding",
+    page="speed.md",
+    measure=measure,
+    render=render,
+    settings={"n_samples": 1000, "n_epochs": 3, "n_repeats": 7},
+    options={"cases": Option(list(CASES), choices=CASES)},
+    smoke={"n_samples": 40, "n_epochs": 1, "n_repeats": 2},
+    resume=False,
+)

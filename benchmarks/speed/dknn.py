@@ -4,17 +4,7 @@ Both start from the samples: latents are computed by the same encoder, a small d
 the search is most of the work. The k nearest of every query (``top_examples``, and a sparse
 ``transform``) are compared with ``NearestNeighbors(algorithm="brute")``; a dense ``transform``, an
 importance of every training example, with ``pairwise_distances``.
-
-    python benchmarks/speed/dknn.py
-
-prints the medians and writes ``benchmarks/speed/results/dknn.json``.
 """
-
-import argparse
-import json
-import sys
-import tempfile
-from pathlib import Path
 
 import numpy as np
 from sklearn.decomposition import PCA
@@ -23,12 +13,11 @@ from sklearn.neighbors import NearestNeighbors
 
 from sklexplain import DKNNImportance
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from common import ROOT, environment, markdown_table, side_by_side, write_json, write_section  # noqa: E402
+from .._runner import Benchmark
+from ..common import markdown_table, side_by_side
 
 N_UNITS = 32
 K = 10
-SECTION = "speed of DKNN"
 
 
 def tasks(n_train, n_query):
@@ -74,7 +63,7 @@ def table(results):
 
 
 def render(results):
-    """Return the section of docs/results.md as Markdown."""
+    """Return the section as Markdown."""
     settings, machine = results["settings"], results["environment"]
     return "\n\n".join(
         [
@@ -91,41 +80,20 @@ def render(results):
     )
 
 
-def parse_args(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--n-train", type=int, nargs="+", default=[1000, 10000])
-    parser.add_argument("--n-query", type=int, default=1000)
-    parser.add_argument("--n-repeats", type=int, default=7)
-    parser.add_argument("--smoke", action="store_true", help="a tiny run that says nothing")
-    parser.add_argument("--out", type=Path, help="results file (JSON)")
-    parser.add_argument("--docs", type=Path, help="page to write a section of (Markdown)")
-    parser.add_argument("--render", action="store_true", help="only write the section again")
-    args = parser.parse_args(argv)
-    folder = Path(tempfile.mkdtemp()) if args.smoke else ROOT
-    args.out = args.out or folder / "benchmarks/speed/results/dknn.json"
-    if args.smoke:
-        args.n_train, args.n_query, args.n_repeats = [60], 20, 2
-    return args
-
-
-def main(argv=None):
-    args = parse_args(argv)
-    if args.render:
-        results = json.loads(args.out.read_text())
-        write_section(args.docs or ROOT / "docs" / "results.md", SECTION, render(results))
-        return
-    settings = {"n_units": N_UNITS, "k": K, "n_query": args.n_query, "n_repeats": args.n_repeats}
-    results = {"settings": settings, "environment": environment(), "speed": {}}
+def measure(args, results, save):
     for n_train in args.n_train:
         for name, functions in tasks(n_train, args.n_query).items():
             entry = side_by_side(*functions, args.n_repeats)
-            results["speed"].setdefault(name, {})[str(n_train)] = entry
-    print(table(results))
-    write_json(args.out, results)
-    print(f"wrote {args.out}")
-    if args.docs:
-        write_section(args.docs, SECTION, render(results))
+            results.setdefault("speed", {}).setdefault(name, {})[str(n_train)] = entry
 
 
-if __name__ == "__main__":
-    main()
+BENCHMARK = Benchmark(
+    section="speed of DKNN",
+    page="speed.md",
+    measure=measure,
+    render=render,
+    settings={"n_train": [1000, 10000], "n_query": 1000, "n_repeats": 7},
+    fixed={"n_units": N_UNITS, "k": K},
+    smoke={"n_train": [60], "n_query": 20, "n_repeats": 2},
+    resume=False,
+)

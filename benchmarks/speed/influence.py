@@ -15,17 +15,11 @@ only ours is timed.
 Agreement is the mean over a few samples of Spearman's rank correlation with the importance by
 conjugate gradients, run to a small residual on products that share no code with either side: of
 the Gauss-Newton matrix, and of the Hessian where the damping makes it positive definite.
-
-    python benchmarks/speed/influence.py
-
-prints the medians and writes ``benchmarks/speed/results/influence.json``.
 """
 
-import argparse
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import time
 import warnings
@@ -40,19 +34,9 @@ from torch.nn.functional import mse_loss
 from sklexplain import InfluenceImportance
 from sklexplain.nets import Autoencoder
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from common import (  # noqa: E402
-    ROOT,
-    MnistAutoencoder,
-    environment,
-    load_digits_28x28,
-    markdown_table,
-    rounded,
-    write_json,
-    write_section,
-)
+from .._runner import Benchmark, Option
+from ..common import ROOT, MnistAutoencoder, load_digits_28x28, markdown_table, rounded
 
-SECTION = "speed of influence functions"
 TARGET = 0.25  # our time over Nyström's
 TOL, MAX_ITER = 1e-4, 2000  # of the reference
 OURS = {"auto": {}, "low_rank, rank 1000": {"solver": "low_rank", "rank": 1000}}
@@ -60,6 +44,11 @@ THEIRS = {
     "Nyström, rank 50": {"method": "nystroem", "rank": 50},
     "inverse harmonic mean": {"method": "harmonic mean"},
 }
+HOW_TO_INSTALL = (
+    "pyDVL is not run: make an environment for it (python3.11 -m venv pydvl-env; "
+    'pydvl-env/bin/pip install torch "pyDVL[influence]") and pass --pydvl-python '
+    "pydvl-env/bin/python, or set PYDVL_PYTHON. Only ours is timed."
+)
 BATCH_SIZE = 100  # pyDVL's; with 32 it takes as long, with 1000 twice as long
 
 
@@ -77,11 +66,10 @@ class Theirs:
     """
 
     def __init__(self, python, weights, n_train, n_query):
-        script = ROOT / "benchmarks" / "pydvl_side.py"
-        command = [python, "-W", "ignore", script, "--weights", weights]
+        command = [python, "-W", "ignore", "-m", "benchmarks.pydvl_side", "--weights", weights]
         command += ["--n-train", str(n_train), "--n-query", str(n_query)]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self._out = weights.with_name("matrix.npy")
         self.versions = json.loads(self._process.stdout.readline())
@@ -292,7 +280,9 @@ def summary(seconds):
 
 
 def render(results):
-    """Return the section of docs/results.md as Markdown."""
+    """Return the section as Markdown."""
+    if not {"speed", "agreement"} <= set(results):
+        return None
     machine, settings = results["environment"], results["settings"]
     columns = [
         (damping, curvature)
@@ -338,63 +328,18 @@ def render(results):
     return "\n\n".join(parts)
 
 
-# -- command line ------------------------------------------------------------------------------
-
-
-def parse_args(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pydvl-python", default=os.environ.get("PYDVL_PYTHON"))
-    parser.add_argument("--n-train", type=int, default=1000)
-    parser.add_argument("--n-query", type=int, default=1000)
-    parser.add_argument("--n-checked", type=int, default=5)
-    parser.add_argument("--n-repeats", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=60)
-    parser.add_argument("--damping", type=float, nargs="+", default=[1e-3, 0.1])
-    parser.add_argument(
-        "--only", choices=("speed", "agreement"), help="keep the rest of the results file"
-    )
-    parser.add_argument("--smoke", action="store_true", help="a tiny run that says nothing")
-    parser.add_argument("--out", type=Path, help="results file (JSON)")
-    parser.add_argument("--docs", type=Path, help="page to write a section of (Markdown)")
-    parser.add_argument("--render", action="store_true", help="only write the section again")
-    args = parser.parse_args(argv)
-    folder = Path(tempfile.mkdtemp()) if args.smoke else ROOT
-    args.out = args.out or folder / "benchmarks/speed/results/influence.json"
-    if args.smoke:
-        args.n_train, args.n_query, args.n_checked = 20, 6, 2
-        args.n_repeats, args.epochs, args.damping = 1, 1, [1.0]
-    return args
-
-
-def main(argv=None):
-    args = parse_args(argv)
-    if args.render:
-        results = json.loads(args.out.read_text())
-        write_section(args.docs or ROOT / "docs" / "results.md", SECTION, render(results))
-        return
-    torch.set_num_threads(1)  # as pyDVL's process
+def measure(args, results, save):
     module, X = trained(args.n_train, args.epochs)
     train, query = X[: args.n_train], X[args.n_train : args.n_train + args.n_query]
-    theirs = None
     with tempfile.TemporaryDirectory() as folder:
+        theirs = None
         if args.pydvl_python:
             weights = Path(folder) / "weights.pt"
             torch.save(module.state_dict(), weights)
             theirs = Theirs(args.pydvl_python, weights, args.n_train, args.n_query)
         else:
-            print(
-                "pyDVL is not run: make an environment for it (python3.11 -m venv pydvl-env; "
-                'pydvl-env/bin/pip install torch "pyDVL[influence]") and pass --pydvl-python '
-                "pydvl-env/bin/python, or set PYDVL_PYTHON. Only ours is timed."
-            )
-        names = ("n_train", "n_query", "n_checked", "n_repeats", "epochs", "damping")
-        results = json.loads(args.out.read_text()) if args.only and args.out.exists() else {}
-        results |= {
-            "settings": {name: getattr(args, name) for name in names} | {"tol": TOL},
-            "environment": environment(),
-            "pydvl": theirs.versions if theirs else None,
-            "target": TARGET,
-        }
+            print(HOW_TO_INSTALL)
+        results |= {"pydvl": theirs.versions if theirs else None, "target": TARGET}
         if args.only != "agreement":
             both = torch.from_numpy(np.concatenate([train, query]))
             results["backward_cpu_seconds"] = rounded(min(backward(module, both) for _ in range(3)))
@@ -403,11 +348,34 @@ def main(argv=None):
             results["agreement"] = agreements(module, train, query, theirs, args)
         if theirs:
             theirs.close()
-    write_json(args.out, results)
-    print(f"wrote {args.out}")
-    if args.docs and {"speed", "agreement"} <= set(results):
-        write_section(args.docs, SECTION, render(results))
 
 
-if __name__ == "__main__":
-    main()
+BENCHMARK = Benchmark(
+    section="speed of influence functions",
+    page="speed.md",
+    measure=measure,
+    render=render,
+    settings={
+        "n_train": 1000,
+        "n_query": 1000,
+        "n_checked": 5,
+        "n_repeats": 3,
+        "epochs": 60,
+        "damping": [1e-3, 0.1],
+    },
+    options={
+        "pydvl_python": Option(os.environ.get("PYDVL_PYTHON"), "a Python that has pyDVL"),
+        "only": Option(None, "keep the rest of the results", choices=("speed", "agreement")),
+    },
+    fixed={"tol": TOL},
+    smoke={
+        "n_train": 20,
+        "n_query": 6,
+        "n_checked": 2,
+        "n_repeats": 1,
+        "epochs": 1,
+        "damping": [1.0],
+        "pydvl_python": None,
+    },
+    threads=1,  # as pyDVL's process
+)

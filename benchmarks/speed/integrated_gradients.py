@@ -5,24 +5,16 @@ and 32-bit floats, in turns in one process. Ours is all that a user pays for
 ``LabelFreeAttributor(...).transform(X)``, validation and f(x) included, after a ``fit`` that is not
 timed; captum's is ``IntegratedGradients(net).attribute(x, target=0, n_steps=50)``. The floor is
 what remains if everything but the network is free: one forward and one backward pass of n * 50 rows
-that are there already, in the best of several block sizes.
-
-    python benchmarks/speed/integrated_gradients.py
-
-prints the medians and writes ``benchmarks/speed/results/integrated_gradients.json``, with the peak
-memory at growing n (each in a process of its own) and the completeness error.
+that are there already, in the best of several block sizes. Peak memory at growing n is that of a
+process of its own each.
 """
 
-import argparse
 import ctypes
 import gc
-import io
 import json
 import subprocess
 import sys
-import tempfile
 import warnings
-from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -35,8 +27,8 @@ from sklexplain.datasets import load_ecg5000
 from sklexplain.metrics import completeness_error
 from sklexplain.nets import Autoencoder
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from common import (  # noqa: E402
+from .._runner import Benchmark, Option
+from ..common import (
     ROOT,
     MnistAutoencoder,
     environment,
@@ -45,12 +37,9 @@ from common import (  # noqa: E402
     markdown_table,
     rounded,
     side_by_side,
-    write_json,
-    write_section,
 )
 
 N_STEPS = 50
-SECTION = "speed of integrated gradients"
 TARGETS = {200: 0.7, 8: 1.0}  # ours over captum's
 BLOCKS = (64, 100, 128, 256, 512, 1024, 2048, 10**9)  # rows at once, tried for the floor
 
@@ -185,16 +174,14 @@ def _peak():
     return _status("VmHWM")
 
 
-def rise_of(options, args):
-    """Run this script with --peak, in a process of its own unless nothing is measured anyway."""
+def rise_of(name, n, who, args):
+    """As `peak_memory`, in a process of its own unless nothing is measured anyway."""
     if args.smoke:
-        out = io.StringIO()
-        with redirect_stdout(out):
-            main(options)
-        printed = out.getvalue()
-    else:
-        command = [sys.executable, __file__, *options]
-        printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        return peak_memory(name, n, who, args.n_train)
+    code = "import json; from benchmarks.speed.integrated_gradients import peak_memory; "
+    code += f"print(json.dumps(peak_memory({name!r}, {n}, {who!r}, {args.n_train})))"
+    command = [sys.executable, "-c", code]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
     return json.loads(printed.splitlines()[-1])
 
 
@@ -204,7 +191,7 @@ def memory(args):
     for name in args.memory_networks:
         for who, sizes in (("ours", args.memory_sizes), ("captum", args.memory_sizes[:2])):
             for n in sizes:
-                rise = rise_of(["--peak", name, str(n), who, "--n-train", str(args.n_train)], args)
+                rise = rise_of(name, n, who, args)
                 entry = {key: rounded(value, 1) for key, value in rise.items()}
                 result.setdefault(name, {}).setdefault(who, {})[str(n)] = entry
                 print(f"peak memory, {name}, {who}, n = {n}: {entry}", flush=True)
@@ -252,7 +239,7 @@ def completeness_table(results):
 
 
 def render(results):
-    """Return the section of docs/results.md as Markdown."""
+    """Return the section as Markdown."""
     machine = results["environment"]
     n_repeats = next(e["n_repeats"] for s in results["speed"].values() for e in s.values())
     parts = [
@@ -278,64 +265,43 @@ def render(results):
     return "\n\n".join(parts)
 
 
-# -- command line ------------------------------------------------------------------------------
-
-
-def parse_args(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
-    parser.add_argument("--n-samples", type=int, nargs="+", default=list(TARGETS))
-    parser.add_argument("--n-repeats", type=int, default=9)
-    parser.add_argument("--n-threads", type=int, help="default: torch's")
-    parser.add_argument("--n-train", type=int, default=2000)
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--memory-networks", nargs="*", choices=NETWORKS, default=["mnist_cnn"])
-    parser.add_argument("--memory-sizes", type=int, nargs="+", default=[200, 800, 3200])
-    parser.add_argument("--smoke", action="store_true", help="a tiny run that says nothing")
-    parser.add_argument("--out", type=Path, help="results file (JSON)")
-    parser.add_argument("--docs", type=Path, help="page to write a section of (Markdown)")
-    parser.add_argument("--render", action="store_true", help="only write the section again")
-    parser.add_argument("--peak", nargs=3, metavar=("NETWORK", "N", "WHO"), help=argparse.SUPPRESS)
-    args = parser.parse_args(argv)
-    folder = Path(tempfile.mkdtemp()) if args.smoke else ROOT
-    args.out = args.out or folder / "benchmarks/speed/results/integrated_gradients.json"
-    if args.smoke:
-        args.networks, args.n_samples, args.n_repeats = ["mnist_cnn", "ecg_lstm"], [4], 2
-        args.n_train, args.epochs, args.memory_sizes = 16, 1, [4]
-    return args
-
-
-def main(argv=None):
-    args = parse_args(argv)
-    if args.peak:
-        name, n, who = args.peak
-        print(json.dumps(peak_memory(name, int(n), who, args.n_train)))
-        return
-    if args.render:
-        results = json.loads(args.out.read_text())
-        write_section(args.docs or ROOT / "docs" / "results.md", SECTION, render(results))
-        return
-    torch.set_num_threads(args.n_threads or torch.get_num_threads())
-    results = {"settings": {"n_steps": N_STEPS}, "environment": environment()}
+def measure(args, results, save):
+    if args.threads:
+        torch.set_num_threads(args.threads)
+        results["environment"] = environment()
     results |= {"targets": TARGETS, "speed": {}, "completeness_error": {}}
     for name in args.networks:
         autoencoder, X = trained(name, args.n_train, args.epochs)
         for n in args.n_samples:
             entry = speed(autoencoder, X, n, args.n_repeats)
             results["speed"].setdefault(name, {})[str(n)] = entry
-            print(name, n, entry, flush=True)
         error = completeness(autoencoder, X, min(200, args.n_train))
         results["completeness_error"][name] = error
-        print(f"completeness error of {name}: {error}", flush=True)
-        write_json(args.out, results)
-    print(speed_table(results), flush=True)
+        save()
     if sys.platform == "linux":  # its /proc has the peak
         results["peak_memory"] = memory(args)
-    write_json(args.out, results)
-    print(f"wrote {args.out}")
-    if args.docs:
-        write_section(args.docs, SECTION, render(results))
 
 
-if __name__ == "__main__":
-    main()
+BENCHMARK = Benchmark(
+    section="speed of integrated gradients",
+    page="speed.md",
+    measure=measure,
+    render=render,
+    settings={"n_samples": list(TARGETS), "n_repeats": 9, "n_train": 2000, "epochs": 3},
+    options={
+        "networks": Option(list(NETWORKS), choices=NETWORKS),
+        "threads": Option(None, "of torch", type=int),
+        "memory_networks": Option(["mnist_cnn"], choices=NETWORKS),
+        "memory_sizes": [200, 800, 3200],
+    },
+    fixed={"n_steps": N_STEPS},
+    smoke={
+        "n_samples": [4],
+        "n_repeats": 2,
+        "n_train": 16,
+        "epochs": 1,
+        "networks": ["mnist_cnn", "ecg_lstm"],
+        "memory_sizes": [4],
+    },
+    resume=False,
+)

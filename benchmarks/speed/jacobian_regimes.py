@@ -7,18 +7,7 @@ passes of all units at all samples, in turns in one process:
 - few columns: the outputs of an autoencoder at its code of 8 units. A pass an activation does.
 - affine end: 64 units, of the average of a convolution's channels. A pass serves as many units as
   there are samples.
-
-    python benchmarks/speed/jacobian_regimes.py
-
-writes ``benchmarks/speed/results/jacobian_regimes.json`` and its section of ``docs/results.md``;
-``--render`` only writes the section.
 """
-
-import argparse
-import json
-import sys
-import tempfile
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -26,10 +15,9 @@ from torch import nn
 from sklexplain.layers import find_points, layer_maps
 from sklexplain.nets import Conv1dAutoencoder, LSTMAutoencoder, MLPAutoencoder
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from common import ROOT, environment, markdown_table, side_by_side, write_json, write_section  # noqa: E402
+from .._runner import Benchmark
+from ..common import markdown_table, side_by_side
 
-SECTION = "speed of Jacobians in two regimes"
 SALIENCIES = ("activation_x_gradient", "gradient", "grad_cam")
 
 
@@ -85,7 +73,7 @@ def compare(make, saliency, args):
 
 
 def render(results):
-    """The section of the results page."""
+    """Return the section as Markdown."""
     rows = []
     for name, by_saliency in results["speed"].items():
         for saliency, entry in by_saliency.items():
@@ -113,41 +101,21 @@ def render(results):
     )
 
 
-def parse_args(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--n-turns", type=int, default=7)
-    parser.add_argument("--n-samples", type=int, default=100)
-    parser.add_argument("--rows", type=int, default=1024)
-    parser.add_argument("--render", action="store_true", help="only write the section")
-    parser.add_argument("--smoke", action="store_true", help="a tiny run that says nothing")
-    parser.add_argument("--out", type=Path, help="results file (JSON)")
-    parser.add_argument("--docs", type=Path, help="results page (Markdown)")
-    args = parser.parse_args(argv)
-    folder = Path(tempfile.mkdtemp()) if args.smoke else ROOT
-    args.out = args.out or folder / "benchmarks/speed/results/jacobian_regimes.json"
-    args.docs = args.docs or folder / "docs/results.md"
-    if args.smoke:
-        args.n_turns, args.n_samples = 1, 8
-    return args
+def measure(args, results, save):
+    results["speed"] = {}
+    for name, (make, saliencies) in CASES.items():
+        results["speed"][name] = {}
+        for saliency in saliencies:
+            results["speed"][name][saliency] = compare(make, saliency, args)
 
 
-def main(argv=None):
-    args = parse_args(argv)
-    if args.render:
-        results = json.loads(args.out.read_text())
-    else:
-        torch.set_num_threads(1)
-        names = ("n_turns", "n_samples", "rows")
-        settings = {name: getattr(args, name) for name in names}
-        results = {"settings": settings, "environment": environment(), "speed": {}}
-        for name, (make, saliencies) in CASES.items():
-            results["speed"][name] = {}
-            for saliency in saliencies:
-                entry = results["speed"][name][saliency] = compare(make, saliency, args)
-                print(name, saliency, json.dumps(entry), flush=True)
-        write_json(args.out, results)
-    write_section(args.docs, SECTION, render(results))
-
-
-if __name__ == "__main__":
-    main()
+BENCHMARK = Benchmark(
+    section="speed of Jacobians in two regimes",
+    page="speed.md",
+    measure=measure,
+    render=render,
+    settings={"n_turns": 7, "n_samples": 100, "rows": 1024},
+    smoke={"n_turns": 1, "n_samples": 8},
+    threads=1,
+    resume=False,
+)

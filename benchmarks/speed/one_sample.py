@@ -4,17 +4,7 @@ A Pipeline of a scaler and a small multilayer perceptron, fitted on 200 samples 
 ``transform`` of one row: it checks the row, finds out whether the weights are those of fit, runs
 the network, and puts its result into an array. By hand the same numbers come from torch,
 scikit-learn's scaler and scikit-learn's nearest neighbours, with no checks at all.
-
-    python benchmarks/speed/one_sample.py
-
-prints the medians and writes ``benchmarks/speed/results/one_sample.json``.
 """
-
-import argparse
-import json
-import sys
-import tempfile
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -27,10 +17,9 @@ from torch import nn
 
 from sklexplain import DKNNImportance, LabelFreeAttributor
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from common import ROOT, environment, markdown_table, side_by_side, write_json, write_section  # noqa: E402
+from .._runner import Benchmark
+from ..common import markdown_table, side_by_side
 
-SECTION = "speed of one sample"
 N_CALLS = 20  # in a turn: one is too short to be timed
 
 
@@ -102,7 +91,7 @@ def table(results):
 
 
 def render(results):
-    """Return the section of docs/results.md as Markdown."""
+    """Return the section as Markdown."""
     settings, machine = results["settings"], results["environment"]
     return "\n\n".join(
         [
@@ -121,51 +110,26 @@ def render(results):
     )
 
 
-def parse_args(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--hidden", type=int, nargs="+", default=[32, 16])
-    parser.add_argument("--n-samples", type=int, default=200)
-    parser.add_argument("--n-repeats", type=int, default=15)
-    parser.add_argument("--smoke", action="store_true", help="a tiny run that says nothing")
-    parser.add_argument("--out", type=Path, help="results file (JSON)")
-    parser.add_argument("--docs", type=Path, help="page to write a section of (Markdown)")
-    parser.add_argument("--render", action="store_true", help="only write the section again")
-    args = parser.parse_args(argv)
-    folder = Path(tempfile.mkdtemp()) if args.smoke else ROOT
-    args.out = args.out or folder / "benchmarks/speed/results/one_sample.json"
-    if args.smoke:
-        args.n_samples, args.hidden, args.n_repeats = 60, [4], 1
-    return args
-
-
-def main(argv=None):
-    args = parse_args(argv)
-    if args.render:
-        results = json.loads(args.out.read_text())
-        write_section(args.docs or ROOT / "docs" / "results.md", SECTION, render(results))
-        return
-    torch.set_num_threads(1)
+def measure(args, results, save):
     X, y = load_breast_cancer(return_X_y=True)
     X, y = X[: args.n_samples], y[: args.n_samples]
-    settings = {
-        "n_samples": len(X),
-        "n_features": X.shape[1],
-        "hidden_layer_sizes": args.hidden,
-        "n_calls": N_CALLS,
-        "n_repeats": args.n_repeats,
-    }
-    results = {"settings": settings, "environment": environment(), "speed": []}
-    for method, (ours, theirs) in tasks(X, y, tuple(args.hidden)).items():
+    results["settings"]["n_features"] = X.shape[1]
+    results["speed"] = []
+    for method, (ours, theirs) in tasks(X, y, tuple(args.hidden_layer_sizes)).items():
         timed = side_by_side(many(ours), many(theirs), args.n_repeats)
         for name in ("ours_seconds", "theirs_seconds", "ours_cpu_seconds", "theirs_cpu_seconds"):
             timed[name] = round(timed[name] / N_CALLS, 7)
         results["speed"].append({"method": method, **timed})
-    print(table(results))
-    write_json(args.out, results)
-    print(f"wrote {args.out}")
-    if args.docs:
-        write_section(args.docs, SECTION, render(results))
 
 
-if __name__ == "__main__":
-    main()
+BENCHMARK = Benchmark(
+    section="speed of one sample",
+    page="speed.md",
+    measure=measure,
+    render=render,
+    settings={"n_samples": 200, "hidden_layer_sizes": [32, 16], "n_repeats": 15},
+    fixed={"n_calls": N_CALLS},
+    smoke={"n_samples": 60, "hidden_layer_sizes": [4], "n_repeats": 1},
+    threads=1,
+    resume=False,
+)

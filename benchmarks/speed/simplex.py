@@ -8,18 +8,11 @@ that is not timed; the softmax form gets the latents for nothing. They take turn
 
 The excess is what the function is above its minimum, in float64, where the minimum is that of our
 solver at a tolerance of 1e-13 less its duality gap: a lower bound of what any weights reach.
-
-    python benchmarks/speed/simplex.py
-
-prints the medians and writes ``benchmarks/speed/results/simplex.json``.
 """
 
-import argparse
-import sys
-import tempfile
 import time
 import warnings
-from pathlib import Path
+from itertools import product
 
 import numpy as np
 import torch
@@ -32,8 +25,8 @@ from sklexplain import SimplExImportance
 from sklexplain.datasets import load_ecg5000
 from sklexplain.nets import Autoencoder
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from common import ROOT, environment, markdown_table, rounded, write_json  # noqa: E402
+from .._runner import Benchmark, Option
+from ..common import markdown_table, rounded
 
 LOCALITIES = (0.0, 1e-2)
 LEARNING_RATE = 1e-3
@@ -147,57 +140,65 @@ def compare(data, locality, args):
     }
 
 
-def parse_args(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
-    parser.add_argument("--n-units", type=int, nargs="+", default=[4, 16, 64])
-    parser.add_argument("--n-train", type=int, default=1000)
-    parser.add_argument("--n-query", type=int, default=100)
-    parser.add_argument("--n-steps", type=int, default=1000)
-    parser.add_argument("--n-repeats", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--smoke", action="store_true", help="a tiny run that says nothing")
-    parser.add_argument("--out", type=Path, help="results file (JSON)")
-    args = parser.parse_args(argv)
-    folder = Path(tempfile.mkdtemp()) if args.smoke else ROOT
-    args.out = args.out or folder / "benchmarks/speed/results/simplex.json"
-    if args.smoke:
-        args.n_units, args.n_train, args.n_query = [3], 40, 5
-        args.n_steps, args.n_repeats, args.epochs = 5, 1, 1
-    return args
+def measure(args, results, save):
+    results["targets"] = TARGETS
+    for name, n_units in product(args.data, args.n_units):
+        data = DATA[name](args.n_train, args.n_query, n_units, args.epochs)
+        place = results.setdefault("speed", {}).setdefault(name, {}).setdefault(str(n_units), {})
+        for locality in LOCALITIES:
+            place[f"locality={locality:g}"] = compare(data, locality, args)
+            save()
 
 
-def main(argv=None):
-    args = parse_args(argv)
-    names = ("n_train", "n_query", "n_steps", "n_repeats", "epochs")
-    settings = {name: getattr(args, name) for name in names} | {"learning_rate": LEARNING_RATE}
-    results = {"settings": settings, "environment": environment(), "targets": TARGETS, "speed": {}}
+def render(results):
+    """Return the section as Markdown."""
+    settings, machine = results["settings"], results["environment"]
+    header = ["problem", "ours, ms", "softmax, ms", "ratio"]
+    header += ["excess of ours", "of the softmax form", "ratio"]
     rows = []
-    for name in args.data:
-        for n_units in args.n_units:
-            data = DATA[name](args.n_train, args.n_query, n_units, args.epochs)
-            for locality in LOCALITIES:
-                entry = compare(data, locality, args)
-                place = results["speed"].setdefault(name, {}).setdefault(str(n_units), {})
-                place[f"locality={locality:g}"] = entry
-                milliseconds = [
-                    f"{1000 * entry[key]:.0f}" for key in ("ours_seconds", "softmax_seconds")
-                ]
+    for name, by_units in results["speed"].items():
+        for n_units, by_locality in by_units.items():
+            for locality, entry in by_locality.items():
+                times = [entry[f"{who}_seconds"] for who in ("ours", "softmax")]
                 keys = ("ours_excess_over_variance", "softmax_excess_over_variance")
                 rows.append(
                     [
-                        f"{name}, {n_units} units, locality {locality:g}",
-                        *milliseconds,
+                        f"{name}, {n_units} units, {locality}",
+                        *[f"{1000 * seconds:.0f}" for seconds in times],
                         entry["seconds_ratio"],
-                        *[f"{entry[key]:.1e}" for key in keys],
-                        f"{entry['excess_ratio']:.1e}",
+                        *[f"{entry[key]:.1e}" for key in (*keys, "excess_ratio")],
                     ]
                 )
-                write_json(args.out, results)
-    header = ["problem", "ours ms", "softmax ms", "ratio", "our excess", "softmax's", "ratio"]
-    print(markdown_table(header, rows))
-    print(f"wrote {args.out}")
+    return "\n\n".join(
+        [
+            "## Speed of SimplEx",
+            f"Weights of {settings['n_train']} examples for {settings['n_query']} queries, beside "
+            f"{settings['n_steps']} Adam steps (learning rate {settings['learning_rate']:g}) on "
+            "numbers whose softmax is the weights. Both minimise the same function; *excess* is "
+            "what it is above a lower bound of its minimum, over the variance of the codes. Ours "
+            "includes validation and the encoder, the softmax form is given the codes. Medians of "
+            f"{settings['n_repeats']} turns; {machine['processor']}, {machine['torch_threads']} "
+            f"thread(s), torch {machine['torch']}. Made by `benchmarks/speed/simplex.py`.",
+            markdown_table(header, rows),
+        ]
+    )
 
 
-if __name__ == "__main__":
-    main()
+BENCHMARK = Benchmark(
+    section="speed of SimplEx",
+    page="speed.md",
+    measure=measure,
+    render=render,
+    settings={"n_train": 1000, "n_query": 100, "n_steps": 1000, "n_repeats": 5, "epochs": 20},
+    options={"data": Option(list(DATA), choices=DATA), "n_units": [4, 16, 64]},
+    fixed={"learning_rate": LEARNING_RATE},
+    smoke={
+        "n_train": 40,
+        "n_query": 5,
+        "n_steps": 5,
+        "n_repeats": 1,
+        "epochs": 1,
+        "n_units": [3],
+    },
+    resume=False,
+)

@@ -4,17 +4,9 @@ Ours is all that a user pays for ``TracInImportance(...).transform(X)`` with one
 gradients of the training examples and the 1000 x 1000 inner products included; theirs is one
 forward and backward pass over the same 2000 samples, as in an epoch of training, with the batch
 size that is fastest for it. Both in turns in one process, on the MNIST autoencoder.
-
-    python benchmarks/speed/tracin.py
-
-writes ``benchmarks/speed/results/tracin.json``, with the largest difference from gradients taken
-one sample at a time.
 """
 
-import argparse
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,16 +14,8 @@ import torch
 from sklexplain import TracInImportance
 from sklexplain.nets import AutoencoderModule
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from common import (  # noqa: E402
-    ROOT,
-    MnistAutoencoder,
-    environment,
-    load_digits_28x28,
-    rounded,
-    side_by_side,
-    write_json,
-)
+from .._runner import Benchmark
+from ..common import MnistAutoencoder, load_digits_28x28, markdown_table, side_by_side
 
 TARGET = 4.0
 BATCH_SIZES = (64, 128, 256, 512, 1024, 2000)
@@ -65,12 +49,8 @@ def looped(module, x):
     return torch.stack(rows).double()
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--n-samples", type=int, default=1000)
-    parser.add_argument("--n-repeats", type=int, default=9)
-    arguments = parser.parse_args()
-    n = arguments.n_samples
+def measure(args, results, save):
+    n = args.n_samples
     torch.manual_seed(0)
     parts = MnistAutoencoder()
     module = AutoencoderModule(parts.encoder, parts.decoder).eval()
@@ -79,25 +59,49 @@ def main():
     x = torch.from_numpy(X[: 2 * n])
     tracin = TracInImportance(module).fit(train)
     batch_size = fastest_batch_size(module, x)
-    entry = side_by_side(
-        lambda: tracin.transform(query),
-        lambda: backward(module, x, batch_size),
-        arguments.n_repeats,
-    )
+    functions = lambda: tracin.transform(query), lambda: backward(module, x, batch_size)
+    entry = side_by_side(*functions, args.n_repeats)
     gradients = looped(module, torch.from_numpy(np.vstack([train[:N_CHECKED], query[:N_CHECKED]])))
-    expected = (gradients[N_CHECKED:] @ gradients[:N_CHECKED].T).numpy()
+    n_train = len(train[:N_CHECKED])
+    expected = (gradients[n_train:] @ gradients[:n_train].T).numpy()
     found = tracin.transform(query[:N_CHECKED])[:, :N_CHECKED]
     entry["batch_size_of_backward"] = batch_size
     entry["largest_relative_error"] = float(np.abs(found - expected).max() / np.abs(expected).max())
     entry["n_samples"], entry["target"] = n, TARGET
     entry["reached"] = entry["ratio"] <= TARGET
-    results = {"environment": environment(), "mnist_cnn": entry}
-    write_json(ROOT / "benchmarks" / "speed" / "results" / "tracin.json", results)
-    print(
-        f"TracIn, {n} x {n}: {entry['ours_seconds']} s, {rounded(entry['ratio'], 2)} times a "
-        f"backward pass over the same samples (target: at most {TARGET})"
+    results["mnist_cnn"] = entry
+
+
+def render(results):
+    """Return the section as Markdown."""
+    entry, machine = results["mnist_cnn"], results["environment"]
+    n = entry["n_samples"]
+    header = ["samples", "TracIn, s", "backward pass, s", "ratio", "processor time"]
+    row = [f"{n} × {n}", f"{entry['ours_seconds']:.2f}", f"{entry['theirs_seconds']:.2f}"]
+    row += [f"{entry[key]:.2f}" for key in ("ratio", "cpu_ratio")]
+    return "\n\n".join(
+        [
+            "## Speed of TracIn",
+            f"`TracInImportance(...).transform` of {n} samples and {n} training examples with one "
+            "checkpoint, in the encoder of the MNIST autoencoder, all gradients and inner products "
+            f"included, beside one forward and backward pass over the same {2 * n} samples with "
+            f"the batch size that is fastest for it ({entry['batch_size_of_backward']}). Largest "
+            "difference from gradients taken one sample at a time: "
+            f"{entry['largest_relative_error']:.1g} of the largest value. Medians of "
+            f"{entry['n_repeats']} turns; {machine['processor']}, {machine['torch_threads']} "
+            f"thread(s), torch {machine['torch']}. Aim: at most {TARGET:g}. Made by "
+            "`benchmarks/speed/tracin.py`.",
+            markdown_table(header, [row]),
+        ]
     )
 
 
-if __name__ == "__main__":
-    main()
+BENCHMARK = Benchmark(
+    section="speed of TracIn",
+    page="speed.md",
+    measure=measure,
+    render=render,
+    settings={"n_samples": 1000, "n_repeats": 9},
+    smoke={"n_samples": 10, "n_repeats": 1},
+    resume=False,
+)

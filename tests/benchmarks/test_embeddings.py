@@ -1,8 +1,6 @@
 """What the benchmarks of embeddings compute themselves agrees with the library and with loops."""
 
 import copy
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,22 +9,10 @@ from torch import nn
 
 from sklexplain import EmbeddingAttributor, NoiseScorer, VarianceScorer
 
-FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def importable():
-    """The scripts import one another by name."""
-    paths = [str(FOLDER), str(FOLDER / "papers")]
-    sys.path[:0] = paths
-    yield
-    for path in paths:
-        sys.path.remove(path)
-
 
 @pytest.fixture
 def net():
-    from embeddings import MnistResNet, calibrated, seeded
+    from benchmarks.embeddings import MnistResNet, calibrated, seeded
 
     with seeded(0):
         return calibrated(MnistResNet((2, 3, 4, 10)), digits(8))
@@ -37,9 +23,8 @@ def digits(n):
 
 
 def test_maps_of_all_combinations_are_those_of_the_estimator(net):
-    from embedding_sparsity import all_maps
-    from embeddings import SALIENCIES
-
+    from benchmarks.embeddings import SALIENCIES
+    from benchmarks.papers.embedding_sparsity import all_maps
     from sklexplain.layers import find_points
 
     net.double()
@@ -66,8 +51,8 @@ def test_maps_of_all_combinations_are_those_of_the_estimator(net):
 
 @pytest.mark.parametrize("n_units", [None, 6])
 def test_scores_are_those_of_the_scorers(net, n_units):
-    from embedding_scores import Scorer, noise_curves
-    from embeddings import SALIENCIES, convolutions
+    from benchmarks.embedding_scores import Scorer, noise_curves
+    from benchmarks.embeddings import SALIENCIES, convolutions
 
     net.double()
     X = digits(5).astype(np.float64)
@@ -81,7 +66,7 @@ def test_scores_are_those_of_the_scorers(net, n_units):
     fitted = NoiseScorer(net, **settings).fit(X)
     sample = None
     if n_units is not None:
-        from score_curves import draw_units
+        from benchmarks.papers.score_curves import draw_units
 
         sample = draw_units(10, n_units, np.random.default_rng([fitted.seed_, 1]))
     noise = np.random.default_rng([fitted.seed_, 0]).uniform(size=(6, *X.shape[1:]))
@@ -105,7 +90,7 @@ def test_scores_are_those_of_the_scorers(net, n_units):
 
 
 def test_calibrated_sets_statistics_and_nothing_else():
-    from embeddings import MnistResNet, calibrated, seeded
+    from benchmarks.embeddings import MnistResNet, calibrated, seeded
 
     with seeded(0):
         net = MnistResNet((2, 3, 4, 10))
@@ -124,7 +109,7 @@ def test_calibrated_sets_statistics_and_nothing_else():
 
 @pytest.mark.parametrize("draw", ["default", "he"])
 def test_versions_differ_in_one_convolution(net, draw):
-    from layer_randomisation import versions
+    from benchmarks.papers.layer_randomisation import versions
 
     kept = copy.deepcopy(net.state_dict())
     convolutions = {n for n, m in net.named_modules() if isinstance(m, nn.Conv2d)}
@@ -144,7 +129,7 @@ def test_versions_differ_in_one_convolution(net, draw):
 
 
 def test_same_noise_at_every_strength():
-    from drift import LAMBDAS, drifted
+    from benchmarks.papers.drift import LAMBDAS, drifted
 
     X = digits(3)
     moved = drifted(X, np.random.default_rng(0))
@@ -157,7 +142,7 @@ def test_same_noise_at_every_strength():
 
 
 def test_he_initialisation_counts_a_group_only():
-    from embeddings import initialise, seeded
+    from benchmarks.embeddings import initialise, seeded
 
     depthwise = nn.Conv2d(400, 400, 3, groups=400, bias=False)
     with seeded(0):
@@ -167,14 +152,14 @@ def test_he_initialisation_counts_a_group_only():
 
 @pytest.mark.parametrize("n_layers", [1, 9, 49])
 def test_thirds_hold_every_layer_once(n_layers):
-    from embeddings import thirds
+    from benchmarks.embeddings import thirds
 
     found = [i for where in thirds(n_layers).values() for i in range(n_layers)[where]]
     assert found == list(range(n_layers))
 
 
 def test_architectures_without_a_score_are_not_chosen():
-    from architecture_choice import judged
+    from benchmarks.papers.architecture_choice import judged
 
     entries = [
         {"accuracy": accuracy, "noise": noise}

@@ -1,24 +1,10 @@
 """What label_free_examples.py computes for itself, beside closed forms."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
-PAPERS = Path(__file__).resolve().parents[2] / "benchmarks" / "papers"
-
-
-@pytest.fixture(scope="module")
-def networks():
-    before = list(sys.path)
-    sys.path.insert(0, str(PAPERS))
-    try:
-        import label_free_networks
-    finally:
-        sys.path[:] = before
-    return label_free_networks
+from benchmarks.papers import _label_free_networks as networks
 
 
 @pytest.fixture
@@ -29,13 +15,13 @@ def linear():
     return encoder, X, encoder.weight.detach().numpy()
 
 
-def test_aligned_gradient_shap_of_a_linear_encoder_is_exact(networks, linear):
+def test_aligned_gradient_shap_of_a_linear_encoder_is_exact(linear):
     encoder, X, W = linear
     maps = networks.gradient_shap(encoder, X, 0, batch_size=3)
     np.testing.assert_allclose(maps, X * (X @ W.T @ W), rtol=1e-5, atol=1e-6)
 
 
-def test_misaligned_gradient_shap_explains_other_samples(networks, linear):
+def test_misaligned_gradient_shap_explains_other_samples(linear):
     encoder, X, W = linear
     n_samples, batch = 2, 3
     maps = networks.gradient_shap(
@@ -53,7 +39,7 @@ def test_misaligned_gradient_shap_explains_other_samples(networks, linear):
     np.testing.assert_allclose(maps[6], (X * (X @ W.T @ W))[6], rtol=1e-5)  # alone in its batch
 
 
-def test_tasks_start_from_different_weights(networks):
+def test_tasks_start_from_different_weights():
     nets = [networks.untrained(run) for run in (0, 1)]
     weights = [net.net_.module_.encoder[0].weight for net in nets]
     assert not torch.equal(*weights)
@@ -61,7 +47,7 @@ def test_tasks_start_from_different_weights(networks):
     assert a.random_state != b.random_state
 
 
-def test_corpus_is_part_of_the_training_set(networks):
+def test_corpus_is_part_of_the_training_set():
     for data in (networks.digits(5, 10), networks.heartbeats(3, 5, 10)):
         assert len(data["X_train"]) == 10
         np.testing.assert_array_equal(data["corpus"], data["X_train"][:5])

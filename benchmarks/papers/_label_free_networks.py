@@ -1,10 +1,8 @@
 """The networks whose example importance and pretext tasks are compared, and what explains them."""
 
-import sys
 import time
 import warnings
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,9 +15,8 @@ from torch import nn
 from sklexplain import DKNNImportance, InfluenceImportance, SimplExImportance, TracInImportance
 from sklexplain.nets import Autoencoder, CheckpointHistory
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from common import MnistAutoencoder, gradient_shap  # noqa: E402, F401
-from label_free_consistency import train_test  # noqa: E402
+from ..common import MnistAutoencoder, gradient_shap  # noqa: F401
+from .label_free_consistency import train_test
 
 TASKS = ("reconstruction", "denoising", "inpainting", "classification")
 PATIENCE = 10

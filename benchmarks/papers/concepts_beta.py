@@ -3,31 +3,15 @@
 Networks on tables, series and images are explained by `SRAEExplainer` with its other defaults; what
 is compared is its own score on samples held out, the harmonic mean of how well the output is told
 (R²) and the units that matter are rebuilt (R²).
-
-    python benchmarks/concepts_beta.py --docs docs/results.md
-
-A run that is stopped goes on where it was when it is started again.
 """
 
-import argparse
-import json
-import tempfile
 import time
 import warnings
-from pathlib import Path
+from functools import partial
+from itertools import product
 
 import numpy as np
 import torch
-from common import (
-    ROOT,
-    MnistAutoencoder,
-    environment,
-    load_digits_28x28,
-    markdown_table,
-    rounded,
-    write_json,
-    write_section,
-)
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier, MLPRegressor
@@ -38,7 +22,9 @@ from torch import nn
 from sklexplain import SRAEExplainer
 from sklexplain.datasets import load_ecg5000
 
-SECTION = "beta of concepts"
+from .._runner import Benchmark, complete
+from ..common import MnistAutoencoder, load_digits_28x28, markdown_table, rounded
+
 BETAS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
 
@@ -175,40 +161,6 @@ NETWORKS = {
 }
 
 
-def compute(args, results):
-    """Compute what is missing; write it down as soon as it is there."""
-    for name, (_, make) in NETWORKS.items():
-        for seed in range(args.n_seeds):
-            done = results["networks"].setdefault(name, {}).setdefault(str(seed), {})
-            if len(done) == len(args.betas):
-                continue
-            network, X, X_test, target = make(seed, args.n_train, args.n_test)
-            for beta in args.betas:
-                if str(beta) in done:
-                    continue
-                start = time.process_time()
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", ConvergenceWarning)  # counted by the epochs
-                    explainer = SRAEExplainer(
-                        network,
-                        target=target,
-                        beta=beta,
-                        max_epochs=args.max_epochs,
-                        random_state=seed,
-                    ).fit(X)
-                told, rebuilt = explainer.score_parts(X_test)
-                done[str(beta)] = {
-                    "score": rounded(explainer.score(X_test)),
-                    "told": rounded(told),
-                    "rebuilt": rounded(rebuilt),
-                    "n_active": explainer.n_active_concepts_,
-                    "n_epochs": explainer.n_epochs_,
-                    "cpu_seconds": rounded(time.process_time() - start, 1),
-                }
-                write_json(args.out, results)
-                print(name, seed, beta, done[str(beta)], flush=True)
-
-
 def means(results, name, key):
     """Mean over seeds for every beta that all seeds have."""
     seeds = results["networks"].get(name, {}).values()
@@ -219,7 +171,7 @@ def means(results, name, key):
 
 
 def render(results):
-    """Return the section of docs/results.md as Markdown."""
+    """Return the section as Markdown."""
     settings = results["settings"]
     rows, regrets = [], []
     for name in NETWORKS:
@@ -241,48 +193,51 @@ def render(results):
         f"{settings['n_seeds']} seeds, each with a network and samples of its own. In every cell: "
         "the score, the harmonic mean of the two numbers behind it: R² of the output that is told, "
         "and of the units that are rebuilt, by their relevance. Made by "
-        f"`benchmarks/concepts_beta.py`; torch {results['environment']['torch']}.",
+        f"`benchmarks/papers/concepts_beta.py`; torch {results['environment']['torch']}.",
         markdown_table(["network", *(f"{beta:g}" for beta in settings["betas"])], rows),
     ]
     return "\n\n".join(text)
 
 
-def parse_args(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--n-train", type=int, default=600)
-    parser.add_argument("--n-test", type=int, default=400)
-    parser.add_argument("--n-seeds", type=int, default=2)
-    parser.add_argument("--max-epochs", type=int, default=200)
-    parser.add_argument("--smoke", action="store_true", help="a tiny run that says nothing")
-    parser.add_argument("--out", type=Path, help="results file (JSON)")
-    parser.add_argument("--docs", type=Path, help="page to write a section of (Markdown)")
-    parser.add_argument("--render", action="store_true", help="only write the section again")
-    args = parser.parse_args(argv)
-    args.betas = list(BETAS)
-    folder = Path(tempfile.mkdtemp()) if args.smoke else ROOT
-    args.out = args.out or folder / "benchmarks/papers/results/concepts_beta.json"
-    if args.smoke:
-        args.n_train, args.n_test, args.n_seeds, args.max_epochs = 20, 10, 1, 2
-        args.betas = [1.0]
-    return args
+def one(network, X, X_test, target, beta, seed, args):
+    """Explain a network with one weight, and measure it."""
+    start = time.process_time()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # counted by the epochs
+        explainer = SRAEExplainer(
+            network, target=target, beta=beta, max_epochs=args.max_epochs, random_state=seed
+        ).fit(X)
+    told, rebuilt = explainer.score_parts(X_test)
+    return {
+        "score": rounded(explainer.score(X_test)),
+        "told": rounded(told),
+        "rebuilt": rounded(rebuilt),
+        "n_active": explainer.n_active_concepts_,
+        "n_epochs": explainer.n_epochs_,
+        "cpu_seconds": rounded(time.process_time() - start, 1),
+    }
 
 
-def main(argv=None):
-    args = parse_args(argv)
-    names = ("n_train", "n_test", "n_seeds", "max_epochs", "betas")
-    settings = {name: getattr(args, name) for name in names}
-    results = {"settings": settings, "environment": environment(), "networks": {}}
-    if args.out.exists():
-        earlier = json.loads(args.out.read_text())
-        if args.render or earlier["settings"] == settings:
-            results = earlier
-    if not args.render:
-        compute(args, results)
-        write_json(args.out, results)
-    docs = args.docs or (ROOT / "docs" / "results.md" if args.render else None)
-    if docs:
-        write_section(docs, SECTION, render(results))
+def measure(args, results, save):
+    networks = results.setdefault("networks", {})
+    for (name, (_, make)), seed in product(NETWORKS.items(), range(args.n_seeds)):
+        done = networks.setdefault(name, {}).setdefault(str(seed), {})
+        if len(done) < len(args.betas):
+            data = make(seed, args.n_train, args.n_test)
+            complete(done, {str(b): partial(one, *data, b, seed, args) for b in args.betas}, save)
 
 
-if __name__ == "__main__":
-    main()
+BENCHMARK = Benchmark(
+    section="beta of concepts",
+    page="srae.md",
+    measure=measure,
+    render=render,
+    settings={
+        "n_train": 600,
+        "n_test": 400,
+        "n_seeds": 2,
+        "max_epochs": 200,
+        "betas": list(BETAS),
+    },
+    smoke={"n_train": 20, "n_test": 10, "n_seeds": 1, "max_epochs": 2, "betas": [1.0]},
+)

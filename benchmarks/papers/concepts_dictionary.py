@@ -1,18 +1,9 @@
-"""What `SparseDictionary` finds: planted dictionaries, and heartbeats beside PCA and NMF.
+"""What `SparseDictionary` finds: planted dictionaries, and heartbeats beside PCA and NMF."""
 
-    python benchmarks/concepts_dictionary.py --docs docs/results.md
-
-A run that is stopped goes on where it was when it is started again.
-"""
-
-import argparse
-import json
-import tempfile
 import time
-from pathlib import Path
+from functools import partial
 
 import numpy as np
-from common import ROOT, environment, markdown_table, rounded, write_json, write_section
 from sklearn.decomposition import NMF, PCA
 from sklearn.metrics import r2_score
 from torch import nn
@@ -21,7 +12,9 @@ from sklexplain import SparseDictionary
 from sklexplain.datasets import load_ecg5000
 from sklexplain.nets import Autoencoder
 
-SECTION = "dictionaries"
+from .._runner import Benchmark, Option, complete
+from ..common import markdown_table, rounded
+
 N_DIRECTIONS, N_ACTIVE, NOISE, K = 64, 4, 0.05, 8
 # Units of the layer, and numbers of concepts.
 PLANTED = ((32, 64), (48, 64), (64, 64), (32, 128))
@@ -86,29 +79,12 @@ def found_in_heartbeats(args, seed):
     return found
 
 
-def compute(args, results):
-    """Compute what is missing; write it down as soon as it is there."""
-    for n_units, n_concepts in PLANTED:
-        name = f"{n_units} units, {n_concepts} concepts"
-        done = results["planted"].setdefault(name, {})
-        for seed in range(args.n_seeds):
-            if str(seed) not in done:
-                done[str(seed)] = found_in_planted(args, n_units, n_concepts, seed)
-                print(name, seed, done[str(seed)], flush=True)
-                write_json(args.out, results)
-    for seed in range(args.n_seeds):
-        if str(seed) not in results["heartbeats"]:
-            results["heartbeats"][str(seed)] = found_in_heartbeats(args, seed)
-            print(seed, results["heartbeats"][str(seed)], flush=True)
-            write_json(args.out, results)
-
-
 def _each(values, digits=3):
     return ", ".join(f"{value:.{digits}f}" for value in values)
 
 
 def render(results):
-    """Return the section of docs/results.md as Markdown."""
+    """Return the section as Markdown."""
     settings, environment = results["settings"], results["environment"]
     planted_rows = [
         [
@@ -138,54 +114,42 @@ def render(results):
         f"{settings['n_train']} beats to learn from): R² on {settings['n_test']} beats held out, "
         f"k = {K}, beside PCA and NMF with {K} components, for each seed (a network and a split "
         f"of its own). A sample takes {K} numbers with each, but with a dictionary also which "
-        "concepts they are of. Made by `benchmarks/concepts_dictionary.py`; torch "
+        "concepts they are of. Made by `benchmarks/papers/concepts_dictionary.py`; torch "
         f"{environment['torch']}.",
         markdown_table(["layer", "model", "R² held out", "dead, %"], rows),
     ]
     return "\n\n".join(text)
 
 
-def parse_args(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--n-planted", type=int, default=10_000)
-    parser.add_argument("--n-train", type=int, default=3000)
-    parser.add_argument("--n-test", type=int, default=1000)
-    parser.add_argument("--n-seeds", type=int, default=3)
-    parser.add_argument("--smoke", action="store_true", help="a tiny run that says nothing")
-    parser.add_argument("--out", type=Path, help="results file (JSON)")
-    parser.add_argument("--docs", type=Path, help="page to write a section of (Markdown)")
-    parser.add_argument("--render", action="store_true", help="only write the section again")
-    args = parser.parse_args(argv)
-    args.max_epochs, args.autoencoder_epochs, args.n_concepts = "auto", 60, [64, 256]
-    folder = Path(tempfile.mkdtemp()) if args.smoke else ROOT
-    args.out = args.out or folder / "benchmarks/papers/results/concepts_dictionary.json"
-    if args.smoke:
-        args.n_planted, args.n_train, args.n_test, args.n_seeds = 40, 40, 10, 1
-        args.max_epochs, args.autoencoder_epochs = 2, 2
-    return args
+def measure(args, results, save):
+    places = [results.setdefault(name, {}) for name in ("planted", "heartbeats")]
+    seeds = range(args.n_seeds)
+    for sizes in PLANTED:
+        done = places[0].setdefault("{} units, {} concepts".format(*sizes), {})
+        complete(done, {str(s): partial(found_in_planted, args, *sizes, s) for s in seeds}, save)
+    complete(places[1], {str(s): partial(found_in_heartbeats, args, s) for s in seeds}, save)
 
 
-def main(argv=None):
-    args = parse_args(argv)
-    names = ("n_planted", "n_train", "n_test", "n_seeds", "max_epochs", "autoencoder_epochs")
-    settings = {name: getattr(args, name) for name in names} | {"n_concepts": args.n_concepts}
-    results = {
-        "settings": settings,
-        "environment": environment(),
-        "planted": {},
-        "heartbeats": {},
-    }
-    if args.out.exists():
-        earlier = json.loads(args.out.read_text())
-        if args.render or earlier["settings"] == settings:
-            results = earlier
-    if not args.render:
-        compute(args, results)
-        write_json(args.out, results)
-    docs = args.docs or (ROOT / "docs" / "results.md" if args.render else None)
-    if docs:
-        write_section(docs, SECTION, render(results))
-
-
-if __name__ == "__main__":
-    main()
+BENCHMARK = Benchmark(
+    section="dictionaries",
+    page="dictionaries.md",
+    measure=measure,
+    render=render,
+    settings={
+        "n_planted": 10_000,
+        "n_train": 3000,
+        "n_test": 1000,
+        "n_seeds": 3,
+        "max_epochs": Option("auto", type=int),
+        "autoencoder_epochs": 60,
+        "n_concepts": [64, 256],
+    },
+    smoke={
+        "n_planted": 40,
+        "n_train": 40,
+        "n_test": 10,
+        "n_seeds": 1,
+        "max_epochs": 2,
+        "autoencoder_epochs": 2,
+    },
+)

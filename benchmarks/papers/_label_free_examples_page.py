@@ -1,16 +1,13 @@
-"""The section of docs/results.md that label_free_examples.py writes."""
+"""The section that label_free_examples.py writes."""
 
-import sys
 from itertools import combinations, product
-from pathlib import Path
 
-import label_free_networks as networks
 import numpy as np
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from common import markdown_table  # noqa: E402
-from label_free_consistency import FRACTIONS  # noqa: E402
-from label_free_networks import LOSS_BASED, TASKS  # noqa: E402
+from ..common import markdown_table
+from . import _label_free_networks as networks
+from ._label_free_consistency_page import FRACTIONS
+from ._label_free_networks import LOSS_BASED, TASKS
 
 WEIGHTS_ONLY = "SimplEx, weights only"
 LETTERS = {task: task[0].upper() for task in (*TASKS, "untrained")}
@@ -25,7 +22,7 @@ REPLICATED_EXAMPLES = (("replication: DKNN", 0.09, 0.13, 0.09, 0.10, 0.06, 0.09)
 
 
 def render(results):
-    """Return the section of docs/results.md as Markdown."""
+    """Return the section as Markdown."""
     settings, machine = results["settings"], results["environment"]
     datasets = {k: list(v.values()) for k, v in results["consistency"].items() if v}
     parts = [

@@ -35,10 +35,11 @@ from ..common import load_digits_28x28, markdown_table, rounded
 LAYERS = {"-4": "block2", "-3": "block3", "-2": "block4", "-1": "fc"}
 CLASS_WEIGHTS = (0.9, 0.99, 0.999, 1.0)
 NORMED = "0 epochs, normed"
+WITHOUT_TRAINING = ("accuracy_explained", "loss_ridge", "loss_kernel_ridge")
 EPOCHS = (0, 1, 2, 4, 8, 16)  # of the classifier, beside those of the other tables
 # Of kernel ridge regression: penalties, and widths as multiples of the median squared distance.
 KERNEL_PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-KERNEL_WIDTHS = (0.5, 1.0, 2.0, 4.0)
+KERNEL_WIDTHS = (1.0, 4.0)
 # Losses of ClaDec and RefAE, accuracies of what learns from their reconstructions.
 PAPER = {
     "-4": (3.61, 2.62, 0.893, 0.893),
@@ -170,6 +171,22 @@ def kernel_ridge_errors(z, x, z_test, x_test):
     return errors(*candidates[int(np.argmin(held_out))], len(z), z_test, x_test)
 
 
+def activations(module, layer, X):
+    """What a layer makes of samples; the last linear layer's input where none is named."""
+    found = []
+    name = layer or [n for n, m in module.named_modules() if isinstance(m, nn.Linear)][-1]
+
+    def keep(_module, args, output):
+        found.append((output if layer else args[0]).double().numpy())
+
+    handle = module.get_submodule(name).register_forward_hook(keep)
+    with torch.no_grad():
+        for x in torch.from_numpy(X).split(256):
+            module.eval()(x)
+    handle.remove()
+    return np.concatenate(found)
+
+
 class Run:
     """One run: its own part of the data, its own classifiers."""
 
@@ -209,20 +226,34 @@ class Run:
                 self._nets[case][n] = done, float((done.predict(X_test) == y_test).mean())
         return self._nets[case][n_epochs]
 
-    @staticmethod
-    def layer(explainer, X):
-        """Activations and samples as arrays."""
-        z, _ = explainer._layer.activations(X, 1024)
-        return z, X.astype(np.float64)
+    def explained(self, case, n_epochs=None, normed=False):
+        """Return the classifier of a row and its accuracy."""
+        X, _, X_test, y_test = self.data(case)
+        n_epochs = self.args.classifier_epochs if n_epochs is None else n_epochs
+        net, accuracy = self.net(case, n_epochs)
+        if normed:
+            net = with_batch_statistics(net, X)
+            accuracy = float((net.predict(X_test) == y_test).mean())
+        return net, accuracy
+
+    def without_training(self, case, layer, *, n_epochs=None, normed=False, **_):
+        """Losses of the decoders in closed form."""
+        X, _, X_test, _ = self.data(case)
+        net, accuracy = self.explained(case, n_epochs, normed)
+        fitted, tested = (activations(net.module_, layer, x) for x in (X, X_test))
+        X, X_test = X.astype(np.float64), X_test.astype(np.float64)
+        linear = fit_ridge(fitted, X).errors(tested, X_test)
+        return {
+            "accuracy_explained": rounded(accuracy),
+            "loss_ridge": rounded(linear.mean()),
+            "loss_kernel_ridge": rounded(kernel_ridge_errors(fitted, X, tested, X_test).mean()),
+        }
 
     def piece(self, case, layer, *, alpha=1.0, reference=None, n_epochs=None, normed=False):
         """Fit an explainer and judge it."""
         args = self.args
         X, y, X_test, y_test = self.data(case)
-        net, accuracy = self.net(case, args.classifier_epochs if n_epochs is None else n_epochs)
-        if normed:
-            net = with_batch_statistics(net, X)
-            accuracy = float((net.predict(X_test) == y_test).mean())
+        net, accuracy = self.explained(case, n_epochs, normed)
         explainer = ClaDecExplainer(
             net,
             layer=layer,
@@ -241,13 +272,9 @@ class Run:
             random_state=self.seed,
         )
         close = interpretability(explainer, X_test)
-        fitted, tested = self.layer(explainer, X), self.layer(explainer, X_test)
-        linear = fit_ridge(*fitted).errors(*tested)
         found = {
             "accuracy_explained": rounded(accuracy),
             "loss": rounded(close.explanation),
-            "loss_ridge": rounded(linear.mean()),
-            "loss_kernel_ridge": rounded(kernel_ridge_errors(*fitted, *tested).mean()),
             "accuracy": rounded(evaluated.explanation),
             "agreement": rounded(explainer.agreement(X_test)),
             "wrong": np.flatnonzero(~evaluated.correct_explanation).tolist(),
@@ -285,24 +312,33 @@ def measure(args, results, save):
     """Compute what is missing, each piece in every run, until time is up."""
     start = time.perf_counter()
     runs = [Run(args, seed) for seed in range(args.n_runs_epochs)]
-    for (name, case, layer, options), run in itertools.product(pieces(args), runs):
-        if run.seed >= args.n_runs and name != "-2" and "epochs" not in name:
-            continue
-        done = results.setdefault("runs", {}).setdefault(str(run.seed), {})
-        if name in done or (args.pieces and name not in args.pieces):
-            continue
-        if time.perf_counter() - start > args.max_seconds:
-            return
-        begin = time.process_time()
-        done[name] = run.piece(case, layer, **options)
-        done[name]["cpu_seconds"] = rounded(time.process_time() - begin, 1)
-        save()
-        print(run.seed, name, done[name], flush=True)
+    # First what takes no training of decoders: it is quick, and has no budget to be too small.
+    for kind in ("without training", "runs"):
+        for (name, case, layer, options), run in itertools.product(pieces(args), runs):
+            if run.seed >= args.n_runs and name != "-2" and "epochs" not in name:
+                continue
+            done = results.setdefault(kind, {}).setdefault(str(run.seed), {})
+            closed = kind != "runs"
+            if name in done or (args.pieces and name not in args.pieces):
+                continue
+            if closed and "alpha" in options:  # the same as that of the layer
+                continue
+            if time.perf_counter() - start > args.max_seconds:
+                return
+            begin = time.process_time()
+            make = run.without_training if closed else run.piece
+            done[name] = make(case, layer, **options)
+            done[name]["cpu_seconds"] = rounded(time.process_time() - begin, 1)
+            save()
+            print(run.seed, name, done[name], flush=True)
 
 
 def summary(results, name, key):
     """Mean and standard deviation over the runs that have a piece; None without any."""
-    values = [run[name].get(key) for run in results["runs"].values() if name in run]
+    kind = "without training" if key in WITHOUT_TRAINING else "runs"
+    name = "-2" if name.startswith("weight") and kind != "runs" else name
+    found = results.get(kind, {}).values()
+    values = [run[name].get(key) for run in found if name in run]
     values = [value for value in values if value is not None]
     if not values:
         return None
@@ -347,14 +383,14 @@ def table(results, names, first, reference=None):
 
     The rows' references are their own, or that of the row that is named.
     """
-    header = [first, "runs", "accuracy of the explained", "loss, ClaDec"]
+    header = [first, "runs: ridges, ClaDec", "accuracy of the explained", "loss, ClaDec"]
     header += ["loss, ridge", "loss, kernel ridge", "loss, RefAE"]
     header += ["accuracy, ClaDec", "accuracy, RefAE", "difference", "of each run"]
     header += ["classified alike", "paper: losses; accuracies"]
     rows = []
     for name in names:
-        loss = summary(results, name, "loss")
-        if loss is None:
+        loss, closed = summary(results, name, "loss"), summary(results, name, "loss_ridge")
+        if loss is None and closed is None:
             continue
         beside = reference or name
         found = differences(results, name, beside)
@@ -364,7 +400,7 @@ def table(results, names, first, reference=None):
         rows.append(
             [
                 label or name,
-                loss[2],
+                ", ".join(str(found[2] if found else 0) for found in (closed, loss)),
                 cell(summary(results, name, "accuracy_explained"), 3),
                 cell(loss, 2),
                 cell(summary(results, name, "loss_ridge"), 2),
@@ -373,7 +409,7 @@ def table(results, names, first, reference=None):
                 cell(summary(results, name, "accuracy"), 3),
                 cell(summary(results, beside, "accuracy_reference"), 3),
                 mean_difference(found),
-                ", ".join(f"{difference:+.3f} ± {half:.3f}" for difference, half in found),
+                ", ".join(f"{difference:+.3f} ± {half:.3f}" for difference, half in found) or "–",
                 cell(summary(results, name, "agreement"), 3),
                 f"{values[0]}, {values[1]}; {values[2]}, {values[3]}" if values else "–",
             ]
@@ -423,7 +459,7 @@ def render(results):
             ["heartbeats", "heartbeats, convolutions"],
         ),
     ]
-    computed = {name for run in results["runs"].values() for name in run}
+    computed = {name for run in results.get("runs", {}).values() for name in run}
     for title, first, names in tables:
         # Layer -2 alone, as it is in three of them, makes a table of layers only.
         if computed & (set(names) if first == "layer" else set(names) - {"-2"}):

@@ -5,21 +5,14 @@ place: how far two views of a sample are from each other ("stability", Influence
 NT-Xent of a sample with other samples' views that stay as they are ("nt_xent"). Encoders of
 scikit-learn's digits are trained, in float64 and on a fixed set of views, to a minimum of NT-Xent
 plus weight decay. Then one training example at a time is left out, and the encoder trained again
+from functools import partial
 from the weights there are, with the projection head frozen. What that does to the losses of other
 digits is compared with their importance.
-
-    python benchmarks/papers/contrastive_influence.py
-
-prints the correlations and writes ``benchmarks/papers/results/contrastive_influence.json``.
 """
 
-import argparse
-import json
-import sys
-import tempfile
 import time
 import warnings
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import torch
@@ -32,10 +25,9 @@ from sklexplain import DKNNImportance, InfluenceImportance, TracInImportance
 from sklexplain.nets import ContrastiveEncoder
 from sklexplain.training import nt_xent
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from common import ROOT, environment, markdown_table, rounded, write_json, write_section  # noqa: E402
+from .._runner import Benchmark, complete
+from ..common import markdown_table, rounded
 
-SECTION = "contrastive influence"
 GRADIENT_TOL = 1e-7  # largest entry of the gradient at which training stops
 LOSSES = ("stability", "nt_xent")
 WORDS = {
@@ -188,7 +180,7 @@ def one_run(seed, args):
 
 
 def render(results):
-    """Return the section of docs/results.md as Markdown."""
+    """Return the section as Markdown."""
     settings, seeds = results["settings"], list(results["seeds"].values())
     header = ["importance"]
     for loss in LOSSES:
@@ -224,54 +216,36 @@ def render(results):
     )
 
 
-def parse_args(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--n-train", type=int, default=120)
-    parser.add_argument("--n-query", type=int, default=40)
-    parser.add_argument("--n-left-out", type=int, default=120)
-    parser.add_argument("--n-views", type=int, default=8)
-    parser.add_argument("--n-components", type=int, default=4)
-    parser.add_argument("--width", type=int, default=8)
-    parser.add_argument("--temperature", type=float, default=0.5)
-    parser.add_argument("--weight-decay", type=float, default=1e-3)
-    parser.add_argument("--damping", type=float, default=1e-3)
-    parser.add_argument("--max-iter", type=int, default=500)
-    parser.add_argument("--smoke", action="store_true", help="a tiny run that says nothing")
-    parser.add_argument("--out", type=Path, help="results file (JSON)")
-    parser.add_argument("--docs", type=Path, help="page to write a section of (Markdown)")
-    parser.add_argument("--render", action="store_true", help="only write the section again")
-    args = parser.parse_args(argv)
-    folder = Path(tempfile.mkdtemp()) if args.smoke else ROOT
-    args.out = args.out or folder / "benchmarks/papers/results/contrastive_influence.json"
-    if args.smoke:
-        args.seeds, args.n_train, args.n_query, args.n_left_out = [0], 15, 4, 4
-        args.max_iter, args.n_views = 10, 2
-    return args
+def measure(args, results, save):
+    tasks = {str(seed): partial(one_run, seed, args) for seed in args.seeds}
+    complete(results.setdefault("seeds", {}), tasks, save)
 
 
-def main(argv=None):
-    args = parse_args(argv)
-    if args.render:
-        results = json.loads(args.out.read_text())
-        write_section(args.docs or ROOT / "docs" / "results.md", SECTION, render(results))
-        return
-    torch.set_num_threads(1)
-    settings = {
-        name: value
-        for name, value in vars(args).items()
-        if name not in ("smoke", "out", "docs", "render")
-    }
-    results = {"settings": settings, "environment": environment(), "seeds": {}}
-    for seed in args.seeds:
-        entry = one_run(seed, args)
-        results["seeds"][str(seed)] = entry
-        write_json(args.out, results)
-        print(seed, json.dumps(entry, indent=1, ensure_ascii=False), flush=True)
-    print(f"wrote {args.out}")
-    if args.docs:
-        write_section(args.docs, SECTION, render(results))
-
-
-if __name__ == "__main__":
-    main()
+BENCHMARK = Benchmark(
+    section="contrastive influence",
+    page="label_free.md",
+    measure=measure,
+    render=render,
+    settings={
+        "seeds": [0, 1, 2],
+        "n_train": 120,
+        "n_query": 40,
+        "n_left_out": 120,
+        "n_views": 8,
+        "n_components": 4,
+        "width": 8,
+        "temperature": 0.5,
+        "weight_decay": 1e-3,
+        "damping": 1e-3,
+        "max_iter": 500,
+    },
+    smoke={
+        "seeds": [0],
+        "n_train": 15,
+        "n_query": 4,
+        "n_left_out": 4,
+        "n_views": 2,
+        "max_iter": 10,
+    },
+    threads=1,
+)

@@ -329,3 +329,13 @@ def corpus_foil(results, page):
         assert all(0 <= area <= 1 for area in found["planted"][name].values())
         assert len(found["fall"][name]) == n_classes
     assert page.count("| digits | corpus and foil, dot |") == 2
+
+
+@of("papers.contrastive_influence")
+def contrastive_influence(results, page):
+    found = results["seeds"]["0"]
+    for loss in ("stability", "nt_xent"):
+        assert "DKNN" in found[loss]
+        for ranks in found[loss].values():
+            assert all(-1 <= value <= 1 for value in ranks.values())
+    assert "| DKNN |" in page

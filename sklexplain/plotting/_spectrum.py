@@ -2,13 +2,18 @@
 
 import numpy as np
 
-from ..samples import resolve_kind, sample_of
+from ..samples import resolve_kind
 from ..utils import NONE, Number, Numbers, Text, as_array, as_array_like, check_params, visible_text
 from ._params import AXES, NAMES, TEXT, VALUES, checked_numbers
 from ._samples import as_channels, channel_labels, shortened
 from ._style import INK, ORANGE, diverging_colormap, get_axes, plain_axes, split_axes
 
 _LABEL = "attribution"
+
+
+def _channel_axis(one, basis):
+    """Return the axis of a map that is not that of a basis."""
+    return None if one.ndim == 1 else {-1: 0, -2: 1}[basis.axis]
 
 
 class SpectrumDisplay:
@@ -132,7 +137,7 @@ class SpectrumDisplay:
         if index is None:
             maps = np.abs(maps).mean(axis=0, keepdims=True)
             kw.setdefault("label", f"mean |{_LABEL}|")
-        kw = {"cycles": basis.cycles, "channel_axis": sample_of(estimator).channel_axis} | kw
+        kw = {"cycles": basis.cycles, "channel_axis": _channel_axis(maps[0], basis)} | kw
         return cls(maps[0], **kw).plot(ax=ax)
 
     def plot(self, ax=None):

@@ -202,8 +202,8 @@ class SpectrumDisplay:
         places = self.frequencies_
         # Bars meet halfway between their places: two outlines, however many there are.
         half = np.diff(places) / 2 if len(places) > 1 else np.array([0.5])
-        edges = np.concatenate([places[:1] - half[:1], places[:-1] + half, places[-1:] + half[-1:]])
-        edges = edges if len(places) > 1 else places[0] + np.array([-0.5, 0.5])
+        edges = np.concatenate([places[:1] - half[:1], (places[1:] + places[:-1]) / 2])
+        edges = np.append(edges, places[-1] + half[-1])
         colormap = diverging_colormap()
         above, below = (colormap(0.98), colormap(0.02)) if signed else (ORANGE, ORANGE)
         for part, color in ((np.maximum(values, 0), above), (np.minimum(values, 0), below)):

@@ -45,11 +45,22 @@ def fitted_basis(basis, sample, representation):
             "example), which are no sums of waves; use basis=None."
         )
     coded = representation.table is not None and np.any(representation.table.coded)
-    if sample.kind != "series" or coded:
+    axis = None if coded else _time_axis(sample)
+    if axis is None:
         raise ValueError(f"{given} needs an axis of time, and {_no_series(sample)}")
-    n_axes = len(sample.shape)
-    axis = 0 if n_axes == 1 or sample.channel_axis == 1 else 1
-    return resolved_basis(basis, sample.shape[axis], axis - n_axes)
+    return resolved_basis(basis, sample.shape[axis], axis - len(sample.shape))
+
+
+def _time_axis(sample):
+    """Return the axis of time; None if there is none, or nothing tells."""
+    if len(sample.shape) == 1:
+        return 0 if sample.kind == "series" else None
+    if len(sample.shape) != 2:
+        return None
+    if sample.channel_axis is not None:
+        return 1 - sample.channel_axis
+    single = [axis for axis, size in enumerate(sample.shape) if size == 1]  # of one channel
+    return 1 - single[0] if len(single) == 1 else None
 
 
 def _no_series(sample):
@@ -57,7 +68,7 @@ def _no_series(sample):
         n = sample.shape[0]
         return (
             f"samples are rows of a table of {n} columns. If these are steps in time, give X as "
-            f"(n_samples, 1, {n}) with channel_axis=0, to a network or Pipeline that takes it so."
+            f"(n_samples, 1, {n}) to a network or Pipeline that takes it so."
         )
     if len(sample.shape) == 2:
         return (
@@ -111,8 +122,8 @@ def coefficient_names(sample, basis):
     own = [f"c{k}" for k in range(n)] if basis.cycles is None else _with_cycles(basis.cycles)
     if len(sample.shape) == 1:
         return np.asarray(own, dtype=object)
-    time, channels = len(sample.shape) + basis.axis, sample.channel_axis
-    names = [f"ch{i[channels]}_{own[i[time]]}" for i in np.ndindex(*sample.shape)]
+    time = len(sample.shape) + basis.axis
+    names = [f"ch{i[1 - time]}_{own[i[time]]}" for i in np.ndindex(*sample.shape)]
     return np.asarray(names, dtype=object)
 
 

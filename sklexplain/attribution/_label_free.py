@@ -176,7 +176,7 @@ class LabelFreeAttributor(JudgedAttributor):
     >>> series = np.random.RandomState(0).normal(size=(100, 1, 32)).astype("float32")
     >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(32, 1))
     >>> _ = net[1].weight.data.copy_(torch.tensor(wave))
-    >>> explainer = LabelFreeAttributor(net, basis="dct", channel_axis=0).fit(series)
+    >>> explainer = LabelFreeAttributor(net, basis="dct").fit(series)
     >>> explainer.get_feature_names_out()[explainer.feature_importances_.argmax()]
     'ch0_cycles3'
     """

@@ -61,7 +61,7 @@ class Basis:
     def _times(self, values, inverse):
         if isinstance(values, torch.Tensor):
             dtype = torch.promote_types(values.dtype, torch.float32)
-            matrix = torch.from_numpy(self.matrix).to(device=values.device, dtype=dtype)
+            matrix = torch.from_numpy(self.matrix).to(dtype).to(values.device)
             values = values.to(dtype)
         else:
             matrix = self.matrix

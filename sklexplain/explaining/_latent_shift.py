@@ -189,11 +189,6 @@ class Masking:
         n_masked : ndarray of shape (n_points,)
         n_features : int
             How many features there are, without those that have no effect.
-
-        Raises
-        ------
-        ValueError
-            If samples do not run, or fractions or flags do not fit.
         """
         args = (encode, X, attributions, mask_values, groups, without_effect)
         n_masked, n_features, batches = self.batches(*args)

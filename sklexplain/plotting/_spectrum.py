@@ -2,13 +2,18 @@
 
 import numpy as np
 
-from ..samples import resolve_kind, sample_of
+from ..samples import resolve_kind
 from ..utils import NONE, Number, Numbers, Text, as_array, as_array_like, check_params, visible_text
 from ._params import AXES, NAMES, TEXT, VALUES, checked_numbers
 from ._samples import as_channels, channel_labels, shortened
 from ._style import INK, ORANGE, diverging_colormap, get_axes, plain_axes, split_axes
 
 _LABEL = "attribution"
+
+
+def _channel_axis(one, basis):
+    """Return the axis of a map that is not that of a basis."""
+    return None if one.ndim == 1 else {-1: 0, -2: 1}[basis.axis]
 
 
 class SpectrumDisplay:
@@ -132,7 +137,7 @@ class SpectrumDisplay:
         if index is None:
             maps = np.abs(maps).mean(axis=0, keepdims=True)
             kw.setdefault("label", f"mean |{_LABEL}|")
-        kw = {"cycles": basis.cycles, "channel_axis": sample_of(estimator).channel_axis} | kw
+        kw = {"cycles": basis.cycles, "channel_axis": _channel_axis(maps[0], basis)} | kw
         return cls(maps[0], **kw).plot(ax=ax)
 
     def plot(self, ax=None):
@@ -197,8 +202,8 @@ class SpectrumDisplay:
         places = self.frequencies_
         # Bars meet halfway between their places: two outlines, however many there are.
         half = np.diff(places) / 2 if len(places) > 1 else np.array([0.5])
-        edges = np.concatenate([places[:1] - half[:1], places[:-1] + half, places[-1:] + half[-1:]])
-        edges = edges if len(places) > 1 else places[0] + np.array([-0.5, 0.5])
+        edges = np.concatenate([places[:1] - half[:1], (places[1:] + places[:-1]) / 2])
+        edges = np.append(edges, places[-1] + half[-1])
         colormap = diverging_colormap()
         above, below = (colormap(0.98), colormap(0.02)) if signed else (ORANGE, ORANGE)
         for part, color in ((np.maximum(values, 0), above), (np.minimum(values, 0), below)):

@@ -229,6 +229,18 @@ def test_time_may_come_first_or_alone(method):
     assert names == ["ch0_cycles0", "ch1_cycles0", "ch0_cycles0.5"]
 
 
+def test_one_channel_needs_no_word():
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(T, 2)).double()
+    told = explain(linear, basis="dct").fit(X[:, :1])
+    untold = explain(linear, basis="dct", channel_axis="auto").fit(X[:, :1])
+    assert_array_equal(untold.transform(X[:, :1]), told.transform(X[:, :1]))
+    assert untold.get_feature_names_out().tolist() == told.get_feature_names_out().tolist()
+    assert untold.score(X[:, :1]) == told.score(X[:, :1])
+    last = X[:, 0][:, :, None]
+    found = explain(linear, basis="dct", channel_axis="auto").fit(last).transform(last)
+    assert_allclose(found[..., 0], told.transform(X[:, :1])[:, 0], atol=1e-12)
+
+
 def test_series_of_two_axes():
     series = np.random.default_rng(0).normal(size=(30, 16)).astype(np.float32)
     net = Autoencoder("conv1d", n_components=2, max_epochs=1, validation_split=None, random_state=0)

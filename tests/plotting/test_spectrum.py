@@ -44,6 +44,15 @@ def test_bars_of_all_series_and_of_one(net):
     np.testing.assert_allclose([heights(ax) for ax in unit.axes_], expected)
 
 
+def test_one_channel_without_a_word():
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(10, 2))
+    explainer = LabelFreeAttributor(linear, basis="dct").fit(X[:, :1])
+    display = SpectrumDisplay.from_estimator(explainer, X[:, :1])
+    np.testing.assert_allclose(
+        heights(display.ax_), np.abs(explainer.transform(X[:, :1])).mean(axis=(0, 1)), rtol=1e-4
+    )
+
+
 def test_coefficients_without_a_frequency_and_a_single_one():
     display = SpectrumDisplay([1.0, -2.0, 0.5], title="$a$").plot()
     assert display.ax_.get_xlabel() == "coefficient"

@@ -149,6 +149,7 @@ class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         X, y = as_array_like(X), None if y is None else as_array_like(y, "y")
         X, target, seed = self._prepare(X, y)
         train, valid = split_validation(self.validation_split, X, y, groups, seed)
+        self._check_split(train, valid)
         large = "weight_decay", *self._larger, "lambda_noise", "lambda_variance"
         with diverging(self.net_, self, *large), seeded(seed, self.device):
             self.net_.fit_split(X, target, train, valid, seed)
@@ -285,6 +286,9 @@ class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     def _check_module(self, module, x, params):
         """Raise unless the module makes of a few inputs what it should."""
         raise NotImplementedError
+
+    def _check_split(self, train, valid):
+        """Raise if the net cannot be trained on one part, or watched on the other."""
 
     def _encode_target(self, X, y):
         """Return what the net is given as the target."""

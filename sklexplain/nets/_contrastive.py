@@ -88,9 +88,10 @@ class ContrastiveEncoder(NetEstimator):
 
         "auto" is corruption for tables, jitter, scaling, crop and mask for series ("conv1d",
         "lstm", or samples of two axes), and crop and jitter for images ("conv2d", or samples of
-        three axes). A callable(sample, generator) is given one sample at a time, a tensor of shape
-        ``X.shape[1:]``, and a `torch.Generator`, from which alone it may draw; it returns a
-        tensor of that shape.
+        three axes). Time is the first axis of a sample for "lstm", else the last one; height and
+        width are the last two. A callable(sample, generator) is given one sample at a time, a
+        tensor of shape ``X.shape[1:]``, and a `torch.Generator`, from which alone it may draw; it
+        returns a tensor of that shape.
 
     augment_params : dict or None, default=None
         Strengths, where they are not to be ``{"corruption_rate": 0.6, "jitter_std": 0.2,
@@ -132,8 +133,8 @@ class ContrastiveEncoder(NetEstimator):
         Largest number of passes over the training samples.
 
     batch_size : int, default=64
-        Samples in a batch, in training and afterwards. In training the other samples of the batch
-        are what a sample is to be told from.
+        Samples in a batch, 2 at least, in training and afterwards. In training the other samples
+        of the batch are what a sample is to be told from.
 
     net_params : dict or None, default=None
         Parameters of the skorch net, which override ours, as in :class:`Autoencoder`.
@@ -218,6 +219,7 @@ class ContrastiveEncoder(NetEstimator):
             Is("a callable(sample, generator)", CALLABLE.is_satisfied_by),
         ],
         "augment_params": [MAPPING, NONE],
+        "batch_size": [Integer(2)],
         "temperature": [Number(above=0)],
         "projection_dim": [Integer(1, 100_000)],
     }
@@ -302,7 +304,7 @@ class ContrastiveEncoder(NetEstimator):
         """
         X = self._validate(X)
         if len(X) < 2:
-            raise ValueError("score needs two samples at least, of which views are told apart.")
+            raise ValueError("score needs more than 1 sample, as views of samples are told apart.")
         crcs = [zlib.crc32(row.tobytes()) for row in np.ascontiguousarray(X)]
         slots = torch.tensor(crcs, dtype=torch.int64) % _N_SLOTS
         generator = torch.Generator().manual_seed(0)
@@ -365,8 +367,26 @@ class ContrastiveEncoder(NetEstimator):
             module__is_table=kind == "table",
             temperature=params.temperature,
         )
+        if net.batch_size == 1:
+            raise ValueError(
+                "net_params['batch_size']=1 leaves no other sample in a batch, from which views "
+                "could be told: give 2 at least."
+            )
         net.initialize().module_.views.learn(X)
         return net
+
+    def _check_split(self, train, valid):
+        # The loss of a single sample is 0, whatever the weights.
+        if len(train) < 2:
+            raise ValueError(
+                "there is 1 sample to train on, but views of several samples are told apart: give "
+                "more."
+            )
+        if valid is not None and len(valid) < 2:
+            raise ValueError(
+                f"validation_split={self.validation_split!r} holds out 1 sample, but views of "
+                "several samples are told apart: hold out more, or set validation_split=None."
+            )
 
     def _check_module(self, module, x, params):
         check_codes(module, x, params.n_components)

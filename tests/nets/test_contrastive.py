@@ -339,8 +339,22 @@ def test_score_depends_on_the_samples_only():
     assert encoder.score(X) == score
     np.testing.assert_allclose(encoder.score(X[::-1]), score, rtol=1e-6)
     np.testing.assert_allclose(encoder.set_params(batch_size=7).score(X), score, rtol=1e-6)
-    with pytest.raises(ValueError, match="two samples"):
+    with pytest.raises(ValueError, match="more than 1 sample"):
         encoder.score(X[:1])
+
+
+@pytest.mark.parametrize(
+    ("params", "n", "message"),
+    [
+        ({}, 1, "1 sample to train on"),
+        ({"validation_split": 0.1}, 12, "validation_split=0.1 holds out 1 sample"),
+        ({"batch_size": 1}, 60, "'batch_size' parameter of ContrastiveEncoder"),
+        ({"net_params": {"batch_size": 1}}, 60, r"net_params\['batch_size'\]=1"),
+    ],
+)
+def test_a_single_sample_cannot_be_told_apart(params, n, message):
+    with pytest.raises(ValueError, match=message):
+        quick(**params).fit(X[:n])
 
 
 def test_score_equals_a_loop(monkeypatch):

@@ -79,8 +79,9 @@ class InfluenceImportance(BaseGradientImportance):
           weights, over ``n_draws`` draws of the code;
         - of a :class:`~sklexplain.nets.ContrastiveEncoder`, whose own loss is one of pairs,
           ``"stability"``: how far two views of the sample are from each other, squared, over
-          ``n_draws`` pairs of views; or, if named, ``"nt_xent"``: the loss of training with
-          views of up to 256 training examples in the place of the other samples in a batch;
+          ``n_draws`` pairs of views; or, if named, ``"nt_xent"``: the loss of training, among
+          views of up to 256 training examples in the place of the other samples in a batch, which
+          needs ``curvature="hessian"``;
         - of a skorch net, what training minimised: its own ``get_loss`` for each sample, of the
           input if the net reconstructs that, else of y. Where training may have minimised
           something else, a TypeError asks for ``loss``.
@@ -179,6 +180,11 @@ class InfluenceImportance(BaseGradientImportance):
     solver: entries of the diagonal where each output counts for itself, eigenvalues where up to 256
     outputs are coupled. With more, ``"exact"`` and ``"low_rank"`` leave out negative eigenvalues of
     :math:`D_n^\top S_n D_n`, and ``"cg"`` warns when it meets one.
+
+    Leaving an example out of contrastive training acts on the others mostly through what it pushes
+    away from itself. ``"stability"`` does not see that: it ranks examples by how their views teach
+    the encoder to ignore what views differ in. To ask what leaving examples out would do, use
+    ``"nt_xent"``.
 
     A loss that takes y needs the targets of samples as well as those of the training examples:
     ``transform(X, y)``. Without them, a sample that is a training example has that one's y, and for

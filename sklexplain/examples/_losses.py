@@ -89,11 +89,6 @@ class Losses:
         inputs = self.inputs(batch)
         return sum(self.compare(self.output(part), batch) for part in inputs) / len(inputs)
 
-    def refresh(self):
-        """Take note that the network has other weights."""
-        if hasattr(self._loss, "refresh"):
-            self._loss.refresh()
-
     def evaluate(self, batch):
         """Compute losses, and keep what they are computed from.
 

@@ -55,7 +55,7 @@ class TracInImportance(BaseGradientImportance):
           weights, over ``n_draws`` draws of the code;
         - of a :class:`~sklexplain.nets.ContrastiveEncoder`, whose own loss is one of pairs,
           ``"stability"``: how far two views of the sample are from each other, squared, over
-          ``n_draws`` pairs of views; or, if named, ``"nt_xent"``: the loss of training with
+          ``n_draws`` pairs of views; or, if named, ``"nt_xent"``: the loss of training, among
           views of up to 256 training examples in the place of the other samples in a batch;
         - of a skorch net, what training minimised: its own ``get_loss`` for each sample, of the
           input if the net reconstructs that, else of y. Where training may have minimised
@@ -242,7 +242,6 @@ class TracInImportance(BaseGradientImportance):
             for number, checkpoint in enumerate(self._checkpoints):
                 gradients.factors = checkpoint.factors
                 with loaded(gradients.module, checkpoint.load()):
-                    gradients.losses.refresh()
                     terms = gradients.terms(inputs[rows])
                     for columns, corpus in gradients.blocks(self._examples, key=number):
                         products = gram_matrix(terms, corpus).cpu().numpy()
@@ -274,7 +273,6 @@ class TracInImportance(BaseGradientImportance):
             for checkpoint in self._checkpoints:
                 gradients.factors = checkpoint.factors
                 with loaded(gradients.module, checkpoint.load()):
-                    gradients.losses.refresh()
                     for rows, terms in gradients.blocks(inputs):
                         norms = squared_norms(terms).cpu().numpy()
                         with np.errstate(over="ignore", invalid="ignore"):  # an error later

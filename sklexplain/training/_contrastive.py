@@ -118,9 +118,6 @@ class StabilityObjective:
             (views.draw(1, generator), views.draw(1, generator)) for _ in range(self.n_draws)
         ]
 
-    def refresh(self):
-        """Take note of other weights."""
-
     def draws(self, x):
         """Return one function from samples to their two views for each draw."""
         return [self._pair(*pair) for pair in self._pairs]
@@ -148,10 +145,12 @@ class StabilityObjective:
 
 
 class BankObjective(StabilityObjective):
-    """The expected NT-Xent of a sample, with other samples' views that stay as they are.
+    """The expected NT-Xent of a sample, among views of a bank of training examples.
 
-    Views of a bank of training examples stand for those of the other samples in a batch, of which
-    training has two for each. The sample's own view is left out of the bank.
+    They stand for the other samples in a batch, of which training has two views each; the sample's
+    own view is left out. The bank's views are fixed, but not what the network makes of them:
+    examples act on others mostly by what they push away, and without its gradient importance
+    hardly agrees with what leaving examples out does.
     """
 
     def prepare(self, module, examples):
@@ -164,12 +163,6 @@ class BankObjective(StabilityObjective):
             self._inputs = views.view(x, views.draw(len(x), generator))
         size = self.net.batch_size
         self._n_others = 2 * max(1, min(len(x), size if size > 0 else len(x)) - 1)
-        self.refresh()
-
-    def refresh(self):
-        """Take note of other weights."""
-        with torch.no_grad():
-            self._bank = self._module.project(self._inputs)
 
     def __call__(self, output, x, _y):
         """Return one loss a sample."""
@@ -177,9 +170,9 @@ class BankObjective(StabilityObjective):
         own = torch.stack([(x == each).flatten(1).all(dim=1) for each in self._sources], dim=1)
         weight = self._n_others / (~own).sum(dim=1, keepdim=True).clamp(min=1)
         pair = (output[:, 0] * output[:, 1]).sum(dim=1, keepdim=True) / temperature
-        losses = []
+        losses, bank = [], self._module.project(self._inputs)
         for view in output.unbind(dim=1):
-            others = view @ self._bank.T / temperature + weight.log()
+            others = view @ bank.T / temperature + weight.log()
             logits = torch.cat([pair, others.masked_fill(own, -math.inf)], dim=1)
             losses.append(logits.logsumexp(dim=1) - pair[:, 0])
         return (losses[0] + losses[1]) / 2

@@ -120,9 +120,6 @@ class ElboObjective:
         self._module = module
         self._noise = antithetic(self.n_draws, module.n_components, self.seed)
 
-    def refresh(self):
-        """Take note of other weights."""
-
     def draws(self, x):
         """Return one function from samples to the network's input for each draw."""
         return [self._with_noise(noise) for noise in self._noise]

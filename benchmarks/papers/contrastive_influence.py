@@ -223,7 +223,7 @@ def one_run(seed, args):
 
 def render(results):
     """Return the section of docs/results.md as Markdown."""
-    settings, seeds = results["settings"], list(results["runs"].values())
+    settings, seeds = results["settings"], list(results["seeds"].values())
     header = ["importance"]
     for loss in LOSSES:
         header += [f"{loss} of each query", f"mean {loss} of the queries"]
@@ -260,7 +260,7 @@ def render(results):
 
 def measure(args, results, save):
     tasks = {str(seed): partial(one_run, seed, args) for seed in args.seeds}
-    complete(results.setdefault("runs", {}), tasks, save)
+    complete(results.setdefault("seeds", {}), tasks, save)
 
 
 BENCHMARK = Benchmark(

@@ -325,32 +325,19 @@ def drift(results, page):
 @of("papers.corpus_foil")
 def corpus_foil(results, page):
     found = results["seeds"]["0"]
-<<<<<<< HEAD
     for name in ("digits", "heartbeats"):
         assert set(found["planted"][name]) == {"weak", "strong"}
         for maps in found["planted"][name].values():
             assert all(0 <= entry["auroc"] <= 1 for entry in maps.values())
         assert len(found["fall"][name]) == 2
     assert page.count("| digits | corpus and foil, dot |") == 1
-=======
-    for name, n_classes in {"digits": 10, "heartbeats": 2}.items():
-        assert all(0 <= area <= 1 for area in found["planted"][name].values())
-        assert len(found["fall"][name]) == n_classes
-    assert page.count("| digits | corpus and foil, dot |") == 2
->>>>>>> e3396fe (Benchmark of contrastive influence: by the runner, on the page of label-free importance)
 
 
 @of("papers.contrastive_influence")
 def contrastive_influence(results, page):
-<<<<<<< HEAD
     found = results["seeds"]["0"]
     for loss in ("stability", "nt_xent"):
         assert "DKNN" in found[loss]
         for ranks in found[loss].values():
             assert all(-1 <= value <= 1 for value in ranks.values())
     assert "| DKNN |" in page
-=======
-    for loss in ("stability", "nt_xent"):
-        for found in results["runs"]["0"][loss].values():
-            assert -1 <= found["each"] <= 1 and -1 <= found["mean"] <= 1
->>>>>>> e3396fe (Benchmark of contrastive influence: by the runner, on the page of label-free importance)

@@ -181,10 +181,10 @@ class InfluenceImportance(BaseGradientImportance):
     outputs are coupled. With more, ``"exact"`` and ``"low_rank"`` leave out negative eigenvalues of
     :math:`D_n^\top S_n D_n`, and ``"cg"`` warns when it meets one.
 
-    Leaving an example out of contrastive training acts on the others mostly through what it pushes
+    Leaving an example out of contrastive training acts on the others also through what it pushes
     away from itself. ``"stability"`` does not see that: it ranks examples by how their views teach
-    the encoder to ignore what views differ in. To ask what leaving examples out would do, use
-    ``"nt_xent"``.
+    the encoder to ignore what views differ in. ``"nt_xent"`` sees it, but neither is known to agree
+    with training without the example.
 
     A loss that takes y needs the targets of samples as well as those of the training examples:
     ``transform(X, y)``. Without them, a sample that is a training example has that one's y, and for

@@ -277,7 +277,7 @@ def shares(net, train, calibration, drifted, seed):
         pvalues = {
             "reconstruction error": anomaly.pvalue(X),
             "largest residual": largest.pvalue(X),
-            "the same, calibrated on training rows": on_training.pvalue(X),
+            "error, calibrated on training rows": on_training.pvalue(X),
             "distance in the code": conformal(usual["code"], codes.mahalanobis(net.transform(X))),
             "distance in label-free maps": conformal(
                 usual["maps"], maps.mahalanobis(label_free.transform(X))

@@ -607,7 +607,7 @@ class RepresentationReport(BaseEstimator):
             # Whether a network rebuilds samples is not known before it is tried.
             self.anomalies_ = None if is_bare(self.estimator_) else self.anomalies_
         args = data.X_corpus, data.y_corpus, rng
-        self.clusters_ = self._tried(self.clusters, "contrast labels", contrast_clusters, *args)
+        self.clusters_ = self._tried(self.clusters, "tell groups apart", contrast_clusters, *args)
 
     def _tried(self, wanted, step, compute, *data):
         """Compute what a report can do without; say why if it is not possible."""

@@ -277,7 +277,7 @@ def shares(net, train, calibration, drifted, seed):
         pvalues = {
             "reconstruction error": anomaly.pvalue(X),
             "largest residual": largest.pvalue(X),
-            "the same, calibrated on training rows": on_training.pvalue(X),
+            "error, calibrated on training rows": on_training.pvalue(X),
             "distance in the code": conformal(usual["code"], codes.mahalanobis(net.transform(X))),
             "distance in label-free maps": conformal(
                 usual["maps"], maps.mahalanobis(label_free.transform(X))
@@ -495,6 +495,6 @@ BENCHMARK = Benchmark(
     measure=measure,
     render=render,
     settings={"n_epochs": 300, "n_samples": 100, "n_beats": 1500, "n_calibration": 500},
-    options={"seeds": [0, 1, 2, 3, 4]},
+    options={"seeds": [10, 11, 12, 13, 14]},
     smoke={"n_epochs": 1, "n_samples": 4, "n_beats": 30, "n_calibration": 20, "seeds": [0]},
 )

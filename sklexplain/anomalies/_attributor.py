@@ -57,7 +57,7 @@ class AnomalyAttributor(CalibratedDetector, BaseAttributor):
     and `pvalue` says how often a normal sample is that abnormal. **This holds for samples that the
     model was not trained on only**: of an unfitted estimator a part of X is held back in ``fit``; a
     fitted one has to be given *other* normal data than it was trained on. Calibrated on its own
-    training data, an autoencoder of breast cancer's columns called 32 % of new patients abnormal
+    training data, an autoencoder of breast cancer's columns called 21 % of new patients abnormal
     where 5 % were meant.
 
     Parameters
@@ -88,7 +88,8 @@ class AnomalyAttributor(CalibratedDetector, BaseAttributor):
         makes of it. ``"mean"``, ``"zeros"``, ``"background"``, an array and a callable are those of
         `LabelFreeAttributor`, of the samples that the estimator was fitted on. ``"auto"``:
         ``"reconstruction"`` where there is one, else ``"neighbors"``: planted anomalies are found
-        equally well from both, by the first with less work.
+        equally well from both (on three tables and heartbeats, AUROC differs by at most 0.014 in
+        the mean), by the first with less work.
     n_neighbors : int, default=10
         How many neighbours; all where there are fewer.
     layer : str or None, default=None

@@ -170,11 +170,11 @@ class CalibratedDetector(OutlierMixin):
 
         Over draws of calibration samples and a normal sample, p is at most alpha with a probability
         of at most alpha, whatever the model is, if the model was trained on neither. Trained on the
-        calibration samples, it may be wrong by a factor of 6. With one set of n_cal calibration
-        samples the share of false alarms is alpha +- 2 sqrt(alpha (1 - alpha) / n_cal), and no p is
-        below 1 / (n_cal + 1). P-values of several samples share the calibration samples, so they
-        are not independent; nor are samples of one person, for which calibration holds whole groups
-        back if ``fit`` is given ``groups``.
+        calibration samples, it may be wrong by a factor of 4 and more. With one set of n_cal
+        calibration samples the share of false alarms is alpha +- 2 sqrt(alpha (1 - alpha) / n_cal),
+        and no p is below 1 / (n_cal + 1). P-values of several samples share the calibration
+        samples, so they are not independent; nor are samples of one person, for which calibration
+        holds whole groups back if ``fit`` is given ``groups``.
 
         Parameters
         ----------

@@ -11,7 +11,7 @@ from ..metrics import similarity_rate
 from ..representation import kind_of, torch_modules, unwrap
 from ..utils import as_array_like
 
-_MAX_CLASSES = 20
+MAX_CLASSES = 20
 _ROUNDING = 1e-6  # of sums in 32 bits
 
 
@@ -69,7 +69,7 @@ def choose_shown(y, n_shown, rng):
     """
     order = rng.permutation(len(y))
     classes, counts = np.unique(y, return_counts=True)
-    if len(classes) > _MAX_CLASSES:
+    if len(classes) > MAX_CLASSES:
         return order[:n_shown]
     turn = np.zeros(len(y), dtype=int)  # a sample's place within its class
     rank = np.zeros(len(y), dtype=int)  # its class's place, the largest first
@@ -187,7 +187,7 @@ def label_agreement(importance, y_query, y_corpus, n_top):
 
     result = rates(np.ones(len(y_query), dtype=bool))
     classes, counts = np.unique(y_query, return_counts=True)
-    by_size = classes[np.argsort(-counts, kind="stable")][:_MAX_CLASSES]
+    by_size = classes[np.argsort(-counts, kind="stable")][:MAX_CLASSES]
     result.classes = [Bunch(label=label, **rates(y_query == label)) for label in by_size]
     result.n_top = n_top
     return result

@@ -116,7 +116,7 @@ def sample_figure(report, i):
         channel_axis=report._sample.channel_axis,
         baseline=baseline_series(report),
         feature_names=getattr(report.attributor_, "feature_names_in_", None),
-        **_series_names(report),
+        **series_names(report),
     ).plot(ax=new_axes(height))
     reconstructions = shown.get("reconstructions")
     if kind == "series" and reconstructions is not None:
@@ -233,8 +233,18 @@ def outputs_figure(report):
     return heat_rows(report, entries)
 
 
-def _series_names(report):
-    """Names of steps, channels and values, for displays of series."""
+def series_names(report):
+    """Return names of steps, channels and values, for displays of series.
+
+    Parameters
+    ----------
+    report : RepresentationReport
+        Fitted.
+
+    Returns
+    -------
+    names : dict
+    """
     return {
         "time_names": report.time_names,
         "channel_names": report.channel_names,

@@ -6,7 +6,7 @@ import re
 import numpy as np
 
 from ..plotting import format_value
-from . import _concepts, _decoding, _figures, _predictions, _words
+from . import _anomalies, _clusters, _concepts, _decoding, _figures, _predictions, _words
 from . import _overall as _overall_figures
 from . import _pieces as pieces
 from ._pages import write_page
@@ -31,15 +31,18 @@ def render(report):
         ("summary", "In short", _summary),
         ("overall", _overall_heading(report), _overall),
         ("samples", "Samples one by one", _samples),
+        ("anomalies", "What is abnormal, and where", _inside(_anomalies, "anomalies_")),
         ("trust", "Can the maps be trusted?", _trust),
         ("labels", "Do similar samples share their label?", _labels),
+        ("clusters", _clusters_heading(report), _inside(_clusters, "clusters_")),
         ("concepts", "Which concepts its output is made of", _inside(_concepts, "concepts_")),
         ("decoding", "What a layer keeps of its input", _inside(_decoding, "decoding_")),
         ("glossary", "How to read this", _glossary),
         ("appendix", "Appendix: how to repeat this", _appendix),
     ]
     missing = {"labels": report.label_agreement_, "concepts": report.concepts_}
-    missing["decoding"] = report.decoding_
+    missing |= {"decoding": report.decoding_, "anomalies": report.anomalies_}
+    missing["clusters"] = report.clusters_
     facts = report.facts_
     content = {
         "title": report.title,
@@ -109,7 +112,8 @@ def _summary(report):
         items.append(_words.reconstruction_sentence(report.reconstruction_))
     if report.label_agreement_ is not None:
         items.append(_words.agreement_sentence(report.label_agreement_, report.target_names))
-    for found, module in ((report.concepts_, _concepts), (report.decoding_, _decoding)):
+    parts = ((report.anomalies_, _anomalies), (report.concepts_, _concepts))
+    for found, module in (*parts, (report.decoding_, _decoding)):
         if found is not None and "reason" not in found:
             items.append(module.sentence(found))
     return {
@@ -167,6 +171,11 @@ def _importance_sentence(report, importance):
 def _overall_heading(report):
     what = {"table": "columns", "series": "time steps", "image": "pixels"}[report._sample.kind]
     return f"Which {what} matter overall"
+
+
+def _clusters_heading(report):
+    clustered = report.clusters_ is not None and report.clusters_.get("clustered")
+    return "What makes each cluster" if clustered else "What makes each label unlike the others"
 
 
 def _overall(report):
@@ -283,6 +292,8 @@ def _sample_facts(report, i):
         share = f"{rank:.0%}" if rank < 0.995 else "more than 99%"
         those = f"all of {n:,} training samples" if rank == 1 else f"{share} of training samples"
         facts.append(f"Its reconstruction error is larger than that of {those}.")
+    if "p" in (report.anomalies_ or ()):
+        facts.append(_anomalies.sample_fact(report.anomalies_, shown.positions[i]))
     closest = shown.importance[i]
     if len(closest) > 1 and closest[0] - closest[-1] <= 1e-6 * abs(closest[0]):
         facts.append(
@@ -382,6 +393,7 @@ def _labels(report):
 
 def _glossary(report):
     terms = list(_words.GLOSSARY)
+    terms += _anomalies.TERMS if "p" in (report.anomalies_ or ()) else ()
     terms += _words.CONCEPT_TERMS if "explainer" in (report.concepts_ or ()) else ()
     has_reference = (report.decoding_ or {}).get("kept_reference") is not None
     terms += _words.DECODING_TERMS if has_reference else ()

@@ -65,7 +65,7 @@ def heartbeats(seed, *, max_epochs=None, progress=True):
     X, y = beats.data, beats.target
     train, held_out = train_test_split(np.arange(len(X)), test_size=0.3, random_state=seed)
     normal = train[y[train] == 1]
-    abnormal = held_out[y[held_out] != 1]
+    abnormal, unseen = held_out[y[held_out] != 1], held_out[y[held_out] == 1]
     estimator = Autoencoder(
         "conv1d",
         n_components=8,
@@ -79,7 +79,8 @@ def heartbeats(seed, *, max_epochs=None, progress=True):
     notes = [
         "5,000 heartbeats of one patient (ECG5000), each 140 time steps long. The model learned "
         "from normal beats only. This report explains how it represents abnormal beats that it has "
-        "never seen: what in them builds the representation, compared with the mean normal beat.",
+        "never seen: what in them builds the representation, compared with the mean normal beat, "
+        "and what in them is abnormal, by other normal beats that it has not seen either.",
     ]
     return Bunch(
         estimator=estimator,
@@ -90,6 +91,7 @@ def heartbeats(seed, *, max_epochs=None, progress=True):
             y_explain=y[abnormal],
             X_corpus=X[train],
             y_corpus=y[train],
+            X_calibration=X[unseen],
         ),
         options={
             "title": "What a heartbeat autoencoder has learned",

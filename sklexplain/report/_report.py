@@ -39,6 +39,8 @@ from ..utils import (
     write_file,
 )
 from . import _compute
+from ._anomalies import find_anomalies, is_bare, tells_anomalies
+from ._clusters import contrast_clusters
 from ._concepts import find_concepts
 from ._decoding import decode_layer
 from ._html import render
@@ -75,6 +77,12 @@ class RepresentationReport(BaseEstimator):
         What a sample is compared with.
     center : bool, default=False
         Make attributions independent of the latent origin, see `LabelFreeAttributor`.
+    anomalies : bool or "auto", default="auto"
+        Whether to say what in samples is abnormal (`AnomalyAttributor`). "auto": if the model
+        reconstructs samples, or is a detector of outliers.
+    clusters : bool, default=True
+        Whether to say what makes each label, or each cluster of a model that clusters, unlike the
+        others (`LabelFreeAttributor` with a ``corpus``).
     concepts : bool or "auto", default="auto"
         Whether to learn concepts that the model's output is made of (`SRAEExplainer`), from at
         most 5000 samples. "auto": if it is a classifier or a regressor; a bare module tells
@@ -154,6 +162,16 @@ class RepresentationReport(BaseEstimator):
     predictions_ : Bunch or None
         Of a classifier or regressor: what it ``said`` of the explained samples, its ``scores``,
         ``accuracy`` and ``balanced`` accuracy, or ``r2``.
+    anomalies_ : Bunch or None
+        ``explainer``, a fitted `AnomalyAttributor`, ``p`` of the explained samples, ``share``, how
+        many of them are at most 0.05, ``n_calibration`` and whether these are the explained
+        samples themselves (``own``), ``classes``, the share by label, and ``maps`` and
+        ``references`` of the shown ones; or the ``reason`` why there is none. None if not asked
+        for.
+    clusters_ : Bunch or None
+        ``classes``, with ``label``, ``n``, mean ``attributions`` and the typical ``sample`` of
+        each, and whether the model has ``clustered`` them; or the ``reason`` why there is none.
+        None without labels or clusters.
     concepts_ : Bunch or None
         ``explainer``, a fitted `SRAEExplainer`, ``faithfulness`` and ``reconstruction`` on the
         explained samples, ``correlation`` of concepts, ``outputs``, their names, ``moves``, by how
@@ -194,6 +212,8 @@ class RepresentationReport(BaseEstimator):
         "method_params": [MAPPING, NONE],
         "baseline": [Choice(*BASELINES), CALLABLE, ARRAY, MAPPING],
         "center": [FLAG],
+        "anomalies": [FLAG, Choice("auto")],
+        "clusters": [FLAG],
         "concepts": [FLAG, Choice("auto")],
         "concept_params": [MAPPING, NONE],
         "decoding": [FLAG, Choice("auto")],
@@ -227,6 +247,8 @@ class RepresentationReport(BaseEstimator):
         method_params=None,
         baseline="mean",
         center=False,
+        anomalies="auto",
+        clusters=True,
         concepts="auto",
         concept_params=None,
         decoding="auto",
@@ -256,6 +278,8 @@ class RepresentationReport(BaseEstimator):
         self.method_params = method_params
         self.baseline = baseline
         self.center = center
+        self.anomalies = anomalies
+        self.clusters = clusters
         self.concepts = concepts
         self.concept_params = concept_params
         self.decoding = decoding
@@ -292,6 +316,7 @@ class RepresentationReport(BaseEstimator):
         X_corpus=None,
         y_corpus=None,
         ids_corpus=None,
+        X_calibration=None,
     ):
         """Train the model if it is not, explain samples, and grade the explanations.
 
@@ -320,6 +345,9 @@ class RepresentationReport(BaseEstimator):
             Their labels, for grading only.
         ids_corpus : array-like of shape (n_corpus,), default=None
             Their names.
+        X_calibration : array-like, DataFrame or tensor of shape (n_calibration, ...), default=None
+            Normal samples that the model is *not* trained on, nor was, with which p-values of
+            abnormality compare. None: those that are explained are compared with each other.
 
         Returns
         -------
@@ -367,6 +395,7 @@ class RepresentationReport(BaseEstimator):
                 self._remarks.append(f"Samples could not be rebuilt: {error}")
         self._describe(data, X_explain, y_explain)
         look = data.X, data.y, X_explain, rng
+        self._contrast(data, X_explain, y_explain, X_calibration, rng)
         chosen = self.concepts, self.concept_params
         self.concepts_ = self._inside(*chosen, "learn concepts", find_concepts, *look)
         chosen = self.decoding, self.decoding_params
@@ -564,6 +593,30 @@ class RepresentationReport(BaseEstimator):
                 # What the user has chosen may be what is wrong, not the model.
                 if wanted != "auto" or (params and isinstance(error, ValueError)):
                     raise
+                return Bunch(reason=str(error))
+
+    def _contrast(self, data, X_explain, y_explain, calibration, rng):
+        """Say what is abnormal, and what makes each class or cluster."""
+        if calibration is not None:
+            calibration = _compute.as_container(calibration)
+        wanted = self.anomalies
+        wanted = tells_anomalies(self) if wanted == "auto" else wanted
+        args = calibration, data.X_explain, X_explain, y_explain, rng
+        self.anomalies_ = self._tried(wanted, "say what is abnormal", find_anomalies, *args)
+        if "reason" in (self.anomalies_ or ()) and self.anomalies == "auto":
+            # Whether a network rebuilds samples is not known before it is tried.
+            self.anomalies_ = None if is_bare(self.estimator_) else self.anomalies_
+        args = data.X_corpus, data.y_corpus, rng
+        self.clusters_ = self._tried(self.clusters, "tell groups apart", contrast_clusters, *args)
+
+    def _tried(self, wanted, step, compute, *data):
+        """Compute what a report can do without; say why if it is not possible."""
+        if not wanted:
+            return None
+        with self._step(step):
+            try:
+                return compute(self, *data)
+            except (TypeError, ValueError, AttributeError) as error:
                 return Bunch(reason=str(error))
 
     def _describe(self, data, X_explain, y_explain):

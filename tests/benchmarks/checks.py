@@ -241,6 +241,12 @@ def jacobian_regimes(results, page):
     assert "| mlp, 784 outputs | few columns |" in page
 
 
+@of("speed.anomalies")
+def speed_of_anomalies(results, page):
+    assert all(min(row["seconds"].values()) > 0 for row in results["rows"])
+    assert "× for neighbours" in page
+
+
 @of("speed.one_sample")
 def one_sample(results, page):
     for entry in results["speed"]:

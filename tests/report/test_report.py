@@ -147,6 +147,7 @@ def test_report_on_series_and_images(shape, tmp_path):
     page = check_page(report.to_html(tmp_path / "report.html"))
     assert ("time steps" in page.text) == (shape != "image")
     images = 3 + 2 * 2 if shape != "image" else 2 + 2 * 2
+    images += 2 * 2 + 2  # what is abnormal in two samples, what makes two labels
     assert len(page.named("img")) == images
 
 

@@ -18,11 +18,13 @@ from ._methods import (
     GRADIENT_METHODS,
     METHODS,
     PERTURBATION_METHODS,
+    RECORDS,
     Method,
     check_gradients,
     check_operations,
     checked_params,
 )
+from ._spread import Estimates, intervals, warn_of_close
 from ._units import Features, checked_units
 from ._unreached import warn_of_unreached
 
@@ -36,11 +38,13 @@ __all__ = [
     "checked_params",
     "checked_units",
     "data_mean",
+    "Estimates",
     "fall_curve",
     "fall_ratio",
     "Features",
     "fitted_baseline",
     "GRADIENT_METHODS",
+    "intervals",
     "latent_shift",
     "latent_shift_curve",
     "Method",
@@ -49,8 +53,10 @@ __all__ = [
     "PERTURBATION_METHODS",
     "own_baselines",
     "raw_baselines",
+    "RECORDS",
     "resolve_groups",
     "resolved_basis",
     "time_segments",
+    "warn_of_close",
     "warn_of_unreached",
 ]

@@ -60,8 +60,9 @@ class Method:
         One line on what it does.
     build : callable
         From parameters, a `Setup` and a random generator to the function
-        ``(encode, x, references, cotangents, block_rows, squares=None, signs=None) -> maps`` of
-        tensors, whose maps have shape (n, k, ...) or, without gradients, (n, k, n_players).
+        ``(encode, x, references, cotangents, block_rows, squares=None, signs=None, spread=None)
+        -> maps`` of tensors, whose maps have shape (n, k, ...) or, without gradients, (n, k,
+        n_players). See `path_gradients` for ``squares`` and ``signs``, `Spread` for the last.
     params : mapping
         Parameters with their defaults.
     needs_gradients : bool
@@ -79,6 +80,8 @@ class Method:
         of what stands in front of the network belong to them.
     uses_baseline : bool
         Whether it compares with a baseline.
+    leaves_gaps : bool
+        Whether features that no draw tells of are NaN.
     refined_by : str or None
         The parameter that makes a numerical error smaller if it is raised.
     shortfall : str
@@ -96,6 +99,7 @@ class Method:
     samples: bool = False
     in_raw_slope: bool = False
     uses_baseline: bool = True
+    leaves_gaps: bool = False
     refined_by: str | None = None
     shortfall: str = ""
 
@@ -104,9 +108,11 @@ def _along(path, setup):
     """Make a method of a table of points."""
     turned = None if setup.basis is None else setup.basis.coefficients
 
-    def attribute(encode, x, references, cotangents, block_rows, squares=None, signs=None):
+    def attribute(
+        encode, x, references, cotangents, block_rows, squares=None, signs=None, spread=None
+    ):
         return paths.path_gradients(
-            encode, x, references, cotangents, path, block_rows, squares, signs, turned
+            encode, x, references, cotangents, path, block_rows, squares, signs, spread, turned
         )
 
     return attribute
@@ -116,10 +122,12 @@ def _masked(design, setup):
     """Make a method of a table of coalitions."""
     players = torch.from_numpy(setup.players)
 
-    def attribute(encode, x, references, cotangents, block_rows, squares=None, signs=None):
+    def attribute(
+        encode, x, references, cotangents, block_rows, squares=None, signs=None, spread=None
+    ):
         encode, x, references = _by_coefficient(setup, encode, x, references)
         return designs.masked_attributions(
-            encode, x, references, cotangents, players, design, block_rows
+            encode, x, references, cotangents, players, design, block_rows, spread
         )
 
     return attribute
@@ -141,7 +149,9 @@ def _rescaled(params, setup, rng):
     """Make DeepLIFT, which runs samples and baselines together, a few at a time."""
     turned = None if setup.basis is None else setup.basis.coefficients
 
-    def attribute(encode, x, references, cotangents, block_rows, squares=None, signs=None):
+    def attribute(
+        encode, x, references, cotangents, block_rows, squares=None, signs=None, spread=None
+    ):
         n_rows, parts = max(1, block_rows // 2), []
         for i in range(0, len(x), n_rows):
             block = slice(i, i + n_rows)
@@ -222,7 +232,9 @@ def _masked_if_present(design, params, setup, rng):
         n_samples = params["n_samples"] or _default_coalitions(n_players)
         return design(n_players, n_samples, _copy_of(rng))
 
-    def attribute(encode, x, references, cotangents, block_rows, squares=None, signs=None):
+    def attribute(
+        encode, x, references, cotangents, block_rows, squares=None, signs=None, spread=None
+    ):
         differs = None
         if basis is not None:  # coefficients of equal series may differ by rounding
             differs = (basis.coefficients(x[:, None] - references) != 0).any(dim=1)
@@ -237,6 +249,7 @@ def _masked_if_present(design, params, setup, rng):
             of,
             block_rows,
             differs,
+            spread,
         )
 
     return attribute
@@ -247,6 +260,11 @@ def _copy_of(rng):
     same = np.random.RandomState()
     same.set_state(rng.get_state())
     return same
+
+
+def _relax(params, setup, rng):
+    n_masks, relative = params["n_samples"], params["relative"]
+    return _masked(designs.relax_design(setup.n_players, n_masks, relative, rng), setup)
 
 
 def _default_coalitions(n_players):
@@ -391,6 +409,17 @@ _RECORDS = (
     ),
 )
 METHODS = MappingProxyType({record.name: record for record in _RECORDS})
+# Of an estimator of its own: it is linear in cosines, not in the representation.
+RELAX = Method(
+    "relax",
+    "the mean cosine over random masks that keep a cell (RELAX)",
+    _relax,
+    MappingProxyType({"n_samples": 1000, "relative": False}),
+    needs_gradients=False,
+    samples=True,
+    leaves_gaps=True,
+)
+RECORDS = MappingProxyType({**METHODS, RELAX.name: RELAX})
 GRADIENT_METHODS = MappingProxyType({n: r for n, r in METHODS.items() if r.needs_gradients})
 PERTURBATION_METHODS = MappingProxyType({n: r for n, r in METHODS.items() if not r.needs_gradients})
 
@@ -416,7 +445,7 @@ def checked_params(method, changes):
     TypeError
         If a number of steps or samples is not an integer.
     """
-    params = dict(METHODS[method].params)
+    params = dict(RECORDS[method].params)
     for name, value in (changes or {}).items():
         if not params:
             raise ValueError(f"method_params={changes}: method={method!r} has no parameters.")
@@ -446,7 +475,7 @@ def check_gradients(method, reason):
     TypeError
         Naming the methods that need none.
     """
-    if METHODS[method].needs_gradients and reason is not None:
+    if RECORDS[method].needs_gradients and reason is not None:
         raise TypeError(
             f"method={method!r} needs gradients, but {reason}; use one of "
             f"{list(PERTURBATION_METHODS)}."
@@ -468,7 +497,7 @@ def check_operations(method, reason):
     TypeError
         Naming a method that needs gradients only.
     """
-    if METHODS[method].follows_operations and reason is not None:
+    if RECORDS[method].follows_operations and reason is not None:
         others = [name for name, other in METHODS.items() if not other.follows_operations]
         raise TypeError(
             f"method={method!r} follows the operations of a network, but {reason} Or use one of "

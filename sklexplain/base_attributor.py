@@ -237,7 +237,8 @@ class BaseAttributor(BaseExplainer):
         * kernel_shap: from pairs of complementary coalitions, each left out once (CR3). The limit
           is the Shapley value; where all coalitions are used the error is 0.
         * lime: of a weighted regression with unequal variances (HC3). The limit is the same ridge
-          with the same strength of penalty on all coalitions, not one without penalty.
+          with the same strength of penalty on all coalitions, not one without penalty. With few
+          coalitions for the features, errors are somewhat too large.
         * gradient_shap, smooth_grad: from the spread of draws; the limit is the expected gradient
           over the fitted background, or the gradient that noise has smoothed. Where gradients are
           constant in pieces (ReLU) and noise is small, errors may be too small.
@@ -255,7 +256,8 @@ class BaseAttributor(BaseExplainer):
         -------
         errors : ndarray of the shape of ``transform(X)``
             With ``absolute=True``, of the value before its sign was dropped. NaN where too few
-            draws tell nothing: fewer than two (pairs), or no more coalitions than features.
+            draws tell nothing: fewer than two (pairs), or coalitions so few that without one (pair)
+            of them features could not be told apart.
 
         Raises
         ------

@@ -4,16 +4,10 @@ For every method that draws, ``confidence_intervals`` of 20 samples are computed
 random networks, and compared with the method's own limit: exact Shapley values (Shapley sampling,
 KernelSHAP), the ridge on all coalitions with the same strength of penalty (LIME), integrated
 gradients from every background row (gradient SHAP), 20 000 draws (SmoothGrad).
-
-Results go to ``results/standard_errors.json`` and into ``docs/results.md``; ``--render`` only
-writes the section.
 """
 
-import argparse
 import itertools
-import json
-import sys
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import torch
@@ -21,19 +15,9 @@ from torch import nn
 
 from sklexplain import LabelFreeAttributor
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from common import (
-    ROOT,
-    environment,
-    interleaved,
-    markdown_table,
-    rounded,
-    write_json,
-    write_section,
-)  # noqa: E402, I001
+from .._runner import Benchmark, complete
+from ..common import interleaved, markdown_table, rounded
 
-SECTION = "standard errors"
-N_SEEDS, N_SAMPLES = 150, 20
 # Columns of the network, activation, and numbers of draws.
 SETTINGS = {
     "shapley_sampling": [
@@ -73,16 +57,16 @@ def attributor(net, method, n, seed):
     )
 
 
-def limit(net, X, method, n):
-    """What endless draws would give."""
+def limit(net, rows, X, method, n, n_endless):
+    """What endless draws would give for some of the rows."""
     d = X.shape[1]
     if method in ("shapley_sampling", "kernel_shap"):
-        return attributor(net, "kernel_shap", 2**d, 0).fit(X).transform(X[:N_SAMPLES])
+        return attributor(net, "kernel_shap", 2**d, 0).fit(rows).transform(X)
     if method == "gradient_shap":
-        exact = LabelFreeAttributor(net, baseline="background", random_state=0).fit(X)
-        return exact.transform(X[:N_SAMPLES])
+        exact = LabelFreeAttributor(net, baseline="background", random_state=0).fit(rows)
+        return exact.transform(X)
     if method == "smooth_grad":
-        return attributor(net, method, 20_000, 10**6).fit(X).transform(X[:N_SAMPLES])
+        return attributor(net, method, n_endless, 10**6).fit(rows).transform(X)
     Z = np.array(list(itertools.product([False, True], repeat=d)))
     weights = np.exp(-(((1 - np.sqrt(Z.mean(axis=1))) / 0.25) ** 2))
     weights /= weights.sum()
@@ -90,106 +74,99 @@ def limit(net, X, method, n):
     gram = (centred.T * weights) @ centred + np.eye(d) / n
     maps = []
     with torch.no_grad():
-        for x in X[:N_SAMPLES]:
-            z = net(torch.from_numpy(np.where(Z, x, X.mean(axis=0)))).numpy()
+        for x in X:
+            z = net(torch.from_numpy(np.where(Z, x, rows.mean(axis=0)))).numpy()
             v = z @ net(torch.from_numpy(x)).numpy()
             maps.append(np.linalg.solve(gram, (centred.T * weights) @ v))
     return np.array(maps)
 
 
-def coverage(net, X, method, n):
+def coverage(method, d, activation, n, args):
     """Share of intervals that hold the limit; its spread over seeds; relative size of errors."""
-    expected, held, errors, misses, n_unknown = limit(net, X, method, n), [], [], [], 0
-    for seed in range(N_SEEDS):
+    net, rows = network(d, activation)
+    X = rows[: args.n_samples]
+    expected = limit(net, rows, X, method, n, args.n_endless)
+    held, errors, misses, n_unknown = [], [], [], 0
+    for seed in range(args.n_seeds):
         try:
-            explainer = attributor(net, method, n, seed).fit(X)
+            explainer = attributor(net, method, n, seed).fit(rows)
         except ValueError:  # so few coalitions that they cannot tell the columns apart
             continue
-        found = explainer.confidence_intervals(X[:N_SAMPLES])
+        found = explainer.confidence_intervals(X)
         if np.isnan(found.low).any():  # without one of the pairs they could not be told apart
             n_unknown += 1
             continue
         held.append(((found.low <= expected) & (expected <= found.high)).mean())
         errors.append(found.standard_errors)
         misses.append(found.attributions - expected)
+    ratio = np.sqrt(np.mean(np.square(errors)) / np.mean(np.square(misses)))
     return {
-        "n_refused": N_SEEDS - len(held) - n_unknown,
+        **{"method": method, "d": d, "activation": activation, "n": n},
+        "n_refused": args.n_seeds - len(held) - n_unknown,
         "n_unknown": n_unknown,
         "coverage": rounded(np.mean(held), 4),
         "sd_over_seeds": rounded(np.std(held), 4),
-        "error_over_miss": rounded(
-            np.sqrt(np.mean(np.square(errors)) / np.mean(np.square(misses)))
-        ),
+        "error_over_miss": rounded(ratio),
     }
 
 
-def slope(method):
+def slope(method, args):
     """Of the logarithm of the mean error by that of the number of draws."""
     d, few, many = SLOPES[method]
-    net, X = network(d, "tanh")
-    sizes = [
-        np.mean(
-            [
-                attributor(net, method, n, seed).fit(X).standard_errors(X[:N_SAMPLES]).mean()
-                for seed in range(10)
-            ]
-        )
-        for n in (few, many)
-    ]
-    return {
-        "d": d,
-        "draws": [few, many],
-        "slope": rounded(np.log(sizes[1] / sizes[0]) / np.log(many / few), 3),
-    }
+    net, rows = network(d, "tanh")
+    sizes = []
+    for n in (few, many):
+        fitted = [
+            attributor(net, method, n, seed).fit(rows) for seed in range(2 if args.smoke else 10)
+        ]
+        sizes.append(np.mean([one.standard_errors(rows[: args.n_samples]) for one in fitted]))
+    found = np.log(sizes[1] / sizes[0]) / np.log(many / few)
+    return {"d": d, "draws": [few, many], "slope": rounded(found, 3)}
 
 
-def costs(method):
-    """Time of standard errors over that of maps, on a network of some size."""
+def cost(method, args):
+    """Processor time of standard errors over that of maps, on a network of some size."""
     torch.manual_seed(0)
     d = 16
-    net = nn.Sequential(
-        nn.Linear(d, 256), nn.ReLU(), nn.Linear(256, 64), nn.ReLU(), nn.Linear(64, 8)
-    )
+    hidden = nn.Linear(d, 256), nn.ReLU(), nn.Linear(256, 64), nn.ReLU()
+    net = nn.Sequential(*hidden, nn.Linear(64, 8))
     X = np.random.RandomState(0).normal(size=(100, d)).astype(np.float32)
     fitted = attributor(net, method, None, 0).fit(X)
-    _, cpu = interleaved([lambda: fitted.transform(X), lambda: fitted.standard_errors(X)], 15)
+    calls = [lambda: fitted.transform(X), lambda: fitted.standard_errors(X)]
+    _, cpu = interleaved(calls, 2 if args.smoke else 15)
     return {
         "maps_seconds": rounded(np.median(cpu[0])),
         "ratio": rounded(np.median(cpu[1] / cpu[0]), 3),
     }
 
 
-def compute():
-    """Run everything."""
-    torch.set_num_threads(1)
-    results = {
-        "environment": environment(),
-        "n_seeds": N_SEEDS,
-        "n_samples": N_SAMPLES,
-        "coverage": [],
-    }
+def measure(args, results, save):
+    """Compute coverage row by row, then slopes and costs."""
+    tasks = {}
     for method, settings in SETTINGS.items():
-        for d, activation, sizes in settings:
-            net, X = network(d, activation)
-            for n in sizes:
-                row = {"method": method, "d": d, "activation": activation, "n": n}
-                results["coverage"].append(row | coverage(net, X, method, n))
-                print(results["coverage"][-1], flush=True)
-    results["slopes"] = {method: slope(method) for method in SLOPES}
-    results["costs"] = {method: costs(method) for method in SETTINGS}
-    return results
+        for d, activation, sizes in settings[:1] if args.smoke else settings:
+            for n in sizes[1:2] if args.smoke else sizes:
+                name = f"{method}, {d} columns, {activation}, {n} draws"
+                tasks[name] = partial(coverage, method, d, activation, n, args)
+    complete(results.setdefault("coverage", {}), tasks, save)
+    methods = ["gradient_shap"] if args.smoke else SETTINGS
+    for name, function in (("slopes", slope), ("costs", cost)):
+        tasks = {method: partial(function, method, args) for method in methods}
+        complete(results.setdefault(name, {}), tasks, save)
 
 
 def render(results):
     """The section of the results page."""
-    rows = []
-    for method, settings in SETTINGS.items():
-        for d, activation, _ in settings:
+    rows, settings = [], results["settings"]
+    for method, cases in SETTINGS.items():
+        for d, activation, _ in cases:
             own = [
                 row
-                for row in results["coverage"]
+                for row in results["coverage"].values()
                 if (row["method"], row["d"], row["activation"]) == (method, d, activation)
             ]
+            if not own:
+                continue
             shown = ", ".join(f"{row['coverage']:.3f} ({row['n']})" for row in own)
             rows.append([method, f"{d}", activation, shown])
     table = markdown_table(["method", "columns", "activation", "coverage (draws)"], rows)
@@ -206,11 +183,8 @@ def render(results):
     )
     return f"""## Standard errors of sampled attributions
 
-`python benchmarks/papers/standard_errors.py`; settings and all numbers in
-`benchmarks/papers/results/standard_errors.json`.
-
 How often 95 % intervals of `LabelFreeAttributor.confidence_intervals` hold the method's own limit,
-over {results["n_seeds"]} seeds and {results["n_samples"]} samples of a random network in float64.
+over {settings["n_seeds"]} seeds and {settings["n_samples"]} samples of a random network in float64.
 The limit is the exact Shapley value for Shapley sampling and KernelSHAP; for LIME the ridge on all
 coalitions with the same strength of penalty; for gradient SHAP and SmoothGrad what endless draws
 give.
@@ -226,34 +200,34 @@ by .02 to .06 (standard deviation).
 
 {other}
 
-Errors fall with the root of the number of draws; those of KernelSHAP faster where coalitions are
-few for its columns. Time is processor time for 100 samples of 16 columns with each method's default
-number of draws: the same rows enter the network once.
+Errors fall with about the root of the number of draws, those of the regressions faster where
+coalitions are few for the columns. Time is processor time for 100 samples of 16 columns with each
+method's default number of draws: the same rows enter the network once. Made by
+`benchmarks/papers/standard_errors.py`.
 """
 
 
 def _of_few(results):
     """Say for how many seeds KernelSHAP has too few coalitions."""
+    n_seeds = results["settings"]["n_seeds"]
     said = [
-        f"with {row['n']} coalitions of {row['d']} columns {row['n_refused']} of "
-        f"{results['n_seeds']} seeds were refused and {row['n_unknown']} had no errors (NaN)"
-        for row in results["coverage"]
+        f"with {row['n']} coalitions of {row['d']} columns refused {row['n_refused']} of {n_seeds} "
+        f"seeds and had no errors (NaN) for {row['n_unknown']}"
+        for row in results["coverage"].values()
         if row["method"] == "kernel_shap" and row["n_refused"] + row["n_unknown"]
     ]
+    if not said:
+        return ""
     text = "; ".join(said)
-    return f"KernelSHAP {text}: without one of the pairs it could not tell the columns apart."
+    return f"KernelSHAP {text}: without one of the pairs it could not tell columns apart."
 
 
-def main():
-    """Compute, write, render."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--render", action="store_true")
-    args = parser.parse_args()
-    path = Path(__file__).parent / "results" / "standard_errors.json"
-    if not args.render:
-        write_json(path, compute())
-    write_section(ROOT / "docs" / "results.md", SECTION, render(json.loads(path.read_text())))
-
-
-if __name__ == "__main__":
-    main()
+BENCHMARK = Benchmark(
+    section="standard errors",
+    page="label_free.md",
+    measure=measure,
+    render=render,
+    settings={"n_seeds": 150, "n_samples": 20, "n_endless": 20_000},
+    smoke={"n_seeds": 2, "n_samples": 3, "n_endless": 100},
+    threads=1,
+)

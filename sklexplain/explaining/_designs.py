@@ -341,6 +341,8 @@ def masked_attributions(
 
 def _blocks(n, at_once, unit):
     """Ranges of at most so many numbers below n, each of whole units or within one."""
+    if at_once >= n:
+        return [(0, n)]
     if at_once >= unit:
         at_once -= at_once % unit
         return [(i, min(i + at_once, n)) for i in range(0, n, at_once)]

@@ -14,16 +14,8 @@ from ._falls import fall_curve, fall_ratio
 from ._groups import resolve_groups, time_segments
 from ._idle_features import latent_shift
 from ._latent_shift import latent_shift_curve
-from ._methods import (
-    GRADIENT_METHODS,
-    METHODS,
-    PERTURBATION_METHODS,
-    RECORDS,
-    Method,
-    check_gradients,
-    check_operations,
-    checked_params,
-)
+from ._method_checks import check_gradients, check_operations, checked_params
+from ._methods import GRADIENT_METHODS, METHODS, PERTURBATION_METHODS, RECORDS, Method
 from ._spread import Estimates, intervals, warn_of_close
 from ._units import Features, checked_units
 from ._unreached import warn_of_unreached

@@ -104,11 +104,13 @@ class Running:
     def add(self, where, before, draws):
         """Add draws (..., u, P) to what has seen so many of them ``before``."""
         n = draws.shape[-2]
-        mean = draws.mean(dim=-2)
-        squares = ((draws - mean.unsqueeze(-2)) ** 2).sum(dim=-2)
+        variance, mean = torch.var_mean(draws, dim=-2, correction=0)
+        if before == 0:  # often all of them
+            self.mean[where], self.squares[where] = mean.to(self.mean), variance.to(self.mean) * n
+            return
         step = mean.to(self.mean) - self.mean[where]
         self.mean[where] += step * (n / (before + n))
-        self.squares[where] += squares.to(self.mean) + step**2 * (before * n / (before + n))
+        self.squares[where] += variance.to(self.mean) * n + step**2 * (before * n / (before + n))
 
     def errors(self, n):
         """Return standard errors of the mean of n draws; NaN of fewer than two."""
@@ -152,7 +154,7 @@ class PairsOfOrders:
             return
         values = values[..., : n * self.unit].unflatten(-1, (n, self.unit))
         coefficients = coefficients[: n * self.unit].unflatten(0, (n, self.unit))
-        pairs = torch.einsum("bkul,ulp->bkup", values, coefficients) * (self.n_orders / 2)
+        pairs = torch.einsum("bkul,ulp->bkup", values * (self.n_orders / 2), coefficients)
         self._pairs.add(rows, start // self.unit, pairs)
 
     def leave(self, spread, attributions):

@@ -1,7 +1,7 @@
 """Explanations of learned representations as scikit-learn estimators."""
 
 from .anomalies import AnomalyAttributor
-from .attribution import EmbeddingAttributor, LabelFreeAttributor
+from .attribution import EmbeddingAttributor, LabelFreeAttributor, RelevanceMasker
 from .concepts import SparseDictionary, SRAEExplainer
 from .decoding import ClaDecExplainer
 from .examples import DKNNImportance, InfluenceImportance, SimplExImportance, TracInImportance
@@ -19,6 +19,7 @@ __all__ = [
     "LabelFreeAttributor",
     "LatentSurrogate",
     "NoiseScorer",
+    "RelevanceMasker",
     "SRAEExplainer",
     "SimplExImportance",
     "SparseDictionary",

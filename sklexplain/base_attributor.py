@@ -3,21 +3,26 @@
 from typing import NamedTuple
 
 import numpy as np
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from .base import BaseExplainer
 from .explaining import (
     METHODS,
+    RECORDS,
     AttributionEngine,
+    Estimates,
     Features,
     check_gradients,
     check_operations,
     checked_params,
+    intervals,
     resolve_groups,
+    warn_of_close,
     warn_of_unreached,
 )
 from .representation import no_gradient_reason
-from .utils import ARRAY, FLAG, MAPPING, NONE, VERBOSE, Choice, kept_rows
+from .utils import ARRAY, FLAG, MAPPING, NONE, VERBOSE, Choice, Number, kept_rows, validated
 
 
 class Samples(NamedTuple):
@@ -38,13 +43,26 @@ class Samples(NamedTuple):
     baselines: object
 
 
+def _draws(explainer):
+    """Whether the method draws at random, so that its attributions have standard errors."""
+    fitted = explainer.__sklearn_is_fitted__()
+    method, _ = explainer._method_of(explainer._params_at_fit if fitted else explainer)
+    if method in METHODS and not METHODS[method].samples:
+        drawing = [name for name, record in METHODS.items() if record.samples]
+        raise AttributeError(
+            f"standard errors are of methods that draw at random ({', '.join(drawing)}); "
+            f"method={method!r} does not."
+        )
+    return True
+
+
 class BaseAttributor(BaseExplainer):
     """Base of explainers that share a number out among the features of each sample.
 
     Beside `BaseExplainer`'s, a subclass has the parameters ``method``, ``method_params``,
     ``groups``, ``absolute``, ``batch_size`` and ``verbose``. In ``_fit`` it calls `_learn_features`
     first, then makes the engine of its baseline with `_make_engine` and keeps samples with
-    `_keep_for_importances`.
+    `_keep_for_importances`. ``_function()`` says which function of a sample is shared out.
     """
 
     _parameter_constraints = {
@@ -59,11 +77,25 @@ class BaseAttributor(BaseExplainer):
 
     def _check_params(self):
         super()._check_params()
-        checked_params(self.method, self.method_params)
+        checked_params(*self._method_of(self))
+
+    @staticmethod
+    def _method_of(params):
+        """Name of the method and what is set of its parameters."""
+        return params.method, params.method_params
+
+    @property
+    def _method(self):
+        """Name of the method, as it was in ``fit``."""
+        return self._method_of(self._params_at_fit)[0]
+
+    def _cells(self):
+        """Cells that are explained where there are no groups, one number an entry; None: each."""
+        return None
 
     def _slopes(self, X):
         """Return derivatives of the inputs by raw columns, where the method needs them."""
-        in_raw_slope = METHODS[self._params_at_fit.method].in_raw_slope
+        in_raw_slope = RECORDS[self._method].in_raw_slope
         return self._representation.slopes(X) if in_raw_slope else None
 
     # -- fit -----------------------------------------------------------------------------------
@@ -72,9 +104,9 @@ class BaseAttributor(BaseExplainer):
         """Decide what is attributed to, and whether the method can do that."""
         representation, params = self._representation, self._params_at_fit
         reason = None if representation.differentiable else no_gradient_reason(representation)
-        check_gradients(params.method, reason)
-        check_operations(params.method, representation.hidden)
-        index, self.groups_ = None, None
+        check_gradients(self._method, reason)
+        check_operations(self._method, representation.hidden)
+        index, self.groups_ = self._cells(), None
         if params.groups is not None:
             names = getattr(self, "feature_names_in_", None)
             index, self.groups_ = resolve_groups(params.groups, self.input_shape_, names)
@@ -90,10 +122,10 @@ class BaseAttributor(BaseExplainer):
         baseline : ndarray of shape (K, ...) or None
             Baseline rows; None: each sample has its own.
         """
-        params = self._params_at_fit
+        method, changes = self._method_of(self._params_at_fit)
         self._engine = AttributionEngine(
-            params.method,
-            checked_params(params.method, params.method_params),
+            method,
+            checked_params(method, changes),
             inputs,
             self._features,
             baseline=baseline,
@@ -117,7 +149,7 @@ class BaseAttributor(BaseExplainer):
             If no gradient reaches some of them.
         """
         params = self._params_at_fit
-        if METHODS[params.method].needs_gradients:
+        if RECORDS[self._method].needs_gradients:
             warn_of_unreached(
                 self._representation,
                 inputs,
@@ -141,6 +173,10 @@ class BaseAttributor(BaseExplainer):
 
     # -- explaining ----------------------------------------------------------------------------
 
+    def _function(self):
+        """Say which function of each sample is explained, as arguments of `_maps`."""
+        raise NotImplementedError(f"{type(self).__name__} has no _function()")
+
     def _maps(self, samples, cotangents, encode=None, by_mass=False):
         """Make the engine's maps: (n, k, ...).
 
@@ -159,23 +195,141 @@ class BaseAttributor(BaseExplainer):
         -------
         maps : ndarray
         """
+        maps = self._run_engine(samples, cotangents, encode=encode, by_mass=by_mass)
+        return np.abs(maps) if getattr(self._params_at_fit, "absolute", False) else maps
+
+    def _run_engine(self, samples, cotangents, **options):
         params = self._params_at_fit
-        maps = self._engine.maps(
+        return self._engine.maps(
             self._representation,
             samples.inputs,
             cotangents,
             batch_size=params.batch_size,
-            encode=encode,
             own_baseline=samples.baselines,
             slopes=samples.slopes,
-            by_mass=by_mass,
             verbose=params.verbose,
+            **options,
         )
-        return np.abs(maps) if params.absolute else maps
 
     def _mapped(self, samples):
         """Return maps of samples as the engine takes them, one a sample."""
-        return self._transform(samples)
+        return self._maps(samples, **self._function())[:, 0]
+
+    def _estimates(self, samples):
+        """Return maps, not their absolute values, and how sure they are: (n, ...) each."""
+        found = self._run_engine(samples, **self._function(), with_spread=True)
+        return Estimates(*(values[:, 0] for values in found))
+
+    def _handed_samples(self, handed):
+        """Return what the engine takes of what the door hands on."""
+        return handed
+
+    @available_if(_draws)
+    def standard_errors(self, X):
+        """Estimate how far the attributions are from those of endless draws.
+
+        Of methods that draw at random: the standard error of the very numbers that `transform`
+        returns, from the same draws, at the price of computing these. Between them,
+        `confidence_intervals` have the right quantiles.
+
+        * shapley_sampling: from the spread of pairs of an order and its reverse; a last order
+          without its reverse is left out. The limit is the Shapley value.
+        * kernel_shap: from pairs of complementary coalitions, each left out once (CR3). The limit
+          is the Shapley value; where all coalitions are used the error is 0.
+        * lime: of a weighted regression with unequal variances (HC3). The limit is the same ridge
+          with the same strength of penalty on all coalitions, not one without penalty. With few
+          coalitions for the features, errors are somewhat too large.
+        * gradient_shap, smooth_grad: from the spread of draws; the limit is the expected gradient
+          over the fitted background, or the gradient that noise has smoothed. Where gradients are
+          constant in pieces (ReLU) and noise is small, errors may be too small.
+
+        They cover the draws only: not that other background rows might have been fitted, nor that
+        the model might have been trained on other data. With fewer than about ten pairs they are
+        themselves rough.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or tensor of shape (n_samples, ...)
+            Samples.
+
+        Returns
+        -------
+        errors : ndarray of the shape of ``transform(X)``
+            With ``absolute=True``, of the value before its sign was dropped. NaN where too few
+            draws tell nothing: fewer than two (pairs), or coalitions so few that without one (pair)
+            of them features could not be told apart.
+
+        Raises
+        ------
+        NotFittedError
+            If called before ``fit``.
+        AttributeError
+            If the method does not draw.
+        ValueError
+            See `transform`.
+        """
+        with self._door(X) as handed:
+            return self._estimates(self._handed_samples(handed)).errors
+
+    @available_if(_draws)
+    @validated(confidence_level=[Number(above=0, below=1)])
+    def confidence_intervals(self, X, confidence_level=0.95):
+        """Compute attributions with intervals that hold their limits, for each by itself.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or tensor of shape (n_samples, ...)
+            Samples.
+        confidence_level : float, default=0.95
+            How often an interval is to hold the limit, see `standard_errors`.
+
+        Returns
+        -------
+        intervals : Bunch
+            With ``attributions``, as of `transform`; their ``standard_errors``; these'
+            ``degrees_of_freedom`` (pairs or draws less one; infinite where nothing is left to
+            chance); ``low`` and ``high``, by quantiles of Student's t. All have one shape.
+
+        Raises
+        ------
+        NotFittedError
+            If called before ``fit``.
+        AttributeError
+            If the method does not draw.
+        ValueError
+            If ``confidence_level`` is not between 0 and 1; see also `transform`.
+        """
+        with self._door(X) as handed:
+            found = self._estimates(self._handed_samples(handed))
+        return intervals(found, confidence_level, getattr(self._params_at_fit, "absolute", False))
+
+    def _judged(self, samples, signed=False):
+        """Return maps for `score`, which stands on the order of features, so that has to be sure.
+
+        Parameters
+        ----------
+        samples : Samples
+            What to explain.
+        signed : bool, default=False
+            Whether what takes away comes last, not by its size.
+
+        Returns
+        -------
+        maps : ndarray of shape (n, ...)
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the method draws, and for most samples not enough to tell the first feature from the
+            second.
+        """
+        if not RECORDS[self._method].samples:
+            return self._mapped(samples)
+        found = self._estimates(samples)
+        signed = signed and not self._params_at_fit.absolute
+        maps = found.maps if signed else np.abs(found.maps)
+        warn_of_close(maps, found.errors, "method_params['n_samples']")
+        return np.abs(found.maps) if self._params_at_fit.absolute else found.maps
 
     def _own_baselines(self):
         """Return the callable, or None, that finds baselines of the kept samples."""

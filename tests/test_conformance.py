@@ -25,6 +25,7 @@ from sklexplain import (
     LabelFreeAttributor,
     LatentSurrogate,
     NoiseScorer,
+    RelevanceMasker,
     SimplExImportance,
     SparseDictionary,
     SRAEExplainer,
@@ -99,6 +100,7 @@ SCIKIT_LEARN_CASES = {
         _autoencoder(), method="saliency", random_state=0
     ),
     "label_free-pipeline": LabelFreeAttributor(_scaled(_pca()), center=True, random_state=0),
+    "relax": RelevanceMasker(_pca(), n_masks=50, random_state=0),
     "embedding": EmbeddingAttributor(_pca(), unit_agg="abs"),
     "embedding-pipeline": EmbeddingAttributor(_scaled(_autoencoder()), n_units=1, random_state=0),
     "dknn": DKNNImportance(_pca(), random_state=0),
@@ -261,6 +263,7 @@ ENGINES = {
     "anomaly-mlp": _case(
         lambda: _anomaly(make_reconstructor("mlp"), baseline="neighbors", n_neighbors=2)
     ),
+    "relax-mlp": _of_net(RelevanceMasker, "mlp", n_masks=2000),
     "embedding-mlp": _of_net(EmbeddingAttributor, "mlp"),
     "embedding-pca": _case(lambda: EmbeddingAttributor(_scaled(PCA(2)), random_state=0)),
     "dknn-mlp": _of_net(DKNNImportance, "mlp", n_neighbors=2),
@@ -308,6 +311,8 @@ MORE_PARAMETERS = {
         for m in ("integrated_gradients", "deep_lift", "shapley_sampling")
     },
     "anomaly-autoencoder": _case(lambda: _anomaly(_autoencoder(), baseline="mean")),
+    "relax-conv1d": _of_net(RelevanceMasker, "conv1d", n_masks=50, relative=True),
+    "relax-conv2d": _of_net(RelevanceMasker, "conv2d", n_masks=50, baseline="background"),
     "embedding-conv2d": _of_net(EmbeddingAttributor, "conv2d", n_units=3),
     "embedding-units-mlp": _of_net(EmbeddingAttributor, "mlp", n_units=2),
     "dknn-conv1d": _of_net(DKNNImportance, "conv1d", n_neighbors=None),

@@ -19,6 +19,7 @@ PUBLIC = {
         "InfluenceImportance",
         "LabelFreeAttributor",
         "NoiseScorer",
+        "RelevanceMasker",
         "SRAEExplainer",
         "LatentSurrogate",
         "SimplExImportance",
@@ -28,7 +29,12 @@ PUBLIC = {
         "__version__",
     ],
     "sklexplain.anomalies": ["AnomalyAttributor"],
-    "sklexplain.attribution": ["EmbeddingAttributor", "LabelFreeAttributor", "time_segments"],
+    "sklexplain.attribution": [
+        "EmbeddingAttributor",
+        "LabelFreeAttributor",
+        "RelevanceMasker",
+        "time_segments",
+    ],
     "sklexplain.base": ["BaseExplainer"],
     "sklexplain.concepts": ["SRAEExplainer", "SparseDictionary"],
     "sklexplain.datasets": [

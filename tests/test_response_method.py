@@ -28,6 +28,7 @@ from sklexplain import (
     LabelFreeAttributor,
     LatentSurrogate,
     NoiseScorer,
+    RelevanceMasker,
     SimplExImportance,
     SRAEExplainer,
     VarianceScorer,
@@ -39,6 +40,7 @@ Y = (X[:, 0] + X[:, 1] > 0) + (X[:, 2] > 1).astype(int)
 TRAINING = {"max_epochs": 2, "validation_split": None, "random_state": 0}
 EXPLAINERS = {
     LabelFreeAttributor: {"method": "saliency"},
+    RelevanceMasker: {"n_masks": 20, "random_state": 0},
     DKNNImportance: {},
     SimplExImportance: {},
     EmbeddingAttributor: {},
@@ -50,6 +52,7 @@ EXPLAINERS = {
 }
 BLACK_BOX = {
     LabelFreeAttributor: {"method": "kernel_shap", "random_state": 0},
+    RelevanceMasker: {"n_masks": 20, "random_state": 0},
     DKNNImportance: {},
     SimplExImportance: {},
     ClaDecExplainer: EXPLAINERS[ClaDecExplainer],

@@ -339,11 +339,14 @@ class AnomalyAttributor(CalibratedDetector, BaseAttributor):
     def _own_baselines(self):
         return self._params_at_fit.baseline if self._references is None else None
 
-    def _mapped(self, samples):
+    def _handed_samples(self, handed):
+        return self._samples(handed)
+
+    def _function(self):
         def cotangents(rows, z, z_ref):
             return z.new_ones((len(z), 1, 1))
 
-        return self._maps(samples, cotangents, encode=self._encode, by_mass=True)[:, 0]
+        return {"cotangents": cotangents, "encode": self._encode, "by_mass": True}
 
     def references(self, X):
         """Return what each sample is compared with.
@@ -438,13 +441,16 @@ class AnomalyAttributor(CalibratedDetector, BaseAttributor):
         -----
         SklexplainWarning
             If s does not fall when random features are put back; the score is 1 then.
+        ConvergenceWarning
+            If a method draws so little that for most samples the first feature cannot be told from
+            the second (their attributions are less than two standard errors apart).
         """
         with self._door(X) as given:
             samples = self._samples(given)
             curve = fall_curve(
                 self._scores,
                 samples.inputs,
-                self._mapped(samples),
+                self._judged(samples, signed=True),
                 self._features,
                 references=self._own_references(samples),
                 channel_axis=self._sample.channel_axis,

@@ -4,6 +4,7 @@ from ..explaining import latent_shift_curve, time_segments
 from ._completeness import completeness_error
 from ._embedding import EmbeddingAttributor
 from ._label_free import LabelFreeAttributor
+from ._relax import RelevanceMasker
 from ._roar import roar
 from ._sparsity import map_sparsity
 from ._unit_maps import active_units, saliency_entropy, unit_correlation
@@ -15,6 +16,7 @@ __all__ = [
     "LabelFreeAttributor",
     "latent_shift_curve",
     "map_sparsity",
+    "RelevanceMasker",
     "roar",
     "saliency_entropy",
     "time_segments",

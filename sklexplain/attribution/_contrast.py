@@ -134,6 +134,13 @@ def _carrying(name, labels, y):
     return rows
 
 
+def unit_length(z):
+    """Scale representations (n, N) to unit length; 0 stays 0."""
+    lengths = torch.linalg.vector_norm(z, dim=1, keepdim=True)
+    some = lengths > 0
+    return torch.where(some, z / torch.where(some, lengths, 1.0), 0.0)
+
+
 class Contrast:
     r"""The function :math:`\langle u, h(f(x)) \rangle` that a corpus and a foil make.
 
@@ -186,11 +193,7 @@ class Contrast:
     def scaled(self, z):
         """Return h of representations: chosen units, of unit length for cosines."""
         z = z[:, self.units]
-        if self.similarity == "dot":
-            return z
-        lengths = torch.linalg.vector_norm(z, dim=1, keepdim=True)
-        some = lengths > 0
-        return torch.where(some, z / torch.where(some, lengths, 1.0), 0.0)
+        return z if self.similarity == "dot" else unit_length(z)
 
     def cotangents(self, z):
         """Return u for every sample: (n, 1, n_units)."""

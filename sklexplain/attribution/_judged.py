@@ -3,17 +3,49 @@
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from ..base_attributor import BaseAttributor
-from ..explaining import fall_curve, latent_shift
-from ..utils import check_positive_int
+from ..base_attributor import BaseAttributor, Samples
+from ..explaining import (
+    BASELINES,
+    fall_curve,
+    fitted_baseline,
+    latent_shift,
+    mean_sample,
+    raw_baselines,
+)
+from ..utils import ARRAY, CALLABLE, MAPPING, Choice, check_positive_int
 
 
 class JudgedAttributor(BaseAttributor):
     """Base of attributors whose maps are judged by masking features with the fitted mean.
 
-    Beside `BaseAttributor`'s, a subclass sets ``_mean``, ``_baseline``, ``_units`` and
-    ``_contrast`` in ``_fit``.
+    Beside `BaseAttributor`'s, a subclass has the parameter ``baseline``, and in ``_fit`` it calls
+    `_learn_baseline` and sets ``_units``, ``_contrast`` and ``_basis``.
     """
+
+    _parameter_constraints = {"baseline": [Choice(*BASELINES), CALLABLE, ARRAY, MAPPING]}
+
+    def _handed(self, inputs, X):
+        own = self._own_baselines()
+        own = None if own is None else raw_baselines(own, self._representation, X)
+        return Samples(inputs, self._slopes(X), own)
+
+    def _own_baselines(self):
+        baseline = self._params_at_fit.baseline
+        return baseline if callable(baseline) else None
+
+    def _learn_baseline(self, inputs):
+        """Keep the mean, and the baseline, of fitted samples as they enter the network."""
+        representation = self._representation
+        self._mean = mean_sample(representation, inputs)
+        self._baseline = fitted_baseline(
+            self._params_at_fit.baseline,
+            representation,
+            inputs,
+            mean=self._mean,
+            input_shape=self.input_shape_,
+            seed=self.seed_,
+            estimator=self,
+        )
 
     @property
     def mean_(self):
@@ -56,14 +88,19 @@ class JudgedAttributor(BaseAttributor):
             See `sklexplain.metrics.latent_shift_curve`.
         """
         with self._door(X) as samples:
-            return self._latent_shift(samples, n_random)
+            return self._latent_shift(samples, self._order(samples), n_random)
 
-    def _latent_shift(self, samples, n_random):
+    def _order(self, samples, sure=False):
+        """Return maps whose features are masked; with ``sure``, warn where their order is not."""
+        if sure:
+            return self._judged(samples, signed=self._contrast is not None)
+        return self._mapped(samples)
+
+    def _latent_shift(self, samples, maps, n_random):
         check_positive_int("n_random", n_random)
         representation, batch_size = self._representation, self._params_at_fit.batch_size
         basis, contrast, X, mean = self._basis, self._contrast, samples.inputs, self._mean
         dtype = X.dtype
-        maps = self._transform(samples)
         if basis is not None:
             X, mean = (basis.coefficients(v.astype(np.float64)) for v in (X, mean))
 
@@ -114,5 +151,10 @@ class JudgedAttributor(BaseAttributor):
         -----
         SklexplainWarning
             If masking moves nothing at all; the score is 1 then.
+        ConvergenceWarning
+            If a method draws so little that for most samples the first feature cannot be told from
+            the second (their attributions are less than two standard errors apart).
         """
-        return float(self.latent_shift(X).area_ratio)
+        with self._door(X) as samples:
+            maps = self._order(samples, sure=True)
+            return float(self._latent_shift(samples, maps, 10).area_ratio)

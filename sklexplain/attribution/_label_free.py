@@ -3,9 +3,8 @@
 import numpy as np
 import torch
 
-from ..base_attributor import Samples
-from ..explaining import BASELINES, checked_units, fitted_baseline, mean_sample, raw_baselines
-from ..utils import ARRAY, CALLABLE, FLAG, MAPPING, NONE, Choice, Integer, Numbers, as_array_like
+from ..explaining import checked_units
+from ..utils import FLAG, NONE, Choice, Integer, Numbers, as_array_like
 from ._basis import BASIS, check_known, coefficient_names, fitted_basis
 from ._contrast import CORPUS, FOIL, SIMILARITIES, Contrast, check_contrast, labelled
 from ._judged import JudgedAttributor
@@ -59,7 +58,8 @@ class LabelFreeAttributor(JudgedAttributor):
         ``noise_level`` (0.1; smooth_grad, in units of the fitted data's range, which is each
         column's own for tables); ``window`` and ``stride`` (occlusion, an integer or one for each
         axis of a sample; by default a tenth of each axis, and half of that); ``alpha``,
-        ``kernel_width`` (1.0, 0.25; lime).
+        ``kernel_width`` (1.0, 0.25; lime). How far few samples are from endless ones say
+        `standard_errors` and `confidence_intervals`.
     baseline : {"mean", "zeros", "background"}, array-like or callable, default="mean"
         What "absent" means: the fitted data's mean; zeros; a fixed random sample of 100 fitted
         rows, averaged over; an array of a sample's shape or of several samples (averaged over); or
@@ -182,7 +182,6 @@ class LabelFreeAttributor(JudgedAttributor):
     """
 
     _parameter_constraints = {
-        "baseline": [Choice(*BASELINES), CALLABLE, ARRAY, MAPPING],
         "corpus": CORPUS,
         "foil": FOIL,
         "similarity": [Choice(*SIMILARITIES)],
@@ -240,15 +239,6 @@ class LabelFreeAttributor(JudgedAttributor):
         super()._check_params()
         check_contrast(self.corpus, self.foil, self.similarity, self.center)
 
-    def _handed(self, inputs, X):
-        own = self._own_baselines()
-        own = None if own is None else raw_baselines(own, self._representation, X)
-        return Samples(inputs, self._slopes(X), own)
-
-    def _own_baselines(self):
-        baseline = self._params_at_fit.baseline
-        return baseline if callable(baseline) else None
-
     def _fit(self, samples, y):
         """Learn from validated samples.
 
@@ -266,16 +256,7 @@ class LabelFreeAttributor(JudgedAttributor):
         self.n_units_ = representation.n_units
         self._units = checked_units(params.units, self.n_units_)
         self._contrast = None if params.corpus is None else self._fitted_contrast(inputs, y)
-        self._mean = mean_sample(representation, inputs)
-        self._baseline = fitted_baseline(
-            params.baseline,
-            representation,
-            inputs,
-            mean=self._mean,
-            input_shape=self.input_shape_,
-            seed=self.seed_,
-            estimator=self,
-        )
+        self._learn_baseline(inputs)
         if self._basis is not None:
             check_known(inputs, "sample")
             if self._baseline is not None:
@@ -340,7 +321,7 @@ class LabelFreeAttributor(JudgedAttributor):
         ConvergenceWarning
             If attributions of a complete method miss their sum by more than 5 % for some samples.
         """
-        return self._explain(samples, None)[:, 0]
+        return self._mapped(samples)
 
     def unit_attributions(self, X, units=None):
         """Explain single latent units: a(f_j, x), one map for each (section 4.3 of the paper).
@@ -371,24 +352,29 @@ class LabelFreeAttributor(JudgedAttributor):
         """
         with self._door(X) as samples:
             units = self._units if units is None else checked_units(units, self.n_units_)
-            return self._explain(samples, units)
+            return self._maps(samples, **self._of_units(units))
 
-    def _explain(self, samples, units):
-        """Compute maps of <f(x), f(.)> (units None), or of chosen units: (n, k, ...)."""
+    def _unit_estimates(self, X, units):
+        """Return maps of single units, and how sure they are: (n, n_units, ...) each."""
+        with self._door(X) as samples:
+            return self._run_engine(samples, **self._of_units(units), with_spread=True)
+
+    def _run_engine(self, samples, cotangents, **options):
         if self._basis is not None:
             check_known(samples.inputs, "sample")
-        if units is None and self._contrast is not None:
-            representation, contrast = self._representation, self._contrast
-            return self._maps(
-                samples,
-                lambda rows, z, z_ref: contrast.cotangents(z),
-                encode=lambda x: contrast.scaled(representation(x)),
-            )
+        return super()._run_engine(samples, cotangents, **options)
 
-        def cotangents(rows, z, z_ref):
-            return self._cotangents(z, z_ref, units)
+    def _of_units(self, units):
+        return {"cotangents": lambda rows, z, z_ref: self._cotangents(z, z_ref, units)}
 
-        return self._maps(samples, cotangents)
+    def _function(self):
+        if self._contrast is None:
+            return self._of_units(None)
+        representation, contrast = self._representation, self._contrast
+        return {
+            "cotangents": lambda rows, z, z_ref: contrast.cotangents(z),
+            "encode": lambda x: contrast.scaled(representation(x)),
+        }
 
     def _cotangents(self, z, z_ref, units):
         if units is not None:

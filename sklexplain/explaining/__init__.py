@@ -14,15 +14,9 @@ from ._falls import fall_curve, fall_ratio
 from ._groups import resolve_groups, time_segments
 from ._idle_features import latent_shift
 from ._latent_shift import latent_shift_curve
-from ._methods import (
-    GRADIENT_METHODS,
-    METHODS,
-    PERTURBATION_METHODS,
-    Method,
-    check_gradients,
-    check_operations,
-    checked_params,
-)
+from ._method_checks import check_gradients, check_operations, checked_params
+from ._methods import GRADIENT_METHODS, METHODS, PERTURBATION_METHODS, RECORDS, Method
+from ._spread import Estimates, intervals, warn_of_close
 from ._units import Features, checked_units
 from ._unreached import warn_of_unreached
 
@@ -36,11 +30,13 @@ __all__ = [
     "checked_params",
     "checked_units",
     "data_mean",
+    "Estimates",
     "fall_curve",
     "fall_ratio",
     "Features",
     "fitted_baseline",
     "GRADIENT_METHODS",
+    "intervals",
     "latent_shift",
     "latent_shift_curve",
     "Method",
@@ -49,8 +45,10 @@ __all__ = [
     "PERTURBATION_METHODS",
     "own_baselines",
     "raw_baselines",
+    "RECORDS",
     "resolve_groups",
     "resolved_basis",
     "time_segments",
+    "warn_of_close",
     "warn_of_unreached",
 ]

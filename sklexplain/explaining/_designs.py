@@ -10,6 +10,7 @@ The coalitions S_s and coefficients C depend on the method and the seed only, so
 all samples and all units. A *player* is a feature, a group of features or a raw column.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -17,6 +18,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+
+from ._spread import Masks, Nothing, PairedRegression, PairsOfOrders, Spread, WeightedRegression
+
+# Values of coalitions that are kept at once for standard errors: 32 MB.
+_MOST_VALUES = 2**22
 
 
 @dataclass
@@ -32,18 +38,22 @@ class Design:
     block : callable
         ``block(start, stop)`` returns a boolean array (stop - start, n_players), True where a
         player keeps its value, and the float64 coefficients (n_outputs, stop - start).
+    tally : callable or None
+        Of designs that are drawn: returns what makes standard errors of a run's values.
     """
 
     n_coalitions: int
     n_outputs: int
     block: Callable
+    tally: Callable | None = None
 
 
-def _design(coalitions, coefficients):
+def _design(coalitions, coefficients, tally):
     return Design(
         len(coalitions),
         len(coefficients),
         lambda i, j: (coalitions[i:j], coefficients[:, i:j]),
+        tally,
     )
 
 
@@ -108,7 +118,8 @@ def shapley_sampling_design(n_players, n_permutations, rng):
                 coefficients[order[size], row] -= 1.0 / n_permutations
         return coalitions, coefficients
 
-    return Design(n_each * n_permutations, n_players, block)
+    tally = functools.partial(PairsOfOrders, n_players, n_permutations)
+    return Design(n_each * n_permutations, n_players, block, tally)
 
 
 def kernel_shap_design(n_players, n_samples, rng):
@@ -137,7 +148,7 @@ def kernel_shap_design(n_players, n_samples, rng):
         If so few coalitions cannot tell the features apart.
     """
     if n_players == 1:
-        return _design(np.array([[False], [True]]), np.array([[-1.0, 1.0]]))
+        return _design(np.array([[False], [True]]), np.array([[-1.0, 1.0]]), Nothing)
     coalitions, weights = _shapley_coalitions(n_players, n_samples, rng)
     Z = coalitions.astype(np.float64)
     B = Z.T * weights
@@ -158,11 +169,19 @@ def kernel_shap_design(n_players, n_samples, rng):
     empty = -inner.sum(axis=1) - direction
     coefficients = np.column_stack([inner, empty, direction])
     ends = np.vstack([np.zeros(n_players, dtype=bool), np.ones(n_players, dtype=bool)])
-    return _design(np.vstack([coalitions, ends]), coefficients)
+    tally = Nothing
+    if not _has_all(n_players, n_samples):
+        tally = functools.partial(PairedRegression, coalitions, inner)
+    return _design(np.vstack([coalitions, ends]), coefficients, tally)
+
+
+def _has_all(n_players, n_samples):
+    """Whether all coalitions but nobody and everybody are used."""
+    return n_players < 31 and 2**n_players - 2 <= n_samples
 
 
 def _shapley_coalitions(n_players, n_samples, rng):
-    if n_players < 31 and 2**n_players - 2 <= n_samples:
+    if _has_all(n_players, n_samples):
         coalitions = np.array(list(itertools.product([False, True], repeat=n_players)))[1:-1]
         sizes = coalitions.sum(axis=1)
         counts = np.array([math.comb(n_players, s) for s in range(n_players + 1)])
@@ -209,10 +228,49 @@ def lime_design(n_players, n_samples, kernel_width, alpha, rng):
     centred = Z - weights @ Z
     weighted = centred.T * weights
     gram = weighted @ centred + (alpha / n_samples) * np.eye(n_players)
-    return _design(Z, np.linalg.solve(gram, weighted))
+    coefficients = np.linalg.solve(gram, weighted)
+    tally = functools.partial(WeightedRegression, centred, weights, coefficients)
+    return _design(Z, coefficients, tally)
 
 
-def masked_attributions(encode, x, references, cotangents, players, design, block_rows):
+def relax_design(n_players, n_masks, relative, rng):
+    """Mean value over random masks that keep a player (RELAX).
+
+    Parameters
+    ----------
+    n_players : int
+        Number of cells.
+    n_masks : int
+        Number of masks, each of which keeps a cell with probability 1/2.
+    relative : bool
+        Whether to subtract the mean over those that do not keep it.
+    rng : numpy.random.Generator
+        Draws the masks.
+
+    Returns
+    -------
+    design : Design
+        Its coefficients are NaN for players that no mask keeps (or all do, if relative).
+    """
+    masks = rng.uniform(size=(n_masks, n_players)) < 0.5
+    counts = masks.sum(axis=0)[:, None].astype(np.float64)
+
+    def block(start, stop):
+        kept = masks[start:stop].T
+        with np.errstate(invalid="ignore", divide="ignore"):
+            coefficients = np.where(counts > 0, kept / counts, np.nan)
+            if relative:
+                others = n_masks - counts
+                coefficients -= np.where(others > 0, ~kept / others, np.nan)
+        return masks[start:stop], coefficients
+
+    tally = functools.partial(Masks, masks, relative)
+    return Design(n_masks, n_players, block, tally)
+
+
+def masked_attributions(
+    encode, x, references, cotangents, players, design, block_rows, spread=None
+):
     """Attributions of several scalar functions <c_j, encode(.)> of each sample.
 
     Parameters
@@ -231,18 +289,34 @@ def masked_attributions(encode, x, references, cotangents, players, design, bloc
         Coalitions and coefficients.
     block_rows : int
         Most rows in the network at once.
+    spread : Spread or None, default=None
+        Is filled with standard errors of the attributions.
 
     Returns
     -------
     attributions : tensor of shape (n, k, n_outputs), float64
     """
+    tally = None if spread is None else design.tally()
+    if tally is not None and tally.keeps_values:
+        most = max(1, _MOST_VALUES // (design.n_coalitions * cotangents.shape[1]))
+        if most < len(x):
+            parts = []
+            for i in range(0, len(x), most):
+                block = slice(i, i + most)
+                rows = references if len(references) == 1 else references[block]
+                args = x[block], rows, cotangents[block], players, design, block_rows
+                parts.append(masked_attributions(encode, *args, spread.part(block)))
+            return torch.cat(parts)
     n_references = references.shape[1]
     coalitions_at_once = max(1, min(design.n_coalitions, block_rows // n_references))
     samples_at_once = max(1, block_rows // (coalitions_at_once * n_references))
     shape = (len(x), cotangents.shape[1], design.n_outputs)
     out = torch.zeros(shape, dtype=torch.float64, device=x.device)
-    for j in range(0, design.n_coalitions, coalitions_at_once):
-        kept, coefficients = design.block(j, min(j + coalitions_at_once, design.n_coalitions))
+    if tally is not None:
+        tally.start(shape, x.device)
+    unit = 1 if tally is None else tally.unit
+    for start, stop in _blocks(design.n_coalitions, coalitions_at_once, unit):
+        kept, coefficients = design.block(start, stop)
         kept = torch.from_numpy(kept).to(x.device)[:, players.to(x.device)][None, :, None]
         coefficients = torch.from_numpy(np.ascontiguousarray(coefficients.T)).to(x.device)
         for i in range(0, len(x), samples_at_once):
@@ -256,12 +330,37 @@ def masked_attributions(encode, x, references, cotangents, players, design, bloc
             z = encode(rows.flatten(0, 2)).to(torch.float64)
             z = z.view(*rows.shape[:3], -1).mean(dim=2)
             values = torch.einsum("bsn,bkn->bks", z, cotangents[block].to(z))
-            out[block] += (values if of is None else values[:, :, of]) @ coefficients
+            values = values if of is None else values[:, :, of]
+            out[block] += values @ coefficients
+            if tally is not None:
+                tally.add(block, start, stop, values, coefficients)
+    if tally is not None:
+        tally.leave(spread, out)
     return out
 
 
+def _blocks(n, at_once, unit):
+    """Ranges of at most so many numbers below n, each of whole units or within one."""
+    if at_once >= n:
+        return [(0, n)]
+    if at_once >= unit:
+        at_once -= at_once % unit
+        return [(i, min(i + at_once, n)) for i in range(0, n, at_once)]
+    ends = [(i, min(i + unit, n)) for i in range(0, n, unit)]
+    return [(i, min(i + at_once, end)) for first, end in ends for i in range(first, end, at_once)]
+
+
 def masked_attributions_of_present(
-    encode, x, references, cotangents, players, n_players, design, block_rows, differs=None
+    encode,
+    x,
+    references,
+    cotangents,
+    players,
+    n_players,
+    design,
+    block_rows,
+    differs=None,
+    spread=None,
 ):
     """Attributions among the players of each sample that differ from its baseline.
 
@@ -270,7 +369,7 @@ def masked_attributions_of_present(
 
     Parameters
     ----------
-    encode, x, references, cotangents, players, block_rows
+    encode, x, references, cotangents, players, block_rows, spread
         See `masked_attributions`.
     n_players : int
         How many there are.
@@ -298,6 +397,8 @@ def masked_attributions_of_present(
         rows = (of == number).nonzero()[:, 0]
         # Entries of players that are not present are as in the baseline either way.
         renumbered = (pattern.cumsum(0) - 1).clamp_min(0)[flat].view(players.shape)
+        size = len(rows), shape[1], len(chosen)
+        part = None if spread is None else Spread(size, x.device)
         found = masked_attributions(
             encode,
             x[rows],
@@ -306,8 +407,12 @@ def masked_attributions_of_present(
             renumbered,
             design(len(chosen)),
             block_rows,
+            part,
         )
-        out[rows[:, None, None], torch.arange(shape[1])[:, None].to(rows), chosen] = found
+        where = rows[:, None, None], torch.arange(shape[1])[:, None].to(rows), chosen
+        out[where] = found
+        if part is not None:
+            spread.errors[where], spread.degrees[where] = part.errors, part.degrees
     return out
 
 

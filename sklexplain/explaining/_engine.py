@@ -12,7 +12,8 @@ from tqdm import tqdm
 from ..utils import known_range, numpy_dtype_of
 from ._baselines import own_baselines
 from ._completeness import MAX_ERROR, beyond_sampling, completeness_errors, warn_incomplete
-from ._methods import METHODS, PERTURBATION_METHODS, Setup
+from ._methods import PERTURBATION_METHODS, RECORDS, Setup
+from ._spread import Estimates, Spread
 
 # Samples that are tried again, with twice the steps, before a warning.
 _N_TRIED_AGAIN = 8
@@ -98,7 +99,7 @@ class AttributionEngine:
     Parameters
     ----------
     method : str
-        One of `METHODS`.
+        One of `RECORDS`.
     params : dict
         From `checked_params`.
     inputs : ndarray of shape (n, ...)
@@ -143,7 +144,7 @@ class AttributionEngine:
             n_columns=self.features.n_columns,
             basis=self.basis,
         )
-        record = METHODS[self.method]
+        record = RECORDS[self.method]
         # A generator takes longer to make than some methods to run, and few of them draw.
         rng = check_random_state(self.seed) if "n_samples" in record.params else None
         return record.build(params, setup, rng)
@@ -163,6 +164,7 @@ class AttributionEngine:
         items="samples",
         parameter="method_params[{!r}]",
         by_mass=False,
+        with_spread=False,
         verbose=0,
     ):
         """Attributions of functions <c_j, f(.)> of samples.
@@ -199,12 +201,15 @@ class AttributionEngine:
         by_mass : bool, default=False
             Whether what a sum misses is judged by the sum of absolute attributions where that is
             larger: for one number a sample.
+        with_spread : bool, default=False
+            Whether to return how sure the maps are, too; of methods that draw.
         verbose : int, default=0
             Whether to show progress.
 
         Returns
         -------
         maps : ndarray of shape (n, k, *features.shape)
+            Or, with ``with_spread``, `Estimates`.
 
         Warns
         -----
@@ -214,7 +219,7 @@ class AttributionEngine:
         what = f"{self.method} attributions" if what is None else what
         rows = representation.block_rows(batch_size)
         encode = representation if encode is None else encode
-        slopes = slopes if METHODS[self.method].in_raw_slope else None
+        slopes = slopes if RECORDS[self.method].in_raw_slope else None
         task = _Task(
             representation,
             encode,
@@ -227,7 +232,7 @@ class AttributionEngine:
             what,
             by_mass,
         )
-        parts, errors, scores = [], [], []
+        parts, errors, scores, spreads = [], [], [], []
         with representation.session(), torch.no_grad():
             if own_baseline is None:
                 task.references = representation.tensor(self.baseline)[None]
@@ -235,20 +240,25 @@ class AttributionEngine:
             # Enough samples at once to fill a block; the methods divide further.
             for i in tqdm(range(0, len(task), rows), desc=what, disable=not verbose):
                 positions = np.arange(i, min(i + rows, len(task)))
-                result, error, score = self._run(task, attribute, positions)
+                result, error, score, spread = self._run(task, attribute, positions, with_spread)
+                if spread is not None:
+                    spreads.append(self._of_spread(spread, task))
                 errors.append(error)
                 scores.append(score)
                 parts.append(self._in_features(result, task, positions))
-            if METHODS[self.method].is_complete:
+            if RECORDS[self.method].is_complete:
                 errors, scores = np.concatenate(errors), np.concatenate(scores)
                 errors[scores <= self._allowed(errors.size * parts[0].shape[1])] = 0.0
                 advice = _Advice(self, task, errors, parameter)
                 warn_incomplete(errors, advice, what=what, items=items)
-        return np.concatenate(parts)
+        maps = np.concatenate(parts)
+        if not with_spread:
+            return maps
+        return Estimates(maps, *(np.concatenate(one) for one in zip(*spreads, strict=True)))
 
-    def _run(self, task, attribute, positions):
-        """Make maps of some samples; also their errors, and these in standard errors."""
-        record, signs = METHODS[self.method], None
+    def _run(self, task, attribute, positions, with_spread=False):
+        """Make maps of some samples; also what their sums miss, this in standard errors, spread."""
+        record, signs = RECORDS[self.method], None
         x = task.representation.tensor(task.batch(positions))
         if task.slopes is not None:
             signs = torch.from_numpy(np.sign(task.batch(positions, task.slopes))).to(x)
@@ -260,27 +270,65 @@ class AttributionEngine:
         squares = None
         if record.in_expectation:
             squares = z.new_zeros(cotangents.shape[:2], dtype=torch.float64)
-        maps = attribute(task.encode, x, references, cotangents, task.block_rows, squares, signs)
+        spread = None
+        if with_spread:
+            shape = *cotangents.shape[:2], self.features.n_players
+            spread = Spread(
+                shape, x.device, functools.partial(self._draws_in_features, task, positions)
+            )
+        maps = attribute(
+            task.encode,
+            x,
+            references,
+            cotangents,
+            task.block_rows,
+            squares=squares,
+            signs=signs,
+            spread=spread,
+        )
         if record.needs_gradients:
             _check_finite(maps, task.batch(positions), references, positions, task.what)
         if not record.is_complete:
-            return maps, None, None
+            return maps, None, None, spread
         n_draws = self.params.get("n_samples", 1)
         eps = task.representation.eps
         errors = completeness_errors(
             maps, z, z_ref(), cotangents, squares, n_draws, eps=eps, by_mass=task.by_mass
         )
-        return maps, *errors
+        return maps, *errors, spread
 
     def _allowed(self, n_maps):
         """Return the miss, in standard errors, that random draws explain."""
-        if not METHODS[self.method].in_expectation:
+        if not RECORDS[self.method].in_expectation:
             return 0.0
         return beyond_sampling(n_maps, self.params["n_samples"])
 
+    def _draws_in_features(self, task, positions, maps, rows):
+        """From entries of the inputs to features, of single draws: (b, s, n_features)."""
+        if task.slopes is not None:
+            slopes = task.batch(positions[rows], task.slopes)[:, None]
+            maps = maps * torch.from_numpy(slopes).to(maps)
+        maps = maps.flatten(2)
+        if self.features.is_identity:
+            return maps
+        players = torch.from_numpy(self.features.players.ravel()).to(maps.device)
+        return maps.new_zeros(*maps.shape[:2], self.features.n_players).index_add_(2, players, maps)
+
+    def _of_spread(self, spread, task):
+        """Errors, degrees of freedom and uncertainty as arrays in the form of maps."""
+        dtype = numpy_dtype_of(task.representation.output_dtype)
+        found = []
+        for values in (spread.errors, spread.degrees, spread.uncertainty):
+            values = spread.errors * torch.nan if values is None else values
+            values = values.cpu().numpy()
+            with np.errstate(over="ignore"):
+                values = values.astype(dtype, copy=False)
+            found.append(values.reshape(*values.shape[:2], *self.features.shape))
+        return found
+
     def _in_features(self, maps, task, positions):
         """From entries of the inputs to features, on the CPU: (b, k, *features.shape)."""
-        maps, record = maps.cpu().numpy(), METHODS[self.method]
+        maps, record = maps.cpu().numpy(), RECORDS[self.method]
         if not record.needs_gradients:  # they are of features already
             maps = maps.reshape(*maps.shape[:2], *self.features.shape)
         else:
@@ -290,8 +338,9 @@ class AttributionEngine:
         dtype = numpy_dtype_of(task.representation.output_dtype)
         with np.errstate(over="ignore"):
             cast = maps.astype(dtype, copy=False)
-        if not np.isfinite(cast).all():
-            i = int((~np.isfinite(cast).reshape(len(cast), -1).all(axis=1)).argmax())
+        wrong = np.isinf(cast) if record.leaves_gaps else ~np.isfinite(cast)
+        if wrong.any():
+            i = int(wrong.reshape(len(cast), -1).any(axis=1).argmax())
             raise ValueError(
                 f"{task.what} of sample {positions[i]} are too large for {np.dtype(dtype)}, in "
                 "which the network computes; check whether X has the scale that it was trained on, "
@@ -330,7 +379,7 @@ class _Advice:
         self.parameter = parameter
 
     def __call__(self, worst):
-        record = METHODS[self.engine.method]
+        record = RECORDS[self.engine.method]
         names = {name: self.parameter.format(name) for name in record.params}
         if record.refined_by is None:
             return record.shortfall.format(**names)
@@ -345,7 +394,7 @@ class _Advice:
         engine = self.engine
         params = engine.params | {name: 2 * engine.params[name]}
         worst = worst[: self.task.block_rows]
-        _, errors, _ = engine._run(self.task, engine._attribute(params), worst)
+        _, errors, *_ = engine._run(self.task, engine._attribute(params), worst)
         return errors.max() <= MAX_ERROR or errors.sum() <= _HELPS * self.errors[worst].sum()
 
 

@@ -8,7 +8,7 @@ from types import MappingProxyType
 import numpy as np
 import torch
 
-from ..utils import check_choice, check_positive_int
+from ..utils import check_positive_int
 from . import _designs as designs
 from . import _paths as paths
 from ._deep_lift import deep_lift
@@ -60,8 +60,9 @@ class Method:
         One line on what it does.
     build : callable
         From parameters, a `Setup` and a random generator to the function
-        ``(encode, x, references, cotangents, block_rows, squares=None, signs=None) -> maps`` of
-        tensors, whose maps have shape (n, k, ...) or, without gradients, (n, k, n_players).
+        ``(encode, x, references, cotangents, block_rows, squares=None, signs=None, spread=None)
+        -> maps`` of tensors, whose maps have shape (n, k, ...) or, without gradients, (n, k,
+        n_players). See `path_gradients` for ``squares`` and ``signs``, `Spread` for the last.
     params : mapping
         Parameters with their defaults.
     needs_gradients : bool
@@ -79,6 +80,8 @@ class Method:
         of what stands in front of the network belong to them.
     uses_baseline : bool
         Whether it compares with a baseline.
+    leaves_gaps : bool
+        Whether features that no draw tells of are NaN.
     refined_by : str or None
         The parameter that makes a numerical error smaller if it is raised.
     shortfall : str
@@ -96,6 +99,7 @@ class Method:
     samples: bool = False
     in_raw_slope: bool = False
     uses_baseline: bool = True
+    leaves_gaps: bool = False
     refined_by: str | None = None
     shortfall: str = ""
 
@@ -104,9 +108,11 @@ def _along(path, setup):
     """Make a method of a table of points."""
     turned = None if setup.basis is None else setup.basis.coefficients
 
-    def attribute(encode, x, references, cotangents, block_rows, squares=None, signs=None):
+    def attribute(
+        encode, x, references, cotangents, block_rows, squares=None, signs=None, spread=None
+    ):
         return paths.path_gradients(
-            encode, x, references, cotangents, path, block_rows, squares, signs, turned
+            encode, x, references, cotangents, path, block_rows, squares, signs, spread, turned
         )
 
     return attribute
@@ -116,10 +122,12 @@ def _masked(design, setup):
     """Make a method of a table of coalitions."""
     players = torch.from_numpy(setup.players)
 
-    def attribute(encode, x, references, cotangents, block_rows, squares=None, signs=None):
+    def attribute(
+        encode, x, references, cotangents, block_rows, squares=None, signs=None, spread=None
+    ):
         encode, x, references = _by_coefficient(setup, encode, x, references)
         return designs.masked_attributions(
-            encode, x, references, cotangents, players, design, block_rows
+            encode, x, references, cotangents, players, design, block_rows, spread
         )
 
     return attribute
@@ -141,7 +149,9 @@ def _rescaled(params, setup, rng):
     """Make DeepLIFT, which runs samples and baselines together, a few at a time."""
     turned = None if setup.basis is None else setup.basis.coefficients
 
-    def attribute(encode, x, references, cotangents, block_rows, squares=None, signs=None):
+    def attribute(
+        encode, x, references, cotangents, block_rows, squares=None, signs=None, spread=None
+    ):
         n_rows, parts = max(1, block_rows // 2), []
         for i in range(0, len(x), n_rows):
             block = slice(i, i + n_rows)
@@ -222,7 +232,9 @@ def _masked_if_present(design, params, setup, rng):
         n_samples = params["n_samples"] or _default_coalitions(n_players)
         return design(n_players, n_samples, _copy_of(rng))
 
-    def attribute(encode, x, references, cotangents, block_rows, squares=None, signs=None):
+    def attribute(
+        encode, x, references, cotangents, block_rows, squares=None, signs=None, spread=None
+    ):
         differs = None
         if basis is not None:  # coefficients of equal series may differ by rounding
             differs = (basis.coefficients(x[:, None] - references) != 0).any(dim=1)
@@ -237,6 +249,7 @@ def _masked_if_present(design, params, setup, rng):
             of,
             block_rows,
             differs,
+            spread,
         )
 
     return attribute
@@ -247,6 +260,11 @@ def _copy_of(rng):
     same = np.random.RandomState()
     same.set_state(rng.get_state())
     return same
+
+
+def _relax(params, setup, rng):
+    n_masks, relative = params["n_samples"], params["relative"]
+    return _masked(designs.relax_design(setup.n_players, n_masks, relative, rng), setup)
 
 
 def _default_coalitions(n_players):
@@ -391,86 +409,16 @@ _RECORDS = (
     ),
 )
 METHODS = MappingProxyType({record.name: record for record in _RECORDS})
+# Of an estimator of its own: it is linear in cosines, not in the representation.
+RELAX = Method(
+    "relax",
+    "the mean cosine over random masks that keep a cell (RELAX)",
+    _relax,
+    MappingProxyType({"n_samples": 1000, "relative": False}),
+    needs_gradients=False,
+    samples=True,
+    leaves_gaps=True,
+)
+RECORDS = MappingProxyType({**METHODS, RELAX.name: RELAX})
 GRADIENT_METHODS = MappingProxyType({n: r for n, r in METHODS.items() if r.needs_gradients})
 PERTURBATION_METHODS = MappingProxyType({n: r for n, r in METHODS.items() if not r.needs_gradients})
-
-
-def checked_params(method, changes):
-    """Fill a method's parameters up with defaults, and refuse what it does not have.
-
-    Parameters
-    ----------
-    method : str
-        One of `METHODS`.
-    changes : dict or None
-        Values that differ from the defaults.
-
-    Returns
-    -------
-    params : dict
-
-    Raises
-    ------
-    ValueError
-        If a parameter is unknown or out of range.
-    TypeError
-        If a number of steps or samples is not an integer.
-    """
-    params = dict(METHODS[method].params)
-    for name, value in (changes or {}).items():
-        if not params:
-            raise ValueError(f"method_params={changes}: method={method!r} has no parameters.")
-        check_choice(f"method_params key for {method!r}", name, params)
-        params[name] = value
-    for name in ("n_steps", "n_samples"):
-        if params.get(name) is not None:
-            check_positive_int(f"method_params[{name!r}]", params[name])
-    for name in ("noise_level", "alpha", "kernel_width"):
-        if name in params and not params[name] > 0:
-            raise ValueError(f"method_params[{name!r}]={params[name]} must be positive.")
-    return params
-
-
-def check_gradients(method, reason):
-    """Raise a TypeError if a method needs gradients and there are none.
-
-    Parameters
-    ----------
-    method : str
-        One of `METHODS`.
-    reason : str or None
-        Why there are none; None if there are.
-
-    Raises
-    ------
-    TypeError
-        Naming the methods that need none.
-    """
-    if METHODS[method].needs_gradients and reason is not None:
-        raise TypeError(
-            f"method={method!r} needs gradients, but {reason}; use one of "
-            f"{list(PERTURBATION_METHODS)}."
-        )
-
-
-def check_operations(method, reason):
-    """Raise a TypeError if a method follows a network's operations and cannot see them.
-
-    Parameters
-    ----------
-    method : str
-        One of `METHODS`.
-    reason : str or None
-        Why they cannot be seen; None if they can.
-
-    Raises
-    ------
-    TypeError
-        Naming a method that needs gradients only.
-    """
-    if METHODS[method].follows_operations and reason is not None:
-        others = [name for name, other in METHODS.items() if not other.follows_operations]
-        raise TypeError(
-            f"method={method!r} follows the operations of a network, but {reason} Or use one of "
-            f"{others}."
-        )

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ._spread import Running
+
 
 @dataclass
 class Path:
@@ -87,7 +89,16 @@ def smooth_grad_path(n_samples, noise_std, rng, columns=None, n_columns=None):
 
 
 def path_gradients(
-    encode, x, references, cotangents, path, block_rows, squares=None, signs=None, turned=None
+    encode,
+    x,
+    references,
+    cotangents,
+    path,
+    block_rows,
+    squares=None,
+    signs=None,
+    spread=None,
+    turned=None,
 ):
     """Attributions of several scalar functions <c_j, encode(.)> of each sample.
 
@@ -111,6 +122,8 @@ def path_gradients(
     signs : tensor of shape (n, ...) or None, default=None
         Signs of the derivatives of x by its raw columns. Noise goes the way that x goes with its
         column, and there is none where x goes nowhere.
+    spread : Spread or None, default=None
+        Is filled with standard errors of the maps' sums over features, of paths drawn at random.
     turned : callable or None, default=None
         From entries of samples, and gradients by them, to those in an orthonormal basis, in which
         maps are then: the points are the same in either.
@@ -120,28 +133,60 @@ def path_gradients(
     maps : tensor of shape (n, k, ...)
         In the dtype of x.
     """
-    n_points = len(path.positions)
+    n_points, turned = len(path.positions), turned or _same
     points_at_once = min(n_points, block_rows)
     samples_at_once = max(1, block_rows // points_at_once)
     out = x.new_zeros(len(x), cotangents.shape[1], *x.shape[1:])
     for i in range(0, len(x), samples_at_once):
         block = slice(i, i + samples_at_once)
         rows = references if len(references) == 1 else references[block]
+        sums = None if squares is None else squares[block]
+        ways = None if signs is None else signs[block]
+        draws = None
+        if spread is not None:
+            draws = _Draws(spread, block)
         for j in range(0, n_points, points_at_once):
             part = slice(j, j + points_at_once)
-            sums = None if squares is None else squares[block]
-            ways = None if signs is None else signs[block]
             out[block] += _block(
-                encode, x[block], rows, cotangents[block], path, part, sums, ways, turned or _same
+                encode,
+                x[block],
+                rows,
+                cotangents[block],
+                path,
+                part,
+                sums,
+                ways,
+                turned or _same,
+                draws,
             )
+        if draws is not None:
+            draws.leave(n_points)
     return out
+
+
+class _Draws:
+    """Maps at single points of some samples, in features."""
+
+    def __init__(self, spread, rows):
+        self.spread, self.rows = spread, rows
+        self.running = Running(spread.errors[rows].shape, spread.errors.device)
+
+    def add(self, k, before, maps):
+        """Take maps (b, s, ...) of function k, of which points ``before`` have been taken."""
+        everything = slice(None)
+        features = self.spread.of_features(maps, self.rows)
+        self.running.add((everything, k), before, features)
+
+    def leave(self, n_points):
+        """Fill these samples' part of the `Spread` in."""
+        self.spread.part(self.rows).fill(self.running.errors(n_points), n_points - 1)
 
 
 def _same(values):
     return values
 
 
-def _block(encode, x, references, cotangents, path, part, squares, signs, turned):
+def _block(encode, x, references, cotangents, path, part, squares, signs, turned, draws):
     """One block of samples at one block of points: (b, k, ...)."""
     ones = [1] * (x.dim() - 1)
     positions = path.positions[part].to(x).view(1, -1, *ones)
@@ -177,6 +222,13 @@ def _block(encode, x, references, cotangents, path, part, squares, signs, turned
             factor = difference if path.times_difference and single else 1.0
             sums = (gradient * factor).flatten(2).sum(dim=2)
             squares[:, k] += (sums**2 @ weights).to(squares)
+        if draws is not None:
+            draw = gradient
+            if not path.times_difference:
+                draw = turned(gradient)
+            elif single:
+                draw = turned(gradient) * turned(difference)
+            draws.add(k, part.start, draw)
         maps.append(torch.einsum("s,bs...->b...", weights, gradient))
     maps = torch.stack(maps, dim=1)
     if not path.times_difference:

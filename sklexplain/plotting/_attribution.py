@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from ..explaining import warn_of_close
 from ..samples import resolve_kind, sample_of
 from ..utils import ARRAY, NONE, as_array, as_array_like, check_params, visible_text
-from ._params import AXES, COUNT, KIND, LIMIT, NAMES, TEXT, VALUES
+from ._params import AXES, COUNT, KIND, LIMIT, NAMES, TEXT, VALUES, checked_errors
 from ._samples import (
     as_channels,
     channel_labels,
@@ -16,7 +17,16 @@ from ._samples import (
     rows_of,
     shortened,
 )
-from ._style import INK, MUTED, centred_norm, diverging_colormap, get_axes, plain_axes, split_axes
+from ._style import (
+    INK,
+    MUTED,
+    centred_norm,
+    diverging_colormap,
+    draw_whiskers,
+    get_axes,
+    plain_axes,
+    split_axes,
+)
 
 _LABEL = "attribution"
 
@@ -40,6 +50,9 @@ class AttributionDisplay:
         one, else "image".
     channel_axis : int or None, default=None
         The sample's axis that holds channels.
+    errors : array-like of the sample's shape or None, default=None
+        Standard errors of the attributions, where these were sampled: a table's bars have whiskers,
+        two of them to each side.
     baseline : array-like of the sample's shape or None, default=None
         What the sample is compared with; drawn as a thin line below series.
     feature_names : array-like of str or None, default=None
@@ -87,6 +100,7 @@ class AttributionDisplay:
         "attributions": VALUES,
         "kind": KIND,
         "channel_axis": AXES,
+        "errors": [ARRAY, NONE],
         "baseline": [ARRAY, NONE],
         "feature_names": NAMES,
         "time_names": NAMES,
@@ -104,6 +118,7 @@ class AttributionDisplay:
         *,
         kind=None,
         channel_axis=None,
+        errors=None,
         baseline=None,
         feature_names=None,
         time_names=None,
@@ -117,6 +132,7 @@ class AttributionDisplay:
         self.attributions = attributions
         self.kind = kind
         self.channel_axis = channel_axis
+        self.errors = errors
         self.baseline = baseline
         self.feature_names = feature_names
         self.time_names = time_names
@@ -158,6 +174,12 @@ class AttributionDisplay:
         ------
         ValueError
             If the attributor explains groups or coefficients: they have no place on the sample.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If a table's attributions were sampled so little that the first column cannot be told
+            from the second (they are less than two standard errors apart).
         """
         if getattr(estimator, "groups_", None) is not None:
             raise ValueError(
@@ -173,7 +195,15 @@ class AttributionDisplay:
         X = as_array_like(X)
         index = range(len(X))[index]
         one = X[index : index + 1] if not hasattr(X, "iloc") else X.iloc[index : index + 1]
-        attributions = np.asarray(estimator.transform(one))[0].reshape(estimator.input_shape_)
+        if hasattr(estimator, "confidence_intervals"):
+            found = estimator.confidence_intervals(one)
+            attributions, errors = found.attributions, found.standard_errors
+            if seen.kind == "table":
+                warn_of_close(np.abs(attributions), errors, "the number of samples")
+            kw.setdefault("errors", errors[0].reshape(estimator.input_shape_))
+        else:
+            attributions = np.asarray(estimator.transform(one))
+        attributions = attributions[0].reshape(estimator.input_shape_)
         kw.setdefault("feature_names", getattr(estimator, "feature_names_in_", None))
         kw |= {"kind": seen.kind, "channel_axis": seen.channel_axis}
         display = cls(rows_of(X, index), attributions, **kw)
@@ -205,6 +235,7 @@ class AttributionDisplay:
                 f"attributions of shape {attributions.shape} do not fit to a sample of shape "
                 f"{sample.shape}."
             )
+        self._errors = checked_errors(self.errors, sample.shape)
         kind = resolve_kind(self.kind, sample.shape, self.channel_axis)
         draw = {"table": self._table, "series": self._series, "image": self._image}[kind]
         draw(ax, sample, attributions)
@@ -222,6 +253,8 @@ class AttributionDisplay:
         colors = diverging_colormap()(centred_norm(attributions, self.limit)(values))
         position = np.arange(len(order))
         self.ax_.barh(position, values, color=colors, edgecolor=INK, linewidth=0.4)
+        if self._errors is not None:
+            draw_whiskers(self.ax_, values, position, 2 * self._errors[order])
         self.ax_.axvline(0, color=INK, linewidth=0.8)
         # A dollar sign in a column's name is no formula.
         self.ax_.set_yticks(position, labels, fontsize=9, parse_math=False)

@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from ..explaining import warn_of_close
 from ..samples import resolve_kind, sample_of
 from ..utils import ARRAY, NONE, Text, as_array, as_array_like, check_params
-from ._params import AXES, COUNT, KIND, NAMES, VALUES
+from ._params import AXES, COUNT, KIND, NAMES, VALUES, checked_errors
 from ._samples import (
     as_channels,
     channel_colors,
@@ -13,7 +14,16 @@ from ._samples import (
     label_time,
     shortened,
 )
-from ._style import INK, MUTED, ORANGE, diverging_colormap, get_axes, named_legend, plain_axes
+from ._style import (
+    INK,
+    MUTED,
+    ORANGE,
+    diverging_colormap,
+    draw_whiskers,
+    get_axes,
+    named_legend,
+    plain_axes,
+)
 
 _LABEL = "attribution"
 _MOST_POINTS = 400
@@ -33,6 +43,10 @@ class ImportanceDisplay:
         Attribution of every entry of every sample.
     X : array-like or DataFrame of the same shape, or None, default=None
         The samples, in raw units: for the colours; None: all grey.
+    errors : array-like of the attributions' shape or None, default=None
+        Standard errors of the attributions, where these were sampled. Under the points of a column
+        stands its mean attribution, and on bars of one channel, with whiskers: twice the mean
+        standard error to each side, as the draws are common to all samples.
     kind : {"table", "series", "image"} or None, default=None
         What a sample is; None: as `AttributionDisplay` has it.
     channel_axis : int or None, default=None
@@ -75,6 +89,7 @@ class ImportanceDisplay:
     _parameter_constraints = {
         "attributions": VALUES,
         "X": [ARRAY, NONE],
+        "errors": [ARRAY, NONE],
         "kind": KIND,
         "channel_axis": AXES,
         "feature_names": NAMES,
@@ -89,6 +104,7 @@ class ImportanceDisplay:
         attributions,
         X=None,
         *,
+        errors=None,
         kind=None,
         channel_axis=None,
         feature_names=None,
@@ -99,6 +115,7 @@ class ImportanceDisplay:
     ):
         self.attributions = attributions
         self.X = X
+        self.errors = errors
         self.kind = kind
         self.channel_axis = channel_axis
         self.feature_names = feature_names
@@ -138,6 +155,12 @@ class ImportanceDisplay:
         ------
         ValueError
             If the attributor explains groups or coefficients: they have no place on samples.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If a table's attributions were sampled so little that the most important column cannot
+            be told from the second (they are less than two standard errors apart).
         """
         if getattr(estimator, "groups_", None) is not None:
             raise ValueError(
@@ -150,7 +173,14 @@ class ImportanceDisplay:
                 "coefficients: use SpectrumDisplay, or explain with basis=None."
             )
         seen = sample_of(estimator).seen_as(kind, channel_axis)
-        if unit is None:
+        if unit is None and hasattr(estimator, "confidence_intervals"):
+            found = estimator.confidence_intervals(X)
+            maps, errors = found.attributions, found.standard_errors
+            if seen.kind == "table":
+                means = np.abs(maps).mean(axis=0, keepdims=True), errors.mean(axis=0, keepdims=True)
+                warn_of_close(*means, "the number of samples")
+            kw.setdefault("errors", errors.reshape(len(maps), *estimator.input_shape_))
+        elif unit is None:
             maps = np.asarray(estimator.transform(X))
         else:
             maps = np.asarray(estimator.unit_attributions(X, [unit]))[:, 0]
@@ -184,6 +214,7 @@ class ImportanceDisplay:
                 f"attributions of shape {maps.shape} must have samples on the first axis, and one "
                 "or more of them."
             )
+        self._errors = checked_errors(self.errors, maps.shape)
         kind = resolve_kind(self.kind, maps.shape[1:], self.channel_axis)
         {"table": self._table, "series": self._series, "image": self._image}[kind](ax, maps)
         return self
@@ -205,6 +236,9 @@ class ImportanceDisplay:
             colors = MUTED if shares is None else colormap(np.nan_to_num(shares[some], nan=0.5))
             heights = place + _spread(values)
             self.ax_.scatter(values, heights, s=9, c=colors, linewidths=0, zorder=2)
+        if self._errors is not None:
+            means, errors = maps.mean(axis=0)[order], self._errors.mean(axis=0)[order]
+            draw_whiskers(self.ax_, means, np.arange(len(order)) + 0.42, 2 * errors)
         labels = [shortened(names[i], 24) for i in order]
         self.ax_.set_yticks(np.arange(len(order)), labels, fontsize=9, parse_math=False)
         self.ax_.set_ylim(len(order) - 0.5, -0.5)
@@ -243,6 +277,9 @@ class ImportanceDisplay:
             style = {"bottom": below, "color": color, "width": 1.0}
             bars.append(self.ax_.bar(np.arange(n), values, **style))
             below = below + values
+        if self._errors is not None and len(importance) == 1:
+            errors = as_channels(self._errors.mean(axis=0), "series", self.channel_axis)[0]
+            draw_whiskers(self.ax_, below, np.arange(n), 2 * errors, upright=True)
         if len(importance) > 1:
             named_legend(self.ax_, bars, [shortened(name, 20) for name in names], fontsize=8)
         self.ax_.set_ylabel(f"mean |{self.label}|", parse_math=False)

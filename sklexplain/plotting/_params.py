@@ -45,6 +45,34 @@ def checked_numbers(name, values, shape, of):
     return array.astype(np.float64)
 
 
+def checked_errors(errors, shape):
+    """Return standard errors as an array; raise if they do not fit to the attributions.
+
+    Parameters
+    ----------
+    errors : array-like or None
+        The parameter.
+    shape : tuple of int
+        Of the attributions.
+
+    Returns
+    -------
+    errors : ndarray of float64 or None
+        NaN where nothing is known.
+
+    Raises
+    ------
+    ValueError
+        If they have another shape, are no numbers, or some are negative.
+    """
+    if errors is None:
+        return None
+    errors = checked_numbers("errors", errors, shape, "one for each attribution")
+    if (errors < 0).any():
+        raise ValueError(f"errors has a negative number ({errors[errors < 0][0]:g}).")
+    return np.where(np.isfinite(errors), errors, np.nan)
+
+
 def check_length(name, values, length, of):
     """Raise a ValueError unless a parameter has a certain number of entries.
 

@@ -133,3 +133,28 @@ def named_legend(owner, handles, names, **kwargs):
     for text, name in zip(legend.get_texts(), names, strict=True):
         text.set_text(name)
         text.set_parse_math(False)
+
+
+def draw_whiskers(ax, values, places, widths, *, upright=False):
+    """Draw how far values may be from what they estimate.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+        Where to draw.
+    values, places : array-like of float
+        Ends of bars, or means, along the axis of values and the other one.
+    widths : ndarray of float
+        Lengths to each side; NaN and 0 are not drawn.
+    upright : bool, default=False
+        Whether values go up, not to the right.
+    """
+    known = np.asarray(widths) > 0
+    if not known.any():
+        return
+    x, y = np.asarray(values)[known], np.asarray(places)[known]
+    style = {"fmt": "none", "ecolor": INK, "elinewidth": 1, "capsize": 2, "zorder": 3}
+    if upright:
+        ax.errorbar(y, x, yerr=widths[known], **style)
+    else:
+        ax.errorbar(x, y, xerr=widths[known], **style)

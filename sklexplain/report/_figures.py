@@ -114,6 +114,7 @@ def sample_figure(report, i):
         shown.attributions[i],
         kind=kind,
         channel_axis=report._sample.channel_axis,
+        errors=None if shown.errors is None else shown.errors[i],
         baseline=baseline_series(report),
         feature_names=getattr(report.attributor_, "feature_names_in_", None),
         **series_names(report),
@@ -202,10 +203,15 @@ def swarm_figure(report, unit):
     -------
     uri : str
     """
-    maps = report.attributions_ if unit is None else report._unit_maps[unit]
+    maps, errors = report.attributions_, report.standard_errors_
+    if unit is not None:
+        maps, errors = report._unit_maps[unit], None
+        if report._unit_errors is not None:
+            errors = report._unit_errors[unit]
     display = ImportanceDisplay(
         maps,
         report._explained_rows,
+        errors=errors,
         kind="table",
         feature_names=getattr(report.attributor_, "feature_names_in_", None),
         n_top=N_BARS,

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..attribution import LabelFreeAttributor
 from ..examples import DKNNImportance
-from ..explaining import BASELINES, METHODS
+from ..explaining import BASELINES, METHODS, warn_of_close
 from ..representation import is_fitted
 from ..samples import KINDS, sample_of
 from ..utils import (
@@ -146,6 +146,8 @@ class RepresentationReport(BaseEstimator):
         How the attributions compare with chance, see `sklexplain.metrics.latent_shift_curve`.
     attributions_ : ndarray of shape (n_explained, ...)
         Attributions of the samples that the scores are computed on.
+    standard_errors_ : ndarray of the shape of ``attributions_`` or None
+        Their standard errors, of a method that draws at random.
     explained_ : ndarray of shape (n_explained,)
         Positions of these samples in X_explain, or in X if there was no X_explain.
     ids_ : ndarray of str of shape (n_explained,)
@@ -379,8 +381,7 @@ class RepresentationReport(BaseEstimator):
         self.explained_ = data.positions[chosen]
         self.ids_ = data.ids_explain[chosen]
         with self._step(f"attribute {n_explained} samples ({self.method_})"):
-            maps = np.asarray(self.attributor_.transform(X_explain))
-            self.attributions_ = maps.reshape(n_explained, *self.attributor_.input_shape_)
+            self._attribute(X_explain)
             self.feature_importances_ = np.abs(self.attributions_).mean(axis=0)
             self._predict(X_explain, y_explain)
         with self._step("compare with masking at random"):
@@ -500,9 +501,24 @@ class RepresentationReport(BaseEstimator):
         self.attributor_ = LabelFreeAttributor(estimator, **options).fit(X, y)
         self.estimator_ = self.attributor_.estimator_
 
+    def _attribute(self, X):
+        """Attribute samples; of a method that draws, find out how sure that is."""
+        shape, errors = (len(X), *self.attributor_.input_shape_), None
+        if hasattr(self.attributor_, "confidence_intervals"):
+            found = self.attributor_.confidence_intervals(X)
+            maps, errors = found.attributions, found.standard_errors.reshape(shape)
+            if warn_of_close(np.abs(maps), errors, "method_params['n_samples']"):
+                self._remarks.append(
+                    "So little was drawn at random that for most samples the most important "
+                    "feature cannot be told from the second: raise method_params['n_samples']."
+                )
+        else:
+            maps = np.asarray(self.attributor_.transform(X))
+        self.attributions_, self.standard_errors_ = maps.reshape(shape), errors
+
     def _predict(self, X, y):
         """Ask a predictor what it says, and explain its outputs one by one."""
-        self._unit_maps = None
+        self._unit_maps = self._unit_errors = None
         self.predictions_ = None if self.layer is not None else predictions(self, X, y)
         found = self.predictions_
         if found is None:
@@ -512,9 +528,12 @@ class RepresentationReport(BaseEstimator):
             units = np.unique(found.own)
         else:
             units = np.arange(n_units)
-        maps = np.asarray(self.attributor_.unit_attributions(X, units))
-        maps = maps.reshape(len(maps), len(units), *shape).swapaxes(0, 1)
-        self._unit_maps = dict(zip(units.tolist(), maps, strict=True))
+        if self.standard_errors_ is None:
+            maps = self.attributor_.unit_attributions(X, units)
+        else:
+            maps, errors, *_ = self.attributor_._unit_estimates(X, units)
+            self._unit_errors = _by_unit(errors, units, shape)
+        self._unit_maps = _by_unit(maps, units, shape)
 
     def _find_examples(self, X_explain, y_explain, data, rng):
         n = len(data.X_corpus)
@@ -625,11 +644,16 @@ class RepresentationReport(BaseEstimator):
         self._shown.samples = _compute.take(X_explain, self._shown.positions)
         self._shown.labels = None if y_explain is None else y_explain[self._shown.positions]
         self._shown.attributions = self.attributions_[self._shown.positions]
+        self._shown.errors = None
+        if self.standard_errors_ is not None:
+            self._shown.errors = self.standard_errors_[self._shown.positions]
         if self._unit_maps is not None:
             # Of a prediction, readers want to know what speaks for it.
             own = self.predictions_.own[self._shown.positions]
-            places = zip(own.tolist(), self._shown.positions.tolist(), strict=True)
+            places = list(zip(own.tolist(), self._shown.positions.tolist(), strict=True))
             self._shown.attributions = np.stack([self._unit_maps[u][i] for u, i in places])
+            if self._unit_errors is not None:
+                self._shown.errors = np.stack([self._unit_errors[u][i] for u, i in places])
         self._shown.attributions = _compute.without_rounding(
             self._shown.attributions, self.attributions_
         )
@@ -664,3 +688,10 @@ def _is_model_fitted(estimator):
     if not hasattr(estimator, "get_params") or isinstance(estimator, type):
         return True
     return is_fitted(estimator) is not False
+
+
+def _by_unit(maps, units, shape):
+    """Return maps (n, n_units, ...) by unit: (n, *shape)."""
+    maps = np.asarray(maps)
+    maps = maps.reshape(len(maps), len(units), *shape).swapaxes(0, 1)
+    return dict(zip(units.tolist(), maps, strict=True))

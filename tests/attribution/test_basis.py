@@ -94,6 +94,7 @@ def test_dct_is_the_orthonormal_one(n):
 
 @pytest.mark.parametrize("baseline", BASELINES)
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.filterwarnings("ignore:.*cannot be told from the second")
 def test_identity_gives_the_maps_without_a_basis(method, baseline):
     plain = explain(method=method, baseline=baseline).fit(X)
     basis = explain(method=method, baseline=baseline, basis=np.eye(T)).fit(X)

@@ -485,6 +485,7 @@ def test_set_output_gives_flat_named_columns(name, first, last, container):
 # -- the model, copies, memory -----------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:.*cannot be told:sklexplain.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_the_model_comes_back_bit_identical(method):
     net, X = make_net("conv2d"), make_X("conv2d", 3)

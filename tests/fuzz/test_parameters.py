@@ -47,6 +47,7 @@ QUICK = {
     "VariationalAutoencoder": TRAINED | {"n_components": 2, "hidden_layer_sizes": (3,)},
     "ContrastiveEncoder": TRAINED | {"n_components": 2, "hidden_layer_sizes": (3,)},
     "LabelFreeAttributor": {"method_params": {"n_steps": 2}, "random_state": 0},
+    "RelevanceMasker": {"n_masks": 50, "random_state": 0},
     "CheckpointHistory": {"every": 1},
     "ScoreConstraint": {"lambda_noise": 0.1},
     "RepresentationReport": {"n_explained": 3, "n_examples": 1, "random_state": 0},

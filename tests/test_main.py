@@ -25,7 +25,7 @@ from sklexplain.__main__ import main
 from sklexplain.datasets import make_motif_series, make_relevant_columns
 from sklexplain.nets import Autoencoder
 
-from .report.test_report import check_page
+from .report.test_report import check_page, shorten_decoders
 
 # A few epochs are enough here, and the autoencoder says that they are not enough in general.
 pytestmark = pytest.mark.filterwarnings(
@@ -33,6 +33,11 @@ pytestmark = pytest.mark.filterwarnings(
     # Shown on the terminal, where the tests look for it.
     "default:loading .* runs the code in it:UserWarning",
 )
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch):
+    shorten_decoders(monkeypatch)
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from contextlib import contextmanager
 
+import torch
+
 
 @contextmanager
 def evaluating(module):
@@ -17,9 +19,12 @@ def evaluating(module):
     None
     """
     training = [part for part in module.modules() if part.training]
-    module.eval()
+    gradients = torch.is_grad_enabled()
     try:
+        module.eval()
         yield
     finally:
         for part in training:
             part.training = True
+        # Ctrl-C just as a torch.no_grad() inside begins leaves them off.
+        torch.set_grad_enabled(gradients)

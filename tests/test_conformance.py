@@ -263,7 +263,7 @@ ENGINES = {
     "anomaly-mlp": _case(
         lambda: _anomaly(make_reconstructor("mlp"), baseline="neighbors", n_neighbors=2)
     ),
-    "relax-mlp": _of_net(RelevanceMasker, "mlp", n_masks=2000),
+    "relax-mlp": _of_net(RelevanceMasker, "mlp", n_masks=200),
     "embedding-mlp": _of_net(EmbeddingAttributor, "mlp"),
     "embedding-pca": _case(lambda: EmbeddingAttributor(_scaled(PCA(2)), random_state=0)),
     "dknn-mlp": _of_net(DKNNImportance, "mlp", n_neighbors=2),

@@ -511,7 +511,7 @@ def test_other_threads_see_the_networks_own_weights():
     x = torch.as_tensor(X)
     with torch.no_grad():
         expected = net(x)
-    tracin = TracInImportance(net, checkpoints=[(other, 0.1)] * 20, batch_size=4).fit(X)
+    tracin = TracInImportance(net, checkpoints=[(other, 0.1)] * 5, batch_size=4).fit(X)
     done, differing = threading.Event(), []
 
     def run():

@@ -272,6 +272,17 @@ def cladec_tables(results, page):
     assert "Not computed" not in page
 
 
+@of("papers.cladec_training")
+def cladec_training(results, page):
+    rows = results["closed"]["0"]
+    assert list(rows) == ["0 epochs, normed", "0 epochs", "1 epochs", "2 epochs"]
+    assert set(results["trained"]["0"]) == {"0 epochs", "1 epochs"}
+    assert all(row["loss_ridge"] > 0 and row["loss_kernel_ridge"] > 0 for row in rows.values())
+    for name in rows:
+        assert page.count(f"| {name} |") == 1
+    assert "| 1 epochs to 2 epochs |" in page
+
+
 @of("papers.embedding_sparsity")
 def embedding_sparsity(results, page):
     piece = results["pieces"]["mnist_resnet, seed 0"]

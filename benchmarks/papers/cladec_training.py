@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from .._runner import Benchmark, Option
-from ..common import markdown_table, rounded
+from ..common import markdown_table
 from .cladec_tables import NORMED, PAPER, Run, cell, mean_difference
 
 EPOCHS = (0, 1, 2, 4, 8, 16, 64, 128, 256, 512)

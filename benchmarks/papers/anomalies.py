@@ -7,8 +7,12 @@ label-free maps and a Gaussian's conditional residuals, which know every linear 
 Part two asks whether samples are called abnormal at p <= 0.05: by the reconstruction error
 (`AnomalyAttributor.pvalue`), by the Mahalanobis distance of the code and of label-free maps, each
 calibrated alike on the same held-out samples, and by the noise score's `drift_pvalue`.
+
+A peer's attributions, those of PyOD's ECOD, stand beside the maps of part one where PyOD is
+installed: run the script again in the environment of ``make test-neighbours``, and they are added.
 """
 
+import importlib.util
 import warnings
 from functools import partial
 
@@ -31,6 +35,7 @@ from .._runner import Benchmark, complete
 from ..common import markdown_table, rounded
 
 MAPS = ("reconstruction", "neighbours", "mean", "squared residuals", "label-free", "gauss")
+PEER = "ECOD (PyOD)"
 RARE = 0.1  # share of rows below which a category is odd
 
 
@@ -142,19 +147,47 @@ def encoded_columns(encoder, names):
     return np.array(found)
 
 
+PLANTINGS = {"legal": None, "3 sd": 3, "5 sd": 5}
+
+
+def halves(frame, seed):
+    """Rows to train on, others, and the generator of what is planted in them."""
+    rng = np.random.default_rng([seed, 2])
+    order = rng.permutation(len(frame))
+    half = len(frame) // 2
+    return frame.iloc[order[:half]], frame.iloc[order[half:]], rng
+
+
+def by_peer(seed, args):
+    """AUROC of ECOD's scores of single columns, on the samples of `in_tables`."""
+    from pyod.models.ecod import ECOD
+
+    found = {}
+    for name, (frame, n_components) in tables(seed).items():
+        train, new, rng = halves(frame, seed)
+        encoder = model_of(train, n_components, 1, seed)[0].fit(train)
+        columns = encoded_columns(encoder, list(frame))
+        found[name] = {}
+        for kind, sigmas in PLANTINGS.items():
+            odd, places = planted(train, new, rng, args.n_samples, sigmas)
+            peer = ECOD().fit(encoder.transform(train))
+            peer.decision_function(encoder.transform(odd))
+            maps = summed(peer.O[-len(odd) :], columns)
+            found[name][kind] = rounded(auroc(maps, places), 4)
+    return found
+
+
 def in_tables(seed, args):
     """AUROC by table, planting and map."""
     found = {}
     for name, (frame, n_components) in tables(seed).items():
-        rng = np.random.default_rng([seed, 2])
-        order = rng.permutation(len(frame))
-        train, new = frame.iloc[order[: len(frame) // 2]], frame.iloc[order[len(frame) // 2 :]]
+        train, new, rng = halves(frame, seed)
         model = model_of(train, n_components, args.n_epochs, seed).fit(train)
         explainers = explainers_of(model, train, args)
         encoder = model[0]
         columns = encoded_columns(encoder, list(frame))
         found[name] = {}
-        for kind, sigmas in (("legal", None), ("3 sd", 3), ("5 sd", 5)):
+        for kind, sigmas in PLANTINGS.items():
             odd, places = planted(train, new, rng, args.n_samples, sigmas)
             maps = {key: e.transform(odd) for key, e in explainers.items()}
             residuals = explainers["mean"].residuals(odd) ** 2
@@ -374,13 +407,14 @@ def render(results):
     for table, kinds in runs[0]["tables"].items():
         for kind in kinds:
             cells = [mean_sd([run["tables"][table][kind][key] for run in runs]) for key in MAPS]
-            rows.append([table, kind, *cells])
+            others = [peer[table][kind] for peer in results.get("peer", {}).values()]
+            rows.append([table, kind, *cells, mean_sd(others) if others else "-"])
     for kind in SEGMENTS:
         cells = [
             mean_sd([run["heartbeats"][kind][key] for run in runs]) if key != "gauss" else "-"
             for key in MAPS
         ]
-        rows.append(["heartbeats, segments", kind, *cells])
+        rows.append(["heartbeats, segments", kind, *cells, "-"])
     drifts = []
     for data in ("breast cancer", "heartbeats"):
         for kind, statistics in runs[0]["p-values"][data].items():
@@ -423,9 +457,10 @@ def render(results):
             "*reconstruction*, *neighbours*, *mean*: `AnomalyAttributor` by its `baseline`. "
             "*gauss*: conditional residuals of a Gaussian, without any network. Made by "
             "`benchmarks/papers/anomalies.py`; every seed is in "
-            "`benchmarks/papers/results/anomalies.json`. No peer's attributions are beside them.",
+            "`benchmarks/papers/results/anomalies.json`. *ECOD*: what each column adds to the score "
+            "of PyOD's ECOD, which takes columns to be independent.",
             "",
-            markdown_table(["data", "planted", *MAPS], rows),
+            markdown_table(["data", "planted", *MAPS, PEER], rows),
             "",
             "Squared residuals find the place as well as attributions of the reconstruction error "
             "do. What attributions add is another thing: a sum that is known, raw columns behind "
@@ -487,6 +522,9 @@ def one_seed(seed, args):
 def measure(args, results, save):
     tasks = {str(seed): partial(one_seed, seed, args) for seed in args.seeds}
     complete(results.setdefault("seeds", {}), tasks, save)
+    if importlib.util.find_spec("pyod") is not None:
+        peers = {str(seed): partial(by_peer, seed, args) for seed in args.seeds}
+        complete(results.setdefault("peer", {}), peers, save)
 
 
 BENCHMARK = Benchmark(

@@ -457,7 +457,7 @@ def render(results):
             "*reconstruction*, *neighbours*, *mean*: `AnomalyAttributor` by its `baseline`. "
             "*gauss*: conditional residuals of a Gaussian, without any network. Made by "
             "`benchmarks/papers/anomalies.py`; every seed is in "
-            "`benchmarks/papers/results/anomalies.json`. *ECOD*: what each column adds to the score "
+            "`benchmarks/papers/results/anomalies.json`. *ECOD*: what a column adds to the score "
             "of PyOD's ECOD, which takes columns to be independent.",
             "",
             markdown_table(["data", "planted", *MAPS, PEER], rows),

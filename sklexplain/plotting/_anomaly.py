@@ -18,6 +18,7 @@ from ._samples import (
 from ._style import (
     INK,
     MUTED,
+    bar_ticks,
     centred_norm,
     diverging_colormap,
     get_axes,
@@ -321,7 +322,7 @@ class AnomalyDisplay:
         image = self.axes_[-1].imshow(heat, interpolation="nearest", **options)
         self.axes_[-1].set(xticks=[], yticks=[])
         self.axes_[-1].set_xlabel(_LABEL, fontsize=10)
-        self.figure_.colorbar(image, ax=self.axes_.tolist(), pad=0.02)
+        self.figure_.colorbar(image, ax=self.axes_.tolist(), pad=0.02, ticks=bar_ticks())
 
 
 def _reference(estimator, one, shape):

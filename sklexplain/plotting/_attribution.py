@@ -20,6 +20,7 @@ from ._samples import (
 from ._style import (
     INK,
     MUTED,
+    bar_ticks,
     centred_norm,
     diverging_colormap,
     draw_whiskers,
@@ -285,7 +286,9 @@ class AttributionDisplay:
                 unit = channel_labels(self.channel_names, len(lines))[i]
             channel_ax.set_ylabel(shortened(unit, 18), fontsize=9, parse_math=False)
         label_time(self.axes_[-1], self.time_names, lines.shape[1])
-        self.figure_.colorbar(collection, ax=self.axes_.tolist(), label=_LABEL, pad=0.02)
+        self.figure_.colorbar(
+            collection, ax=self.axes_.tolist(), label=_LABEL, pad=0.02, ticks=bar_ticks()
+        )
 
     def _image(self, ax, sample, attributions):
         self.figure_, self.ax_ = get_axes(ax, (5.0, 2.6))
@@ -299,7 +302,9 @@ class AttributionDisplay:
         self.axes_[1].set(xticks=[], yticks=[])
         self.axes_[0].set_title("sample", fontsize=10)
         self.axes_[1].set_title("attribution", fontsize=10)
-        self.figure_.colorbar(image, ax=self.axes_.tolist(), label=_LABEL, pad=0.02)
+        self.figure_.colorbar(
+            image, ax=self.axes_.tolist(), label=_LABEL, pad=0.02, ticks=bar_ticks()
+        )
 
 
 def _coloured_line(ax, values, attributions, colormap, norm):

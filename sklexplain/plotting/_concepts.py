@@ -16,7 +16,15 @@ from ._samples import (
     rows_of,
     shortened,
 )
-from ._style import INK, centred_norm, diverging_colormap, get_axes, plain_axes, split_axes
+from ._style import (
+    INK,
+    bar_ticks,
+    centred_norm,
+    diverging_colormap,
+    get_axes,
+    plain_axes,
+    split_axes,
+)
 
 # Panels side by side, and their sizes in inches.
 _COLUMNS = {"table": 2, "series": 1, "image": 3}
@@ -276,7 +284,9 @@ class ConceptDisplay:
                 scales.name(ax, channel_labels(self.channel_names, len(lines)), colored=False)
             plain_axes(ax)
         self.axes_[-1].set_xlabel("time step")
-        self.figure_.colorbar(collection, ax=grid.tolist(), label="attribution", pad=0.02)
+        self.figure_.colorbar(
+            collection, ax=grid.tolist(), label="attribution", pad=0.02, ticks=bar_ticks()
+        )
 
     def _image(self, grid, sample, maps):
         draw_image(grid[0], as_channels(sample, "image", self.channel_axis))
@@ -288,7 +298,9 @@ class ConceptDisplay:
         for ax, values in zip(self.axes_, maps, strict=True):
             image = ax.imshow(values, interpolation="nearest", **options)
             ax.set(xticks=[], yticks=[])
-        self.figure_.colorbar(image, ax=grid.tolist(), label="attribution", pad=0.02)
+        self.figure_.colorbar(
+            image, ax=grid.tolist(), label="attribution", pad=0.02, ticks=bar_ticks()
+        )
 
     def _used(self, grid, n):
         """Keep the first axes; the others are hidden."""

@@ -64,6 +64,21 @@ def centred_norm(values, limit=None):
     return Normalize(-largest, largest)
 
 
+def bar_ticks():
+    """Return what finds the ticks of a colour bar, whatever its length.
+
+    By default their number follows the length, and the length their labels' width: the layout may
+    go to and fro between two of them, and leave a label half outside.
+
+    Returns
+    -------
+    locator : matplotlib.ticker.Locator
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(6)
+
+
 def get_axes(ax, figsize):
     """Return (figure, ax), made if ``ax`` is None.
 

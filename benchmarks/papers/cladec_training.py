@@ -96,19 +96,25 @@ def render(results):
     reference = spread(
         results.get("trained", {}), f"{max(settings['decoded'])} epochs", "loss_reference"
     )
+    longest = len([1 for entry in results["closed"].values() if rows[-1] in entry])
+    decoder = (
+        f", and of ClaDec's decoder ({n_trained} runs, {settings['n_epochs']} epochs; RefAE's loss "
+        f"is {cell(reference, 2)}); accuracies are those of fresh classifiers that learn from its "
+        "reconstructions"
+    )
+    decoder = decoder if n_trained else "; decoders were not trained yet"
     changes = [change(results, a, b) for a, b in zip(rows[:-1], rows[1:], strict=True)]
     return "\n\n".join(
         [
             "## What a layer keeps while its classifier is trained (Table IV)",
             f"MNIST, padded to 32 × 32, {settings['n_train']} images to train and "
             f"{settings['n_test']} to test; the last convolution (256 units) of the paper's "
-            f"classifier, {len(results['closed'])} runs, each with images and weights of its own. "
+            f"classifier, {len(results['closed'])} runs, each with images and weights of its own, "
+            f"{longest} of them with the longest training. "
             "Losses are squared errors summed over an image's pixels, of test images: of ridge "
             "regression and kernel ridge regression from centred activations, whose penalties are "
-            "chosen by cross-validation and on held-out images, and of ClaDec's decoder "
-            f"({n_trained} runs, {settings['n_epochs']} epochs); accuracies are those of fresh "
-            "classifiers that learn from its reconstructions. *Normed*: not trained, but batch "
-            f"normalisation has the images' statistics. RefAE's loss: {cell(reference, 2)}. The "
+            f"chosen by cross-validation and on held-out images{decoder}. *Normed*: not trained, "
+            "but batch normalisation has the images' statistics. The "
             "paper's are of Fashion-MNIST with 60 000 images. ± is the standard deviation over "
             "runs. Made by `benchmarks/papers/cladec_training.py`; "
             f"{machine['processor']}, torch {machine['torch']}.",

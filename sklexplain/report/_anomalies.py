@@ -234,18 +234,13 @@ def section(report):
     table = None
     if found.classes:
         rows = [
-            [label_name(c.label, report.target_names), c.n, _cell(c.share)] for c in found.classes
+            [label_name(c.label, report.target_names), c.n, _share(c.share)] for c in found.classes
         ]
-        rows.append(["all", len(found.p), _cell(found.share)])
+        rows.append(["all", len(found.p), _share(found.share)])
         header = ["label", "explained", "p ≤ 0.05"]
         table = pieces.table(header, rows, "Share of samples with a small p-value", (1, 2))
     samples = [_one_sample(report, i) for i in range(len(found.places))]
     return {"texts": texts, "table": table, "samples": samples}
-
-
-def _cell(value):
-    """Return a share as text, which is that of all only if it is."""
-    return "> 99%" if 0.995 <= value < 1 else pieces.percent(value)
 
 
 def _texts(report, found):

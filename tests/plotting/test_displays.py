@@ -215,3 +215,17 @@ def test_plotting_names_what_to_install(monkeypatch):
     with pytest.raises(ImportError, match=r"pip install sklexplain\[plot\]"):
         LatentShiftDisplay([0, 1], [0, 1], [0, 1], [0, 1]).plot()
     monkeypatch.undo()
+
+
+def test_ticks_of_a_colour_bar_do_not_follow_its_length():
+    rng = np.random.default_rng(0)
+    counts = set()
+    for height in (1.5, 6.0):
+        ax = pyplot.figure(figsize=(5, height), layout="constrained").subplots()
+        maps = rng.uniform(-1, 1, 40)
+        maps[0] = 1.0
+        figure = AttributionDisplay(maps, 6 * maps, kind="series").plot(ax=ax).figure_
+        figure.draw_without_rendering()
+        counts.add(len(figure.axes[-1].get_yticks()))
+        pyplot.close(figure)
+    assert len(counts) == 1

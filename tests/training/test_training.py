@@ -124,6 +124,15 @@ def test_seeded_restores_the_global_generator():
         assert not torch.equal(torch.randn(3), first)
 
 
+def test_evaluating_puts_gradients_back_that_an_interrupt_left_off():
+    module = nn.Linear(2, 2)
+    with pytest.raises(KeyboardInterrupt), evaluating(module):
+        torch.set_grad_enabled(False)  # as when Ctrl-C comes just as torch.no_grad() begins
+        raise KeyboardInterrupt
+    assert torch.is_grad_enabled()
+    assert module.training
+
+
 def test_evaluating_restores_every_flag():
     module = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.Dropout())
     module[1].eval()

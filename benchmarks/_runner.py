@@ -5,6 +5,8 @@ r"""One runner for all benchmarks.
     python -m benchmarks papers.drift speed.dknn --render # only write the sections again
     python -m benchmarks speed                            # all scripts of a folder
     python -m benchmarks papers.drift --smoke             # a tiny run, into a temporary folder
+    python -m benchmarks papers.drift --seeds 3 --out 3/   # one piece, beside other processes
+    python -m benchmarks papers.drift --merge 3/ 4/        # what they found, joined
     python -m benchmarks --list
 
 How to write a script
@@ -287,6 +289,52 @@ def start(benchmark, args, path, again=False):
     return {"settings": settings, "environment": environment()}
 
 
+def join(results, others):
+    """Add what other results have to results: pieces by their names, at any depth.
+
+    Parameters
+    ----------
+    results : dict
+        Changed. What it has already stays.
+    others : dict
+        From another process or machine, with the same settings.
+    """
+    for name, value in others.items():
+        if isinstance(value, dict) and isinstance(results.get(name), dict):
+            join(results[name], value)
+        else:
+            results.setdefault(name, value)
+
+
+def merge(name, folders):
+    """Add what parallel processes found to the results of a script, and write its section.
+
+    Parameters
+    ----------
+    name : str
+        As in `names`.
+    folders : list of Path
+        Each was a process's ``--out``.
+
+    Raises
+    ------
+    ValueError
+        If one of them had other settings.
+    """
+    path = results_path(name)
+    results = json.loads(path.read_text()) if path.exists() else {}
+    for folder in folders:
+        others = json.loads(results_path(name, folder).read_text())
+        if results.get("settings", others["settings"]) != others["settings"]:
+            raise ValueError(f"{folder} has settings {others['settings']}, not those of {path}.")
+        if others["environment"] != results.get("environment", others["environment"]):
+            also = results.setdefault("other_environments", [])
+            also += [others["environment"]] * (others["environment"] not in also)
+        join(results, others)
+    write_json(path, results)
+    run(name, render=True)
+
+
 def run(name, given=None, *, smoke=False, render=False, again=False, folder=None):
     """Run a benchmark.
 
@@ -355,6 +403,7 @@ def parser_of(name, benchmark):
     for flag, words in flags.items():
         parser.add_argument(f"--{flag}", action="store_true", help=words)
     parser.add_argument("--out", type=Path, help="folder for results and page")
+    parser.add_argument("--merge", type=Path, nargs="*", help="folders of other runs: join them")
     for option, value in {**benchmark.settings, **benchmark.options}.items():
         _add(parser, option, value if isinstance(value, Option) else Option(value))
     return parser
@@ -397,5 +446,8 @@ def main(argv=None):
         name: vars(parser_of(name, script).parse_args(rest)) for name, script in scripts.items()
     }
     for name, given in read.items():
+        if folders := given.pop("merge", None):
+            merge(name, folders)
+            continue
         own = {flag: given.pop(flag, False) for flag in ("smoke", "render", "again")}
         run(name, given, folder=given.pop("out", None), **own)

@@ -6,8 +6,10 @@ from sklexplain.utils import ThreadModes
 
 @pytest.fixture
 def undrawn(monkeypatch):
-    """Pictures are made and laid out, but not written: for tests that read the words only."""
+    """Pictures are made, but not laid out and written: for tests that read the words only."""
     figure = pytest.importorskip("matplotlib.figure")
+    layout = pytest.importorskip("matplotlib.layout_engine")
+    monkeypatch.setattr(layout.ConstrainedLayoutEngine, "execute", lambda self, figure: None)
     monkeypatch.setattr(figure.Figure, "savefig", lambda self, out, **kwargs: out.write(b"<svg/>"))
 
 

@@ -117,7 +117,7 @@ class HeartbeatClassifier(nn.Sequential):
         )
 
 
-def classifier(module, n_epochs):
+def classifier(module, n_epochs, device):
     """An unfitted skorch net."""
     return NeuralNetClassifier(
         module,
@@ -128,6 +128,7 @@ def classifier(module, n_epochs):
         batch_size=64,
         iterator_train__shuffle=True,
         train_split=None,
+        device=device,
         verbose=0,
     )
 
@@ -142,7 +143,7 @@ def with_batch_statistics(net, X):
     net.module_.train()
     with torch.no_grad():
         for batch in torch.from_numpy(X).split(256):
-            net.module_(batch)
+            net.module_(batch.to(net.device))
     net.module_.eval()
     return net
 
@@ -173,16 +174,16 @@ def kernel_ridge_errors(z, x, z_test, x_test):
 
 def activations(module, layer, X):
     """What a layer makes of samples; the last linear layer's input where none is named."""
-    found = []
+    found, device = [], next(module.parameters()).device
     name = layer or [n for n, m in module.named_modules() if isinstance(m, nn.Linear)][-1]
 
     def keep(_module, args, output):
-        found.append((output if layer else args[0]).double().numpy())
+        found.append((output if layer else args[0]).double().cpu().numpy())
 
     handle = module.get_submodule(name).register_forward_hook(keep)
     with torch.no_grad():
         for x in torch.from_numpy(X).split(256):
-            module.eval()(x)
+            module.eval()(x.to(device))
     handle.remove()
     return np.concatenate(found)
 
@@ -214,7 +215,8 @@ class Run:
         if case not in self._nets:
             X, y, X_test, y_test = self.data(case)
             torch.manual_seed(self.seed)
-            net = classifier(Classifier if case == "digits" else HeartbeatClassifier, 0)
+            module = Classifier if case == "digits" else HeartbeatClassifier
+            net = classifier(module, 0, self.args.device)
             net.initialize()
             self._nets[case] = {}
             for n in sorted({*self.args.epochs, self.args.classifier_epochs}):
@@ -263,12 +265,13 @@ class Run:
             reference=reference,
             validation_split=None,
             max_epochs=args.n_epochs,
+            device=args.device,
             random_state=self.seed,
         ).fit(X)
         evaluated = evaluation_accuracy(
             explainer,
             *(X, y, X_test, y_test),
-            classifier=classifier(type(net.module_), args.n_epochs),
+            classifier=classifier(type(net.module_), args.n_epochs, args.device),
             random_state=self.seed,
         )
         close = interpretability(explainer, X_test)
@@ -311,7 +314,7 @@ def pieces(args):
 def measure(args, results, save):
     """Compute what is missing, each piece in every run, until time is up."""
     start = time.perf_counter()
-    runs = [Run(args, seed) for seed in range(args.n_runs)]
+    runs = [Run(args, seed) for seed in args.runs]
     # First what takes no training of decoders: it is quick, and has no budget to be too small.
     for kind in ("without training", "runs"):
         for (name, case, layer, options), run in itertools.product(pieces(args), runs):
@@ -485,7 +488,8 @@ BENCHMARK = Benchmark(
         "epochs": list(EPOCHS),
     },
     options={
-        "n_runs": 3,
+        "runs": [0, 1, 2],
+        "device": "cpu",
         "pieces": Option([], "names of rows; none: all"),
         "max_seconds": Option(np.inf, "end early", type=float),
     },
@@ -495,6 +499,6 @@ BENCHMARK = Benchmark(
         "n_epochs": 1,
         "classifier_epochs": 2,
         "epochs": [0, 1],
-        "n_runs": 1,
+        "runs": [0],
     },
 )

@@ -32,7 +32,7 @@ def names(settings):
 def measure(args, results, save):
     """Compute what is missing: first what takes no training of decoders."""
     args = SimpleNamespace(**vars(args), classifier_epochs=max(args.epochs))
-    runs = [Run(args, seed) for seed in range(args.n_runs)]
+    runs = [Run(args, seed) for seed in args.runs]
     for run in runs:
         done = results.setdefault("closed", {}).setdefault(str(run.seed), {})
         for name, options in names(vars(args)).items():
@@ -40,7 +40,7 @@ def measure(args, results, save):
                 done[name] = run.without_training("digits", LAYER, **options)
                 save()
                 print(run.seed, name, done[name], flush=True)
-    for run in runs[: args.n_decoders]:
+    for run in runs if args.decoders else []:
         done = results.setdefault("trained", {}).setdefault(str(run.seed), {})
         for n in sorted(args.decoded, reverse=True):  # the first has the reference
             name = f"{n} epochs"
@@ -138,7 +138,11 @@ BENCHMARK = Benchmark(
         "epochs": list(EPOCHS),
         "decoded": list(DECODED),
     },
-    options={"n_runs": 5, "n_decoders": Option(5, "runs with trained decoders")},
+    options={
+        "runs": [0, 1, 2, 3, 4],
+        "decoders": Option(True, "train decoders, too"),
+        "device": "cpu",
+    },
     smoke={"n_train": 40, "n_test": 30, "n_epochs": 1, "epochs": [0, 1, 2], "decoded": [0, 1]}
-    | {"n_runs": 1, "n_decoders": 1},
+    | {"runs": [0]},
 )

@@ -267,11 +267,11 @@ def render(results):
 
 def measure(args, results, save):
     settings = results["settings"]
-    for seed, dataset in itertools.product(range(args.n_seeds), ("mnist", "ecg5000")):
+    for seed, dataset in itertools.product(args.seeds, args.datasets):
         place = results.setdefault("datasets", {}).setdefault(dataset, {})
         tasks = {
             str(target): functools.partial(one_target, dataset, seed, target, settings)
-            for target in range(args.n_targets)
+            for target in args.targets
         }
         complete(place.setdefault(str(seed), {}), tasks, save)
 
@@ -296,7 +296,7 @@ BENCHMARK = Benchmark(
         "network_epochs": 10,
         "hidden_layer_sizes": [800, 100],
     },
-    options={"n_seeds": 5, "n_targets": 5},
+    options={"seeds": list(range(5)), "targets": list(range(5)), "datasets": ["mnist", "ecg5000"]},
     smoke={
         "n_train": 60,
         "n_test": 30,
@@ -304,7 +304,7 @@ BENCHMARK = Benchmark(
         "max_epochs": 2,
         "network_epochs": 1,
         "hidden_layer_sizes": [6],
-        "n_seeds": 1,
-        "n_targets": 1,
+        "seeds": [0],
+        "targets": [0],
     },
 )

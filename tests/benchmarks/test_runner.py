@@ -184,3 +184,20 @@ def test_conclusions_stay_under_the_title(tmp_path):
     assert page.read_text() == f"# Page\n\nWords.\n\n{expected}\n\n{other}\n"
     assert without_conclusions("a", f"\n\n{a}\n\n") == "## A\n\nNew numbers.\n\nMore."
     assert without_conclusions("b", "## B\n\nOther.") == "## B\n\nOther."
+
+
+def test_pieces_of_several_processes_are_joined(script, tmp_path, monkeypatch):
+    for seed in ("3", "4"):
+        main(["papers.made", "--seeds", seed, "--out", str(tmp_path / seed)])
+    main(["papers.made", "--seeds", "1", "4"])
+    monkeypatch.setattr(_runner, "environment", lambda: {"processor": "another"})
+    main(["papers.made", "--seeds", "5", "--out", str(tmp_path / "5")])
+    main(["papers.made", "--merge", *(str(tmp_path / seed) for seed in "345")])
+    found = results(tmp_path)
+    assert found["seeds"] == {"1": 10, "3": 30, "4": 40, "5": 50}
+    assert found["other_environments"] == [{"processor": "another"}]
+    assert "('5', 50)" in (tmp_path / "pages" / "numbers.md").read_text()
+    main(["papers.made", "--n-train", "7", "--out", str(tmp_path / "7")])
+    with pytest.raises(ValueError, match="has settings .*'n_train': 7"):
+        main(["papers.made", "--merge", str(tmp_path / "7")])
+    assert results(tmp_path) == found

@@ -1,6 +1,7 @@
 import copy
 import pickle
 import threading
+import time
 import warnings
 
 import numpy as np
@@ -511,13 +512,14 @@ def test_other_threads_see_the_networks_own_weights():
     x = torch.as_tensor(X)
     with torch.no_grad():
         expected = net(x)
-    tracin = TracInImportance(net, checkpoints=[(other, 0.1)] * 5, batch_size=4).fit(X)
+    tracin = TracInImportance(net, checkpoints=[(other, 0.1)] * 3, batch_size=8).fit(X)
     done, differing = threading.Event(), []
 
     def run():
         while not done.is_set():
             with torch.no_grad():
                 differing.append(not torch.equal(net(x), expected))
+            time.sleep(1e-3)  # or the two would only wait for each other
 
     thread = threading.Thread(target=run)
     thread.start()

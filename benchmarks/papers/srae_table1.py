@@ -199,13 +199,11 @@ def order(summary, measure):
 
 
 def localities(entries, name):
-    """Locality by seed and target, of a method or of the maps that stand beside them."""
-    return np.array(
-        [
-            [t[name] if name in t else t["methods"][name]["locality"] for t in targets.values()]
-            for targets in entries.values()
-        ]
-    )
+    """Locality by seed, for each target, of a method or of the maps that stand beside them."""
+    return [
+        np.array([t[name] if name in t else t["methods"][name]["locality"] for t in found.values()])
+        for found in entries.values()
+    ]
 
 
 def difference(entries, name, other):
@@ -213,8 +211,10 @@ def difference(entries, name, other):
 
     Differences on one network are averaged over its targets: networks are what was drawn.
     """
-    per_pair = localities(entries, name) - localities(entries, other)
-    means = np.nanmean(per_pair, axis=1)  # a seed each
+    pairs = zip(localities(entries, name), localities(entries, other), strict=True)
+    differences = [ours - theirs for ours, theirs in pairs]
+    means = np.array([np.nanmean(seed) for seed in differences])
+    per_pair = np.concatenate(differences)
     text = f"{means.mean():+.3f}"
     if len(means) > 1:
         half = stats.t.ppf(0.975, len(means) - 1) * means.std(ddof=1) / np.sqrt(len(means))
@@ -256,9 +256,10 @@ def render(results):
         f"compared. Made by `benchmarks/papers/srae_table1.py`; torch {machine['torch']}.",
     ]
     for dataset, entries in results["datasets"].items():
-        n_targets = {len(targets) for targets in entries.values()}
+        n_targets = sorted({len(targets) for targets in entries.values()})
         parts += [
-            f"**{dataset.upper()}**, {max(n_targets)} targets, {len(entries)} seeds",
+            f"**{dataset.upper()}**, {' or '.join(map(str, n_targets))} targets, "
+            f"{len(entries)} seeds",
             table(results, dataset),
             verdict(results, dataset),
         ]

@@ -218,15 +218,15 @@ def render(results):
         _candidate_table(results),
         "### Features (figure 2)",
         "The chosen encoders. The time steps with the largest |attribution| are set to the mean of "
-        "the training data, and the score is the area under the curve of the latent shift over that "
-        f"of {n_random} random masks (1 is chance), for {settings['n_explained']} test beats. "
+        "the training data, and the score is the area under the curve of the latent shift over "
+        f"that of {n_random} random masks (1 is chance), for {settings['n_explained']} test beats. "
         "Separation is the area between masking the most and the least important, over the shift "
         "with everything masked. *Paper* explains ⟨f(x), f(·)⟩, *centred* ⟨f(x) − f(x̄), f(·)⟩.",
         _feature_table(runs),
         "### Examples (figure 3)",
         f"Share of the top M (and bottom M) of {n_examples} training beats that are normal, or "
-        f"abnormal, as the test beat is, over {n_examples} test beats. Examples without a weight in "
-        "SimplEx are ranked by their reduced cost. 100 % is chance.",
+        f"abnormal, as the test beat is, over {n_examples} test beats. Examples without a weight "
+        "in SimplEx are ranked by their reduced cost. 100 % is chance.",
         _example_table(runs),
         "### What differs from the paper",
         _differences(settings),

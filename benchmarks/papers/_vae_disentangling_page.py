@@ -70,7 +70,9 @@ def _falls(kinds, results, method, what):
         if pairs:
             n = sum(b < a for a, b in pairs)
             change = np.mean([b - a for a, b in pairs])
-            words.append(f"{kind}: lower in {n} of {len(pairs)} seeds, change {change:+.3f} on average")
+            words.append(
+                f"{kind}: lower in {n} of {len(pairs)} seeds, change {change:+.3f} on average"
+            )
     return "; ".join(words)
 
 

@@ -46,9 +46,9 @@ def roar(
     In every split the estimator is fitted and explained. Then, for each share, that part of the
     features of each sample, those of largest \|attribution\|, is set to the mean of the training
     samples, in training and test samples alike; the estimator is trained again, and scored on the
-    test samples. The same is done with features drawn at random. Where an explanation names what a
-    model can learn from, the scores fall faster than at random (ROAR [1]_; without labels,
-    appendix C.1 of [2]_).
+    test samples. Of features that tie, it is random ones. The same is done with features drawn at
+    random. Where an explanation names what a model can learn from, the scores fall faster than at
+    random (ROAR [1]_; without labels, appendix C.1 of [2]_).
 
     Training again makes sure that a score falls because information is missing, and not because a
     model meets inputs that are unlike those it was trained on.
@@ -75,7 +75,7 @@ def roar(
     n_random : int, default=3
         Number of random choices of features, for each split.
     random_state : int, RandomState instance or None, default=None
-        Determines the folds and the random choices.
+        Determines the folds, the random choices, and the order of features that tie.
     n_jobs : int or None, default=None
         Number of models that are trained at the same time, by joblib.
 
@@ -143,7 +143,9 @@ def roar(
     whole = parallel(delayed(task.explained)(*split) for split in splits)
     jobs = []
     for number, (_, importance) in enumerate(whole):
-        orders = [np.argsort(-np.abs(importance), axis=1, kind="stable")]
+        # Where many features have the importance 0, their places must not choose among them.
+        ties = np.random.default_rng([seed, number, n_random]).random(importance.shape)
+        orders = [np.lexsort((ties, -np.abs(importance)), axis=1)]
         for draw in range(n_random):
             rng = np.random.default_rng([seed, number, draw])
             orders.append(rng.permuted(np.tile(np.arange(orders[0].shape[1]), (len(X), 1)), axis=1))

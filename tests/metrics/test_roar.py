@@ -57,6 +57,29 @@ def test_random_attributions_gain_nothing():
     assert abs(chance.mean()) < 0.1 < informed.mean()
 
 
+def test_ties_are_broken_at_random():
+    class Removed(BaseEstimator):
+        """Its score is the share of the first column's entries that are all the same."""
+
+        def fit(self, X, y=None):
+            return self
+
+        def score(self, X, y=None):
+            return np.unique(X[:, 0], return_counts=True)[1].max() / len(X)
+
+    def no_column_matters(model, X_train, X):
+        return np.zeros_like(X)
+
+    params = dict(shares=(0.2, 0.6), cv=2, n_random=2)
+    result = roar(Removed(), no_column_matters, X, random_state=0, **params)
+    # Of 45 samples: three standard deviations.
+    for share, removed in zip((0.2, 0.6), result.attributed[1:], strict=True):
+        assert (abs(removed - share) < 3 * np.sqrt(share * (1 - share) / 45)).all()
+    assert not np.array_equal(result.attributed, result.random[:, 0])
+    again = roar(Removed(), no_column_matters, X, random_state=0, **params)
+    np.testing.assert_array_equal(result.attributed, again.attributed)
+
+
 def test_one_feature_is_kept():
     result = roar(LinearRegression(), by_weight, X, Y, shares=[0.8, 0.99], cv=2, random_state=0)
     np.testing.assert_array_equal(result.attributed[1], result.attributed[2])

@@ -111,13 +111,14 @@ def _candidate_table(results):
         "stopped early",
     ]
     rows = []
-    for name in CANDIDATES:
+    for name in results["settings"]["views"]:
         runs = _of(results, name)
         probe = [run["probe"] for run in runs]
         epochs = sorted(run["n_epochs"] for run in runs)
         rows.append(
             [
                 name,
+                CANDIDATES[name].get("temperature", 0.5),
                 _pm([p["all labels"]["validation"] for p in probe]),
                 _pm([p["all labels"]["test"] for p in probe]),
                 _pm([p["few labels"]["test"] for p in probe]),
@@ -211,10 +212,10 @@ def render(results):
         "all codes of a seed are of the same beats.",
         _probe_table(results),
         _differences_of_probes(results),
-        "All ways of making views that were tried; the temperature is 0.5 with the first, the "
-        "fourth and the last, else 0.1. Has every encoder converged? Where training did not stop "
-        f"early, it went on for {settings['epochs']} epochs; over all runs, the last tenth of the "
-        f"epochs lowered the loss on held-out training beats by {_gain(results)}.",
+        "All ways of making views that were tried; τ is the temperature. Has every encoder "
+        f"converged? Training that did not stop early ended after {settings['epochs']} epochs; in "
+        "all runs, the last tenth of the epochs lowered the loss on held-out training beats by "
+        f"{_gain(results)}.",
         _candidate_table(results),
         "### Features (figure 2)",
         "The chosen encoders. The time steps with the largest |attribution| are set to the mean of "

@@ -358,3 +358,49 @@ def contrastive_influence(results, page):
         for ranks in found[loss].values():
             assert all(-1 <= value <= 1 for value in ranks.values())
     assert "| DKNN |" in page
+
+
+@of("papers.vae_disentangling")
+def vae_disentangling(results, page):
+    assert set(results["runs"]) == {
+        f"seed 0, {name}" for name in ("beta 1", "beta 5", "TC, beta 5", "untrained")
+    }
+    for run in results["runs"].values():
+        assert len(run["active"]) == len(run["divergence"]) == 3
+        for maps in run["maps"].values():
+            assert -1 <= maps["pearson"] <= 1
+            assert 0 <= maps["entropy"] <= np.log(3) + 1e-6
+    assert results["spearman"]["both"]["gradient_shap, entropy"]["n"] == 3
+    assert page.count("| TC, β = 5 |") == 3
+
+
+@of("papers.label_free_contrastive")
+def label_free_contrastive(results, page):
+    runs, (name,) = results["runs"], results["chosen"].values()
+    by = {key: run["probe"]["all labels"]["validation"] for key, run in runs.items()}
+    # What is chosen is best on validation beats.
+    assert by[f"seed 0, {name}"] == max(by[f"seed 0, {v}"] for v in results["settings"]["views"])
+    rates = runs[f"seed 0, {name}"]["examples"]
+    for method in ("DKNN", "SimplEx"):
+        for side in ("most", "least"):
+            # All examples: whatever their order, the rate is that of chance.
+            assert rates[method][side][-1] == pytest.approx(rates["prior"], abs=1e-4)
+    assert "| raw beats | 140 |" in page
+
+
+@of("papers.roar")
+def roar(results, page):
+    assert len(results["pieces"]) == 6
+    for piece in results["pieces"].values():
+        for curves in (piece["attributed"], piece["random"]):
+            assert all(len(curves[name]) == 3 for name in ("loss", "explained", "accuracy"))
+        gains = np.subtract(piece["attributed"]["loss"], piece["random"]["loss"])
+        # The judge has seen networks in the order in which roar returns their scores.
+        assert np.trapezoid(gains, piece["shares"]) / 0.7 == pytest.approx(piece["gain"], abs=1e-5)
+    for dataset in ("ecg5000", "mnist"):
+        whole = {
+            piece["attributed"]["loss"][0]
+            for key, piece in results["pieces"].items()
+            if key.startswith(dataset)
+        }
+        assert len(whole) == 1  # the same network, whatever explains it

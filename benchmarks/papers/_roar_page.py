@@ -14,6 +14,7 @@ DATASETS = {"ecg5000": "ECG5000", "mnist": "MNIST"}
 MEASURES = {
     "loss": ("loss", 1),
     "explained": ("share of the variation rebuilt", -1),
+    "whole": ("share of the whole samples' variation told by neighbours in the codes", -1),
     "accuracy": ("accuracy of neighbours in the codes", -1),
 }
 
@@ -116,8 +117,9 @@ def render(results):
         _claims(results),
         "*Loss*: the mean squared error of the test samples without these features, which is what "
         "the paper looks at. The samples themselves change with what is removed, so it is shown as "
-        "a share of their variation too; and as how well the label can be told from the codes, by "
-        "10 nearest neighbours among the test samples (five folds).",
+        "a share of their variation too. What the new codes still tell of the samples as they "
+        "were, and of their labels, is told by 10 nearest neighbours among the test samples (five "
+        "folds).",
     ]
     return "\n\n".join([*intro, *parts, "### What differs from the paper", _differences(settings)])
 

@@ -331,6 +331,7 @@ def merge(name, folders):
             also = results.setdefault("other_environments", [])
             also += [others["environment"]] * (others["environment"] not in also)
         join(results, others)
+    load(name).section_of(results)  # so that what is summarised is of all pieces in the file, too
     write_json(path, results)
     run(name, render=True)
 

@@ -186,6 +186,17 @@ def test_conclusions_stay_under_the_title(tmp_path):
     assert without_conclusions("b", "## B\n\nOther.") == "## B\n\nOther."
 
 
+def test_joined_pieces_are_summarised_together(script, tmp_path):
+    def summarize(results):
+        results["sum"] = {"of": sum(results["seeds"].values())}
+
+    script(summarize=summarize)
+    for seed in ("3", "4"):
+        main(["papers.made", "--seeds", seed, "--out", str(tmp_path / seed)])
+    main(["papers.made", "--merge", str(tmp_path / "3"), str(tmp_path / "4")])
+    assert results(tmp_path)["sum"] == {"of": 70}
+
+
 def test_pieces_of_several_processes_are_joined(script, tmp_path, monkeypatch):
     for seed in ("3", "4"):
         main(["papers.made", "--seeds", seed, "--out", str(tmp_path / seed)])

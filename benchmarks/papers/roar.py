@@ -161,9 +161,9 @@ BENCHMARK = Benchmark(
     render=render,
     settings={
         "shares": Option([0.1, 0.3, 0.5, 0.7, 0.9], "of the features that are removed"),
-        "n_mnist": Option(4000, "digits, a fifth of them for tests"),
+        "n_mnist": Option(2500, "digits, a fifth of them for tests"),
         "n_ecg": Option(5000, "heartbeats, a fifth of them for tests"),
-        "epochs_mnist": Option(20, "at most"),
+        "epochs_mnist": Option(15, "at most"),
         "epochs_ecg": Option(25, "at most"),
     },
     options={

@@ -219,7 +219,7 @@ BENCHMARK = Benchmark(
         "betas": Option([1.0, 5.0, 10.0], "weights of the divergence, or total correlation"),
         "epochs": Option(80, "at most"),
         "patience": 10,
-        "batch_size": 64,
+        "batch_size": 128,
         "n_train": 8000,
         "n_test": 2000,
         "n_explained": Option(300, "test digits whose pixels are explained"),

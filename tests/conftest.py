@@ -1,7 +1,35 @@
-import pytest
-import torch
+import importlib
+import warnings
 
-from sklexplain.utils import ThreadModes
+import pytest
+
+# What other packages say of themselves while they are imported is attributed to whoever imports
+# them, and a warning at a line of ours is an error: so they are imported once, quietly, before.
+OTHERS = [
+    *("captum.attr", "hypothesis", "jinja2", "joblib", "matplotlib.figure", "numpy.testing"),
+    *("pandas", "polars", "pyarrow", "safetensors.torch", "scipy.integrate", "scipy.stats"),
+    *("sklearn.utils.estimator_checks", "sklearn.utils._test_common.instance_generator"),
+    *("skorch.callbacks", "skorch.helper", "skops.io", "torch.nn.utils.prune", "tqdm"),
+    *("torch.nn.utils.parametrizations", "torch.utils.data", "torchvision"),
+]
+
+
+def import_quietly(names):
+    """Import what is installed, whatever it warns of."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name in names:
+            try:
+                importlib.import_module(name)
+            except ImportError:  # the tests that need it are skipped
+                pass
+
+
+import_quietly(OTHERS)
+
+import torch  # noqa: E402
+
+from sklexplain.utils import ThreadModes  # noqa: E402
 
 
 @pytest.fixture

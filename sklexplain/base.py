@@ -82,7 +82,8 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
 
     In both ``self._representation`` maps tensors of samples to representations, without gradients
     unless they are switched on; ``self._representation.activations(inputs, batch_size)`` does so
-    for all samples, and ``self._params_at_fit`` has the parameters as they were in ``fit``. Where
+    for all samples, and ``self._params_at_fit`` has the parameters as they were in ``fit``, and of
+    ``batch_size="auto"`` the number that it stands for. Where
     ``fit_transform`` differs from ``fit`` and ``transform``, there is ``_fit_transform(inputs)``.
     Other public methods that take X begin with ``with self._door(X) as inputs:``.
 
@@ -116,15 +117,18 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
     >>> from sklearn.decomposition import PCA
     >>> from sklexplain.base import BaseExplainer
     >>> class Surprise(BaseExplainer):
-    ...     def __init__(self, estimator, *, batch_size=256):
+    ...     def __init__(self, estimator, *, batch_size="auto"):
     ...         self.estimator = estimator
     ...         self.batch_size = batch_size
     ...
     ...     def _fit(self, inputs, y):
-    ...         self.mean_ = self._representation.activations(inputs, self.batch_size).mean(axis=0)
+    ...         self.mean_ = self._z(inputs).mean(axis=0)
     ...
     ...     def _transform(self, inputs):
-    ...         return abs(self._representation.activations(inputs, self.batch_size) - self.mean_)
+    ...         return abs(self._z(inputs) - self.mean_)
+    ...
+    ...     def _z(self, inputs):
+    ...         return self._representation.activations(inputs, self._params_at_fit.batch_size)
     >>> X = np.random.RandomState(0).normal(size=(50, 3))
     >>> Surprise(PCA(2)).fit(X).transform(X).shape
     (50, 2)
@@ -140,7 +144,7 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
             Entries("a list of names", Choice(*RESPONSE_METHODS)),
         ],
         "channel_axis": [Choice("auto"), AXIS, NONE],
-        "batch_size": [Integer()],
+        "batch_size": [Integer(), Choice("auto")],
         "device": [Device(), NONE],
         "random_state": [SEED],
     }
@@ -253,7 +257,7 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         inputs = self._cast(representation.inputs(checked))
         with self._inside(inputs):
             if self._minds_few_values:
-                rows = getattr(self._params_at_fit, "batch_size", None) or 1024
+                rows = getattr(self._params_at_fit, "batch_size", None) or self._most_rows("auto")
                 warn_of_few_values(representation, inputs, rows, self.seed_)
             self._fit(self._handed(inputs, checked), y)
             own_arrays(self, [*given, *self.get_params(deep=False).values()], skip=params)
@@ -516,6 +520,7 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         representation = self._representation
         # Only another thread can change weights meanwhile.
         watched = representation.fingerprint() if threading.active_count() > 1 else None
+        limit = representation.limit
         try:
             with representation.session(), torch.no_grad():
                 yield
@@ -527,10 +532,15 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
             raise
         if watched is not None and watched != representation.fingerprint():
             raise _changed_meanwhile()
+        if representation.limit != limit and getattr(self, "verbose", 0):
+            print(
+                f"memory was too small for so many rows; at most {representation.limit} run at "
+                f"once in this {type(self).__name__} from now on."
+            )
 
     def _located(self, error, inputs):
         representation = self._representation
-        rows = getattr(self, "batch_size", None) or 1024
+        rows = self._most_rows(getattr(self, "batch_size", None) or "auto")
         position = representation.not_finite_sample(inputs, rows)
         if position is not None and np.isnan(inputs[position]).any():
             return self._missing_error(inputs[position], position)
@@ -569,8 +579,12 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
 
     @property
     def _params_at_fit(self):
-        """Parameters as they were in ``fit``."""
-        return FittedParams(self, self._values_at_fit)
+        """Parameters as they were in ``fit``; ``batch_size`` as a number."""
+        return FittedParams(self, self._values_at_fit, {"batch_size": self._most_rows})
+
+    def _most_rows(self, batch_size):
+        """Return how many rows ``batch_size`` allows, where the network runs."""
+        return self._representation.most_rows(batch_size)
 
     @property
     def _representation(self):

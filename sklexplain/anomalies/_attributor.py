@@ -111,8 +111,9 @@ class AnomalyAttributor(CalibratedDetector, BaseAttributor):
         As in `LabelFreeAttributor`.
     absolute : bool, default=False
         Return absolute values of the final map.
-    batch_size : int, default=1024
-        Most rows (samples times steps, or times coalitions) in the network at once.
+    batch_size : int or "auto", default="auto"
+        Most rows (samples times steps, or times coalitions) in the network at once. "auto": 1024;
+        on a GPU, what its memory holds.
     device : str, torch.device or None, default=None
         Where to run; None: where the model is.
     random_state : int, RandomState instance or None, default=None
@@ -196,7 +197,7 @@ class AnomalyAttributor(CalibratedDetector, BaseAttributor):
         calibration=0.3,
         channel_axis="auto",
         absolute=False,
-        batch_size=1024,
+        batch_size="auto",
         device=None,
         random_state=None,
         verbose=0,

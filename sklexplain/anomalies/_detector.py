@@ -49,12 +49,14 @@ class CalibratedDetector(OutlierMixin):
         """How abnormal samples are, of the network's dtype: (n, 1)."""
         representation = self._representation
         rows = representation.block_rows(self._params_at_fit.batch_size)
-        dtype, parts = representation.output_dtype, []
+
+        def run(block):
+            s = self._encode(representation.tensor(inputs[block]))
+            return s.to(representation.output_dtype).cpu().numpy()
+
         with representation.session(), torch.no_grad():
-            for i in range(0, len(inputs), rows):
-                s = self._encode(representation.tensor(inputs[i : i + rows]))
-                parts.append(s.to(dtype).cpu().numpy())
-        return np.concatenate(parts)
+            blocks = representation.in_blocks(run, len(inputs), rows, lambda: rows)
+            return np.concatenate([s for _, s in blocks])
 
     def _settle_sign(self, inputs, X):
         """Find out whether larger numbers of a detector are more abnormal, and check it."""

@@ -89,8 +89,9 @@ class EmbeddingAttributor(BaseExplainer):
     n_units : int or None, default=None
         Explain a random subset of so many units, common to all samples. None, or as many as there
         are: all.
-    batch_size : int, default=1024
-        Most rows (samples times units) in the network at once; fewer where they are large.
+    batch_size : int or "auto", default="auto"
+        Most rows (samples times units) in the network at once; fewer where they are large. "auto":
+        1024; on a GPU, what its memory holds.
     device : str, torch.device or None, default=None
         Where to run; None: where the model is.
     random_state : int, RandomState instance or None, default=None
@@ -175,7 +176,7 @@ class EmbeddingAttributor(BaseExplainer):
         unit_weights=None,
         upsample=True,
         n_units=None,
-        batch_size=1024,
+        batch_size="auto",
         device=None,
         random_state=None,
         verbose=0,
@@ -300,11 +301,11 @@ class EmbeddingAttributor(BaseExplainer):
         """
         params, representation = self._params_at_fit, self._representation
         points = representation.bound(self._points)
-        rows = points.block_rows(params.batch_size, representation.device)
         maps, n_negligible = [], 0
-        for i in tqdm(range(0, len(inputs), rows), desc="maps", disable=not params.verbose):
-            x = representation.tensor(inputs[i : i + rows])
-            with samples_from(i):
+
+        def run(block):
+            x = representation.tensor(inputs[block])
+            with samples_from(block.start):
                 (m,), (sizes,) = layer_maps(
                     representation,
                     points,
@@ -319,8 +320,16 @@ class EmbeddingAttributor(BaseExplainer):
                 )
             negligible = self._negligible(m, sizes, x)
             m = m.masked_fill(negligible.view(-1, *[1] * (m.dim() - 1)), 0)
-            n_negligible += int(negligible.sum())
-            maps.append(self._upsampled(m).to(representation.output_dtype).cpu().numpy())
+            m = self._upsampled(m).to(representation.output_dtype).cpu().numpy()
+            return m, int(negligible.sum())
+
+        rows = points.block_rows(params.batch_size, representation.device)
+        blocks = representation.in_blocks(run, len(inputs), rows, lambda: params.batch_size)
+        with tqdm(total=len(inputs), desc="maps", disable=not params.verbose) as bar:
+            for block, (m, n) in blocks:
+                bar.update(block.stop - block.start)
+                maps.append(m)
+                n_negligible += n
         if n_negligible:
             self._warn_of_negligible(n_negligible, len(inputs))
         return np.concatenate(maps)

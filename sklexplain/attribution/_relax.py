@@ -47,8 +47,8 @@ class RelevanceMasker(JudgedAttributor):
         Groups of features that are masked together, instead of cells; as in `LabelFreeAttributor`.
     channel_axis : {"auto"}, int or None, default="auto"
         Axis of one sample's array that holds channels; ``"auto"``: what the network's layers say.
-    batch_size : int, default=1024
-        Most rows in the network at once.
+    batch_size : int or "auto", default="auto"
+        Most rows in the network at once. "auto": 1024; on a GPU, what its memory holds.
     device : str, torch.device or None, default=None
         Where to run; None: where the model is.
     random_state : int, RandomState instance or None, default=None
@@ -122,7 +122,7 @@ class RelevanceMasker(JudgedAttributor):
         baseline="mean",
         groups=None,
         channel_axis="auto",
-        batch_size=1024,
+        batch_size="auto",
         device=None,
         random_state=None,
         verbose=0,

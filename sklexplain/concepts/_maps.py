@@ -110,7 +110,7 @@ def _baseline_rows(explainer, baseline):
 def _attributions(explainer, inputs, X, method, params, baseline, concepts):
     representation, data = explainer._representation, explainer._data
     tap, module = explainer._tap, explainer.net_.module_
-    batch_size, seed = explainer.batch_size, explainer.seed_
+    batch_size, seed = explainer._params_at_fit.batch_size, explainer.seed_
 
     def encode(x):
         values = module.encode(tap(x)).to(representation.output_dtype)
@@ -163,15 +163,21 @@ def _is_differentiable(representation, encode, inputs):
 
 
 def _excitation(explainer, inputs):
-    representation, maps = explainer._representation, []
+    representation = explainer._representation
     if representation.probe.quantised:
         reason = no_gradient_reason(representation)
         raise TypeError(f"method={EXCITATION!r} needs the layers' operations, but {reason}.")
     features = Features(explainer.input_shape_, representation.head)
     dtype = numpy_dtype_of(representation.output_dtype)
+
+    def run(block):
+        x = representation.tensor(inputs[block])
+        parts = excitation_maps(explainer._tap, explainer.net_.module_, x)
+        return features.sums(parts.cpu().numpy()).astype(dtype, copy=False)
+
+    def most_rows():
+        return explainer._params_at_fit.batch_size
+
     with representation.session():
-        for i in range(0, len(inputs), explainer.batch_size):
-            x = representation.tensor(inputs[i : i + explainer.batch_size])
-            parts = excitation_maps(explainer._tap, explainer.net_.module_, x)
-            maps.append(features.sums(parts.cpu().numpy()).astype(dtype, copy=False))
-    return np.concatenate(maps)
+        blocks = representation.in_blocks(run, len(inputs), most_rows(), most_rows)
+        return np.concatenate([maps for _, maps in blocks])

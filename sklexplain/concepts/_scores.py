@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from ..exceptions import UndefinedMetricWarning
+from ..layers import in_blocks
 from ..utils import warn
 
 
@@ -32,11 +33,17 @@ def unit_relevance(representation, tap, target, scale, inputs, batch_size):
     """
     total = np.zeros(tap.shape)
     with representation.session():
-        for i in range(0, len(inputs), batch_size):
-            x = representation.tensor(inputs[i : i + batch_size])
+
+        def run(rows):
+            x, shares = representation.tensor(inputs[rows]), []
             for j, (z, gradient) in enumerate(tap.gradients(x, target)):
                 share = (z * gradient).abs().sum(dim=0, dtype=torch.float64)
-                total += (share / scale[j].double()).cpu().numpy()
+                shares.append((share / scale[j].double()).cpu().numpy())
+            return shares
+
+        for _, shares in in_blocks(run, len(inputs), batch_size):
+            for share in shares:
+                total += share
     total = total if total.sum() > 0 else np.ones(tap.shape)
     return total / total.sum()
 

@@ -113,8 +113,9 @@ class SRAEExplainer(ConceptExplainer):
     channel_axis : {"auto"}, int or None, default="auto"
         Axis of one sample's array that holds channels, for `ConceptDisplay`. ``"auto"``: as the
         network's own layers take it; None: there are none.
-    batch_size : int, default=1024
-        Most samples in the explained network at once; it changes no result.
+    batch_size : int or "auto", default="auto"
+        Most samples in the explained network at once; it changes no result. "auto": 1024; on a GPU,
+        what its memory holds.
     device : str, torch.device or None, default=None
         Where to run; None: where the model is.
     random_state : int, RandomState instance or None, default=None
@@ -223,7 +224,7 @@ class SRAEExplainer(ConceptExplainer):
         patience=20,
         net_params=None,
         channel_axis="auto",
-        batch_size=1024,
+        batch_size="auto",
         device=None,
         random_state=None,
         verbose=0,

@@ -120,8 +120,9 @@ class ClaDecExplainer(BaseExplainer):
     channel_axis : {"auto"}, int or None, default="auto"
         Axis of one sample's array that holds channels: it names entries, and shapes the decoder
         that is built. ``"auto"``: as the network's own layers take it; None: there are none.
-    batch_size : int, default=1024
-        Most samples in the model at once, outside of training.
+    batch_size : int or "auto", default="auto"
+        Most samples in the model at once, outside of training. "auto": 1024; on a GPU, what its
+        memory holds.
     device : str, torch.device or None, default=None
         Where to run and train; None: where the model is.
     random_state : int, RandomState instance or None, default=None
@@ -240,7 +241,7 @@ class ClaDecExplainer(BaseExplainer):
         max_epochs=500,
         net_params=None,
         channel_axis="auto",
-        batch_size=1024,
+        batch_size="auto",
         device=None,
         random_state=None,
         verbose=0,

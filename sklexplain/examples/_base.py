@@ -1,6 +1,7 @@
 """The base class of estimators of example importance."""
 
 import numpy as np
+import torch
 from scipy import sparse
 from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import _num_samples, check_is_fitted
@@ -8,6 +9,7 @@ from tqdm import tqdm
 
 from ..base import BaseExplainer
 from ..gradients import samples_of
+from ..layers import most_rows
 from ..representation import Expansion
 from ..utils import VERBOSE, Integer, as_array, check_positive_int, known_mean, numpy_dtype_of, warn
 from ._agreement import in_order, similarity_rate
@@ -304,6 +306,15 @@ class BaseExampleImportance(BaseExplainer):
             prior += (y[rows, None] == y_train).mean(axis=1).sum()
         rate, prior = hits / len(y), prior / len(y)
         return (rate - prior) / (1 - prior) if prior < 1 else np.nan
+
+    @property
+    def _rows_at_once(self):
+        """Samples that are compared with the corpus together, on the CPU."""
+        rows = self._params_at_fit.batch_size
+        if self.batch_size != "auto":
+            return rows
+        # However many a GPU encodes at once: each has a number for every example.
+        return min(rows, most_rows("auto", 1, torch.device("cpu")))
 
     def _input_score(self, inputs):
         n_train = len(self._corpus)

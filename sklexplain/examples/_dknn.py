@@ -60,8 +60,8 @@ class DKNNImportance(BaseExampleImportance):
         ``n_neighbors`` is given; else its own counts.
     max_bytes : int, default=2**31
         Largest dense matrix that `transform` returns.
-    batch_size : int, default=1024
-        Most samples in the network at once.
+    batch_size : int or "auto", default="auto"
+        Most samples in the network at once. "auto": 1024; on a GPU, what its memory holds.
     device : str, torch.device or None, default=None
         Where the network runs; None: where it is.
     random_state : int, RandomState instance or None, default=None
@@ -150,7 +150,7 @@ class DKNNImportance(BaseExampleImportance):
         metric="euclidean",
         neighbors=None,
         max_bytes=2**31,
-        batch_size=1024,
+        batch_size="auto",
         device=None,
         random_state=None,
         verbose=0,
@@ -241,7 +241,7 @@ class DKNNImportance(BaseExampleImportance):
 
     def _blocks(self, inputs, exclude_self=False):
         self._check_corpus(len(self.embedding_), int(exclude_self))
-        step = self._params_at_fit.batch_size
+        step = self._rows_at_once
         for start in range(0, len(inputs), step):
             batch = inputs[start : start + step]
             z = self._representation.activations(batch, step).astype(np.float64)

@@ -20,7 +20,7 @@ from ..gradients import (
     scale_terms,
     terms_bytes,
 )
-from ..layers import plain_name, unwrapped
+from ..layers import in_blocks, plain_name, unwrapped
 from ..representation import BlackBox, Chain, Stage, named_steps, unwrap
 from ..training import SAMPLE_LOSSES, PretextNet
 from ..utils import (
@@ -389,7 +389,11 @@ class GradientPass:
 
     def terms(self, inputs):
         """Return the gradients of all inputs."""
-        return join_terms([self._terms(x) for x in self.batches(inputs)])
+        tensor = self.network.tensor
+        blocks = in_blocks(
+            lambda rows: self._terms(tensor(inputs[rows])), len(inputs), self._batch_size
+        )
+        return join_terms([terms for _, terms in blocks])
 
     def blocks(self, inputs, key=None):
         """Yield slices and gradients of as many inputs as fit into memory.
@@ -506,7 +510,7 @@ class BaseGradientImportance(BaseExampleImportance):
 
     def _explained(self):
         # The loss looks at all outputs, as they are before probabilities are made of them.
-        return {"layer": None, "several": True, "link": False}
+        return {"layer": None, "several": True, "link": False, "second": True}
 
     def _check_params(self):
         super()._check_params()

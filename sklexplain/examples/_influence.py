@@ -115,8 +115,8 @@ class InfluenceImportance(BaseGradientImportance):
         Number of draws of a random pretext task, of the code, or of pairs of views.
     max_bytes : int, default=2**31
         Largest dense matrix that `transform` returns.
-    batch_size : int, default=1024
-        Most samples in the network at once.
+    batch_size : int or "auto", default="auto"
+        Most samples in the network at once. "auto": 1024; on a GPU, what its memory holds.
     device : str, torch.device or None, default=None
         Where the network runs; None: where it is.
     random_state : int, RandomState instance or None, default=None
@@ -242,7 +242,7 @@ class InfluenceImportance(BaseGradientImportance):
         rank=2000,
         n_draws=8,
         max_bytes=2**31,
-        batch_size=1024,
+        batch_size="auto",
         device=None,
         random_state=None,
         verbose=0,

@@ -65,8 +65,8 @@ class SimplExImportance(BaseExampleImportance):
     max_bytes : int, default=2**31
         Largest dense matrix returned by estimators of example importance; the one here is sparse
         and not limited.
-    batch_size : int, default=1024
-        Most samples in the network at once.
+    batch_size : int or "auto", default="auto"
+        Most samples in the network at once. "auto": 1024; on a GPU, what its memory holds.
     device : str, torch.device or None, default=None
         Where the network runs; None: where it is. Weights are computed on the CPU, in float64.
     random_state : int, RandomState instance or None, default=None
@@ -168,7 +168,7 @@ class SimplExImportance(BaseExampleImportance):
         max_iter=1000,
         channel_axis="auto",
         max_bytes=2**31,
-        batch_size=1024,
+        batch_size="auto",
         device=None,
         random_state=None,
         n_jobs=None,
@@ -249,7 +249,7 @@ class SimplExImportance(BaseExampleImportance):
                 "own corpus; fit on more."
             )
         params, worst, n_failed = self._params_at_fit, 0.0, 0
-        step = self._params_at_fit.batch_size
+        step = self._rows_at_once
         for start in range(0, len(inputs), step):
             z = self._latents(inputs[start : start + step])
             n_jobs = self._params_at_fit.n_jobs

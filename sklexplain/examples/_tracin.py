@@ -79,8 +79,8 @@ class TracInImportance(BaseGradientImportance):
         product of the gradients' lengths, and gradients of large networks fit into memory.
     max_bytes : int, default=2**31
         Largest dense matrix that `transform` returns.
-    batch_size : int, default=1024
-        Most samples in the network at once.
+    batch_size : int or "auto", default="auto"
+        Most samples in the network at once. "auto": 1024; on a GPU, what its memory holds.
     device : str, torch.device or None, default=None
         Where the network runs; None: where it is.
     random_state : int, RandomState instance or None, default=None
@@ -177,7 +177,7 @@ class TracInImportance(BaseGradientImportance):
         n_draws=8,
         n_projections=None,
         max_bytes=2**31,
-        batch_size=1024,
+        batch_size="auto",
         device=None,
         random_state=None,
         verbose=0,

@@ -179,7 +179,7 @@ class AttributionEngine:
             ``cotangents(rows, z, z_ref)`` returns c_j of the samples at positions ``rows`` as a
             tensor (b, k, N), from their representations and (``z_ref()``, 1 or b of them, computed
             when it is called) the baselines'.
-        batch_size : int
+        batch_size : int or "auto"
             Most rows in the network at once.
         encode : callable or None, default=None
             f, from tensors (b, ...) to (b, N); None: ``representation`` itself.
@@ -217,7 +217,11 @@ class AttributionEngine:
             If attributions of a complete method miss their sum by over 5 % for some samples.
         """
         what = f"{self.method} attributions" if what is None else what
-        rows = representation.block_rows(batch_size)
+
+        def most_rows():  # fewer, once memory was short
+            return representation.most_rows(batch_size)
+
+        rows = representation.block_rows(most_rows())
         encode = representation if encode is None else encode
         slopes = slopes if RECORDS[self.method].in_raw_slope else None
         task = _Task(
@@ -237,15 +241,24 @@ class AttributionEngine:
             if own_baseline is None:
                 task.references = representation.tensor(self.baseline)[None]
             attribute = self._attribute(self.params)
-            # Enough samples at once to fill a block; the methods divide further.
-            for i in tqdm(range(0, len(task), rows), desc=what, disable=not verbose):
-                positions = np.arange(i, min(i + rows, len(task)))
+
+            def run(block):
+                task.block_rows = representation.block_rows(most_rows())
+                positions = np.arange(block.start, block.stop)
                 result, error, score, spread = self._run(task, attribute, positions, with_spread)
-                if spread is not None:
-                    spreads.append(self._of_spread(spread, task))
-                errors.append(error)
-                scores.append(score)
-                parts.append(self._in_features(result, task, positions))
+                spread = None if spread is None else self._of_spread(spread, task)
+                return self._in_features(result, task, positions), error, score, spread
+
+            # Enough samples at once to fill a block; the methods divide further.
+            blocks = representation.in_blocks(run, len(task), rows, most_rows)
+            with tqdm(total=len(task), desc=what, disable=not verbose) as bar:
+                for block, (result, error, score, spread) in blocks:
+                    bar.update(block.stop - block.start)
+                    if spread is not None:
+                        spreads.append(spread)
+                    errors.append(error)
+                    scores.append(score)
+                    parts.append(result)
             if RECORDS[self.method].is_complete:
                 errors, scores = np.concatenate(errors), np.concatenate(scores)
                 errors[scores <= self._allowed(errors.size * parts[0].shape[1])] = 0.0

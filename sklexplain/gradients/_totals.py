@@ -2,6 +2,8 @@
 
 import torch
 
+from ..utils import eps_of_products
+
 # Of the size of what is added up: what rounding makes, in another order of the same operations.
 _ROUNDING = {torch.float64: 1e-9, torch.float32: 3e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 _CANCELLED = 64
@@ -38,7 +40,6 @@ def adds_up(term, total):
 
 
 def _tolerance(dtype, device):
-    fast = torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32
-    if dtype == torch.float32 and device.type == "cuda" and fast:
+    if dtype == torch.float32 and eps_of_products(device) > torch.finfo(dtype).eps:
         return _TF32
     return _ROUNDING[dtype]

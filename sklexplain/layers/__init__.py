@@ -14,8 +14,9 @@ from ._maps import (
     samples_from,
     unit_maps,
 )
+from ._memory import fitting_rows, in_blocks, most_rows
 from ._nested import first_tensor, mapped, parts_of, path_of, tensor_paths
-from ._points import CHANNELS_FIRST, CHANNELS_LAST, Point, find_points, fitting_rows
+from ._points import CHANNELS_FIRST, CHANNELS_LAST, Point, find_points
 from ._recording import ancestors, depends, record
 from ._run import batch_axis, known_layer, parse_path, pick, run_through, run_to, unknown_layer
 from ._sizes import aggregate_with_size, rounding_of
@@ -55,9 +56,11 @@ __all__ = [
     "first_tensor",
     "fitting_rows",
     "hidden_layers",
+    "in_blocks",
     "known_layer",
     "layer_maps",
     "mapped",
+    "most_rows",
     "named_layers",
     "parse_path",
     "parts_of",

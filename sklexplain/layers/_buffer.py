@@ -7,6 +7,8 @@ import tempfile
 import numpy as np
 import torch
 
+from ._memory import in_blocks
+
 _MAX_BYTES = 2**28
 _BLOCK = 1024
 
@@ -48,8 +50,8 @@ def activation_buffer(run, inputs, batch_size, max_bytes=_MAX_BYTES, *, finite=(
     (5, 2)
     """
     buffers, single = None, True
-    for start in range(0, len(inputs), batch_size):
-        parts = run(inputs[start : start + batch_size])
+    for rows, parts in in_blocks(lambda rows: run(inputs[rows]), len(inputs), batch_size):
+        start = rows.start
         single = isinstance(parts, torch.Tensor)
         arrays = [_numpy(part) for part in ((parts,) if single else parts)]
         if buffers is None:

@@ -32,7 +32,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ._affine import is_affine
 from ._columns import JacobianColumns
-from ._points import BLOCK_BYTES
+from ._memory import block_bytes
 from ._watching import entering, watching
 
 # If a batch keeps more bytes than this for its backward pass, the overhead of a pass is negligible.
@@ -118,8 +118,8 @@ def _units_at_once(points, x, n_units, rows):
     """Return how many units to differentiate together."""
     k = min(n_units, points.block_rows(rows, x.device) // len(x))
     # Running k large copies forward takes k times as long as one: many units must share that cost.
-    if _is_large(points, x) and n_units < _UNITS_PER_COPY * k:
-        return 1
+    if _is_large(points, x):
+        k = min(k, n_units // _UNITS_PER_COPY)
     return max(1, k)
 
 
@@ -150,8 +150,7 @@ def _try_affine(call, points, x, k, reduce, create_graph, n_units):
 def _try_columns(call, points, x, k, reduce, create_graph, index, rows):
     """Differentiator by columns; None where columns do not work or would cost more than rows."""
     n_columns = sum(math.prod(point.shape) for point in points)
-    most = BLOCK_BYTES["cpu" if x.device.type == "cpu" else "other"]
-    n_units = min(len(index), most // (len(x) * n_columns * 8))
+    n_units = min(len(index), block_bytes(x.device) // (len(x) * n_columns * 8))
     if n_units < _PASSES_PER_COLUMN * n_columns or not points.batched.get("columns", True):
         return None
     at_once = max(1, points.block_rows(rows, x.device) // len(x))

@@ -16,6 +16,7 @@ from torch import nn
 
 from ..utils import warn
 from ._linear_map import LinearMap
+from ._memory import fitting_rows
 from ._nested import path_of
 from ._recording import ancestors, depends, is_rearranged, record
 from ._run import batch_axis, known_layer, parse_path, pick
@@ -47,8 +48,6 @@ _KINDS = (
 _TUPLES = (nn.RNNBase, nn.MultiheadAttention)
 
 
-# Larger blocks do not fit the processor's cache; on other devices, the limit is memory.
-BLOCK_BYTES = {"cpu": 12 * 2**20, "other": 4 * 2**30}
 MIN_BLOCK = 3
 
 
@@ -154,28 +153,6 @@ class Points:
     def block_rows(self, batch_size, device):
         """Return how many rows to run at once, at most ``batch_size``."""
         return fitting_rows(batch_size, self.row_bytes, device, at_least=MIN_BLOCK)
-
-
-def fitting_rows(batch_size, row_bytes, device, *, at_least):
-    """Return how many rows fit into the processor's cache, or the memory meant for a block.
-
-    Parameters
-    ----------
-    batch_size : int
-        Most rows allowed.
-    row_bytes : int
-        Memory of one row.
-    device : torch.device
-        Where they are run.
-    at_least : int
-        Fewest rows, unless ``batch_size`` is smaller: fewer would be inefficient.
-
-    Returns
-    -------
-    n_rows : int
-    """
-    most = BLOCK_BYTES["cpu" if device.type == "cpu" else "other"]
-    return min(batch_size, max(at_least, most // row_bytes))
 
 
 def find_points(call, x, modules, *, layers=None, at="output", recordings=None, parameter="layer"):

@@ -125,8 +125,8 @@ class RepresentationReport(BaseEstimator):
         Title of the report.
     notes : sequence of str, default=()
         Remarks on the data, shown in the summary.
-    batch_size : int, default=1024
-        Most samples in the network at once.
+    batch_size : int or "auto", default="auto"
+        Most samples in the network at once. "auto": 1024; on a GPU, what its memory holds.
     device : str, torch.device or None, default=None
         Where to run; None: where the model is.
     random_state : int, RandomState instance or None, default=None
@@ -234,7 +234,7 @@ class RepresentationReport(BaseEstimator):
         "id_name": [Text(), NONE],
         "title": [Text()],
         "notes": [Entries("a sequence of remarks", Text())],
-        "batch_size": [Integer()],
+        "batch_size": [Integer(), Choice("auto")],
         "device": [Device(), NONE],
         "random_state": [SEED],
         "verbose": [VERBOSE],
@@ -269,7 +269,7 @@ class RepresentationReport(BaseEstimator):
         id_name=None,
         title="What the model has learned",
         notes=(),
-        batch_size=1024,
+        batch_size="auto",
         device=None,
         random_state=None,
         verbose=0,

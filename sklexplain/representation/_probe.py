@@ -26,7 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..exceptions import RandomModelWarning
 from ..layers import ancestors, batch_axis, depends, record
-from ..utils import n_shape, too_large, warn
+from ..utils import eps_of_products, n_shape, too_large, warn
 from ._layout import input_layout
 from ._modules import stages, subtracted_from
 from ._offers import name_of
@@ -71,6 +71,8 @@ class Probe:
         Whether the network writes into its input.
     bytes_per_row : int
         Memory that one sample takes until the backward pass.
+    input_bytes : int
+        Memory of one sample as it enters.
     no_torch_form : str or None
         The step through which no gradient passes, None if there is no such step.
     writes_weights : bool
@@ -104,6 +106,7 @@ class Probe:
     takes_integers: bool = False
     in_place: bool = True
     bytes_per_row: int = 1
+    input_bytes: int = 0
     no_torch_form: str | None = None
     writes_weights: bool = False
     draws: bool = False
@@ -257,6 +260,7 @@ class Prober:
             n_units=outputs[0].numel() // 2,
             batch_axis=axis,
             bytes_per_row=max(1, three.n_bytes - two.n_bytes),
+            input_bytes=three.x[:1].nbytes,
             in_place=three.x._version > 0,
             no_torch_form=self._no_torch_form(three, outputs[1]),
             **self._layout(three),
@@ -454,6 +458,8 @@ def _tolerance(z, representation, rows):
     dtype = z.dtype if z.is_floating_point() else torch.float32
     # What runs inside a black box is unknown.
     least = torch.finfo(torch.float32).eps if representation.boxes else 0.0
+    if representation.eps == torch.finfo(torch.float32).eps:
+        least = eps_of_products(representation.device)
     eps = max(torch.finfo(dtype).eps, representation.eps, least)
     n = _ROUNDINGS if eps <= torch.finfo(torch.float32).eps else _FEW_ROUNDINGS
     depth = max(1, len(list(representation.chain.modules())))

@@ -12,7 +12,9 @@ from ..layers import (
     first_tensor,
     fitting_rows,
     hidden_layers,
+    in_blocks,
     known_layer,
+    most_rows,
     parse_path,
     pick,
     record,
@@ -32,6 +34,8 @@ from ._session import checked_device, frozen
 from ._table import Table
 from ._views import fingerprint
 
+# A copy of fewer bytes to a GPU is done before pinning them would be.
+_PINNED_FROM = 2**20
 # Measured on small convolutional, recurrent and dense encoders: larger blocks leave the cache,
 # smaller ones pay the overhead of a call.
 _MIN_BLOCK = 128
@@ -83,6 +87,8 @@ class Representation(RawInputs):
         with a black box.
     fallback : bool, default=False
         Whether ``response_method`` was found by trial, which the probe remembers.
+    second : bool, default=False
+        Whether gradients are differentiated, or vectorised, which cuDNN's recurrent layers cannot.
 
     Attributes
     ----------
@@ -107,6 +113,8 @@ class Representation(RawInputs):
         Whether views are run. False: the network itself, in eval mode and under a lock.
     obstacles : list of str
         Why views cannot be run; empty if they can.
+    limit : int or None
+        Most rows at once, as far as memory has turned out to be too little for more.
 
     Raises
     ------
@@ -136,12 +144,14 @@ class Representation(RawInputs):
         several=False,
         table=None,
         fallback=False,
+        second=False,
     ):
         self.estimator = unwrap(estimator)
         self.layer = layer
         self.parameter = parameter
         self.seed = seed
         self._several, self._link = several, link
+        self.limit = None
         if probe is not None and probe.offered is not None:
             response_method = probe.offered
         asked = Asked.of(self.estimator, response_method, layer, link)
@@ -158,7 +168,7 @@ class Representation(RawInputs):
         self._networks = list(torch_modules(self.estimator))
         self._find_layer()
         self._set_dtypes()
-        self._runner = Runner(self._chain, self._networks, self.device)
+        self._runner = Runner(self._chain, self._networks, self.device, second)
         self.probe, self.recordings, self._recorded_chain = probe, None, None
         if probe is None:
             method = None if self._stage is None else self._stage.method
@@ -347,6 +357,62 @@ class Representation(RawInputs):
         """Dtype in which the network that takes the inputs computes."""
         return torch.int64 if self.probe.takes_integers else self._entry_dtype
 
+    def most_rows(self, batch_size):
+        """Return the number of samples that may run together, ``batch_size`` as a number.
+
+        Parameters
+        ----------
+        batch_size : int or "auto"
+            The explainer's parameter.
+
+        Returns
+        -------
+        n_rows : int
+            On a GPU no more than have room.
+        """
+        rows = most_rows(batch_size, self._row_bytes(), self.device)
+        return rows if self.limit is None else min(rows, self.limit)
+
+    def _row_bytes(self):
+        """Memory of one row: its input, and what a pass keeps, which is its output at least."""
+        output_bytes = torch.finfo(self.output_dtype).bits // 8 * self.probe.n_units
+        return self.probe.input_bytes + max(self.probe.bytes_per_row, output_bytes)
+
+    def shrink(self, rows):
+        """Have fewer rows run at once from now on, as there was too little memory for so many.
+
+        Parameters
+        ----------
+        rows : int
+            How many there were at most.
+
+        Returns
+        -------
+        shrunk : bool
+            False if it is one row at a time already.
+        """
+        if rows == 1:
+            return False
+        self.limit = max(1, rows // 2)
+        return True
+
+    def in_blocks(self, run, n_rows, rows, batch_size):
+        """Run rows block by block; in smaller blocks from the first on that takes too much memory.
+
+        Parameters
+        ----------
+        run, n_rows, rows
+            See `sklexplain.layers.in_blocks`.
+        batch_size : callable
+            Returns the most rows that may be in the network at once, which are fewer from now on
+            where memory was short.
+
+        Returns
+        -------
+        blocks : iterator
+        """
+        return in_blocks(run, n_rows, rows, lambda: self.shrink(batch_size()))
+
     def block_rows(self, batch_size):
         """Return the number of rows to run at once: activations stay in the processor's cache.
 
@@ -358,9 +424,11 @@ class Representation(RawInputs):
         Returns
         -------
         n_rows : int
-            At most ``batch_size``; on a GPU, or without a torch path, just that.
+            At most ``batch_size``; without a torch path, just that.
         """
-        if not self.differentiable or self.device.type != "cpu":
+        if self.device.type != "cpu":
+            return self.most_rows(batch_size)
+        if not self.differentiable:
             return batch_size
         row_bytes = self.probe.bytes_per_row
         return fitting_rows(batch_size, row_bytes, self.device, at_least=_MIN_BLOCK)
@@ -447,7 +515,10 @@ class Representation(RawInputs):
 
     def tensor(self, inputs):
         """Tensor of inputs in the torch path's dtype, on its device."""
-        return as_tensor(np.asarray(inputs)).to(self.device, self.input_dtype)
+        x = as_tensor(np.asarray(inputs))
+        if self.device.type != "cuda" or x.nbytes < _PINNED_FROM:
+            return x.to(self.device, self.input_dtype)
+        return x.to(self.input_dtype).pin_memory().to(self.device, non_blocking=True)
 
     def _forward(self, x):
         """Run as far as needed; return the layer's output as it is."""
@@ -576,12 +647,13 @@ class Representation(RawInputs):
         -------
         z : ndarray of shape (n, N)
         """
-        parts = []
+
+        def run(rows):
+            return self(self.tensor(inputs[rows])).to(self.output_dtype).cpu().numpy()
+
         with self.session(), torch.no_grad():
-            for i in range(0, len(inputs), batch_size):
-                z = self(self.tensor(inputs[i : i + batch_size]))
-                parts.append(z.to(self.output_dtype).cpu().numpy())
-        return np.concatenate(parts)
+            blocks = self.in_blocks(run, len(inputs), batch_size, lambda: batch_size)
+            return np.concatenate([z for _, z in blocks])
 
     def called_abnormal(self, X):
         """Ask a detector itself which samples it calls abnormal.

@@ -11,7 +11,8 @@ from torch import nn
 from ..utils import ThreadModes, seeded
 from ._modules import BlackBox, layer_table, stages
 from ._session import frozen, own_weights
-from ._views import Pool, escapes, exact_attention
+from ._switches import exact_attention, keep_cudnn, may_keep_cudnn
+from ._views import Pool, escapes
 
 
 @dataclass
@@ -44,6 +45,8 @@ class Runner:
         All networks of the estimator, those inside of black boxes too.
     device : torch.device
         Where they run.
+    second : bool, default=False
+        Whether gradients are differentiated, or vectorised, which cuDNN's recurrent layers cannot.
 
     Attributes
     ----------
@@ -51,11 +54,13 @@ class Runner:
         Why views cannot stand for the networks; empty where they can.
     """
 
-    def __init__(self, chain, networks, device):
+    def __init__(self, chain, networks, device, second=False):
         self._chain, self._networks, self._device = chain, networks, device
         inside = [module for network in networks for module in network.modules()]
-        self._pool = Pool([chain])
+        self._cudnn = device.type == "cuda" and not second and may_keep_cudnn([chain, *networks])
+        self._pool = Pool([chain], keep_cudnn if self._cudnn else None)
         self.obstacles = self._find_obstacles(inside)
+        self._cudnn = self._cudnn and not self.obstacles
         parts = [*chain.modules(), *inside]
         self._needs_switch = any(isinstance(m, (nn.MultiheadAttention, nn.RNNBase)) for m in parts)
         # Loaders of skorch nets draw a seed of torch's generator for every pass.
@@ -142,7 +147,9 @@ class Runner:
         networks = [self._chain, *self._networks]
         with (
             frozen(networks) if self.obstacles else nullcontext(),
-            exact_attention(networks, self._device) if self._needs_switch else nullcontext(),
+            exact_attention(networks, self._device, self._cudnn)
+            if self._needs_switch
+            else nullcontext(),
             torch.inference_mode(False),
             torch.autocast(self._device.type, enabled=False),
             seeded(seed, self._device) if draws or self._boxes_draw else nullcontext(),

@@ -12,14 +12,13 @@ Running a view, or stopping half-way, leaves the original as it was.
 * `Pool` lends each running call a view of its own. Before a view is lent again it is brought up
   to date: the values of weights are shared anyway, buffers are copied, and if the user has
   exchanged modules, hooks or attributes (which `Watch` notices) a new view is made.
-* `exact_attention` turns off what cannot be set for one view only: switches of the whole process.
+
+Switches of the whole process, which no view has, are in ``_switches.py``.
 """
 
 import copy
 import operator
-import threading
 import zlib
-from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -27,7 +26,7 @@ from torch import nn
 from ._escapes import escapes
 from ._twins import PLAIN, Maker, Watch, follow_generator, refill, vars_of
 
-__all__ = ["Pool", "View", "escapes", "exact_attention", "fingerprint", "view_of"]
+__all__ = ["Pool", "View", "escapes", "fingerprint", "view_of"]
 
 
 class View:
@@ -170,6 +169,10 @@ class View:
             _copy_all(twins, originals)
         return True
 
+    def settle(self):
+        """Take what the view's own modules are now for what they are to be; see `tidy`."""
+        self._ours = self._ours.again()
+
     def __reduce__(self):
         raise TypeError("a view is not saved or copied; make one of the network loaded again.")
 
@@ -226,10 +229,13 @@ class Pool:
     ----------
     modules : list of nn.Module
         The networks.
+    prepare : callable or None, default=None
+        Called with every new view.
     """
 
-    def __init__(self, modules):
+    def __init__(self, modules, prepare=None):
         self.modules = list(modules)
+        self.prepare = prepare
         self._free = []
 
     def take(self):
@@ -238,7 +244,10 @@ class Pool:
             try:
                 view = self._free.pop()  # threads need no lock for it
             except IndexError:
-                return view_of(self.modules)
+                view = view_of(self.modules)
+                if self.prepare is not None:
+                    self.prepare(view)
+                return view
             if view._update():  # tidy since it was given back
                 return view
 
@@ -248,13 +257,13 @@ class Pool:
             self._free.append(view)
 
     def __getstate__(self):
-        return {"modules": self.modules}
+        return {"modules": self.modules, "prepare": self.prepare}
 
     def __setstate__(self, state):
-        self.__init__(state["modules"])
+        self.__init__(state["modules"], state.get("prepare"))
 
     def __deepcopy__(self, memo):
-        return type(self)(copy.deepcopy(self.modules, memo))
+        return type(self)(copy.deepcopy(self.modules, memo), self.prepare)
 
 
 # -- weights as a number -----------------------------------------------------------------------
@@ -323,97 +332,3 @@ def _bytes(tensor):
         return tensor.numpy()
     except TypeError:
         return tensor.reshape(-1).view(torch.uint8).numpy()
-
-
-# -- switches of the whole process -------------------------------------------------------------
-
-
-class _Switch:
-    """A flag of the process that is off as long as any user needs it off.
-
-    Users are kept in a set, not counted: so both steps can be repeated, and one that an interrupt
-    cut short is simply done again.
-    """
-
-    def __init__(self, get, put):
-        self.get, self.put = get, put
-        self.before = None  # the value before the first user
-        self.users = set()
-        # Reentrant: a context that was dropped may be closed by the collector, in here.
-        self.lock = threading.RLock()
-
-    def off(self, user):
-        with self.lock:
-            self.users.add(user)  # first, so that from now on `back` restores the value
-            if self.before is None:
-                self.before = self.get()
-            if self.before:
-                self.put(False)
-
-    def back(self, user):
-        with self.lock:
-            self.users.discard(user)
-            before = self.before
-            if not self.users and before is not None:
-                if before:
-                    self.put(True)
-                self.before = None
-
-
-def _fast_path(value):
-    torch.backends.mha.set_fastpath_enabled(value)
-
-
-def _cudnn(value):
-    torch.backends.cudnn.enabled = value
-
-
-_ATTENTION = _Switch(torch.backends.mha.get_fastpath_enabled, _fast_path)
-_CUDNN = _Switch(lambda: torch.backends.cudnn.enabled, _cudnn)
-
-
-@contextmanager
-def exact_attention(modules, device):
-    """Let networks compute the same with gradients and without; most need nothing for it.
-
-    Attention's fast path is taken without gradients only, and hooks on a `MultiheadAttention` do
-    not prevent it; cuDNN refuses a backward pass of recurrent layers in eval mode. Both can only
-    be switched off for the whole process. No lock is held in the context.
-
-    Parameters
-    ----------
-    modules : list of nn.Module
-        The networks that will run.
-    device : torch.device
-        Where they run.
-
-    Yields
-    ------
-    None
-    """
-    switches = _switches(modules, torch.device(device))
-    user = object()
-    # Twice: if an interrupt arrives while switches are restored, they are restored again. If it
-    # arrives between the caller and here, this generator is closed when the error is dropped.
-    try:
-        try:
-            for switch in switches:
-                switch.off(user)
-            yield
-        finally:
-            for switch in switches:
-                switch.back(user)
-    finally:
-        for switch in switches:
-            switch.back(user)
-
-
-def _switches(modules, device):
-    switches = []
-    parts = [part for module in modules for part in module.modules()]
-    # Also those inside an encoder layer: beside the layer's fast path they have one of their own.
-    if any(isinstance(m, nn.MultiheadAttention) and m.batch_first for m in parts):
-        switches.append(_ATTENTION)
-    if device.type == "cuda" and any(isinstance(m, nn.RNNBase) for m in parts):
-        switches.append(_CUDNN)
-    return switches

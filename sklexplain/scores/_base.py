@@ -230,14 +230,22 @@ class LayerScorer(BaseExplainer):
         scores : ndarray of float64 of shape (1, n, n_layers), or (1 + n_halves, n, n_layers)
         """
         representation = self._representation
-        rows = self._rows()
-        starts = range(0, len(inputs), rows)
         parts = []
-        with representation.session():
-            for i in tqdm(starts, desc=type(self).__name__, disable=not self.verbose):
-                x = representation.tensor(inputs[i : i + rows])
-                with samples_from(i):
-                    parts.append(self._batch_scores(x, self._subsets(halves)))
+
+        def run(block):
+            x = representation.tensor(inputs[block])
+            with samples_from(block.start):
+                return self._batch_scores(x, self._subsets(halves))
+
+        def most_rows():
+            return self._params_at_fit.batch_size
+
+        blocks = representation.in_blocks(run, len(inputs), self._rows(), most_rows)
+        bar = tqdm(total=len(inputs), desc=type(self).__name__, disable=not self.verbose)
+        with representation.session(), bar:
+            for block, scores in blocks:
+                bar.update(block.stop - block.start)
+                parts.append(scores)
         return np.concatenate(parts, axis=1)
 
     def _rows(self):

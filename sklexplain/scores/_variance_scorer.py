@@ -54,8 +54,9 @@ class VarianceScorer(LayerScorer):
     n_units : int or None, default=None
         Score by this many random output units, at that share of the cost. None, or as many as there
         are: all. See Notes.
-    batch_size : int, default=1024
-        Most rows (samples times units) in the network at once.
+    batch_size : int or "auto", default="auto"
+        Most rows (samples times units) in the network at once. "auto": 1024; on a GPU, what its
+        memory holds.
     device : str, torch.device or None, default=None
         Where to run; None: where the model is.
     random_state : int, RandomState instance or None, default=None
@@ -129,7 +130,7 @@ class VarianceScorer(LayerScorer):
         channel_agg="mean",
         threshold=None,
         n_units=None,
-        batch_size=1024,
+        batch_size="auto",
         device=None,
         random_state=None,
         verbose=0,

@@ -35,7 +35,7 @@ from ._messages import did_you_mean, n_shape, numpy_dtype_of, warn
 from ._missing import first_missing, known_mean, known_range
 from ._owning import FittedParams, own_arrays, own_value
 from ._panel import as_numpy3d
-from ._precision import cast_checked, check_half, too_large
+from ._precision import cast_checked, check_half, eps_of_products, too_large
 from ._random import GENERATOR_LOCK, draw_seed, kept_rows, seeded
 from ._saving import SavedAsArrays, SavedWeights
 from ._scores import harmonic_mean
@@ -98,6 +98,7 @@ __all__ = [
     "did_you_mean",
     "draw_seed",
     "encoded",
+    "eps_of_products",
     "first_missing",
     "harmonic_mean",
     "is_table",

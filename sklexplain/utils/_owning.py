@@ -112,16 +112,18 @@ class FittedParams:
     collector ends, and the explainer's networks with it.
     """
 
-    def __init__(self, explainer, values):
+    def __init__(self, explainer, values, resolve):
         self._explainer = explainer
         self._values = values
+        self._resolve = resolve  # functions that make something else of parameters, by their names
 
     def __getattr__(self, name):
         if name.startswith("__") or "_values" not in vars(self):
             raise AttributeError(name)
         if name in _LIVE and hasattr(self._explainer, name):
             checked = check_params(self._explainer, [name])
-            return checked.get(name, getattr(self._explainer, name))
+            value = checked.get(name, getattr(self._explainer, name))
+            return self._resolve[name](value) if name in self._resolve else value
         try:
             return self._values[name]
         except KeyError:

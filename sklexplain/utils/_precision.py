@@ -170,3 +170,26 @@ def _lost(X, cast):
     # A constant column has no variation to lose, however it is rounded.
     varies = (X != X[:1]).any(axis=0)
     return np.ravel((rounding.max(axis=0) > 0.01 * spread) & varies)
+
+
+def eps_of_products(device):
+    """Return the relative rounding error of products of numbers in single precision.
+
+    Parameters
+    ----------
+    device : torch.device
+        Where they are multiplied.
+
+    Returns
+    -------
+    eps : float
+        That of float32, but on a GPU where torch is allowed to round factors to ten bits (TF32), as
+        convolutions are by default.
+    """
+    if device.type != "cuda":
+        return torch.finfo(torch.float32).eps
+    try:
+        rounded = torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32
+    except RuntimeError:  # some kinds of layers round and others do not
+        rounded = True
+    return 2.0**-10 if rounded else torch.finfo(torch.float32).eps

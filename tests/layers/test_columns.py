@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from sklexplain.layers import _jacobian, find_points
+from sklexplain.layers import _memory, find_points
 from sklexplain.layers._jacobian import unit_gradients
 from tests.layers.test_jacobian import InNumpy, assert_equals_loop, looped, modules
 
@@ -129,10 +129,10 @@ def test_batch_in_the_second_axis():
 def test_blocks_of_units(monkeypatch):
     net, x = made("mlp")
     points = find_points(net, x, modules(net), layers=["code"])
-    monkeypatch.setitem(_jacobian.BLOCK_BYTES, "cpu", 7 * N_SAMPLES * 3 * 8)
+    monkeypatch.setattr(_memory, "_CACHE_BYTES", 7 * N_SAMPLES * 3 * 8)
     assert [len(b[0]) for b in unit_gradients(net, points, x, rows=100)] == [7, 7, 4]
     assert_equals_loop(net, points, x, rows=100)
-    monkeypatch.setitem(_jacobian.BLOCK_BYTES, "cpu", 1)
+    monkeypatch.setattr(_memory, "_CACHE_BYTES", 1)
     fresh = points.only(0)
     assert_equals_loop(net, fresh, x, rows=100)
     assert "columns" not in fresh.batched

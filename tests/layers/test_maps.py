@@ -8,10 +8,9 @@ import torch
 from scipy.stats import skew
 from torch import nn
 
-from sklexplain.layers import aggregate, find_points, layer_maps, unit_maps
+from sklexplain.layers import _memory, aggregate, find_points, layer_maps, unit_maps
 from sklexplain.layers._aggregators import RunningAggregate
 from sklexplain.layers._jacobian import unit_gradients
-from sklexplain.layers._points import BLOCK_BYTES
 from tests.cases import NETS, make_net, make_X
 
 REFERENCES = {
@@ -224,7 +223,7 @@ def test_parallel_branches_and_large_samples(monkeypatch, freeze):
     for chunk in (1, 100):
         monkeypatch.setattr("sklexplain.layers._maps._CHUNK", chunk)
         for bytes_, large in ((1, 1), (1, 2**30), (2**30, 1)):
-            monkeypatch.setitem(BLOCK_BYTES, "cpu", bytes_)
+            monkeypatch.setattr(_memory, "_CACHE_BYTES", bytes_)
             monkeypatch.setattr("sklexplain.layers._jacobian._LARGE", large)
             found = layer_maps(net, points, x, rows=16, **params)
             torch.testing.assert_close(found, [e.detach() for e in expected])

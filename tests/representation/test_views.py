@@ -16,8 +16,9 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
-from sklexplain.representation import _views
-from sklexplain.representation._views import Pool, escapes, exact_attention, fingerprint, view_of
+from sklexplain.representation import _switches
+from sklexplain.representation._switches import exact_attention, keep_cudnn, may_keep_cudnn
+from sklexplain.representation._views import Pool, escapes, fingerprint, view_of
 
 # -- networks: each takes (n, 4) and has something random in train mode ------------------------
 
@@ -832,6 +833,55 @@ def test_cudnn_is_off_for_recurrent_layers_on_a_gpu():
         assert torch.backends.cudnn.enabled is enabled
 
 
+def test_cudnn_stays_on_but_rounds_as_torch_does_where_views_allow_it():
+    before = torch.backends.cudnn.enabled, torch.backends.cudnn.allow_tf32
+    with exact_attention([nn.LSTM(2, 2)], "cuda", cudnn=True):
+        assert torch.backends.cudnn.enabled is before[0]
+        assert not torch.backends.cudnn.allow_tf32
+    assert (torch.backends.cudnn.enabled, torch.backends.cudnn.allow_tf32) == before
+    with exact_attention([nn.Conv1d(2, 2, 1)], "cuda", cudnn=True):
+        assert torch.backends.cudnn.allow_tf32 is before[1]
+
+
+@pytest.mark.skipif(
+    not hasattr(torch.backends.cudnn, "rnn"), reason="torch has one switch for all layers"
+)
+def test_where_layers_round_differently_only_recurrent_ones_are_switched():
+    rnn, conv = torch.backends.cudnn.rnn, torch.backends.cudnn.conv
+    before = rnn.fp32_precision, conv.fp32_precision
+    try:
+        rnn.fp32_precision, conv.fp32_precision = "tf32", "ieee"
+        with exact_attention([nn.GRU(2, 2)], "cuda", cudnn=True):
+            assert (rnn.fp32_precision, conv.fp32_precision) == ("ieee", "ieee")
+        assert (rnn.fp32_precision, conv.fp32_precision) == ("tf32", "ieee")
+    finally:
+        rnn.fp32_precision, conv.fp32_precision = before
+
+
+class OwnLSTM(nn.LSTM):
+    pass
+
+
+def test_views_compute_the_same_in_the_mode_that_cudnn_needs():
+    net = nn.LSTM(3, 4, num_layers=2, dropout=0.5, batch_first=True).eval()
+    x, before = torch.randn(2, 5, 3), copy.deepcopy(vars(net))
+    pool = Pool([net], keep_cudnn)
+    for _ in range(2):
+        view = pool.take()
+        (twin,) = view.modules
+        assert twin.training and twin.dropout == 0.0
+        assert torch.equal(twin(x)[0], net(x)[0])
+        pool.give(view)
+    assert pool.take() is view
+    assert (net.training, net.dropout) == (before["training"], before["dropout"])
+    assert view.modules[0]._parameters["weight_hh_l0"].is_set_to(net.weight_hh_l0)
+    net.dropout = 0.3  # a view of it as it is now
+    pool.give(view)
+    assert pool.take().modules[0].dropout == 0.0
+    assert may_keep_cudnn([nn.Sequential(net, nn.Linear(4, 2))])
+    assert not may_keep_cudnn([nn.Sequential(net, OwnLSTM(4, 2))])  # whose code may ask its mode
+
+
 def test_the_fast_path_stays_off_if_it_was():
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -861,7 +911,7 @@ def test_threads_switch_together():
 
 def interrupted_at(step, nets):
     """Enter and leave, with an interrupt before the given step of ours; say if it came."""
-    files = (_views.__file__, __import__("contextlib").__file__)
+    files = (_switches.__file__, __import__("contextlib").__file__)
     count = 0
 
     def trace(frame, event, arg):
@@ -891,7 +941,7 @@ def test_an_interrupt_anywhere_leaves_nothing_switched_off():
     nets, step = [attention()], 1
     while interrupted_at(step, nets):
         assert fast_path(), step
-        assert not _views._ATTENTION.users, step
+        assert not _switches._ATTENTION.users, step
         with exact_attention(nets, "cpu"):
             assert not fast_path(), step
         assert fast_path(), step

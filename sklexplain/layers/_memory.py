@@ -1,0 +1,155 @@
+"""How many rows run at once: what the processor's cache holds, or what a GPU has free."""
+
+import torch
+
+# Larger blocks do not fit the processor's cache.
+_CACHE_BYTES = 12 * 2**20
+# cuDNN takes fewer than 2**31 numbers in a tensor; these are fewer even in half precision.
+_MOST_BYTES = 2**32 - 1
+# Of what a GPU has free, as others may use it too; and what a pass needs beside each byte that it
+# keeps: the gradients, which are as large, and room to work.
+_SHARE, _PER_KEPT_BYTE = 0.5, 3
+# Rows at once where nobody says how many; on a GPU more would gain nothing.
+_CPU_ROWS, _GPU_ROWS = 1024, 2**18
+
+
+def free_bytes(device):
+    """Return the memory that a device has free for torch; None where it cannot be asked.
+
+    Parameters
+    ----------
+    device : torch.device
+        Any but the CPU.
+
+    Returns
+    -------
+    n_bytes : int or None
+    """
+    if device.type != "cuda" or not torch.cuda.is_available():
+        return None
+    # What torch holds on to but does not use is as good as free.
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + kept
+
+
+def block_bytes(device):
+    """Return how much memory a block of rows may keep for its backward pass.
+
+    Parameters
+    ----------
+    device : torch.device
+        Where it runs.
+
+    Returns
+    -------
+    n_bytes : int
+    """
+    if device.type == "cpu":
+        return _CACHE_BYTES
+    free = free_bytes(device)
+    return _MOST_BYTES if free is None else min(_MOST_BYTES, int(_SHARE * free) // _PER_KEPT_BYTE)
+
+
+def fitting_rows(batch_size, row_bytes, device, *, at_least):
+    """Return how many rows fit into the processor's cache, or the memory meant for a block.
+
+    Parameters
+    ----------
+    batch_size : int
+        Most rows allowed.
+    row_bytes : int
+        Memory of one row.
+    device : torch.device
+        Where they are run.
+    at_least : int
+        Fewest rows, unless ``batch_size`` is smaller: fewer would be inefficient.
+
+    Returns
+    -------
+    n_rows : int
+    """
+    return min(batch_size, max(at_least, block_bytes(device) // row_bytes))
+
+
+def most_rows(batch_size, row_bytes, device):
+    """Return the number of rows that ``batch_size`` allows, and a GPU has room for.
+
+    Parameters
+    ----------
+    batch_size : int or "auto"
+        The parameter of an explainer.
+    row_bytes : int
+        Memory of one row.
+    device : torch.device
+        Where they are run.
+
+    Returns
+    -------
+    n_rows : int
+        On a CPU just what is asked for, whatever the size of a row.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklexplain.layers import most_rows
+    >>> most_rows("auto", 100, torch.device("cpu")), most_rows(64, 100, torch.device("cpu"))
+    (1024, 64)
+    """
+    if device.type == "cpu":
+        return _CPU_ROWS if batch_size == "auto" else batch_size
+    allowed = _GPU_ROWS if batch_size == "auto" else batch_size
+    return fitting_rows(allowed, row_bytes, device, at_least=1)
+
+
+def in_blocks(run, n_rows, rows, shrink=None):
+    """Run rows block by block; in smaller blocks from the first on that takes too much memory.
+
+    Parameters
+    ----------
+    run : callable
+        From a slice of the rows to a result. Once a block was too large it is called again with a
+        smaller one, so it must keep nothing until it is done.
+    n_rows : int
+        Number of rows.
+    rows : int
+        Rows in a block.
+    shrink : callable or None, default=None
+        Called without arguments where memory was short, so that whatever else decides how much is
+        done at once does less; returns whether it could.
+
+    Yields
+    ------
+    part : slice
+    result : object
+
+    Raises
+    ------
+    torch.OutOfMemoryError
+        If there is too little memory for a single row.
+
+    Examples
+    --------
+    >>> from sklexplain.layers import in_blocks
+    >>> [result for _, result in in_blocks(lambda part: (part.start, part.stop), 5, 2)]
+    [(0, 2), (2, 4), (4, 5)]
+    """
+    start = 0
+    while start < n_rows:
+        part = slice(start, min(start + rows, n_rows))
+        size, failed = part.stop - part.start, False
+        try:
+            result = run(part)
+        except torch.OutOfMemoryError:
+            others_can = shrink is not None and shrink()
+            if size == 1 and not others_can:
+                raise
+            failed = True
+        # Only here: as long as the error is handled, its frames hold on to their tensors.
+        if failed:
+            rows = max(1, size // 2)
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()  # in pieces of the former size, which may not do
+            continue
+        yield part, result
+        del result
+        start = part.stop

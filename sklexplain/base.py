@@ -153,6 +153,8 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
     _keeps_results = False
     # Whether it matters that an output takes few different values: of maps and neighbours it does.
     _minds_few_values = True
+    # Whether hooks are called again where memory was short; most only run a block again.
+    _whole_again = False
     # Attributes that are made anew after loading instead of being saved: they hold modules.
     _not_saved = ("_representation_of_fit",)
 
@@ -259,7 +261,8 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
             if self._minds_few_values:
                 rows = getattr(self._params_at_fit, "batch_size", None) or self._most_rows("auto")
                 warn_of_few_values(representation, inputs, rows, self.seed_)
-            self._fit(self._handed(inputs, checked), y)
+            handed = self._handed(inputs, checked)
+            self._in_memory(lambda: self._fit(handed, y))
             own_arrays(self, [*given, *self.get_params(deep=False).values()], skip=params)
         if self._table is not None:
             self._table.settle()
@@ -409,7 +412,7 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
             take, or if the network's output is not finite.
         """
         with self._door(X) as inputs:
-            return self._output(self._transform(inputs))
+            return self._output(self._in_memory(lambda: self._transform(inputs)))
 
     def fit_transform(self, X, y=None, **fit_params):
         """Fit, and explain the same samples.
@@ -431,7 +434,17 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         self.fit(X, y, **fit_params)
         with self._door(X) as inputs:
             explain = getattr(self, "_fit_transform", self._transform)
-            return self._output(explain(inputs))
+            return self._output(self._in_memory(lambda: explain(inputs)))
+
+    def _in_memory(self, call):
+        """Call a hook, again with fewer rows at once where it does not make do with less itself."""
+        while self._whole_again:
+            try:
+                return call()
+            except torch.OutOfMemoryError:
+                if not self._representation.shrink(self._params_at_fit.batch_size):
+                    raise
+        return call()
 
     def _transform(self, inputs):
         """Return explanations of validated inputs; a hook of subclasses.

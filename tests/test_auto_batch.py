@@ -31,7 +31,6 @@ from sklexplain.report import RepresentationReport
 from .cases import make_net
 
 X = np.random.RandomState(0).normal(size=(40, 5)).astype("f")
-Y = np.arange(40) % 3
 EXPLAINERS = [getattr(sklexplain, name) for name in sklexplain.__all__ if name[0] != "_"]
 FEW = {"max_epochs": 1, "validation_split": None}
 
@@ -80,26 +79,38 @@ def _autoencoder():
     return Autoencoder(n_components=2, hidden_layer_sizes=(3,), random_state=0, **FEW).fit(X)
 
 
+def own_loss(output, x):
+    return output.square().sum(dim=1)
+
+
 CALLS = {
-    "label-free": lambda net: LabelFreeAttributor(net, method_params={"n_steps": 5}).fit(X).transform(X),
+    "label-free": lambda net: (
+        LabelFreeAttributor(net, method_params={"n_steps": 5}).fit(X).transform(X)
+    ),
     "lime": lambda net: (
         LabelFreeAttributor(net, method="lime", method_params={"n_samples": 9}, random_state=0)
         .fit(X)
         .transform(X)
     ),
-    "relax": lambda net: RelevanceMasker(net, n_samples=9, random_state=0).fit(X).transform(X),
+    "relax": lambda net: RelevanceMasker(net, n_masks=9, random_state=0).fit(X).transform(X),
     "embedding": lambda net: EmbeddingAttributor(net).fit(X).transform(X),
     "variance": lambda net: VarianceScorer(net, random_state=0).fit(X).transform(X),
     "noise": lambda net: NoiseScorer(net, random_state=0).fit(X).transform(X),
     "dknn": lambda net: DKNNImportance(net).fit(X).transform(X),
     "simplex": lambda net: SimplExImportance(net).fit(X).transform(X),
-    "influence": lambda net: InfluenceImportance(net, loss="cross_entropy").fit(X, Y).transform(X),
-    "tracin": lambda net: TracInImportance(net, loss="cross_entropy").fit(X, Y).transform(X),
+    "influence": lambda net: (
+        InfluenceImportance(net, loss=own_loss, parameters="all").fit(X).transform(X)
+    ),
+    "tracin": lambda net: (
+        TracInImportance(net, loss=own_loss, parameters="all").fit(X).transform(X)
+    ),
     "srae": lambda net: SRAEExplainer(net, random_state=0, **FEW).fit(X).transform(X),
     "dictionary": lambda net: (
         SparseDictionary(net, n_concepts=4, k=2, max_epochs=1, random_state=0).fit(X).transform(X)
     ),
-    "cladec": lambda net: ClaDecExplainer(net, random_state=0, **FEW).fit(X).transform(X),
+    "cladec": lambda net: (
+        ClaDecExplainer(net, reference=None, random_state=0, **FEW).fit(X).transform(X)
+    ),
     "surrogate": lambda net: LatentSurrogate(net, random_state=0).fit(X).transform(X),
 }
 

@@ -9,6 +9,7 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from ..base import BaseExplainer
 from ..exceptions import UndefinedMetricWarning
+from ..layers import in_blocks
 from ..training import VALIDATION_SPLIT
 from ..utils import (
     MAPPING,
@@ -394,15 +395,17 @@ class ClaDecExplainer(BaseExplainer):
     def _reconstructions(self, inputs, module=None, noise=None):
         """Reconstruct samples in the network's units: a tensor on the CPU."""
         layer, module = self._layer, self._decoding() if module is None else module
-        parts = []
-        for rows in self._blocks(inputs):
-            x = layer.tensor(rows)
+
+        def run(rows):
+            x = layer.tensor(inputs[rows])
             code = layer.of(x) if module.encoder is None else x
             draws = None
             if noise is not None:
                 draws = noise.to(module.latent.back.weight).expand(len(x), -1)
-            parts.append(module.samples(module(code, draws)[0]).cpu())
-        return torch.cat(parts)
+            return module.samples(module(code, draws)[0]).cpu()
+
+        blocks = in_blocks(run, len(inputs), self._params_at_fit.batch_size)
+        return torch.cat([part for _, part in blocks])
 
     def _blocks(self, inputs):
         """Cut inputs into parts that are run at once."""

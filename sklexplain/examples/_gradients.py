@@ -371,6 +371,9 @@ class GradientPass:
         self.module = network.module
         self.parameters = list(plan.bound(network.module).parameters.values())
         self._batch_size = network.representation.block_rows(batch_size)
+        if network.representation.device.type != "cpu":
+            # Second derivatives keep a pass's steps, and those of its backward pass.
+            self._batch_size = max(1, self._batch_size // 4)
         self._projection, self._kept, self.factors = projection, {}, None
         self.bytes_per_sample = plan.bytes_per_sample
         if projection is not None:
@@ -507,6 +510,8 @@ class BaseGradientImportance(BaseExampleImportance):
     }
 
     _projection = None
+    # Solvers go over all batches again and again.
+    _whole_again = True
 
     def _explained(self):
         # The loss looks at all outputs, as they are before probabilities are made of them.

@@ -407,7 +407,10 @@ class _Advice:
         engine = self.engine
         params = engine.params | {name: 2 * engine.params[name]}
         worst = worst[: self.task.block_rows]
-        _, errors, *_ = engine._run(self.task, engine._attribute(params), worst)
+        try:
+            _, errors, *_ = engine._run(self.task, engine._attribute(params), worst)
+        except torch.OutOfMemoryError:  # as many rows as went well, with more steps
+            return False
         return errors.max() <= MAX_ERROR or errors.sum() <= _HELPS * self.errors[worst].sum()
 
 

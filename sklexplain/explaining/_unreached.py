@@ -60,6 +60,7 @@ class _Probe:
     def __init__(self, representation, encode, inputs, batch_size, seed):
         self.eps = representation.eps
         self.encode = representation if encode is None else encode
+        self.in_blocks = representation.in_blocks
         self.block_rows = representation.block_rows(batch_size)
         self.x = representation.tensor(inputs).clone()
         self.generator = torch.Generator().manual_seed(seed)
@@ -89,23 +90,28 @@ class _Probe:
             entries = entries[~live]
         return []
 
-    def _blocks(self, x):
-        return (x[i : i + self.block_rows] for i in range(0, len(x), self.block_rows))
+    def _run(self, function, x):
+        """Call a function of some samples on all, block by block."""
+        rows = self.block_rows
+        blocks = self.in_blocks(lambda part: function(x[part]), len(x), rows, lambda: rows)
+        return [result for _, result in blocks]
 
     def _reached(self, x):
         """Entries with a gradient anywhere, and the representations."""
-        reached, latents = torch.zeros(x[0].numel(), dtype=torch.bool, device=x.device), []
-        for block in self._blocks(x):
+        reached = torch.zeros(x[0].numel(), dtype=torch.bool, device=x.device)
+
+        def run(block):
             block = block.detach().clone().requires_grad_()
             with torch.enable_grad():
                 z = self.encode(block)
-            latents.append(z.detach())
-            if not z.requires_grad:
-                continue
-            cotangent = torch.randn(z.shape, generator=self.generator).to(z)
-            (gradient,) = torch.autograd.grad(z, block, cotangent, allow_unused=True)
-            if gradient is not None:
-                reached |= (gradient != 0).any(dim=0).flatten()
+            if z.requires_grad:
+                cotangent = torch.randn(z.shape, generator=self.generator).to(z)
+                (gradient,) = torch.autograd.grad(z, block, cotangent, allow_unused=True)
+                if gradient is not None:
+                    reached.logical_or_((gradient != 0).any(dim=0).flatten())
+            return z.detach()
+
+        latents = self._run(run, x)
         return reached, torch.cat(latents)
 
     def _exchanged(self, entries):
@@ -115,7 +121,7 @@ class _Probe:
         return flat.view_as(self.x)
 
     def _differs(self, x):
-        z = torch.cat([self.encode(block.clone()) for block in self._blocks(x)])
+        z = torch.cat(self._run(lambda block: self.encode(block.clone()), x))
         eps = max(torch.finfo(z.dtype).eps, self.eps)
         rounding = 100 * eps * self.z.abs().amax(dim=1, keepdim=True)
         return bool(((z - self.z).abs() > rounding).any())

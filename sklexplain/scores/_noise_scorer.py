@@ -242,11 +242,13 @@ class NoiseScorer(DriftMixin, LayerScorer):
             return None
         representation, rows = self._representation, self._rows()
         with representation.session():
-            z = [
-                representation(representation.tensor(inputs[i : i + rows])).detach().flatten(1)
-                for i in range(0, len(inputs), rows)
-            ]
-        return ConstantSum.of(torch.cat(z))
+            z = representation.in_blocks(
+                lambda block: representation(representation.tensor(inputs[block])).detach(),
+                len(inputs),
+                rows,
+                lambda: rows,
+            )
+            return ConstantSum.of(torch.cat([part.flatten(1) for _, part in z]))
 
     def _warn_if_sparse(self, inputs):
         """Warn where the units that were drawn leave most positions without any of them."""
@@ -278,13 +280,19 @@ class NoiseScorer(DriftMixin, LayerScorer):
 
     def _map_batches(self, inputs, halves=False):
         """Compute maps of all samples, batch by batch."""
-        representation, rows = self._representation, self._rows()
+        representation = self._representation
+
+        def run(block):
+            x = representation.tensor(inputs[block])
+            with samples_from(block.start):
+                return self._batch_maps(x, self._subsets(halves))
+
+        def most_rows():
+            return self._params_at_fit.batch_size
+
         with representation.session():
-            for i in range(0, len(inputs), rows):
-                x = representation.tensor(inputs[i : i + rows])
-                with samples_from(i):
-                    maps = self._batch_maps(x, self._subsets(halves))
-                yield maps
+            blocks = representation.in_blocks(run, len(inputs), self._rows(), most_rows)
+            yield from (maps for _, maps in blocks)
 
     def _batch_maps(self, x, subsets):
         """Compute maps for every layer, from every subset of units, with their sizes.

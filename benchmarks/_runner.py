@@ -55,6 +55,7 @@ leaves that as it is, and a test asks for it. A claim of a paper has a line in
     dict that has ``"settings"`` and ``"environment"`` already and, if an earlier run had the same
     settings, all that it found; measure adds what is missing and calls ``save()`` after each
     piece, so that a run that is stopped goes on where it was. `complete` is that loop.
+    Where it cannot measure anything, it raises ``Skip`` with a sentence: nothing is written then.
 ``render(results)``
     Returns the section in Markdown, with its ``## Title``, from the results and nothing else. It
     may return None where there is not enough to show.
@@ -211,6 +212,10 @@ def complete(place, tasks, save):
             print(f"{name}: {time.perf_counter() - start:.0f} s", flush=True)
 
 
+class Skip(Exception):
+    """What a script raises where it has nothing to measure, with the sentence that says so."""
+
+
 # -- scripts -------------------------------------------------------------------------------------
 
 
@@ -357,7 +362,8 @@ def run(name, given=None, *, smoke=False, render=False, again=False, folder=None
 
     Returns
     -------
-    results : dict
+    results : dict or None
+        None if there is nothing to measure on this machine.
     """
     benchmark = load(name)
     if smoke and folder is None:
@@ -373,6 +379,9 @@ def run(name, given=None, *, smoke=False, render=False, again=False, folder=None
             torch.set_num_threads(benchmark.threads or n_threads)
             results = start(benchmark, args, path, again)
             benchmark.measure(args, results, lambda: write_json(path, results))
+        except Skip as skip:
+            print(skip)
+            return None
         finally:
             torch.set_num_threads(n_threads)
     text = benchmark.section_of(results)

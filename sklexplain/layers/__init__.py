@@ -14,7 +14,7 @@ from ._maps import (
     samples_from,
     unit_maps,
 )
-from ._memory import fitting_rows, in_blocks, most_rows
+from ._memory import fits, fitting_rows, in_blocks, most_rows
 from ._nested import first_tensor, mapped, parts_of, path_of, tensor_paths
 from ._points import CHANNELS_FIRST, CHANNELS_LAST, Point, find_points
 from ._recording import ancestors, depends, record
@@ -54,6 +54,7 @@ __all__ = [
     "entering",
     "find_points",
     "first_tensor",
+    "fits",
     "fitting_rows",
     "hidden_layers",
     "in_blocks",

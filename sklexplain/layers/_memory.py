@@ -101,6 +101,25 @@ def most_rows(batch_size, row_bytes, device):
     return fitting_rows(allowed, row_bytes, device, at_least=1)
 
 
+def fits(n_bytes, device):
+    """Tell whether data may lie on a device for a while, and leave most of its memory free.
+
+    Parameters
+    ----------
+    n_bytes : int
+        Of the data.
+    device : torch.device
+        Any but the CPU.
+
+    Returns
+    -------
+    fits : bool
+        False where the device cannot be asked.
+    """
+    free = free_bytes(device)
+    return free is not None and n_bytes <= free // 4
+
+
 def in_blocks(run, n_rows, rows, shrink=None):
     """Run rows block by block; in smaller blocks from the first on that takes too much memory.
 

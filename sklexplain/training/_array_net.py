@@ -8,6 +8,7 @@ import torch
 from skorch.callbacks import EarlyStopping
 from torch import nn
 
+from ._on_device import on_device
 from ._params import check_net_params
 from ._saved_net import SavedNet
 
@@ -27,7 +28,7 @@ class ArrayBatches:
 
     Parameters
     ----------
-    arrays : dict of str to ndarray
+    arrays : dict of str to ndarray, or to torch.Tensor
         All with the same number of rows.
     rows : ndarray of int
         The rows to use.
@@ -57,9 +58,15 @@ class ArrayBatches:
         if self.shuffle:
             rows = rows[torch.randperm(len(rows), generator=self.generator).numpy()]
         starts = self._starts()
+        target = self.arrays[self._target]
+        on_gpu = isinstance(target, torch.Tensor)
+        if on_gpu:
+            rows = torch.from_numpy(rows).to(target.device)
         for start, stop in zip(starts[:-1], starts[1:], strict=True):
             chosen = rows[start:stop]
-            batch = {name: torch.from_numpy(array[chosen]) for name, array in self.arrays.items()}
+            batch = {name: array[chosen] for name, array in self.arrays.items()}
+            if not on_gpu:
+                batch = {name: torch.from_numpy(array) for name, array in batch.items()}
             yield batch, batch[self._target]
 
     def _starts(self):
@@ -99,7 +106,8 @@ class ArrayNet(SavedNet):
         KeyboardInterrupt
             If training was interrupted.
         """
-        needed = {"arrays": arrays, "objective": objective, "generator": generator}
+        tensors = on_device(arrays, torch.device(self.device))
+        needed = {"arrays": tensors or arrays, "objective": objective, "generator": generator}
         self._train(None, None, split=(train, valid), **needed)
         self.module_.eval().requires_grad_(False)
         return self

@@ -7,6 +7,7 @@ from skorch.callbacks import EarlyStopping
 from skorch.utils import get_map_location
 
 from ..utils import seeded
+from ._on_device import OnDevice
 
 
 def arrays_of(module):
@@ -58,7 +59,7 @@ def _nothing(*args, **kwargs):
     pass
 
 
-class SavedNet(NeuralNet):
+class SavedNet(OnDevice, NeuralNet):
     """A skorch net whose saved state is parameters and plain arrays.
 
     There is no module in it and no pickle inside the pickle: so a file that skops wrote can be

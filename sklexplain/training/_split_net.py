@@ -4,6 +4,7 @@ import torch
 from skorch.dataset import unpack_data
 from torch.utils.data import Subset
 
+from ._on_device import LoaderOnDevice, can_stand_in, on_device
 from ._saved_net import SavedNet
 
 
@@ -46,7 +47,10 @@ class SplitNet(SavedNet):
             If training was interrupted.
         """
         generator = torch.Generator().manual_seed(seed)
-        self._train(X, y, split=(train, valid), seed=seed, train=generator)
+        arrays = {"X": X} if y is None else {"X": X, "y": y}
+        tensors = on_device(arrays, torch.device(self.device))
+        during = {"seed": seed, "train": generator, "tensors": tensors}
+        self._train(X, y, split=(train, valid), **during)
         self._set_training(False)
         return self
 
@@ -64,6 +68,10 @@ class SplitNet(SavedNet):
             # Other draws each time would make the losses of two epochs differ by chance, and early
             # stopping would follow that chance.
             self._during_fit["valid"] = torch.Generator().manual_seed(self._during_fit["seed"] + 1)
+        tensors = getattr(self, "_during_fit", {}).get("tensors")
+        if tensors is not None and can_stand_in(iterator):
+            rows = self._during_fit["split"][0 if training else 1]
+            iterator = LoaderOnDevice(iterator, tensors["X"], tensors.get("y"), rows)
         super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
 
     def train_step_single(self, batch, **fit_params):

@@ -135,6 +135,23 @@ def _explanations():
 
 
 EXPLANATIONS = _explanations()
+# Explainers that are saved where there is a GPU and loaded where there is none.
+SAVED = {
+    LabelFreeAttributor: {},
+    RelevanceMasker: {"n_masks": 64, "random_state": 0},
+    EmbeddingAttributor: {},
+    VarianceScorer: {},
+    NoiseScorer: {"random_state": 0},
+    DKNNImportance: {},
+    SimplExImportance: {},
+    InfluenceImportance: {"loss": own_loss, "parameters": "all", "damping": 10.0},
+    TracInImportance: {"loss": own_loss, "parameters": "all"},
+    SRAEExplainer: {"random_state": 0, **BRIEF},
+    SparseDictionary: {"n_concepts": 8, "k": 2, "max_epochs": 1, "random_state": 0},
+    ClaDecExplainer: {"random_state": 0, **BRIEF},
+    LatentSurrogate: {"random_state": 0},
+    AnomalyAttributor: {"model": autoencoder, "random_state": 0},
+}
 
 
 def largest_difference(name, device):

@@ -21,6 +21,7 @@ from ..layers import (
     run_to,
     tensor_paths,
 )
+from ..utils import warn
 from ._columns import NoTorchForm, check_columns_of, zeros_of
 from ._convert import Identity
 from ._detectors import called_abnormal
@@ -158,7 +159,7 @@ class Representation(RawInputs):
         self.method = None if layer is not None else asked.method
         parts, facts = self._parts(n_columns, asked, X if probe is None else None, probe)
         self.head, self._chain = parts.head, parts.module
-        self._move(device)
+        self._move(device, loaded=probe is not None)
         self._entry = first_step(self._chain)
         self.table = None
         if isinstance(self._entry, BlackBox) and self.head is None:
@@ -198,11 +199,11 @@ class Representation(RawInputs):
         module = parts.module if asked.link else without_link(parts.module)
         return Parts(parts.head, module), facts
 
-    def _move(self, device):
+    def _move(self, device, loaded=False):
         networks = stages(self._chain)
         tensors = [t for net in networks for t in (*net.parameters(), *net.buffers())]
         self.device = tensors[0].device if tensors else torch.device("cpu")
-        wanted = self.device if device is None else checked_device(device)
+        wanted = self._wanted_device(device, loaded)
         if self.device.type == "meta":
             raise ValueError("the network is on the meta device, where it has no weights; load it.")
         if any(t.is_inference() for t in tensors):
@@ -218,6 +219,21 @@ class Representation(RawInputs):
         for module in ours:
             for name, buffer in module._buffers.items():
                 module._buffers[name] = buffer.to(self.device)
+
+    def _wanted_device(self, device, loaded):
+        """Where the network is to run: where it is, if what was fitted elsewhere is loaded here."""
+        if device is None:
+            return self.device
+        try:
+            return checked_device(device)
+        except ValueError:
+            if not loaded:
+                raise
+        warn(
+            f"what was fitted with device={str(device)!r} runs on {self.device}: torch finds no such "
+            "device here."
+        )
+        return self.device
 
     def _find_layer(self):
         self._path, self._stage_name = None, None

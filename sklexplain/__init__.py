@@ -1,12 +1,16 @@
 """Explanations of learned representations as scikit-learn estimators."""
 
-from .anomalies import AnomalyAttributor
-from .attribution import EmbeddingAttributor, LabelFreeAttributor, RelevanceMasker
-from .concepts import SparseDictionary, SRAEExplainer
-from .decoding import ClaDecExplainer
-from .examples import DKNNImportance, InfluenceImportance, SimplExImportance, TracInImportance
-from .scores import NoiseScorer, VarianceScorer
-from .surrogates import LatentSurrogate
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .anomalies import AnomalyAttributor
+    from .attribution import EmbeddingAttributor, LabelFreeAttributor, RelevanceMasker
+    from .concepts import SparseDictionary, SRAEExplainer
+    from .decoding import ClaDecExplainer
+    from .examples import DKNNImportance, InfluenceImportance, SimplExImportance, TracInImportance
+    from .scores import NoiseScorer, VarianceScorer
+    from .surrogates import LatentSurrogate
 
 __version__ = "0.1.0"
 
@@ -27,3 +31,38 @@ __all__ = [
     "VarianceScorer",
     "__version__",
 ]
+
+# Where the explainers are: a room is imported when something in it is asked for, as all of them
+# together take a third of the time that torch and scikit-learn take.
+_ROOMS = {
+    "anomalies": ("AnomalyAttributor",),
+    "attribution": ("EmbeddingAttributor", "LabelFreeAttributor", "RelevanceMasker"),
+    "concepts": ("SRAEExplainer", "SparseDictionary"),
+    "decoding": ("ClaDecExplainer",),
+    "examples": ("DKNNImportance", "InfluenceImportance", "SimplExImportance", "TracInImportance"),
+    "scores": ("NoiseScorer", "VarianceScorer"),
+    "surrogates": ("LatentSurrogate",),
+}
+# What could be had as an attribute, without an import, when all rooms were imported at once.
+_MODULES = (
+    *_ROOMS,
+    *("base", "base_attributor", "datasets", "exceptions", "explaining", "gradients", "layers"),
+    *("metrics", "nets", "plotting", "reading", "report", "representation", "samples", "testing"),
+    *("training", "utils"),
+)
+
+
+def __getattr__(name):
+    """Import a room of the library, or a class from its room, when it is first asked for."""
+    if name in _MODULES:
+        return importlib.import_module(f".{name}", __name__)
+    room = next((room for room, names in _ROOMS.items() if name in names), None)
+    if room is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(importlib.import_module(f".{room}", __name__), name)
+    return found
+
+
+def __dir__():
+    """List what can be had, imported or not."""
+    return sorted({*globals(), *__all__, *_MODULES})

@@ -4,8 +4,7 @@ import numpy as np
 import torch
 
 from ..exceptions import UndefinedMetricWarning
-from ..layers import in_blocks
-from ..utils import warn
+from ..utils import in_blocks, warn
 
 
 def unit_relevance(representation, tap, target, scale, inputs, batch_size):

@@ -9,7 +9,6 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from ..base import BaseExplainer
 from ..exceptions import UndefinedMetricWarning
-from ..layers import in_blocks
 from ..training import VALIDATION_SPLIT
 from ..utils import (
     MAPPING,
@@ -22,6 +21,7 @@ from ..utils import (
     check_positive_int,
     first_missing,
     harmonic_mean,
+    in_blocks,
     warn,
 )
 from ._comparison import LABELS, TASKS, find_comparison

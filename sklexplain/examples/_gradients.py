@@ -20,7 +20,7 @@ from ..gradients import (
     scale_terms,
     terms_bytes,
 )
-from ..layers import in_blocks, plain_name, unwrapped
+from ..layers import plain_name, unwrapped
 from ..representation import BlackBox, Chain, Stage, named_steps, unwrap
 from ..training import SAMPLE_LOSSES, PretextNet
 from ..utils import (
@@ -34,6 +34,7 @@ from ..utils import (
     as_array_like,
     check_positive_int,
     did_you_mean,
+    in_blocks,
     kept_rows,
     n_shape,
     numpy_dtype_of,

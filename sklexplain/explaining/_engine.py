@@ -9,7 +9,7 @@ import torch
 from sklearn.utils import check_random_state
 from tqdm import tqdm
 
-from ..utils import known_range, numpy_dtype_of
+from ..utils import in_blocks, known_range, numpy_dtype_of
 from ._baselines import own_baselines
 from ._completeness import MAX_ERROR, beyond_sampling, completeness_errors, warn_incomplete
 from ._methods import PERTURBATION_METHODS, RECORDS, Setup
@@ -217,11 +217,7 @@ class AttributionEngine:
             If attributions of a complete method miss their sum by over 5 % for some samples.
         """
         what = f"{self.method} attributions" if what is None else what
-
-        def most_rows():  # fewer, once memory was short
-            return representation.most_rows(batch_size)
-
-        rows = representation.block_rows(most_rows())
+        rows = representation.block_rows(batch_size)
         encode = representation if encode is None else encode
         slopes = slopes if RECORDS[self.method].in_raw_slope else None
         task = _Task(
@@ -243,14 +239,17 @@ class AttributionEngine:
             attribute = self._attribute(self.params)
 
             def run(block):
-                task.block_rows = representation.block_rows(most_rows())
+                task.block_rows = representation.block_rows(batch_size)  # fewer, once it was short
                 positions = np.arange(block.start, block.stop)
                 result, error, score, spread = self._run(task, attribute, positions, with_spread)
                 spread = None if spread is None else self._of_spread(spread, task)
                 return self._in_features(result, task, positions), error, score, spread
 
+            def shrink():
+                return representation.shrink(representation.block_rows(batch_size))
+
             # Enough samples at once to fill a block; the methods divide further.
-            blocks = representation.in_blocks(run, len(task), rows, most_rows)
+            blocks = in_blocks(run, len(task), rows, shrink)
             with tqdm(total=len(task), desc=what, disable=not verbose) as bar:
                 for block, (result, error, score, spread) in blocks:
                     bar.update(block.stop - block.start)

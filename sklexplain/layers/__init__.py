@@ -14,7 +14,7 @@ from ._maps import (
     samples_from,
     unit_maps,
 )
-from ._memory import fits, fitting_rows, in_blocks, most_rows
+from ._memory import fits, fitting_rows, most_rows
 from ._nested import first_tensor, mapped, parts_of, path_of, tensor_paths
 from ._points import CHANNELS_FIRST, CHANNELS_LAST, Point, find_points
 from ._recording import ancestors, depends, record
@@ -57,7 +57,6 @@ __all__ = [
     "fits",
     "fitting_rows",
     "hidden_layers",
-    "in_blocks",
     "known_layer",
     "layer_maps",
     "mapped",

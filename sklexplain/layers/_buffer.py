@@ -7,7 +7,7 @@ import tempfile
 import numpy as np
 import torch
 
-from ._memory import in_blocks
+from ..utils import in_blocks
 
 _MAX_BYTES = 2**28
 _BLOCK = 1024

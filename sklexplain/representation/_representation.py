@@ -12,7 +12,6 @@ from ..layers import (
     first_tensor,
     fitting_rows,
     hidden_layers,
-    in_blocks,
     known_layer,
     most_rows,
     parse_path,
@@ -21,7 +20,7 @@ from ..layers import (
     run_to,
     tensor_paths,
 )
-from ..utils import warn
+from ..utils import in_blocks, warn
 from ._columns import NoTorchForm, check_columns_of, zeros_of
 from ._convert import Identity
 from ._detectors import called_abnormal
@@ -230,8 +229,8 @@ class Representation(RawInputs):
             if not loaded:
                 raise
         warn(
-            f"what was fitted with device={str(device)!r} runs on {self.device}: torch finds no such "
-            "device here."
+            f"what was fitted with device={str(device)!r} runs on {self.device}: torch finds none "
+            "such here."
         )
         return self.device
 
@@ -418,7 +417,7 @@ class Representation(RawInputs):
         Parameters
         ----------
         run, n_rows, rows
-            See `sklexplain.layers.in_blocks`.
+            See `sklexplain.utils.in_blocks`.
         batch_size : callable
             Returns the most rows that may be in the network at once, which are fewer from now on
             where memory was short.
@@ -444,6 +443,7 @@ class Representation(RawInputs):
         """
         if self.device.type != "cpu":
             return self.most_rows(batch_size)
+        batch_size = self.most_rows(batch_size)
         if not self.differentiable:
             return batch_size
         row_bytes = self.probe.bytes_per_row

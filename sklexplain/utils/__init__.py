@@ -1,5 +1,6 @@
 """Helpers for all parts of the library: validation, warnings, seeds."""
 
+from ._blocks import in_blocks
 from ._cells import as_numbers, check_columns_numeric
 from ._checks import check_encode, check_labels, check_numbers, encoded
 from ._constraints import (
@@ -101,6 +102,7 @@ __all__ = [
     "eps_of_products",
     "first_missing",
     "harmonic_mean",
+    "in_blocks",
     "is_table",
     "kept_rows",
     "known_mean",

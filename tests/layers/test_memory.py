@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from sklexplain.layers import _memory, fitting_rows, in_blocks, most_rows
+from sklexplain.layers import _memory, fitting_rows, most_rows
+from sklexplain.utils import in_blocks
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 

@@ -5,7 +5,7 @@ import os
 import platform
 import re
 import time
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -107,11 +107,18 @@ def environment():
     names = ("numpy", "scikit-learn", "torch", "skorch", "captum")
     return {
         "python": platform.python_version(),
-        **{name: version(name) for name in names},
+        **{name: _version(name) for name in names},
         "processor": _processor(),
         "n_cores": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
     }
+
+
+def _version(name):
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "none"
 
 
 def _processor():

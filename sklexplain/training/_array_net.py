@@ -106,7 +106,7 @@ class ArrayNet(SavedNet):
         KeyboardInterrupt
             If training was interrupted.
         """
-        tensors = on_device(arrays, torch.device(self.device))
+        tensors = on_device(arrays, self.device)
         needed = {"arrays": tensors or arrays, "objective": objective, "generator": generator}
         self._train(None, None, split=(train, valid), **needed)
         self.module_.eval().requires_grad_(False)

@@ -19,8 +19,8 @@ def on_device(arrays, device):
     ----------
     arrays : dict of str to ndarray
         Data.
-    device : torch.device
-        Where training runs.
+    device : str, torch.device or None
+        Where training runs, as a net has it.
 
     Returns
     -------
@@ -28,6 +28,7 @@ def on_device(arrays, device):
         None on the CPU, or where they would take too much of the memory.
     """
     n_bytes = sum(array.nbytes for array in arrays.values())
+    device = torch.device(device or "cpu")
     if device.type == "cpu" or not fits(n_bytes, device):
         return None
     return {name: torch.tensor(array, device=device) for name, array in arrays.items()}
@@ -116,7 +117,10 @@ class OnDevice:
     def _reads_late(self):
         """Whether nobody asks for a batch's loss before the epoch ends."""
         asks = (type(c).on_batch_end is not Callback.on_batch_end for _, c in self.callbacks_)
-        return torch.device(self.device).type == "cuda" and not any(asks)
+        return self._on_gpu() and not any(asks)
+
+    def _on_gpu(self):
+        return torch.device(self.device or "cpu").type == "cuda"
 
     def get_params_for_optimizer(self, prefix, named_parameters):
         """Return the optimizer's arguments; on a GPU all weights are changed by one kernel.
@@ -132,6 +136,6 @@ class OnDevice:
         """
         args, kwargs = super().get_params_for_optimizer(prefix, named_parameters)
         plain = self.optimizer in _FUSED and not any(name in kwargs for name in _OTHER_STEPS)
-        if plain and torch.device(self.device).type == "cuda":
+        if plain and self._on_gpu():
             kwargs["fused"] = True
         return args, kwargs

@@ -48,7 +48,7 @@ class SplitNet(SavedNet):
         """
         generator = torch.Generator().manual_seed(seed)
         arrays = {"X": X} if y is None else {"X": X, "y": y}
-        tensors = on_device(arrays, torch.device(self.device))
+        tensors = on_device(arrays, self.device)
         during = {"seed": seed, "train": generator, "tensors": tensors}
         self._train(X, y, split=(train, valid), **during)
         self._set_training(False)

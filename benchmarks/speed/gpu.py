@@ -30,7 +30,8 @@ from ._gpu_networks import LSTM, resnet18
 
 N_STEPS = 50
 MOST_DIFFERENCE = 1e-3  # over the largest number, in single precision
-BLOCKS = (128, 1024, 16_384, 65_536, 262_144, 1_048_576)
+BLOCKS = (1024, 16_384, 65_536, 262_144, 1_048_576)
+BLOCKS_OF_IMAGES = (64, 128, 256, 512, 1024)
 
 
 def networks(args):
@@ -126,7 +127,7 @@ def mode_for_floor(net):
 def best_block(net, x, device):
     """Return the block size that is fastest for the floor."""
     best = None
-    for block in BLOCKS:
+    for block in BLOCKS if x[0].numel() < 10_000 else BLOCKS_OF_IMAGES:
         try:
             took = min(seconds(lambda b=block: path_passes(net, x, b, device), device, 1))
         except torch.OutOfMemoryError:

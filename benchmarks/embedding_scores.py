@@ -30,16 +30,25 @@ class Scorer:
         Random units to score by; None: all.
     batch_size : int, default=16
         Samples at once.
+    device : str, default="cpu"
+        Where the network is, and is run; scores are numpy's.
     """
 
-    def __init__(self, net, layers, x, *, sample=None, batch_size=16):
+    def __init__(self, net, layers, x, *, sample=None, batch_size=16, device="cpu"):
         self.net = net.requires_grad_(False)
+        self.device = device
         modules = dict(net.named_modules())
-        self.points = find_points(net, torch.as_tensor(x[:1]), modules, layers=layers, at="input")
+        x = torch.as_tensor(x[:1]).to(device)
+        self.points = find_points(net, x, modules, layers=layers, at="input")
         self.sample = sample
         self.batch_size = batch_size
         # Positions among the units: all that are used, then each half of those drawn.
         self.subsets = [slice(None), *(sample.halves if sample else ())]
+
+    @property
+    def units(self):
+        """The units that are used; None: all."""
+        return self.sample.units if self.sample else None
 
     def unit_maps(self, X, wanted):
         """Maps of single units, batch by batch.
@@ -56,11 +65,11 @@ class Scorer:
         maps : dict of (saliency, C) to list of tensor of shape (n_units, b, n_positions)
             One a layer.
         """
-        units = self.sample.units if self.sample else None
         for x in torch.as_tensor(X).split(self.batch_size):
+            x = x.to(self.device)
             found = {key: [[] for _ in self.points] for key in wanted}
             for _, gradients, activations in unit_gradients(
-                self.net, self.points, x, units=units, rows=1024
+                self.net, self.points, x, units=self.units, rows=1024
             ):
                 for i, (g, a) in enumerate(zip(gradients, activations, strict=True)):
                     for key, blocks in found.items():
@@ -91,7 +100,9 @@ class Scorer:
     def _aggregated(self, maps, combinations):
         return {
             (saliency, channel_agg, unit_agg): [
-                torch.stack([min_max_scaled(aggregate(m[s], unit_agg, 0)) for s in self.subsets])
+                torch.stack(
+                    [min_max_scaled(aggregate(m[s], unit_agg, 0)) for s in self.subsets]
+                ).cpu()
                 for m in maps[saliency, channel_agg]
             ]
             for saliency, channel_agg, unit_agg in combinations
@@ -111,7 +122,7 @@ class Scorer:
         return np.concatenate(batches, axis=2).swapaxes(1, 2)
 
     def _variance(self, maps, threshold):
-        scores = UnitVariance(threshold).add(maps).scores().numpy()
+        scores = UnitVariance(threshold).add(maps).scores().cpu().numpy()
         if self.sample is None:
             return scores
         n, total = len(maps), self.sample.n_total

@@ -6,6 +6,9 @@ makes them so: series of six slots, each with one motif; a class is three motifs
 stand. The network is convolutions, a dense layer of 128 units that is trained with an L1 penalty on
 its activations, and a second one; the first dense layer is explained. For every target (a class's
 score), concepts are learned from 50 samples of the class among many others, as in the paper.
+
+``--seeds 3 --targets 0 1`` is a piece, which trains its seed's network again; results of pieces are
+merged by the keys of "seeds", and of what is in them.
 """
 
 import itertools
@@ -22,7 +25,7 @@ from sklexplain import SRAEExplainer
 from sklexplain.attribution import time_segments
 from sklexplain.metrics import faithfulness, locality
 
-from .._runner import Benchmark
+from .._runner import Benchmark, Option
 from ..common import markdown_table, rounded
 from .srae_table1 import linear_maps
 
@@ -98,7 +101,7 @@ def train(X, y, n_epochs, seed):
     return network.eval().requires_grad_(False)
 
 
-def one_seed(seed, settings, entries, save):
+def one_seed(seed, targets, settings, entries, save):
     """Measure all methods on all targets of one network."""
     rng = np.random.default_rng(seed)
     triples = classes(rng)
@@ -111,7 +114,7 @@ def one_seed(seed, settings, entries, save):
         units = network[: int(EXPLAINED) + 1](torch.from_numpy(X_test))
     alive = np.flatnonzero((units > 0).any(dim=0).numpy())
     parts = time_segments(N_SLOTS * SLOT, N_SLOTS)
-    for target in range(min(N_CLASSES, settings["n_targets"])):
+    for target in targets[: settings["n_targets"]]:
         if str(target) in entries:
             continue
         positives = np.flatnonzero(y_pool == target)[: settings["n_positives"]]
@@ -245,9 +248,9 @@ def render(results):
 
 
 def measure(args, results, save):
-    for seed in range(args.n_seeds):
+    for seed in args.seeds:
         entries = results.setdefault("seeds", {}).setdefault(str(seed), {})
-        one_seed(seed, results["settings"], entries, save)
+        one_seed(seed, args.targets, results["settings"], entries, save)
 
 
 BENCHMARK = Benchmark(
@@ -267,7 +270,10 @@ BENCHMARK = Benchmark(
         "network_epochs": 20,
         "hidden_layer_sizes": [800, 100],
     },
-    options={"n_seeds": 5},
+    options={
+        "seeds": [0, 1, 2, 3, 4],
+        "targets": Option(list(range(N_CLASSES)), choices=range(N_CLASSES)),
+    },
     smoke={
         "n_targets": 1,
         "n_train": 60,
@@ -279,6 +285,7 @@ BENCHMARK = Benchmark(
         "max_epochs": 2,
         "network_epochs": 1,
         "hidden_layer_sizes": [6],
-        "n_seeds": 1,
+        "seeds": [0],
     },
+    threads=1,
 )

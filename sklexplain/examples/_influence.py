@@ -183,8 +183,10 @@ class InfluenceImportance(BaseGradientImportance):
 
     Leaving an example out of contrastive training acts on the others also through what it pushes
     away from itself. ``"stability"`` does not see that: it ranks examples by how their views teach
-    the encoder to ignore what views differ in. ``"nt_xent"`` sees it, but neither is known to agree
-    with training without the example.
+    the encoder to ignore what views differ in, by the curvature of that loss and not of the one
+    that was trained, and hardly agrees with what training without them does. ``"nt_xent"`` is, in
+    the mean over the training examples, the loss of training on these views, and does agree where
+    training has come to a minimum.
 
     A loss that takes y needs the targets of samples as well as those of the training examples:
     ``transform(X, y)``. Without them, a sample that is a training example has that one's y, and for

@@ -148,31 +148,44 @@ class BankObjective(StabilityObjective):
     """The expected NT-Xent of a sample, among views of a bank of training examples.
 
     They stand for the other samples in a batch, of which training has two views each; the sample's
-    own view is left out. The bank's views are fixed, but not what the network makes of them:
-    examples act on others mostly by what they push away, and without its gradient importance
-    hardly agrees with what leaving examples out does.
+    own views are left out. With every pair of views that is drawn, the bank's are made by the same
+    pair. Views are fixed, but not what the network makes of the bank's: examples act on others
+    mostly by what they push away, and without its gradient importance hardly agrees with what
+    leaving examples out does.
     """
 
     def prepare(self, module, examples):
-        """Draw the pairs of views, and those of the bank."""
+        """Draw the pairs of views, and make those of the bank."""
         super().prepare(module, examples)
         self._sources = x = examples()
-        generator = torch.Generator().manual_seed(self.seed + 1)
-        views = module.views
         with torch.no_grad():
-            self._inputs = views.view(x, views.draw(len(x), generator))
+            made = [self._pair(*pair)(x) for pair in self._pairs]
+        self._inputs = [views.transpose(0, 1).flatten(0, 1) for views in made]  # (2 m, ...)
         size = self.net.batch_size
         self._n_others = 2 * max(1, min(len(x), size if size > 0 else len(x)) - 1)
+
+    def draws(self, x):
+        """Make one function from samples to all of their views, pair by pair."""
+        # In one, as the loss has to know which pair a view is of.
+        pairs = super().draws(x)
+        return [lambda x: torch.cat([pair(x) for pair in pairs], dim=1)]
+
+    def run(self, part):
+        """Return the projections of all views, sample by sample."""
+        return torch.stack([self._module.project(view) for view in part.unbind(dim=1)], dim=1)
 
     def __call__(self, output, x, _y):
         """Return one loss a sample."""
         temperature = self.net.temperature
         own = torch.stack([(x == each).flatten(1).all(dim=1) for each in self._sources], dim=1)
+        own = own.repeat(1, 2)
         weight = self._n_others / (~own).sum(dim=1, keepdim=True).clamp(min=1)
-        pair = (output[:, 0] * output[:, 1]).sum(dim=1, keepdim=True) / temperature
-        losses, bank = [], self._module.project(self._inputs)
-        for view in output.unbind(dim=1):
-            others = view @ bank.T / temperature + weight.log()
-            logits = torch.cat([pair, others.masked_fill(own, -math.inf)], dim=1)
-            losses.append(logits.logsumexp(dim=1) - pair[:, 0])
-        return (losses[0] + losses[1]) / 2
+        losses = []
+        for inputs, views in zip(self._inputs, output.split(2, dim=1), strict=True):
+            bank = self._module.project(inputs)
+            pair = (views[:, 0] * views[:, 1]).sum(dim=1, keepdim=True) / temperature
+            for view in views.unbind(dim=1):
+                others = view @ bank.T / temperature + weight.log()
+                logits = torch.cat([pair, others.masked_fill(own, -math.inf)], dim=1)
+                losses.append(logits.logsumexp(dim=1) - pair[:, 0])
+        return sum(losses) / len(losses)

@@ -425,18 +425,41 @@ def _stability(module, x, seed):
     return sum(losses) / len(losses)
 
 
-def _bank_loss(module, x, corpus, bank, seed, temperature, batch_size):
+def _bank_loss(module, x, corpus, seed, temperature, batch_size):
     """The expected NT-Xent of one sample, written out."""
-    bank = bank[[i for i in range(len(corpus)) if not torch.equal(corpus[i], x[0])]]
+    others = corpus[[i for i in range(len(corpus)) if not torch.equal(corpus[i], x[0])]]
     n_others = 2 * (min(len(corpus), batch_size) - 1)
     losses = []
     for draws in _pairs(module, seed):
         one, two = (module.project(module.views.view(x, draw))[0] for draw in draws)
+        bank = torch.cat([module.project(module.views.view(others, draw)) for draw in draws])
         for view in (one, two):
             same = torch.exp(one @ two / temperature)
-            others = n_others * torch.exp(bank @ view / temperature).mean()
-            losses.append(-torch.log(same / (same + others)))
+            pushed = n_others * torch.exp(bank @ view / temperature).mean()
+            losses.append(-torch.log(same / (same + pushed)))
     return sum(losses) / len(losses)
+
+
+@pytest.mark.parametrize("n_draws", [1, 3])
+def test_losses_of_samples_are_in_the_mean_what_training_minimises(n_draws):
+    # So that the curvature of their mean is that of the training loss.
+    encoder = quick(batch_size=60, temperature=0.4, max_epochs=2).fit(X)
+    module, x = encoder.net_.module_.double(), torch.from_numpy(X[:25]).double()
+    objective = encoder.net_.sample_objective("nt_xent", n_draws, seed=3)
+    objective.prepare(module, lambda: x)
+    (draw,) = objective.draws(x)
+    found = objective(objective.run(draw(x)), x, None).mean()
+    expected = [
+        nt_xent(*(module.project(module.views.view(x, d)) for d in draws), 0.4).mean()
+        for draws in _pairs(module, 3, n_draws)
+    ]
+    torch.testing.assert_close(found, sum(expected) / n_draws, rtol=1e-10, atol=0)
+    parameters = list(module.encoder.parameters())
+    ours, theirs = (
+        torch.autograd.grad(loss, parameters) for loss in (found, sum(expected) / n_draws)
+    )
+    for one, two in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-8, atol=1e-12)
 
 
 @pytest.mark.parametrize("loss", [None, "stability", "nt_xent"])
@@ -447,13 +470,10 @@ def test_gradients_of_samples_equal_a_loop(loss):
     found = explainer.transform(data[:3])
     module = copy.deepcopy(encoder.net_.module_).requires_grad_(True)
     corpus = torch.from_numpy(data)
-    generator = torch.Generator().manual_seed(explainer.seed_ + 1)
-    views = module.views.view(corpus, module.views.draw(len(corpus), generator))
 
     def gradient(x):
-        bank = module.project(views)
         value = (
-            _bank_loss(module, x, corpus, bank, explainer.seed_, 0.4, 10)
+            _bank_loss(module, x, corpus, explainer.seed_, 0.4, 10)
             if loss == "nt_xent"
             else _stability(module, x, explainer.seed_)
         )

@@ -96,12 +96,14 @@ def version(net, name, draw, seed):
         return net
     if name != "all" and draw == "default":
         return next(changed for _, changed in randomized_layers(net, [name], random_state=seed))
-    changed = copy.deepcopy(net)
+    device = next(net.parameters()).device
+    changed = copy.deepcopy(net).cpu()  # weights are the same on every device
     with seeded(names_of(net).index(name) + 1000 * (1 + seed)):
         if name == "all":
-            return initialise(changed)
-        nn.init.xavier_uniform_(changed.get_submodule(name).weight)
-    return changed
+            initialise(changed)
+        else:
+            nn.init.xavier_uniform_(changed.get_submodule(name).weight)
+    return changed.to(device)
 
 
 def crops(X, n, size, seed=0):

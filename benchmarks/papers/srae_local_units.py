@@ -270,7 +270,8 @@ def render(results):
             f"{settings['n_negatives']} others. Locality is the entropy in nats of c-MWP maps of "
             f"at most {settings['n_maps']} test samples of the class: over the slots (at most "
             f"{np.log(N_SLOTS):.2f}), and over its three motifs, wherever they are, and the rest "
-            f"(at most {np.log(4):.2f}; evenly over the motifs {np.log(3):.2f}); ± is the standard deviation over seeds. The paper's are of "
+            f"(at most {np.log(4):.2f}; evenly over the motifs {np.log(3):.2f}); ± is the standard "
+            "deviation over seeds. The paper's are of "
             "birds, a VGG19 and 15 parts: only their order can be compared. Made by "
             "`benchmarks/papers/srae_local_units.py`; "
             f"{results['environment']['processor']}, torch {results['environment']['torch']}.",

@@ -531,7 +531,7 @@ class Representation(RawInputs):
 
     def tensor(self, inputs):
         """Tensor of inputs in the torch path's dtype, on its device."""
-        x = as_tensor(np.asarray(inputs))
+        x = inputs if isinstance(inputs, torch.Tensor) else as_tensor(np.asarray(inputs))
         if self.device.type != "cuda" or x.nbytes < _PINNED_FROM:
             return x.to(self.device, self.input_dtype)
         return x.to(self.input_dtype).pin_memory().to(self.device, non_blocking=True)

@@ -63,12 +63,7 @@ def test_checks_are_of_scripts():
     assert set(CHECKS) <= set(_runner.names())
 
 
-# Results that are older than what their scripts show now; to be measured again.
-OLDER = dict.fromkeys(("papers.label_free_examples",), pytest.mark.xfail(strict=False))
-PAGES = [pytest.param(name, marks=OLDER.get(name, ())) for name in _runner.names()]
-
-
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", _runner.names())
 def test_page_shows_the_committed_results(name):
     benchmark, path = _runner.load(name), _runner.results_path(name)
     if not path.exists():

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from scipy.spatial import distance
 
-from sklexplain.examples import _distances
-from sklexplain.examples._distances import METRICS, distances, largest, median_distance, nearest
+from sklexplain.examples import _nearest
+from sklexplain.examples._distances import METRICS, distances, median_distance
+from sklexplain.examples._nearest import largest, nearest
 
 RNG = np.random.default_rng(0)
 QUERIES = RNG.normal(size=(7, 5))
@@ -13,7 +14,7 @@ NAMES = {"l1": "cityblock", "manhattan": "cityblock", "l2": "euclidean"}
 
 @pytest.fixture(params=["search", "compare"])
 def both_ways(request, monkeypatch):
-    monkeypatch.setattr(_distances, "_MIN_SEARCH", 0 if request.param == "search" else 10**9)
+    monkeypatch.setattr(_nearest, "_MIN_SEARCH", 0 if request.param == "search" else 10**9)
 
 
 @pytest.mark.usefixtures("both_ways")
@@ -66,7 +67,7 @@ def test_ties_go_to_the_first_whatever_the_batch(metric):
 
 def test_blocks_of_pairs_change_nothing(monkeypatch):
     whole = nearest(CORPUS, CORPUS, 3, "euclidean")
-    monkeypatch.setattr(_distances, "_BLOCK", 7)
+    monkeypatch.setattr(_nearest, "_BLOCK", 7)
     for a, b in zip(whole, nearest(CORPUS, CORPUS, 3, "euclidean"), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -102,9 +103,9 @@ def test_median_distance(monkeypatch):
 @pytest.mark.parametrize("exclude", [None, np.arange(300)])
 def test_a_search_with_many_ties_is_the_full_comparison(metric, exclude, monkeypatch):
     corpus = np.vstack([RNG.integers(-2, 3, size=(400, 3)), np.full((30, 3), 2)]) + 0.5
-    monkeypatch.setattr(_distances, "_MIN_SEARCH", 0)
+    monkeypatch.setattr(_nearest, "_MIN_SEARCH", 0)
     searched = nearest(corpus[:300], corpus, 6, metric, exclude)
-    monkeypatch.setattr(_distances, "_MIN_SEARCH", 10**9)
+    monkeypatch.setattr(_nearest, "_MIN_SEARCH", 10**9)
     compared = nearest(corpus[:300], corpus, 6, metric, exclude)
     np.testing.assert_array_equal(searched[1], compared[1])
     np.testing.assert_allclose(searched[0], compared[0], rtol=1e-9, atol=1e-15)

@@ -65,8 +65,8 @@ class DKNNImportance(BaseExampleImportance):
     neighbors : transformer or None, default=None
         Finds the neighbours instead: any transformer from representations to sparse graphs of
         distances, such as :class:`~sklearn.neighbors.KNeighborsTransformer` or one around an
-        approximate index. It is cloned, and its ``n_neighbors`` set if it has that parameter and
-        ``n_neighbors`` is given; else its own counts.
+        approximate index (see the examples). It is cloned, and its ``n_neighbors`` set if it has
+        that parameter and ``n_neighbors`` is given; else its own counts.
     max_bytes : int, default=2**31
         Largest dense matrix that `transform` returns.
     batch_size : int or "auto", default="auto"
@@ -112,6 +112,10 @@ class DKNNImportance(BaseExampleImportance):
     of the network's dtype times the median length of a representation, at most 1e-4 of the median
     distance): a duplicate has the same importance whatever batch it came in.
 
+    The corpus may be of any size: the nearest are found in blocks of it, so that `top_examples`,
+    and `transform` with ``n_neighbors``, need little memory beside ``embedding_`` and the result,
+    but time in proportion to samples times examples. An approximate index needs less time.
+
     References
     ----------
     .. [1] J. Crabbé and M. van der Schaar, "Label-Free Explainability for Unsupervised Models",
@@ -133,6 +137,31 @@ class DKNNImportance(BaseExampleImportance):
     array([0, 0, 0])
     >>> round(dknn.score(X[1::2], y[1::2]), 2)
     0.88
+
+    In a corpus of millions an approximate index is faster. pynndescent's ``PyNNDescentTransformer``
+    can be given as it is; for faiss a few lines follow scikit-learn's convention, by which a graph
+    has one neighbour more, since a training example finds itself first:
+
+    .. code-block:: python
+
+        class FaissTransformer(TransformerMixin, BaseEstimator):
+            def __init__(self, n_neighbors=5):
+                self.n_neighbors = n_neighbors
+
+            def fit(self, X, y=None):
+                self.index_ = faiss.IndexHNSWFlat(X.shape[1], 32)
+                self.index_.add(X.astype("float32"))
+                return self
+
+            def transform(self, X):
+                k = self.n_neighbors + 1
+                squares, index = self.index_.search(X.astype("float32"), k)
+                indptr = k * np.arange(len(X) + 1)
+                graph = np.sqrt(squares).ravel(), index.ravel(), indptr
+                return csr_matrix(graph, shape=(len(X), self.index_.ntotal))
+
+
+        dknn = DKNNImportance(encoder, n_neighbors=10, neighbors=FaissTransformer())
     """
 
     _parameter_constraints = {
@@ -224,7 +253,10 @@ class DKNNImportance(BaseExampleImportance):
         name = type(self.neighbors_).__name__
         if hasattr(self.neighbors_, "radius"):
             return f"raise the radius of {name}, {self.neighbors_.radius}"
-        return f"have {name} look for more"
+        return (
+            f"have {name} look for more; if the sample itself is one of those it finds, with one "
+            "more of its own n_neighbors, and n_neighbors=None here"
+        )
 
     def _scale_metric(self):
         """Return the metric of the distances given to the kernel."""
@@ -339,6 +371,8 @@ class DKNNImportance(BaseExampleImportance):
         metric = "cosine" if kernel == "cosine" else self._params_at_fit.metric
         n_others = len(self.embedding_) - (excluded is not None)
         importance, columns = self._nearest(z, min(k + 1, n_others), metric, excluded)
+        if (np.diff(importance) < 0).all():  # nearer is larger, and nothing ties
+            return importance[:, :k], columns[:, :k]
         top = _first(importance, columns, k)
         if k == n_others:
             return top
@@ -379,6 +413,8 @@ class DKNNImportance(BaseExampleImportance):
         k = self._params_at_fit.n_neighbors
         if k is None:
             k = getattr(self.neighbors_, "n_neighbors", None)
+            if k is not None and excluded is not None and counts.min() == k - 1 > 0:
+                k -= 1  # it has counted the sample itself, as some do
         if k is None:  # neighbours within a radius: as many as there are
             return d, columns, counts
         if counts.min() < k:

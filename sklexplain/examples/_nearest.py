@@ -199,5 +199,3 @@ def largest(values, k):
     kth = -np.partition(-values, k - 1, axis=1)[:, k - 1, None]
     rows, columns = np.nonzero(values >= kth)
     return columns[first_of_rows(rows, columns, -values[rows, columns], len(values), k)]
-
-

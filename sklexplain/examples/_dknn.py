@@ -164,6 +164,8 @@ class DKNNImportance(BaseExampleImportance):
         dknn = DKNNImportance(encoder, n_neighbors=10, neighbors=FaissTransformer())
     """
 
+    _reads_rows = True
+
     _parameter_constraints = {
         "n_neighbors": [Integer(), NONE],
         "kernel": [Choice(*_KERNELS), CALLABLE],

@@ -115,7 +115,8 @@ def test_a_float64_path_reads_stored_samples_by_rows():
 
 
 @pytest.mark.filterwarnings("ignore::sklexplain.exceptions.ConvergenceWarning")
-def test_no_copy_of_all_samples():
+def test_no_copy_of_all_samples(monkeypatch):
+    monkeypatch.setattr(_rows, "_BLOCK", 2**14)
     many = RNG.normal(size=(220_000, 5))
     for kind in ("saliency", "cladec", "embedding"):
         explainer = MAKE[kind]().fit(TRAIN).set_params(batch_size=8192)

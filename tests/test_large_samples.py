@@ -16,7 +16,7 @@ from sklexplain.decoding import ClaDecExplainer
 from sklexplain.examples import DKNNImportance
 from sklexplain.exceptions import DataConversionWarning
 from sklexplain.scores import NoiseScorer, VarianceScorer
-from sklexplain.utils import Rows, Written, _rows
+from sklexplain.utils import Rows, Written
 
 RNG = np.random.default_rng(0)
 TRAIN = RNG.normal(size=(60, 5))
@@ -79,8 +79,8 @@ MAKE = {
 
 @pytest.fixture
 def small_is_large(monkeypatch):
-    monkeypatch.setattr(_rows, "_LARGE", 1000)
-    monkeypatch.setattr(_rows, "_BLOCK", 200)
+    monkeypatch.setattr("sklexplain.utils._rows._LARGE", 1000)
+    monkeypatch.setattr("sklexplain.utils._rows._BLOCK", 200)
 
 
 def dense(values):
@@ -93,8 +93,8 @@ def test_rows_are_read_and_cast_a_few_at_a_time(kind, monkeypatch):
     monkeypatch.setattr("sklexplain.anomalies._references._AT_ONCE", 64)
     explainer = MAKE[kind]().fit(TRAIN).set_params(batch_size=32)
     expected = dense(explainer.transform(X))
-    monkeypatch.setattr(_rows, "_LARGE", 1000)
-    monkeypatch.setattr(_rows, "_BLOCK", 200)
+    monkeypatch.setattr("sklexplain.utils._rows._LARGE", 1000)
+    monkeypatch.setattr("sklexplain.utils._rows._BLOCK", 200)
     np.testing.assert_array_equal(dense(explainer.transform(X)), expected)
     stored = Stored(X)
     np.testing.assert_array_equal(dense(explainer.transform(stored)), expected)
@@ -116,7 +116,7 @@ def test_a_float64_path_reads_stored_samples_by_rows():
 
 @pytest.mark.filterwarnings("ignore::sklexplain.exceptions.ConvergenceWarning")
 def test_no_copy_of_all_samples(monkeypatch):
-    monkeypatch.setattr(_rows, "_BLOCK", 2**14)
+    monkeypatch.setattr("sklexplain.utils._rows._BLOCK", 2**14)
     many = RNG.normal(size=(220_000, 5))
     for kind in ("saliency", "cladec", "embedding"):
         explainer = MAKE[kind]().fit(TRAIN).set_params(batch_size=8192)
@@ -161,7 +161,7 @@ def test_errors_are_those_of_small_samples(kind, stored, monkeypatch):
     bad[place] = value
     with pytest.raises(ValueError, match=r"NaN|infinity|too large") as expected:
         explainer.transform(bad)
-    monkeypatch.setattr(_rows, "_LARGE", 1000)
+    monkeypatch.setattr("sklexplain.utils._rows._LARGE", 1000)
     with pytest.raises(ValueError, match=r"NaN|infinity|too large") as found:
         explainer.transform(Stored(bad) if stored else bad)
     assert str(found.value) == str(expected.value)

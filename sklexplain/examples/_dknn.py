@@ -16,7 +16,7 @@ from ._distances import (
     parts,
     tiles,
 )
-from ._nearest import first_of_rows, nearest
+from ._nearest import first_by_importance, first_of_rows, in_corpus_order, nearest
 
 _KERNELS = ("inverse_distance", "rbf", "cosine")
 _EPSILON = 1e-6  # of the corpus's median distance
@@ -346,7 +346,7 @@ class DKNNImportance(BaseExampleImportance):
         indices = np.empty((len(inputs), k), dtype=dtype)
         blocks = self._nearest_blocks(inputs, exclude_self)
         for rows, importance, columns in self._shown(len(inputs), blocks):
-            data[rows], indices[rows] = _in_corpus_order(importance, columns)
+            data[rows], indices[rows] = in_corpus_order(importance, columns)
         indptr = np.arange(len(inputs) + 1, dtype=dtype) * k
         return _csr(data.ravel(), indices.ravel(), indptr, shape)
 
@@ -362,7 +362,7 @@ class DKNNImportance(BaseExampleImportance):
             self._check_stored(k, self._params_at_fit.n_neighbors)
             for rows, importance, columns in self._nearest_blocks(inputs, exclude_self):
                 # In the matrix's dtype more examples may tie.
-                yield rows, *_first(importance.astype(self._dtype), columns, k)
+                yield rows, *first_by_importance(importance.astype(self._dtype), columns, k)
         else:
             for rows, z, excluded in self._codes(inputs, exclude_self):
                 yield rows, *self._top_of_all(z, k, excluded)
@@ -375,7 +375,7 @@ class DKNNImportance(BaseExampleImportance):
         importance, columns = self._nearest(z, min(k + 1, n_others), metric, excluded)
         if (np.diff(importance) < 0).all():  # nearer is larger, and nothing ties
             return importance[:, :k], columns[:, :k]
-        top = _first(importance, columns, k)
+        top = first_by_importance(importance, columns, k)
         if k == n_others:
             return top
         # Where the next one ties, others further away may too: kernels are flat in places.
@@ -391,7 +391,7 @@ class DKNNImportance(BaseExampleImportance):
         shape = (len(z), len(self.embedding_))
         if self.neighbors_ is None:
             k, metric = self._params_at_fit.n_neighbors, self._params_at_fit.metric
-            data, columns = _in_corpus_order(*self._nearest(z, k, metric, excluded))
+            data, columns = in_corpus_order(*self._nearest(z, k, metric, excluded))
             counts = np.full(len(z), k)
             data, columns = data.ravel(), columns.ravel()
         else:
@@ -459,17 +459,6 @@ class DKNNImportance(BaseExampleImportance):
 def _similarities(d):
     """Cosine similarities of cosine distances, which are overwritten."""
     return np.subtract(1, d, out=d)
-
-
-def _first(importance, columns, k):
-    """Return the k most important of each row, the first of the corpus where they tie."""
-    order = np.lexsort((columns, -importance), axis=1)[:, :k]
-    return [np.take_along_axis(values, order, axis=1) for values in (importance, columns)]
-
-
-def _in_corpus_order(importance, columns):
-    order = columns.argsort(axis=1)
-    return [np.take_along_axis(values, order, axis=1) for values in (importance, columns)]
 
 
 def _csr(data, indices, indptr, shape):

@@ -181,6 +181,33 @@ def first_of_rows(rows, columns, values, n_rows, k):
     return order[starts[:, None] + np.arange(k)]
 
 
+def first_by_importance(importance, columns, k):
+    """Choose the k most important of each row, the first of the corpus where they tie.
+
+    Parameters
+    ----------
+    importance : ndarray of shape (b, m)
+        Numbers, at least k in a row.
+    columns : ndarray of shape (b, m) of int
+        Positions in the corpus.
+    k : int
+        How many.
+
+    Returns
+    -------
+    importance, columns : ndarray of shape (b, k)
+        Most first.
+    """
+    order = np.lexsort((columns, -importance), axis=1)[:, :k]
+    return [np.take_along_axis(values, order, axis=1) for values in (importance, columns)]
+
+
+def in_corpus_order(importance, columns):
+    """Sort each row by its positions in the corpus; see `first_by_importance`."""
+    order = columns.argsort(axis=1)
+    return [np.take_along_axis(values, order, axis=1) for values in (importance, columns)]
+
+
 def largest(values, k):
     """Columns of the k largest values of each row, the first column first where they tie.
 

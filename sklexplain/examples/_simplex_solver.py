@@ -21,6 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
+from ._simplex_candidates import Corpus, Subsets, without_own
+
 _BLOCK = 2**22  # numbers held at once, of each kind
 # Of the mean square of a support's vectors: turns directions that change no combination, along
 # which only the linear term counts, into long steps, which end at the boundary.
@@ -29,8 +31,6 @@ _ROUNDING = 32 * np.finfo(np.float64).eps
 _MIN_SCALE = 1e-6
 _FEW_SLOTS = 32  # tried first; queries that need more are run again with four times as many
 _GRAM_ROWS = 2048  # a Gram matrix of so many examples is worth its memory in any case
-# A product by way of the Gram matrix takes so many times longer, number for number.
-_SPARSE_COST = 8
 _LONG = 2**11  # numbers from which a copy takes longer than a loop
 
 
@@ -128,7 +128,7 @@ class SimplexProblem:
             full = []
             for i in range(0, len(todo), step):
                 rows = todo[i : i + step]
-                corpus = _Corpus(self, None if exclude is None else exclude[rows], z[rows])
+                corpus = Corpus(self, None if exclude is None else exclude[rows], z[rows])
                 run = _Run(z[rows], corpus, n_slots, tol, max_iter, may_fill=n_slots < most)
                 result = run.solve()
                 if n_keep is not None:
@@ -175,7 +175,7 @@ class SimplexProblem:
         # Largest weights first, equal ones in the order of the corpus.
         order = np.lexsort((columns[many], -weights[many]), axis=1)[:, :n_keep]
         kept = np.take_along_axis(columns[many], order, axis=1)
-        run = _Run(z[many], _Subsets(self, kept), n_keep, tol, max_iter)
+        run = _Run(z[many], Subsets(self, kept), n_keep, tol, max_iter)
         chosen, weights_kept, gap[many], converged[many], steps = run.solve()
         columns[many], weights[many] = -1, 0.0
         columns[many, :n_keep] = np.where(
@@ -190,13 +190,6 @@ def _first_duplicates(corpus):
     """Position of the first example that equals each."""
     _, first, inverse = np.unique(corpus, axis=0, return_index=True, return_inverse=True)
     return first[np.ravel(inverse)]
-
-
-def without_own(values, exclude):
-    """Make the numbers of the queries' own examples infinite, if they are left out."""
-    if exclude is not None:
-        values[np.arange(len(values)), exclude] = np.inf
-    return values
 
 
 class _Results:
@@ -225,87 +218,6 @@ class _Results:
         matrix = sparse.csr_matrix((weights, (rows, columns)), shape=shape)
         matrix.sort_indices()
         return Solution(matrix, self.gap, self.converged, self.n_iter)
-
-
-class _Corpus:
-    """Candidates for the support: all examples but the query's own."""
-
-    def __init__(self, problem, exclude, z):
-        self.problem = problem
-        self.exclude = exclude
-        self.products = z @ problem.points.T
-
-    def price(self, rows, run):
-        """Gradient for some queries, up to a constant.
-
-        With v - lambda z: <z_n, v - lambda z> + lambda/2 |z_n|^2.
-
-        Parameters
-        ----------
-        rows : ndarray of int of shape (r,)
-            Which queries.
-        run : _Run
-            Has their supports.
-
-        Returns
-        -------
-        gradient : ndarray of shape (r, n_corpus)
-        """
-        problem = self.problem
-        row, slot = np.nonzero(run.weights[rows] > 0)
-        if problem.gram is None or _SPARSE_COST * len(row) > len(rows) * problem.points.shape[1]:
-            g = run.directions(rows) @ problem.points.T
-        else:
-            entries = run.weights[rows[row], slot], (row, run.columns[rows[row], slot])
-            weights = sparse.csr_matrix(entries, shape=(len(rows), len(problem.gram)))
-            g = weights @ problem.gram
-            g -= (1 + problem.locality) * self.products[rows]
-        g += problem.bias
-        return without_own(g, None if self.exclude is None else self.exclude[rows])
-
-    def nearest(self, z):
-        """Position of the example nearest to each query."""
-        d = without_own(self.problem.half_squares - self.products, self.exclude)
-        return self.representative(d.argmin(axis=1), slice(None))
-
-    def representative(self, columns, rows):
-        """Return the first of equal examples: rounding must not choose between them."""
-        first = self.problem.first[columns]
-        if self.exclude is None:
-            return first
-        excluded = self.exclude[rows]
-        return np.where(first == excluded, columns, first)
-
-    def take(self, rows, columns):
-        """Points of one candidate for each of some queries: (r, N)."""
-        return self.problem.points[columns]
-
-
-class _Subsets:
-    """Candidates for the support: a few examples, each query's own."""
-
-    def __init__(self, problem, columns):
-        self.points = problem.points[columns]  # (b, K, N)
-        self.bias = problem.bias[columns]
-        self.half_squares = problem.half_squares[columns]
-        self.problem = problem
-
-    def price(self, rows, run):
-        """Gradient for some queries, up to a constant: (r, K)."""
-        directions = run.directions(rows)
-        return np.einsum("rkn,rn->rk", self.points[rows], directions) + self.bias[rows]
-
-    def nearest(self, z):
-        """Position of the candidate nearest to each query."""
-        return (self.half_squares - np.einsum("rkn,rn->rk", self.points, z)).argmin(axis=1)
-
-    def representative(self, columns, rows):
-        """Every candidate stands for itself."""
-        return columns
-
-    def take(self, rows, columns):
-        """Points of one candidate for each of some queries: (r, N)."""
-        return self.points[rows, columns]
 
 
 class _Run:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize, nnls
 
-from sklexplain.examples import _simplex_solver
+from sklexplain.examples import _simplex_candidates, _simplex_solver
 from sklexplain.examples._simplex_solver import SimplexProblem
 
 
@@ -88,7 +88,7 @@ def low_dimensional(n, n_units, n_queries, seed=0):
 def either_way(request, monkeypatch):
     """Gradients by way of the Gram matrix, or of the vectors."""
     if request.param == "gram":
-        monkeypatch.setattr(_simplex_solver, "_SPARSE_COST", 0)
+        monkeypatch.setattr(_simplex_candidates, "_SPARSE_COST", 0)
     else:
         monkeypatch.setattr(SimplexProblem, "_gram", lambda self: None)
 

@@ -31,9 +31,6 @@ class Stored:
         self.shape, self.dtype, self.ndim = values.shape, values.dtype, values.ndim
         self.read = []
 
-    def __len__(self):
-        return self.shape[0]
-
     def __getitem__(self, index):
         assert isinstance(index, (slice, int))
         rows = self._values[index].copy()
@@ -41,7 +38,7 @@ class Stored:
         return rows
 
     def __array__(self, dtype=None, copy=None):
-        self.read.append(len(self))
+        self.read.append(self.shape[0])
         return np.array(self._values, dtype=dtype)
 
 

@@ -26,6 +26,7 @@ class Rows:
         self.dtype = np.dtype(dtype)
         self.shape = tuple(source.shape)
         self.ndim = len(self.shape)
+        self._held = 0, ()  # the first row that was read last, and the rows
 
     def __len__(self):
         return self.shape[0]
@@ -34,7 +35,12 @@ class Rows:
         return self._read(index).astype(self.dtype, copy=False)
 
     def _read(self, index):
-        if isinstance(self.source, np.ndarray) or not isinstance(index, (np.ndarray, list)):
+        if isinstance(self.source, np.ndarray):
+            return np.asarray(self.source[index])
+        if isinstance(index, slice) and index.step in (None, 1):
+            low, high, _ = index.indices(len(self))
+            return self._ahead(low, max(low, high))
+        if not isinstance(index, (np.ndarray, list)):
             return np.asarray(self.source[index])
         # Stored arrays take slices, and little else.
         index = np.asarray(index)
@@ -43,12 +49,20 @@ class Rows:
             return np.asarray(self.source[:0])
         low, high = int(index.min()), int(index.max()) + 1
         if high - low <= 2 * len(index):
-            return np.asarray(self.source[low:high])[index - low]
+            return self._ahead(low, high)[index - low]
         return np.concatenate([np.asarray(self.source[i : i + 1]) for i in index.tolist()])
+
+    def _ahead(self, low, high):
+        """Read some rows and the next few: what is stored in blocks is unpacked block by block."""
+        first, held = self._held
+        if not first <= low <= high <= first + len(held):
+            last = max(high, low + _BLOCK // max(1, int(np.prod(self.shape[1:]))))
+            first, held = self._held = low, np.asarray(self.source[low:last])
+        return held[low - first : high - first]
 
     def __array__(self, dtype=None, copy=None):
         """Return all samples."""
-        return self[:].astype(self.dtype if dtype is None else dtype, copy=False)
+        return np.asarray(self.source[:]).astype(self.dtype if dtype is None else dtype, copy=False)
 
     def __getattr__(self, name):
         """Return what an array of all samples has."""
@@ -126,7 +140,7 @@ def _is_stored(X):
     foreign = ("__dask_graph__", "columns", "detach", "toarray", "mask", "units")
     if any(hasattr(kind, name) for name in foreign):
         return False
-    has = hasattr(kind, "__getitem__") and hasattr(kind, "__len__")
+    has = hasattr(kind, "__getitem__") and hasattr(kind, "__array__")
     has = has and hasattr(X, "shape") and hasattr(X, "dtype")
     try:
         return has and len(X.shape) > 1 and np.dtype(X.dtype) is not None

@@ -44,6 +44,7 @@ from .utils import (
     Entries,
     FittedParams,
     Integer,
+    Rows,
     Text,
     as_array_like,
     cast_checked,
@@ -56,6 +57,7 @@ from .utils import (
     numpy_dtype_of,
     own_arrays,
     own_value,
+    read_by_rows,
     validate_X,
     warn,
 )
@@ -155,6 +157,8 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
     _minds_few_values = True
     # Whether hooks are called again where memory was short; most only run a block again.
     _whole_again = False
+    # Whether `_transform` takes large samples as `Rows`, cast where they are looked at.
+    _reads_rows = False
     # Attributes that are made anew after loading instead of being saved: they hold modules.
     _not_saved = ("_representation_of_fit",)
 
@@ -411,7 +415,7 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
             If X does not have the fitted shape, holds infinity, or NaN that the estimator does not
             take, or if the network's output is not finite.
         """
-        with self._door(X) as inputs:
+        with self._door(X, by_rows=self._reads_rows) as inputs:
             return self._output(self._in_memory(lambda: self._transform(inputs)))
 
     def fit_transform(self, X, y=None, **fit_params):
@@ -461,13 +465,15 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         raise NotImplementedError(f"{type(self).__name__} has no _transform(inputs)")
 
     @contextmanager
-    def _door(self, X):
+    def _door(self, X, by_rows=False):
         """Let samples in: for every public method that takes X.
 
         Parameters
         ----------
         X : array-like, DataFrame or tensor of shape (n_samples, ...)
             Samples.
+        by_rows : bool, default=False
+            Whether large arrays may be read and cast a few rows at a time, as `Rows`.
 
         Yields
         ------
@@ -479,19 +485,51 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         ValueError
             If they are not of the kind given to ``fit``.
         """
-        with self._opened(X) as (inputs, checked):
+        with self._opened(X, by_rows) as (inputs, checked):
             yield self._handed(inputs, checked)
 
     @contextmanager
-    def _opened(self, X):
+    def _opened(self, X, by_rows=False):
         """Let samples in, and keep hold of them in raw units: yields (inputs, validated X)."""
         check_is_fitted(self)
-        X = self._like_fitted(X)
+        inputs = self._rows_of(X) if by_rows else None
+        if inputs is None:
+            X = self._like_fitted(X)
+        elif not isinstance(X, np.ndarray):
+            X = Rows(X, X.dtype)
         with self._representation.reading():
-            inputs = self._cast(self._representation.inputs(X))
+            if inputs is None:
+                inputs = self._cast(self._representation.inputs(X))
             with self._inside(inputs):
                 self._warn_if_changed()
                 yield inputs, X
+
+    def _rows_of(self, X):
+        """Read large samples by rows; None where they have to be read at once.
+
+        So they are where something has to be said of them, and where a step or a function of the
+        user's is to see them as they are.
+
+        Parameters
+        ----------
+        X : object
+            Samples.
+
+        Returns
+        -------
+        rows : Rows or None
+        """
+        representation = self._representation
+        if self._raw or self._texts or representation.takes_raw or representation.takes_integers:
+            return None
+        if representation.entry_dtype in (torch.float16, torch.bfloat16):
+            return None
+        if callable(getattr(self._params_at_fit, "baseline", None)):
+            return None
+        rows = read_by_rows(X, self.input_shape_, numpy_dtype_of(representation.input_dtype))
+        if rows is not None:
+            self._like_fitted(np.asarray(X[:1]))
+        return rows
 
     def _like_fitted(self, X):
         """Validate samples that are to be of the kind given to ``fit``."""

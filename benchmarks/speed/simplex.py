@@ -20,6 +20,7 @@ from scipy import sparse
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.frozen import FrozenEstimator
+from sklearn.preprocessing import FunctionTransformer
 
 from sklexplain import SimplExImportance
 from sklexplain.datasets import load_ecg5000
@@ -51,7 +52,17 @@ def beats(n_train, n_query, n_units, epochs):
     return autoencoder, X[:n_train], X[n_train:]
 
 
-DATA = {"normal": normal, "ecg_mlp": beats}
+def wide(n_train, n_query, n_units, epochs):
+    """Wide latents of eight dimensions and a little noise, as those of large networks are."""
+    rng = np.random.RandomState(0)
+    basis = rng.standard_normal((8, n_units)) / 3
+    X = rng.standard_normal((n_train + n_query, 8)) @ basis
+    X += 0.02 * rng.standard_normal(X.shape)
+    return FunctionTransformer().fit(X), X[:n_train], X[n_train:]
+
+
+DATA = {"normal": normal, "ecg_mlp": beats, "wide": wide}
+WIDE = 768
 
 
 def softmax_adam(z, corpus, locality, n_steps):
@@ -77,7 +88,7 @@ def objective(weights, z, corpus, locality):
         weights = weights.toarray()
     weights = weights.astype(np.float64)
     weights /= weights.sum(axis=1, keepdims=True)
-    squares = np.sum((z[:, None] - corpus) ** 2, axis=2)
+    squares = np.stack([np.sum((one - corpus) ** 2, axis=1) for one in z])
     closeness = np.sum((weights @ corpus - z) ** 2, axis=1)
     return 0.5 * closeness + 0.5 * locality * np.sum(weights * squares, axis=1)
 
@@ -142,7 +153,10 @@ def compare(data, locality, args):
 
 def measure(args, results, save):
     results["targets"] = TARGETS
-    for name, n_units in product(args.data, args.n_units):
+    pieces = [piece for piece in product(args.data, args.n_units) if piece[0] != "wide"]
+    if "wide" in args.data:
+        pieces.append(("wide", max(args.n_units) if args.smoke else WIDE))
+    for name, n_units in pieces:
         data = DATA[name](args.n_train, args.n_query, n_units, args.epochs)
         place = results.setdefault("speed", {}).setdefault(name, {}).setdefault(str(n_units), {})
         for locality in LOCALITIES:

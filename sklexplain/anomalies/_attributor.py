@@ -17,10 +17,10 @@ from ..explaining import (
     raw_baselines,
 )
 from ..representation import is_fitted, score_methods, with_residuals
-from ..utils import ARRAY, CALLABLE, MAPPING, Choice, Integer, Number, kept_rows
+from ..utils import ARRAY, CALLABLE, MAPPING, Choice, Integer, Number, Rows, kept_rows
 from ._calibration import held_out_rows, rows_of_params
 from ._detector import CalibratedDetector
-from ._references import References
+from ._references import References, ReferencesByRows
 from ._scores import OF_RESIDUALS, SCORES
 
 OWN_BASELINES = ("auto", "neighbors", "reconstruction")
@@ -173,6 +173,8 @@ class AnomalyAttributor(CalibratedDetector, BaseAttributor):
     _keeps_results = True
     _not_saved = (*BaseAttributor._not_saved, "_other_of_fit")
     _kept_arrays = ("_references",)  # the corpus of neighbours
+
+    _reads_rows = True
 
     _parameter_constraints = {
         "score_function": [Choice(*SCORES), CALLABLE],
@@ -331,7 +333,9 @@ class AnomalyAttributor(CalibratedDetector, BaseAttributor):
         """Return samples with what each is compared with."""
         inputs, X = given
         own = None
-        if self._references is not None:
+        if isinstance(inputs, Rows) and self._references is not None:
+            own = ReferencesByRows(self._references, self, inputs, X)
+        elif self._references is not None:
             own = self._references(self, inputs, X)
         elif self._baseline is None:
             own = raw_baselines(self._params_at_fit.baseline, self._representation, X)

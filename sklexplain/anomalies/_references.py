@@ -16,6 +16,8 @@ from ..representation import (
 from ._neighbors import Neighbors, mean_of
 from ._scores import OF_RESIDUALS
 
+_AT_ONCE = 2**14  # samples
+
 
 class References:
     """Each sample's own reference.
@@ -166,6 +168,35 @@ class References:
         """Dtype in which a mean of samples is one of them, as far as there is any."""
         whole = inputs.dtype.kind in "iub" and not representation.takes_integers
         return np.dtype(np.float64) if whole else inputs.dtype
+
+
+class ReferencesByRows:
+    """References of many samples, found as they are asked for: from the first to the last.
+
+    Parameters
+    ----------
+    references : References
+        What finds them.
+    explainer : AnomalyAttributor
+        Whose networks are run.
+    inputs : Rows of shape (n, ...)
+        Samples as they enter the network of the score.
+    X : array of shape (n, ...)
+        The same in raw units.
+    """
+
+    def __init__(self, references, explainer, inputs, X):
+        self._find = lambda rows: references(explainer, inputs[rows], X[rows])
+        self._first, self._held = 0, ()
+
+    def __getitem__(self, positions):
+        """Return references of samples at ascending positions."""
+        first, last = int(positions[0]), int(positions[-1])
+        if not (self._first <= first and last < self._first + len(self._held)):
+            # Many at once, as an index of neighbours is made every time.
+            self._first = first
+            self._held = self._find(slice(first, max(last + 1, first + _AT_ONCE)))
+        return self._held[positions - self._first]
 
 
 def _code_params(explainer):

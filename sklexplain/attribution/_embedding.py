@@ -20,7 +20,18 @@ from ..layers import (
     rounding_of,
     samples_from,
 )
-from ..utils import CALLABLE, FLAG, NONE, VERBOSE, Choice, Integer, Numbers, kept_rows, warn
+from ..utils import (
+    CALLABLE,
+    FLAG,
+    NONE,
+    VERBOSE,
+    Choice,
+    Integer,
+    Numbers,
+    Written,
+    kept_rows,
+    warn,
+)
 from ._embedding_checks import (
     are_probabilities,
     check_torch_form,
@@ -150,6 +161,8 @@ class EmbeddingAttributor(BaseExplainer):
     >>> explainer.layer_, explainer.transform(X).shape
     ('0', (20, 12))
     """
+
+    _reads_rows = True
 
     _parameter_constraints = {
         "at": [Choice(*AT)],
@@ -301,7 +314,7 @@ class EmbeddingAttributor(BaseExplainer):
         """
         params, representation = self._params_at_fit, self._representation
         points = representation.bound(self._points)
-        maps, n_negligible = [], 0
+        maps, n_negligible = Written(len(inputs)), 0
 
         def run(block):
             x = representation.tensor(inputs[block])
@@ -328,11 +341,11 @@ class EmbeddingAttributor(BaseExplainer):
         with tqdm(total=len(inputs), desc="maps", disable=not params.verbose) as bar:
             for block, (m, n) in blocks:
                 bar.update(block.stop - block.start)
-                maps.append(m)
+                maps.add(m)
                 n_negligible += n
         if n_negligible:
             self._warn_of_negligible(n_negligible, len(inputs))
-        return np.concatenate(maps)
+        return maps.array
 
     def _negligible(self, maps, sizes, x):
         """Tell which samples' maps are 0 but for rounding, of numbers that are not 0.

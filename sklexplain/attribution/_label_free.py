@@ -182,6 +182,8 @@ class LabelFreeAttributor(JudgedAttributor):
     'ch0_cycles3'
     """
 
+    _reads_rows = True
+
     _parameter_constraints = {
         "corpus": CORPUS,
         "foil": FOIL,

@@ -16,6 +16,7 @@ class ConceptExplainer(BaseExplainer):
     """
 
     _keeps_results = True
+    _reads_rows = True
     # Methods of maps beside those of the attribution engine.
     _more_map_methods = ()
 

@@ -18,6 +18,7 @@ from ..utils import (
     Integer,
     Is,
     Number,
+    Written,
     check_positive_int,
     first_missing,
     harmonic_mean,
@@ -198,6 +199,8 @@ class ClaDecExplainer(BaseExplainer):
 
     _keeps_results = True
     _not_saved = (*BaseExplainer._not_saved, "_modules")
+
+    _reads_rows = True
 
     _parameter_constraints = {
         "decoder": [
@@ -390,7 +393,10 @@ class ClaDecExplainer(BaseExplainer):
             column for each of their (100 most frequent) values. With ``set_output``, a DataFrame
             with a column for each number.
         """
-        return self._layer.in_raw_units(self._reconstructions(inputs))
+        written = Written(len(inputs))
+        for rows in self._blocks(inputs):
+            written.add(self._layer.in_raw_units(self._reconstructions(rows)))
+        return written.array
 
     def _reconstructions(self, inputs, module=None, noise=None):
         """Reconstruct samples in the network's units: a tensor on the CPU."""

@@ -13,7 +13,7 @@ from ..layers import most_rows
 from ..representation import Expansion
 from ..utils import VERBOSE, Integer, as_array, check_positive_int, known_mean, numpy_dtype_of, warn
 from ._agreement import in_order, similarity_rate
-from ._distances import first_of_rows, largest
+from ._nearest import first_of_rows, largest
 
 _BLOCK = 2**22  # entries of the matrix held at once besides the output
 _N_TOP = 10
@@ -85,13 +85,17 @@ class BaseExampleImportance(BaseExplainer):
             return sparse.vstack(blocks, format="csr")
         self._check_bytes(len(inputs))
         out = np.empty((len(inputs), len(self._corpus)), dtype=self._dtype)
-        for rows, block in self._shown_blocks(inputs, exclude_self):
-            out[rows] = block
+        self._fill(out, inputs, exclude_self)
         if exclude_self:
             np.fill_diagonal(out, np.inf)
             smallest = out.min(axis=1)
             np.fill_diagonal(out, np.where(np.isfinite(smallest), smallest, 0))
         return out
+
+    def _fill(self, out, inputs, exclude_self):
+        """Write the dense matrix."""
+        for rows, block in self._shown_blocks(inputs, exclude_self):
+            out[rows] = block
 
     @property
     def _dtype(self):
@@ -124,10 +128,16 @@ class BaseExampleImportance(BaseExplainer):
     def _shown_blocks(self, inputs, exclude_self=False, ranked=False):
         """Yield blocks, and show progress; raise a ValueError for what is not finite."""
         blocks = self._ranked_blocks if ranked else self._blocks
-        with tqdm(total=len(inputs), disable=not self.verbose) as bar:
-            for rows, block, *order in blocks(inputs, exclude_self):
+        return self._shown(len(inputs), blocks(inputs, exclude_self))
+
+    def _bar(self, n):
+        return tqdm(total=n, disable=not self.verbose)
+
+    def _shown(self, n, blocks):
+        with self._bar(n) as bar:
+            for rows, block, *rest in blocks:
                 check_finite(rows.start, block)
-                yield rows, block, *order
+                yield rows, block, *rest
                 bar.update(rows.stop - rows.start)
 
     def _examples_at(self, positions):
@@ -190,10 +200,16 @@ class BaseExampleImportance(BaseExplainer):
             )
         importance = np.empty((len(inputs), k), dtype=self._dtype)
         positions = np.empty((len(inputs), k), dtype=np.intp)
-        for rows, block, order in self._shown_blocks(inputs, exclude_self, ranked=True):
-            excluded = np.arange(rows.start, rows.stop) if exclude_self else None
-            importance[rows], positions[rows] = self._top_of_block(block, k, excluded, order)
+        for rows, *top in self._shown(len(inputs), self._top_blocks(inputs, k, exclude_self)):
+            importance[rows], positions[rows] = top
         return importance, positions
+
+    def _top_blocks(self, inputs, k, exclude_self):
+        """Yield (rows, importance, positions) of the k most important, for some samples at once."""
+        for rows, block, order in self._ranked_blocks(inputs, exclude_self):
+            check_finite(rows.start, block)
+            excluded = np.arange(rows.start, rows.stop) if exclude_self else None
+            yield rows, *self._top_of_block(block, k, excluded, order)
 
     def _top_of_block(self, block, k, excluded, order=None):
         if order is not None and np.diff(block.indptr).min() < k:
@@ -205,14 +221,16 @@ class BaseExampleImportance(BaseExplainer):
                 block[np.arange(len(block)), excluded] = -np.inf
             columns = largest(block, k)
             return np.take_along_axis(block, columns, axis=1), columns
-        stored = np.diff(block.indptr)
-        if stored.min() < k:
-            raise ValueError(
-                f"k={k} is larger than the {stored.min()} examples that have an importance; "
-                f"{self._more_examples()}."
-            )
+        self._check_stored(k, np.diff(block.indptr).min())
         entries = self._top_entries(block, k)
         return block.data[entries], block.indices[entries]
+
+    def _check_stored(self, k, stored):
+        if k > stored:
+            raise ValueError(
+                f"k={k} is larger than the {stored} examples that have an importance; "
+                f"{self._more_examples()}."
+            )
 
     def _more_examples(self):
         """Say what gives more training examples an importance."""

@@ -1,24 +1,21 @@
-"""Distances between representations, in float64, and the nearest of a corpus.
+"""Distances between representations, in float64.
 
 Every result is that of one pair at a time up to rounding, so it depends neither on the other
-queries nor on the size of blocks; ties go to the example that comes first.
+queries nor on the size of blocks. Beside the results memory is held for a few blocks only.
 """
 
 import numpy as np
 from sklearn.metrics import pairwise_distances
-from sklearn.neighbors import NearestNeighbors
 
 from ..utils import call_given
 
 # Below this share of the squared lengths, a difference of squares has lost six digits.
 _CANCELLED = 1e-6
+_CACHED = 2**17  # numbers: a megabyte
 _BLOCK = 2**22  # numbers held at once
+_TILE = (256, 1024)  # rows and columns of a matrix that is worked on while it is in the cache
 _MEDIAN_ROWS = 2000
-_BY_PRODUCT = ("euclidean", "l2", "cosine")
-# scikit-learn's search pays off from here on; it finds a few more than asked for, to see ties.
-_MIN_SEARCH = 1000
-_SPARE = 4
-_ROUNDING = 1e-12
+BY_PRODUCT = ("euclidean", "l2", "cosine")
 
 METRICS = (
     *("braycurtis", "canberra", "chebyshev", "cityblock", "correlation", "cosine", "euclidean"),
@@ -48,25 +45,114 @@ def distances(queries, corpus, metric):
     ValueError
         If a distance is negative, infinite or not defined.
     """
+    d = np.empty((len(queries), len(corpus)))
+    for rows, columns, tile in tiles(queries, corpus, metric):
+        d[rows, columns] = tile
+    return d
+
+
+def tiles(queries, corpus, metric):
+    """Yield distances a tile at a time, so that what is done to one is done in the cache.
+
+    Parameters
+    ----------
+    queries : ndarray of shape (b, N) of float64
+        Representations.
+    corpus : ndarray of shape (n, N) of float64
+        Representations.
+    metric : str or callable
+        See `distances`.
+
+    Yields
+    ------
+    rows, columns : slice
+        Which queries, and which of the corpus.
+    tile : ndarray
+        Their distances, in an array that can be overwritten, as the next tile does.
+    """
+    if metric not in BY_PRODUCT:
+        for rows in parts(len(queries), _BLOCK // len(corpus)):
+            tile = _all_pairs(queries[rows], corpus, metric)
+            _check_distances(tile, metric)
+            yield rows, slice(0, len(corpus)), tile
+        return
+    # The cosine is of directions from the origin, so that its products are of these.
+    center = 0.0 if metric == "cosine" else center_of(corpus, metric)
+    points = around(queries, center, metric)
+    by_length = metric != "cosine"
+    points = _augmented(points, swap=False) if by_length else points
+    held = np.empty(np.prod(_TILE))
+    for columns in parts(len(corpus), _TILE[1]):
+        some = corpus[columns]
+        base = around(some, center, metric)
+        base = _augmented(base, swap=True) if by_length else base
+        for rows in parts(len(queries), _TILE[0]):
+            shape = rows.stop - rows.start, len(some)
+            tile = held[: np.prod(shape)].reshape(shape)
+            _fill(tile, points[rows], base, queries[rows], some, metric)
+            yield rows, columns, tile
+
+
+def _augmented(z, swap):
+    """Add columns with which products are squared distances: [z, |z|^2, 1], [-2 z, 1, |z|^2]."""
+    more = [squares(z), np.ones(len(z))]
+    return np.column_stack([-2 * z, *more[::-1]] if swap else [z, *more])
+
+
+def parts(n, step):
+    """Slices of n rows, ``step`` at most in each."""
+    step = max(1, step)
+    return [slice(i, min(i + step, n)) for i in range(0, n, step)]
+
+
+def center_of(corpus, metric):
+    """Mean of a corpus, of its directions for the cosine, by blocks: ndarray of shape (N,)."""
+    if metric != "cosine":
+        return corpus.mean(axis=0)
+    blocks = parts(len(corpus), _CACHED // corpus.shape[1])
+    return sum(_unit(corpus[part]).sum(axis=0) for part in blocks) / len(corpus)
+
+
+def around(z, center, metric):
+    """Vectors, or their directions for the cosine, less a center.
+
+    Around the center of a corpus lengths are smallest, and so is what cancels in products.
+
+    Parameters
+    ----------
+    z : ndarray of shape (b, N)
+        Representations.
+    center : ndarray of shape (N,)
+        See `center_of`.
+    metric : str
+        One of ``BY_PRODUCT``.
+
+    Returns
+    -------
+    points : ndarray of shape (b, N)
+        Half the squared Euclidean distance of directions is the cosine's.
+    """
+    return (_unit(z) if metric == "cosine" else z) - center
+
+
+def _fill(d, points, base, queries, corpus, metric):
+    """Write a tile of distances: by products, and by subtraction where these cancel."""
+    np.matmul(points, base.T, out=d)
     if metric == "cosine":
-        queries, corpus = _unit(queries), _unit(corpus)
-        d = 1 - queries @ corpus.T
-        close = np.nonzero(d < _CANCELLED)
-        d[close] = pair_distances(queries, corpus, *close, metric)
-    elif metric in ("euclidean", "l2"):
-        # Around the origin lengths are smallest, and so is what cancels.
-        center = corpus.mean(axis=0)
-        queries, corpus = queries - center, corpus - center
-        lengths = np.add.outer(_squares(queries), _squares(corpus))
-        d = lengths - 2 * queries @ corpus.T
-        close = np.nonzero(d < _CANCELLED * lengths)
+        np.subtract(1, d, out=d)
+        lengths, lengths_of_base = np.ones(len(points)), np.zeros(len(base))
+    else:
+        lengths, lengths_of_base = points[:, -2], base[:, -1]
+    # Mostly no row has a close pair, which its minimum tells soonest.
+    near = np.flatnonzero(d.min(axis=1) < _CANCELLED * (lengths + lengths_of_base.max()))
+    scale = np.add.outer(lengths[near], lengths_of_base)
+    rows, columns = np.nonzero(d[near] < _CANCELLED * scale)
+    close = near[rows], columns
+    if metric != "cosine":
         d[close] = 0
         np.sqrt(d, out=d)
+    if len(rows):
         d[close] = pair_distances(queries, corpus, *close, metric)
-    else:
-        d = _all_pairs(queries, corpus, metric)
-        _check_distances(d, metric)
-    return d
 
 
 def _all_pairs(queries, corpus, metric):
@@ -104,30 +190,14 @@ def pair_distances(queries, corpus, rows, columns, metric):
     -------
     d : ndarray of shape (n_pairs,) of float64
     """
-    if metric == "cosine":
-        queries, corpus = _unit(queries), _unit(corpus)
     d = np.empty(len(rows))
-    step = max(1, _BLOCK // queries.shape[1])
-    for i in range(0, len(rows), step):
-        pairs = slice(i, i + step)
-        d[pairs] = _squares(queries[rows[pairs]] - corpus[columns[pairs]])
-    if metric != "cosine":
-        return np.sqrt(d)
-    undefined = ~queries.any(axis=1)[rows] | ~corpus.any(axis=1)[columns]
-    return np.where(undefined, 1.0, d / 2)
+    for pairs in parts(len(rows), _CACHED // queries.shape[1]):
+        d[pairs] = _subtracted(queries[rows[pairs]], corpus[columns[pairs]], metric)
+    return d
 
 
-def _squares(z):
-    return np.einsum("ij,ij->i", z, z)
-
-
-def _unit(z):
-    length = np.linalg.norm(z, axis=1, keepdims=True)
-    return z / np.where(length > 0, length, 1.0)
-
-
-def nearest(queries, corpus, k, metric, exclude=None):
-    """Find the k nearest of a corpus to every query.
+def distances_to_some(queries, corpus, columns, metric):
+    """Euclidean or cosine distances of each query to some of a corpus, by subtraction.
 
     Parameters
     ----------
@@ -135,112 +205,39 @@ def nearest(queries, corpus, k, metric, exclude=None):
         Representations.
     corpus : ndarray of shape (n, N) of float64
         Representations.
-    k : int
-        How many; at most as many as there are.
-    metric : str or callable
-        See `distances`.
-    exclude : ndarray of shape (b,) of int or None, default=None
-        Position of the one example that is left out of every query's corpus.
+    columns : ndarray of shape (b, m) of int
+        Positions in the corpus, for each query.
+    metric : {"euclidean", "l2", "cosine"}
+        The distance. Cosine is 1 where a vector is zero.
 
     Returns
     -------
-    d : ndarray of shape (b, k) of float64
-        Ascending.
-    index : ndarray of shape (b, k) of int
-        Positions in the corpus; equal distances in their order there.
+    d : ndarray of shape (b, m) of float64
+        Each number is what `pair_distances` gives.
     """
-    exclude = np.full(len(queries), -1) if exclude is None else exclude
-    d, index = np.empty((len(queries), k)), np.empty((len(queries), k), dtype=np.intp)
-    remaining = np.arange(len(queries))
-    zeros = metric == "cosine" and not (queries.any(axis=1).all() and corpus.any(axis=1).all())
-    if metric in _BY_PRODUCT and len(corpus) > _MIN_SEARCH and not zeros:
-        d, index, settled = _search(queries, corpus, k, metric, exclude)
-        remaining = np.flatnonzero(~settled)
-    step = max(1, _BLOCK // len(corpus))
-    for i in range(0, len(remaining), step):
-        rows = remaining[i : i + step]
-        d[rows], index[rows] = _compare_all(queries[rows], corpus, k, metric, exclude[rows])
-    return d, index
+    d = np.empty(columns.shape)
+    for rows in parts(len(queries), _CACHED // (columns.shape[1] * queries.shape[1])):
+        d[rows] = _subtracted(queries[rows, None], corpus[columns[rows]], metric)
+    return d
 
 
-def _search(queries, corpus, k, metric, exclude):
-    """Find the nearest with scikit-learn, and the queries for which that settles ties too."""
-    # Squared distances of unit vectors are twice the cosine's; around the center less cancels.
-    unit = metric == "cosine"
-    points, base = (_unit(queries), _unit(corpus)) if unit else (queries, corpus)
-    center = base.mean(axis=0)
-    points, base = points - center, base - center
-    n_found = min(k + 1 + _SPARE, len(corpus))
-    search = NearestNeighbors(n_neighbors=n_found, algorithm="brute").fit(base)
-    coarse, columns = search.kneighbors(points)
-    rows, columns = np.repeat(np.arange(len(queries)), n_found), columns.ravel()
-    values = pair_distances(queries, corpus, rows, columns, metric)
-    values[columns == exclude[rows]] = np.inf
-    order = first_of_rows(rows, columns, values, len(queries), k)
-    d, index = values[order], columns[order]
-    # Examples that were not found are at least as far as the last one found, up to rounding.
-    squared = 2 * d[:, -1] if unit else d[:, -1] ** 2
-    rounding = _ROUNDING * (_squares(points) + _squares(base).max())
-    return d, index, (squared + rounding < coarse[:, -1] ** 2) | (n_found == len(corpus))
+def _subtracted(a, b, metric):
+    """Distances along the last axis; b may be overwritten."""
+    if metric != "cosine":
+        b -= a
+        return np.sqrt(squares(b))
+    undefined = ~(a.any(axis=-1) & b.any(axis=-1))
+    return np.where(undefined, 1.0, squares(_unit(b) - _unit(a)) / 2)
 
 
-def _compare_all(queries, corpus, k, metric, exclude):
-    """Find the nearest by their distances to all of the corpus."""
-    d = distances(queries, corpus, metric)
-    some = np.flatnonzero(exclude >= 0)
-    d[some, exclude[some]] = np.inf
-    kth = np.partition(d, k - 1, axis=1)[:, k - 1, None]
-    # Matrix products round equal distances apart, so candidates are computed again, pair by pair.
-    rows, columns = np.nonzero(d <= kth * (1 + 1e-8))
-    if metric in _BY_PRODUCT:
-        values = pair_distances(queries, corpus, rows, columns, metric)
-    else:
-        values = d[rows, columns]
-    order = first_of_rows(rows, columns, values, len(d), k)
-    return values[order], columns[order]
+def squares(z):
+    """Squared lengths along the last axis."""
+    return np.einsum("...j,...j->...", z, z)
 
 
-def first_of_rows(rows, columns, values, n_rows, k):
-    """Positions of the k smallest values of each row, lowest column first where they tie.
-
-    Parameters
-    ----------
-    rows, columns : ndarray of shape (n_entries,) of int
-        Positions of the values; at least k in every row.
-    values : ndarray of shape (n_entries,)
-        The values.
-    n_rows, k : int
-        Numbers of rows, and of positions for each.
-
-    Returns
-    -------
-    positions : ndarray of shape (n_rows, k) of int
-        Into ``values``.
-    """
-    order = np.lexsort((columns, values, rows))
-    counts = np.bincount(rows, minlength=n_rows)
-    starts = np.cumsum(counts) - counts
-    return order[starts[:, None] + np.arange(k)]
-
-
-def largest(values, k):
-    """Columns of the k largest values of each row, the first column first where they tie.
-
-    Parameters
-    ----------
-    values : ndarray of shape (b, n)
-        Numbers, at least k in a row.
-    k : int
-        How many.
-
-    Returns
-    -------
-    columns : ndarray of shape (b, k) of int
-        Most first.
-    """
-    kth = -np.partition(-values, k - 1, axis=1)[:, k - 1, None]
-    rows, columns = np.nonzero(values >= kth)
-    return columns[first_of_rows(rows, columns, -values[rows, columns], len(values), k)]
+def _unit(z):
+    length = np.linalg.norm(z, axis=-1, keepdims=True)
+    return z / np.where(length > 0, length, 1.0)
 
 
 def median_distance(corpus, metric, rng):

@@ -6,8 +6,17 @@ from sklearn.base import clone
 from sklearn.utils import check_random_state
 
 from ..utils import CALLABLE, NONE, Choice, Integer, Is, call_given
-from ._base import BaseExampleImportance
-from ._distances import METRICS, distances, first_of_rows, median_distance, nearest, pair_distances
+from ._base import BaseExampleImportance, check_finite
+from ._distances import (
+    METRICS,
+    distances,
+    distances_to_some,
+    median_distance,
+    pair_distances,
+    parts,
+    tiles,
+)
+from ._nearest import first_by_importance, first_of_rows, in_corpus_order, nearest
 
 _KERNELS = ("inverse_distance", "rbf", "cosine")
 _EPSILON = 1e-6  # of the corpus's median distance
@@ -56,8 +65,8 @@ class DKNNImportance(BaseExampleImportance):
     neighbors : transformer or None, default=None
         Finds the neighbours instead: any transformer from representations to sparse graphs of
         distances, such as :class:`~sklearn.neighbors.KNeighborsTransformer` or one around an
-        approximate index. It is cloned, and its ``n_neighbors`` set if it has that parameter and
-        ``n_neighbors`` is given; else its own counts.
+        approximate index (see the examples). It is cloned, and its ``n_neighbors`` set if it has
+        that parameter and ``n_neighbors`` is given; else its own counts.
     max_bytes : int, default=2**31
         Largest dense matrix that `transform` returns.
     batch_size : int or "auto", default="auto"
@@ -103,6 +112,10 @@ class DKNNImportance(BaseExampleImportance):
     of the network's dtype times the median length of a representation, at most 1e-4 of the median
     distance): a duplicate has the same importance whatever batch it came in.
 
+    The corpus may be of any size: the nearest are found in blocks of it, so that `top_examples`,
+    and `transform` with ``n_neighbors``, need little memory beside ``embedding_`` and the result,
+    but time in proportion to samples times examples. An approximate index needs less time.
+
     References
     ----------
     .. [1] J. Crabbé and M. van der Schaar, "Label-Free Explainability for Unsupervised Models",
@@ -124,7 +137,34 @@ class DKNNImportance(BaseExampleImportance):
     array([0, 0, 0])
     >>> round(dknn.score(X[1::2], y[1::2]), 2)
     0.88
+
+    In a corpus of millions an approximate index is faster. pynndescent's ``PyNNDescentTransformer``
+    can be given as it is; for faiss a few lines follow scikit-learn's convention, by which a graph
+    has one neighbour more, since a training example finds itself first:
+
+    .. code-block:: python
+
+        class FaissTransformer(TransformerMixin, BaseEstimator):
+            def __init__(self, n_neighbors=5):
+                self.n_neighbors = n_neighbors
+
+            def fit(self, X, y=None):
+                self.index_ = faiss.IndexHNSWFlat(X.shape[1], 32)
+                self.index_.add(X.astype("float32"))
+                return self
+
+            def transform(self, X):
+                k = self.n_neighbors + 1
+                squares, index = self.index_.search(X.astype("float32"), k)
+                indptr = k * np.arange(len(X) + 1)
+                graph = np.sqrt(squares).ravel(), index.ravel(), indptr
+                return csr_matrix(graph, shape=(len(X), self.index_.ntotal))
+
+
+        dknn = DKNNImportance(encoder, n_neighbors=10, neighbors=FaissTransformer())
     """
+
+    _reads_rows = True
 
     _parameter_constraints = {
         "n_neighbors": [Integer(), NONE],
@@ -215,7 +255,10 @@ class DKNNImportance(BaseExampleImportance):
         name = type(self.neighbors_).__name__
         if hasattr(self.neighbors_, "radius"):
             return f"raise the radius of {name}, {self.neighbors_.radius}"
-        return f"have {name} look for more"
+        return (
+            f"have {name} look for more; if the sample itself is one of those it finds, with one "
+            "more of its own n_neighbors, and n_neighbors=None here"
+        )
 
     def _scale_metric(self):
         """Return the metric of the distances given to the kernel."""
@@ -240,44 +283,126 @@ class DKNNImportance(BaseExampleImportance):
         )
 
     def _blocks(self, inputs, exclude_self=False):
+        for rows, z, excluded in self._codes(inputs, exclude_self):
+            if self._sparse_output:
+                yield rows, self._sparse_block(z, excluded)
+                continue
+            for part in self._row_blocks(len(z)):
+                some = slice(rows.start + part.start, rows.start + part.stop)
+                yield some, self._dense_block(z[part])
+
+    def _codes(self, inputs, exclude_self):
+        """Yield (rows, representations, what each leaves out or None), a batch at a time."""
         self._check_corpus(len(self.embedding_), int(exclude_self))
-        step = self._rows_at_once
-        for start in range(0, len(inputs), step):
-            batch = inputs[start : start + step]
-            z = self._representation.activations(batch, step).astype(np.float64)
-            parts = [slice(0, len(z))] if self._sparse_output else self._row_blocks(len(z))
-            for part in parts:
-                rows = slice(start + part.start, start + part.stop)
-                excluded = np.arange(rows.start, rows.stop) if exclude_self else None
-                if self._sparse_output:
-                    yield rows, self._sparse_block(z[part], excluded)
-                else:
-                    yield rows, self._dense_block(z[part])
+        for rows in parts(len(inputs), self._rows_at_once):
+            z = self._representation.activations(inputs[rows], rows.stop - rows.start)
+            excluded = np.arange(rows.start, rows.stop) if exclude_self else None
+            yield rows, z.astype(np.float64), excluded
+
+    def _fill(self, out, inputs, exclude_self):
+        with self._bar(len(inputs)) as bar:
+            for rows, z, _ in self._codes(inputs, exclude_self):
+                self._write_dense(out[rows], z, rows.start)
+                bar.update(len(z))
 
     def _dense_block(self, z):
+        block = np.empty((len(z), len(self.embedding_)))
+        self._write_dense(block, z)
+        return block
+
+    def _write_dense(self, out, z, start=0):
+        """Write the importance of every training example, tile by tile.
+
+        Arrays that do not fit into the cache would take most of the time.
+        """
         if self._params_at_fit.kernel == "cosine":
-            return 1 - distances(z, self.embedding_, "cosine")
-        return self._weights(distances(z, self.embedding_, self._params_at_fit.metric))
+            metric, weights = "cosine", _similarities
+        else:
+            metric, weights = self._params_at_fit.metric, self._weights
+        for rows, columns, tile in tiles(z, self.embedding_, metric):
+            tile = weights(tile)
+            if not np.isfinite(tile.sum()):
+                check_finite(start + rows.start, tile)
+            out[rows, columns] = tile
+
+    def _nearest(self, z, k, metric, excluded):
+        """Return the importance of the k nearest, and which they are: two of shape (b, k)."""
+        d, columns = nearest(z, self.embedding_, k, metric, exclude=excluded)
+        if self._params_at_fit.kernel != "cosine":
+            return self._weights(d), columns
+        if metric != "cosine":
+            d = distances_to_some(z, self.embedding_, columns, "cosine")
+        return _similarities(d), columns
+
+    # -- the nearest only ----------------------------------------------------------------------
+
+    def _matrix(self, inputs, exclude_self=False):
+        k = self._params_at_fit.n_neighbors
+        if k is None or self.neighbors_ is not None:
+            return super()._matrix(inputs, exclude_self)
+        shape = (len(inputs), len(self.embedding_))
+        dtype = np.int32 if max(len(inputs) * k, *shape) < 2**31 else np.int64
+        data = np.empty((len(inputs), k), dtype=self._dtype)
+        indices = np.empty((len(inputs), k), dtype=dtype)
+        blocks = self._nearest_blocks(inputs, exclude_self)
+        for rows, importance, columns in self._shown(len(inputs), blocks):
+            data[rows], indices[rows] = in_corpus_order(importance, columns)
+        indptr = np.arange(len(inputs) + 1, dtype=dtype) * k
+        return _csr(data.ravel(), indices.ravel(), indptr, shape)
+
+    def _nearest_blocks(self, inputs, exclude_self):
+        k, metric = self._params_at_fit.n_neighbors, self._params_at_fit.metric
+        for rows, z, excluded in self._codes(inputs, exclude_self):
+            yield rows, *self._nearest(z, k, metric, excluded)
+
+    def _top_blocks(self, inputs, k, exclude_self):
+        if self.neighbors_ is not None or callable(self._params_at_fit.kernel):
+            yield from super()._top_blocks(inputs, k, exclude_self)
+        elif self._params_at_fit.n_neighbors is not None:
+            self._check_stored(k, self._params_at_fit.n_neighbors)
+            for rows, importance, columns in self._nearest_blocks(inputs, exclude_self):
+                # In the matrix's dtype more examples may tie.
+                yield rows, *first_by_importance(importance.astype(self._dtype), columns, k)
+        else:
+            for rows, z, excluded in self._codes(inputs, exclude_self):
+                yield rows, *self._top_of_all(z, k, excluded)
+
+    def _top_of_all(self, z, k, excluded):
+        """Return the k most important of all examples, which no matrix is needed for."""
+        kernel = self._params_at_fit.kernel
+        metric = "cosine" if kernel == "cosine" else self._params_at_fit.metric
+        n_others = len(self.embedding_) - (excluded is not None)
+        importance, columns = self._nearest(z, min(k + 1, n_others), metric, excluded)
+        if (np.diff(importance) < 0).all():  # nearer is larger, and nothing ties
+            return importance[:, :k], columns[:, :k]
+        top = first_by_importance(importance, columns, k)
+        if k == n_others:
+            return top
+        # Where the next one ties, others further away may too: kernels are flat in places.
+        for i in np.flatnonzero(importance[:, k] >= importance[:, k - 1]):
+            one = None if excluded is None else excluded[i : i + 1]
+            tied = self._top_of_block(self._dense_block(z[i : i + 1]), k, one)
+            for values, row in zip(top, tied, strict=True):
+                values[i] = row[0]
+        return top
 
     def _sparse_block(self, z, excluded):
         """Return the importance of the nearest, as a CSR matrix whose zeros are stored."""
+        shape = (len(z), len(self.embedding_))
         if self.neighbors_ is None:
-            k = self._params_at_fit.n_neighbors
-            metric = self._params_at_fit.metric
-            d, columns = nearest(z, self.embedding_, k, metric, exclude=excluded)
-            d, columns, counts = d.ravel(), columns.ravel(), np.full(len(z), k)
+            k, metric = self._params_at_fit.n_neighbors, self._params_at_fit.metric
+            data, columns = in_corpus_order(*self._nearest(z, k, metric, excluded))
+            counts = np.full(len(z), k)
+            data, columns = data.ravel(), columns.ravel()
         else:
             d, columns, counts = self._their_neighbors(z, excluded)
-        if self._params_at_fit.kernel == "cosine":
-            row = np.repeat(np.arange(len(z)), counts)
-            data = 1 - pair_distances(z, self.embedding_, row, columns, "cosine")
-        else:
-            data = self._weights(d)
+            if self._params_at_fit.kernel == "cosine":
+                row = np.repeat(np.arange(len(z)), counts)
+                data = _similarities(pair_distances(z, self.embedding_, row, columns, "cosine"))
+            else:
+                data = self._weights(d)
         indptr = np.concatenate([[0], np.cumsum(counts)])
-        shape = (len(z), len(self.embedding_))
-        block = sparse.csr_matrix((data.astype(self._dtype), columns, indptr), shape=shape)
-        block.sort_indices()
-        return block
+        return _csr(data.astype(self._dtype), columns, indptr, shape)
 
     def _their_neighbors(self, z, excluded):
         graph = sparse.csr_matrix(self.neighbors_.transform(z))
@@ -290,6 +415,8 @@ class DKNNImportance(BaseExampleImportance):
         k = self._params_at_fit.n_neighbors
         if k is None:
             k = getattr(self.neighbors_, "n_neighbors", None)
+            if k is not None and excluded is not None and counts.min() == k - 1 > 0:
+                k -= 1  # it has counted the sample itself, as some do
         if k is None:  # neighbours within a radius: as many as there are
             return d, columns, counts
         if counts.min() < k:
@@ -301,12 +428,18 @@ class DKNNImportance(BaseExampleImportance):
         return d[chosen], columns[chosen], np.full(len(z), k)
 
     def _weights(self, d):
+        """Return the kernel of distances, which may be overwritten."""
         kernel = self._params_at_fit.kernel
         if kernel == "inverse_distance":
-            d = np.where(d <= self._resolution, 0.0, d)
-            return 1 / (d + _EPSILON * self.median_distance_)
+            if d.size and d.min() <= self._resolution:
+                d[d <= self._resolution] = 0
+            d += _EPSILON * self.median_distance_
+            return np.divide(1, d, out=d)
         if kernel == "rbf":
-            return np.exp(-0.5 * (d / self.median_distance_) ** 2)
+            d /= self.median_distance_
+            np.square(d, out=d)
+            d *= -0.5
+            return np.exp(d, out=d)
         weights = np.asarray(call_given("kernel", kernel, d))
         if weights.dtype.kind not in "biuf":
             raise ValueError(
@@ -321,3 +454,14 @@ class DKNNImportance(BaseExampleImportance):
                 f"{'' if np.isfinite(weights).all() else ' with NaN or infinity'}."
             )
         return weights
+
+
+def _similarities(d):
+    """Cosine similarities of cosine distances, which are overwritten."""
+    return np.subtract(1, d, out=d)
+
+
+def _csr(data, indices, indptr, shape):
+    matrix = sparse.csr_matrix((data, indices, indptr), shape=shape)
+    matrix.sort_indices()
+    return matrix

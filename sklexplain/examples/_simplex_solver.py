@@ -21,12 +21,17 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
+from ._simplex_candidates import Corpus, Subsets, without_own
+
 _BLOCK = 2**22  # numbers held at once, of each kind
 # Of the mean square of a support's vectors: turns directions that change no combination, along
 # which only the linear term counts, into long steps, which end at the boundary.
 _RIDGE = 1e-12
 _ROUNDING = 32 * np.finfo(np.float64).eps
 _MIN_SCALE = 1e-6
+_FEW_SLOTS = 32  # tried first; queries that need more are run again with four times as many
+_GRAM_ROWS = 2048  # a Gram matrix of so many examples is worth its memory in any case
+_LONG = 2**11  # numbers from which a copy takes longer than a loop
 
 
 @dataclass
@@ -76,6 +81,21 @@ class SimplexProblem:
         self.bias = 0.5 * locality * squares
         self.half_squares = 0.5 * squares
         self.first = _first_duplicates(corpus)
+        self.gram = self._gram()
+
+    def _gram(self):
+        """Inner products of all examples, where these are not many; else None."""
+        n, n_units = self.points.shape
+        return self.points @ self.points.T if n <= max(n_units, _GRAM_ROWS) else None
+
+    def __getstate__(self):
+        """Leave out what can be made anew."""
+        return {**vars(self), "gram": None}
+
+    def __setstate__(self, state):
+        """Make it."""
+        vars(self).update(state)
+        self.gram = self._gram()
 
     def solve(self, queries, *, exclude=None, n_keep=None, tol=1e-6, max_iter=1000):
         """Solve for a batch of queries.
@@ -100,21 +120,23 @@ class SimplexProblem:
         z = (queries - self.center) / self.unit
         n, n_units = self.points.shape
         # An optimum needs n_units + 1 examples, and one enters before another has left.
-        n_slots = min(n, n_units + 2)
-        step = max(1, _BLOCK // max(n, n_slots * (n_slots + n_units)))
-        parts = []
-        for i in range(0, len(z), step):
-            part = slice(i, i + step)
-            excluded = None if exclude is None else exclude[part]
-            run = _Run(z[part], _Corpus(self, excluded), n_slots, tol, max_iter)
-            result = run.solve()
-            if n_keep is not None:
-                result = self._keep(z[part], result, n_keep, tol, max_iter)
-            parts.append(result)
-        columns, *rest = zip(*parts, strict=True)
-        weights, gap, converged, n_iter = (np.concatenate(values) for values in rest)
-        matrix = _csr(np.concatenate(columns), weights, n)
-        return Solution(matrix, gap, converged, n_iter)
+        most = min(n, n_units + 2)
+        out = _Results(len(z), n)
+        todo, n_slots = np.arange(len(z)), min(most, _FEW_SLOTS)
+        while len(todo):
+            step = max(1, _BLOCK // max(n, n_slots * (n_slots + n_units)))
+            full = []
+            for i in range(0, len(todo), step):
+                rows = todo[i : i + step]
+                corpus = Corpus(self, None if exclude is None else exclude[rows], z[rows])
+                run = _Run(z[rows], corpus, n_slots, tol, max_iter, may_fill=n_slots < most)
+                result = run.solve()
+                if n_keep is not None:
+                    result = self._keep(z[rows], result, n_keep, tol, max_iter)
+                out.put(rows, result, ~run.full)
+                full.append(rows[run.full])
+            todo, n_slots = np.concatenate(full), min(most, 4 * n_slots)
+        return out.solution()
 
     def reduced_costs(self, queries, weights, exclude=None):
         """Find how much every example would cost: slopes of F, above those of the weights.
@@ -135,7 +157,9 @@ class SimplexProblem:
         """
         z = (queries - self.center) / self.unit
         combined = weights @ self.points - z
-        g = _Corpus(self, exclude).price(slice(None), combined - self.locality * z)
+        g = (combined - self.locality * z) @ self.points.T
+        g += self.bias
+        g = without_own(g, exclude)
         rows = np.repeat(np.arange(len(z)), np.diff(weights.indptr))
         level = np.bincount(rows, weights.data * g[rows, weights.indices], minlength=len(z))
         costs = np.maximum(g - level[:, None], 0) * self.unit**2
@@ -151,7 +175,7 @@ class SimplexProblem:
         # Largest weights first, equal ones in the order of the corpus.
         order = np.lexsort((columns[many], -weights[many]), axis=1)[:, :n_keep]
         kept = np.take_along_axis(columns[many], order, axis=1)
-        run = _Run(z[many], _Subsets(self, kept), n_keep, tol, max_iter)
+        run = _Run(z[many], Subsets(self, kept), n_keep, tol, max_iter)
         chosen, weights_kept, gap[many], converged[many], steps = run.solve()
         columns[many], weights[many] = -1, 0.0
         columns[many, :n_keep] = np.where(
@@ -168,95 +192,41 @@ def _first_duplicates(corpus):
     return first[np.ravel(inverse)]
 
 
-def _csr(columns, weights, n):
-    """CSR matrix of positive weights; columns (b, M)."""
-    used = weights > 0
-    indptr = np.concatenate([[0], np.cumsum(used.sum(axis=1))])
-    matrix = sparse.csr_matrix((weights[used], columns[used], indptr), shape=(len(columns), n))
-    matrix.sort_indices()
-    return matrix
+class _Results:
+    """Solutions of queries that come in any order."""
 
+    def __init__(self, n_queries, n_corpus):
+        self.n_corpus = n_corpus
+        self.rows, self.columns, self.weights = [], [], []
+        self.gap, self.converged = np.empty(n_queries), np.empty(n_queries, dtype=bool)
+        self.n_iter = np.empty(n_queries, dtype=np.intp)
 
-class _Corpus:
-    """Candidates for the support: all examples but the query's own."""
+    def put(self, rows, result, chosen):
+        """Keep what a run has found for some of its queries."""
+        columns, weights, gap, converged, n_iter = (values[chosen] for values in result)
+        rows = rows[chosen]
+        self.gap[rows], self.converged[rows], self.n_iter[rows] = gap, converged, n_iter
+        row, slot = np.nonzero(weights > 0)
+        self.rows.append(rows[row])
+        self.columns.append(columns[row, slot])
+        self.weights.append(weights[row, slot])
 
-    def __init__(self, problem, exclude):
-        self.problem = problem
-        self.exclude = exclude
-
-    def price(self, rows, directions):
-        """Gradient for some queries, up to a constant.
-
-        With direction v - lambda z: <z_n, v - lambda z> + lambda/2 |z_n|^2.
-
-        Parameters
-        ----------
-        rows : ndarray of int of shape (r,)
-            Which queries.
-        directions : ndarray of shape (r, n_units)
-            One for each query.
-
-        Returns
-        -------
-        gradient : ndarray of shape (r, n_corpus)
-        """
-        g = directions @ self.problem.points.T
-        g += self.problem.bias
-        return self._without_own(g, rows)
-
-    def nearest(self, z):
-        """Position of the example nearest to each query."""
-        d = self.problem.half_squares - z @ self.problem.points.T
-        return self.representative(self._without_own(d, slice(None)).argmin(axis=1), slice(None))
-
-    def _without_own(self, values, rows):
-        if self.exclude is not None:
-            values[np.arange(len(values)), self.exclude[rows]] = np.inf
-        return values
-
-    def representative(self, columns, rows):
-        """Return the first of equal examples: rounding must not choose between them."""
-        first = self.problem.first[columns]
-        if self.exclude is None:
-            return first
-        excluded = self.exclude[rows]
-        return np.where(first == excluded, columns, first)
-
-    def take(self, rows, columns):
-        """Points of one candidate for each of some queries: (r, N)."""
-        return self.problem.points[columns]
-
-
-class _Subsets:
-    """Candidates for the support: a few examples, each query's own."""
-
-    def __init__(self, problem, columns):
-        self.points = problem.points[columns]  # (b, K, N)
-        self.bias = problem.bias[columns]
-        self.half_squares = problem.half_squares[columns]
-        self.problem = problem
-
-    def price(self, rows, directions):
-        """Gradient for some queries, up to a constant: (r, K)."""
-        return np.einsum("rkn,rn->rk", self.points[rows], directions) + self.bias[rows]
-
-    def nearest(self, z):
-        """Position of the candidate nearest to each query."""
-        return (self.half_squares - np.einsum("rkn,rn->rk", self.points, z)).argmin(axis=1)
-
-    def representative(self, columns, rows):
-        """Every candidate stands for itself."""
-        return columns
-
-    def take(self, rows, columns):
-        """Points of one candidate for each of some queries: (r, N)."""
-        return self.points[rows, columns]
+    def solution(self):
+        """Put all together."""
+        rows, columns, weights = map(np.concatenate, (self.rows, self.columns, self.weights))
+        shape = len(self.gap), self.n_corpus
+        matrix = sparse.csr_matrix((weights, (rows, columns)), shape=shape)
+        matrix.sort_indices()
+        return Solution(matrix, self.gap, self.converged, self.n_iter)
 
 
 class _Run:
-    """Supports of a batch of queries in arrays with M slots, some of them empty (column -1)."""
+    """Supports of a batch of queries in arrays with M slots, some of them empty (column -1).
 
-    def __init__(self, z, candidates, n_slots, tol, max_iter):
+    Queries that have no slot left are given up, and ``full``, if they ``may_fill`` all.
+    """
+
+    def __init__(self, z, candidates, n_slots, tol, max_iter, may_fill=False):
         b, n_units = z.shape
         self.z = z
         self.candidates = candidates
@@ -268,6 +238,8 @@ class _Run:
         self.gram = np.zeros((b, n_slots, n_slots))
         self.linear = np.zeros((b, n_slots))
         self.n_iter = np.zeros(b, dtype=np.intp)
+        self.n_used = 0
+        self.may_fill, self.full = may_fill, np.zeros(b, dtype=bool)
         squares = np.einsum("ij,ij->i", z, z)
         self.scale = np.maximum(squares, _MIN_SCALE * candidates.problem.variance)
         rounding = _ROUNDING * (1 + self.locality) * (squares + candidates.problem.largest)
@@ -290,7 +262,7 @@ class _Run:
         active, settled = everyone, np.ones(len(everyone), dtype=bool)
         for _ in range(self.max_iter):
             self._enter(active[settled])
-            going = self.gap[active] > self.allowed[active]
+            going = (self.gap[active] > self.allowed[active]) & ~self.full[active]
             active = active[going]
             if len(active) == 0:
                 break
@@ -304,8 +276,7 @@ class _Run:
         """Measure the gap of queries, and have the best candidate enter where it is too large."""
         if len(rows) == 0:
             return
-        combined = np.matmul(self.weights[rows, None], self.vectors[rows])[:, 0]
-        g = self.candidates.price(rows, combined - self.locality * self.z[rows])
+        g = self.candidates.price(rows, self)
         columns = self.columns[rows]
         slopes = np.take_along_axis(g, np.maximum(columns, 0), axis=1)
         level = np.einsum("rm,rm->r", self.weights[rows], np.where(columns >= 0, slopes, 0.0))
@@ -315,19 +286,38 @@ class _Run:
         best = self.candidates.representative(best, rows)
         # One that is there already needs another step, up to rounding of the last.
         enters = (gap > self.allowed[rows]) & ~(columns == best[:, None]).any(axis=1)
-        # There is a free slot unless rounding has kept too many: then a step must free one.
-        enters &= (columns < 0).any(axis=1)
+        # There is a free slot among the most that are needed, unless rounding has kept too many:
+        # then a step must free one.
+        free = (columns < 0).any(axis=1)
+        self.full[rows] = self.may_fill & enters & ~free
+        enters &= free
         self._insert(rows[enters], best[enters])
+
+    def directions(self, rows):
+        """Return v - lambda z of some queries: (r, N)."""
+        m = self.n_used
+        if m * self.z.shape[1] < _LONG:
+            combined = np.matmul(self.weights[rows, None, :m], self.vectors[rows, :m])[:, 0]
+        else:
+            combined = np.stack([self.weights[i, :m] @ self.vectors[i, :m] for i in rows])
+        return combined - self.locality * self.z[rows]
 
     def _insert(self, rows, columns):
         """Put one candidate for each query into its first empty slot, with weight 0."""
+        if len(rows) == 0:
+            return
         slots = (self.columns[rows] >= 0).argmin(axis=1)
         vectors = self.candidates.take(rows, columns) - self.z[rows]
         self.columns[rows, slots] = columns
         self.vectors[rows, slots] = vectors
-        products = np.matmul(self.vectors[rows], vectors[:, :, None])[:, :, 0]
-        self.gram[rows, slots] = products
-        self.gram[rows, :, slots] = products
+        self.n_used = m = max(self.n_used, int(slots.max()) + 1)
+        if m * self.z.shape[1] < _LONG:
+            products = np.matmul(self.vectors[rows, :m], vectors[:, :, None])[:, :, 0]
+        else:
+            pairs = zip(rows, vectors, strict=True)
+            products = np.stack([self.vectors[i, :m] @ vector for i, vector in pairs])
+        self.gram[rows, slots, :m] = products
+        self.gram[rows, :m, slots] = products
         self.linear[rows, slots] = 0.5 * self.locality * np.einsum("ij,ij->i", vectors, vectors)
 
     def _step(self, rows):
@@ -339,7 +329,7 @@ class _Run:
             Whether the minimum was reached within the simplex.
         """
         self.n_iter[rows] += 1
-        used = self.columns[rows] >= 0
+        used = self.columns[rows, : self.n_used] >= 0
         m = int(np.flatnonzero(used.any(axis=0))[-1]) + 1
         used, w = used[:, :m], self.weights[rows, :m]
         direction = _direction(self.gram[rows, :m, :m], self.linear[rows, :m], w, used)

@@ -9,7 +9,7 @@ import torch
 from sklearn.utils import check_random_state
 from tqdm import tqdm
 
-from ..utils import in_blocks, known_range, numpy_dtype_of
+from ..utils import Written, in_blocks, known_range, numpy_dtype_of
 from ._baselines import own_baselines
 from ._completeness import MAX_ERROR, beyond_sampling, completeness_errors, warn_incomplete
 from ._methods import PERTURBATION_METHODS, RECORDS, Setup
@@ -232,7 +232,7 @@ class AttributionEngine:
             what,
             by_mass,
         )
-        parts, errors, scores, spreads = [], [], [], []
+        written, errors, scores, spreads = Written(len(task)), [], [], []
         with representation.session(), torch.no_grad():
             if own_baseline is None:
                 task.references = representation.tensor(self.baseline)[None]
@@ -257,16 +257,17 @@ class AttributionEngine:
                         spreads.append(spread)
                     errors.append(error)
                     scores.append(score)
-                    parts.append(result)
+                    written.add(result)
             if RECORDS[self.method].is_complete:
                 errors, scores = np.concatenate(errors), np.concatenate(scores)
-                errors[scores <= self._allowed(errors.size * parts[0].shape[1])] = 0.0
+                errors[scores <= self._allowed(errors.size * written.array.shape[1])] = 0.0
                 advice = _Advice(self, task, errors, parameter)
                 warn_incomplete(errors, advice, what=what, items=items)
-        maps = np.concatenate(parts)
         if not with_spread:
-            return maps
-        return Estimates(maps, *(np.concatenate(one) for one in zip(*spreads, strict=True)))
+            return written.array
+        return Estimates(
+            written.array, *(np.concatenate(one) for one in zip(*spreads, strict=True))
+        )
 
     def _run(self, task, attribute, positions, with_spread=False):
         """Make maps of some samples; also what their sums miss, this in standard errors, spread."""

@@ -25,6 +25,7 @@ pay for large samples, whose arithmetic outweighs the overhead of a pass.
 import functools
 import math
 import warnings
+import weakref
 from contextlib import nullcontext
 
 import torch
@@ -247,7 +248,9 @@ class _Differentiator:
         if self.reduces_early:
             self.ends = [tensors[i] for i in _sources(tensors)]
             for i, tensor in enumerate(tensors):
-                tensor.register_hook(functools.partial(self._collect, i))
+                # Weakly: a tensor holds its hooks where no garbage collector looks.
+                hook = functools.partial(_hand_on, weakref.WeakMethod(self._collect), i)
+                tensor.register_hook(hook)
 
     def blocks(self, index, cotangents, k):
         """Yield what `unit_gradients` does, for the units of an index, else for cotangents."""
@@ -287,6 +290,13 @@ class _Differentiator:
         if self.reduce is not None:
             gradient = self.reduce(gradient, self.activations[i])
         self.collected[i] = gradient
+
+
+def _hand_on(method, i, gradient):
+    """Call a method of an object that is there as long as gradients are asked for."""
+    collect = method()
+    if collect is not None:
+        collect(i, gradient)
 
 
 class _BatchedDifferentiator(_Differentiator):

@@ -20,7 +20,7 @@ from ..layers import (
     run_to,
     tensor_paths,
 )
-from ..utils import in_blocks, warn
+from ..utils import Written, in_blocks, warn
 from ._columns import NoTorchForm, check_columns_of, zeros_of
 from ._convert import Identity
 from ._detectors import called_abnormal
@@ -669,7 +669,10 @@ class Representation(RawInputs):
 
         with self.session(), torch.no_grad():
             blocks = self.in_blocks(run, len(inputs), batch_size, lambda: batch_size)
-            return np.concatenate([z for _, z in blocks])
+            written = Written(len(inputs))
+            for _, z in blocks:
+                written.add(z)
+        return written.array
 
     def called_abnormal(self, X):
         """Ask a detector itself which samples it calls abnormal.

@@ -16,6 +16,7 @@ from ..utils import (
     Entries,
     Integer,
     Text,
+    Written,
     is_sequence,
     kept_rows,
     numpy_dtype_of,
@@ -46,6 +47,8 @@ class LayerScorer(BaseExplainer):
     A subclass implements `_batch_scores` and, where it needs more than the points and units,
     `_fit_scorer`.
     """
+
+    _reads_rows = True
 
     _parameter_constraints = {
         "layers": [_Layers(), NONE],
@@ -118,7 +121,7 @@ class LayerScorer(BaseExplainer):
             columns named by layer.
         """
         dtype = numpy_dtype_of(self._representation.output_dtype)
-        return self._scores(inputs)[0].astype(dtype)
+        return self._scores(inputs, dtype=dtype)[0]
 
     def score_samples(self, X):
         """Mean over the layers of every sample's scores.
@@ -215,7 +218,7 @@ class LayerScorer(BaseExplainer):
         """One number from the scores at the layers: (..., n_layers) to (...)."""
         return layer_scores.mean(axis=-1)
 
-    def _scores(self, inputs, halves=False):
+    def _scores(self, inputs, halves=False, dtype=np.float64):
         """Scores from all units that are used and, if asked for, from each half of them.
 
         Parameters
@@ -224,13 +227,15 @@ class LayerScorer(BaseExplainer):
             Samples.
         halves : bool, default=False
             Whether to score from each half of the units, too.
+        dtype : dtype, default=float64
+            Of the scores.
 
         Returns
         -------
-        scores : ndarray of float64 of shape (1, n, n_layers), or (1 + n_halves, n, n_layers)
+        scores : ndarray of shape (1, n, n_layers), or (1 + n_halves, n, n_layers)
         """
         representation = self._representation
-        parts = []
+        written = Written(len(inputs), dtype)
 
         def run(block):
             x = representation.tensor(inputs[block])
@@ -245,8 +250,8 @@ class LayerScorer(BaseExplainer):
         with representation.session(), bar:
             for block, scores in blocks:
                 bar.update(block.stop - block.start)
-                parts.append(scores)
-        return np.concatenate(parts, axis=1)
+                written.add(np.moveaxis(scores, 1, 0))
+        return np.moveaxis(written.array, 0, 1)
 
     def _rows(self):
         """Return the number of samples in a batch."""

@@ -38,6 +38,7 @@ from ._owning import FittedParams, own_arrays, own_value
 from ._panel import as_numpy3d
 from ._precision import cast_checked, check_half, eps_of_products, too_large
 from ._random import GENERATOR_LOCK, draw_seed, kept_rows, seeded
+from ._rows import Rows, Written, read_by_rows
 from ._saving import SavedAsArrays, SavedWeights
 from ._scores import harmonic_mean
 from ._texts import visible_text
@@ -51,6 +52,8 @@ from ._validation import (
 )
 
 __all__ = [
+    "Rows",
+    "Written",
     "FittedParams",
     "ScopedMode",
     "ThreadModes",
@@ -114,6 +117,7 @@ __all__ = [
     "replacing",
     "seeded",
     "too_large",
+    "read_by_rows",
     "validate_X",
     "visible_text",
     "warn",

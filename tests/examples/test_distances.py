@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from scipy.spatial import distance
 
-from sklexplain.examples import _distances
-from sklexplain.examples._distances import METRICS, distances, largest, median_distance, nearest
+from sklexplain.examples import _distances, _nearest
+from sklexplain.examples._distances import METRICS, distances, median_distance
+from sklexplain.examples._nearest import largest, nearest
 
 RNG = np.random.default_rng(0)
 QUERIES = RNG.normal(size=(7, 5))
@@ -13,7 +14,7 @@ NAMES = {"l1": "cityblock", "manhattan": "cityblock", "l2": "euclidean"}
 
 @pytest.fixture(params=["search", "compare"])
 def both_ways(request, monkeypatch):
-    monkeypatch.setattr(_distances, "_MIN_SEARCH", 0 if request.param == "search" else 10**9)
+    monkeypatch.setattr(_nearest, "_MIN_SEARCH", 0 if request.param == "search" else 10**9)
 
 
 @pytest.mark.usefixtures("both_ways")
@@ -66,7 +67,7 @@ def test_ties_go_to_the_first_whatever_the_batch(metric):
 
 def test_blocks_of_pairs_change_nothing(monkeypatch):
     whole = nearest(CORPUS, CORPUS, 3, "euclidean")
-    monkeypatch.setattr(_distances, "_BLOCK", 7)
+    monkeypatch.setattr(_nearest, "_BLOCK", 7)
     for a, b in zip(whole, nearest(CORPUS, CORPUS, 3, "euclidean"), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -102,9 +103,47 @@ def test_median_distance(monkeypatch):
 @pytest.mark.parametrize("exclude", [None, np.arange(300)])
 def test_a_search_with_many_ties_is_the_full_comparison(metric, exclude, monkeypatch):
     corpus = np.vstack([RNG.integers(-2, 3, size=(400, 3)), np.full((30, 3), 2)]) + 0.5
-    monkeypatch.setattr(_distances, "_MIN_SEARCH", 0)
+    monkeypatch.setattr(_nearest, "_MIN_SEARCH", 0)
     searched = nearest(corpus[:300], corpus, 6, metric, exclude)
-    monkeypatch.setattr(_distances, "_MIN_SEARCH", 10**9)
+    monkeypatch.setattr(_nearest, "_MIN_SEARCH", 10**9)
     compared = nearest(corpus[:300], corpus, 6, metric, exclude)
     np.testing.assert_array_equal(searched[1], compared[1])
     np.testing.assert_allclose(searched[0], compared[0], rtol=1e-9, atol=1e-15)
+
+
+def slow_nearest(queries, corpus, k, metric, exclude):
+    """Sort all distances of each query, ties by position."""
+    d = distance.cdist(queries, corpus, NAMES.get(metric, metric))
+    d[np.arange(len(d)), exclude] = np.inf
+    index = np.argsort(d, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(d, index, axis=1), index
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine", "manhattan", "chebyshev"])
+@pytest.mark.parametrize("k", [1, 5, 62])
+def test_blocks_of_the_corpus_change_nothing(metric, k, monkeypatch):
+    corpus = np.random.default_rng(1).normal(size=(63, 4)) + 3
+    exclude = np.arange(63)
+    monkeypatch.setattr(_nearest, "_MIN_SEARCH", 0)
+    monkeypatch.setattr(_nearest, "_BLOCK", 4 * 10)  # ten examples at once
+    d, index = nearest(corpus, corpus, k, metric, exclude)
+    expected, expected_index = slow_nearest(corpus, corpus, k, metric, exclude)
+    np.testing.assert_array_equal(index, expected_index)
+    np.testing.assert_allclose(d, expected, rtol=1e-12, atol=1e-14)
+
+
+def test_norms_that_overflow_are_still_seen(monkeypatch):
+    monkeypatch.setattr(_nearest, "_MIN_SEARCH", 0)
+    with pytest.raises(ValueError, match="overflows"):
+        nearest(np.full((1, 2), 1.2e308), -np.full((5, 2), 1.2e308), 1, "manhattan")
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine", "manhattan"])
+def test_tiles_change_nothing(metric, monkeypatch):
+    queries = np.vstack([QUERIES, CORPUS[:2], CORPUS[:1] * (1 + 1e-9)]) + 5
+    expected = distance.cdist(queries, CORPUS + 5, NAMES.get(metric, metric))
+    monkeypatch.setattr(_distances, "_TILE", (4, 5))
+    monkeypatch.setattr(_distances, "_BLOCK", 30)
+    d = distances(queries, CORPUS + 5, metric)
+    np.testing.assert_allclose(d, expected, rtol=1e-9, atol=1e-15 if metric == "cosine" else 0)
+    assert (d[[7, 8], [0, 1]] == 0).all()

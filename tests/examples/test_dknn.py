@@ -1,5 +1,6 @@
 import copy
 import pickle
+import tracemalloc
 
 import joblib
 import numpy as np
@@ -8,15 +9,15 @@ import polars as pl
 import pytest
 import torch
 from scipy import sparse
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.datasets import load_iris
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV
-from sklearn.neighbors import KNeighborsTransformer, RadiusNeighborsTransformer
+from sklearn.neighbors import KNeighborsTransformer, NearestNeighbors, RadiusNeighborsTransformer
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from skorch import NeuralNetRegressor
 from torch import nn
 
@@ -249,6 +250,59 @@ def test_set_output():
         DKNNImportance(PCA(2), n_neighbors=2).set_output(transform="pandas").fit_transform(frame)
 
 
+@pytest.mark.parametrize(
+    "params", [{}, {"kernel": "rbf"}, {"kernel": "cosine"}, {"metric": "manhattan"}]
+)
+@pytest.mark.parametrize("exclude_self", [False, True])
+def test_top_examples_against_sorting_everything(params, exclude_self, monkeypatch):
+    monkeypatch.setattr("sklexplain.examples._nearest._MIN_SEARCH", 0)
+    dknn = DKNNImportance(FunctionTransformer(), batch_size=40, **params).fit(TRAIN)
+    expected = dknn.transform(TRAIN)
+    if not params:
+        np.testing.assert_allclose(expected, reference(TRAIN, TRAIN, "inverse_distance"), rtol=1e-8)
+    expected[np.diag_indices(75 * exclude_self)] = -np.inf
+    for k in (1, 7, 74, 75)[: 3 if exclude_self else 4]:
+        importance, index = dknn.top_examples(TRAIN, k, exclude_self=exclude_self)
+        largest = -np.sort(-expected, axis=1)[:, :k]
+        np.testing.assert_allclose(importance, largest, rtol=1e-9, atol=1e-12)
+        chosen = np.take_along_axis(expected, index, axis=1)
+        np.testing.assert_allclose(chosen, largest, rtol=1e-9, atol=1e-12)
+        assert all(len(set(row)) == k for row in index)
+
+
+@pytest.mark.parametrize("n_neighbors", [None, 6])
+def test_where_a_kernel_is_flat_the_first_of_the_corpus_comes_first(n_neighbors):
+    # Three clusters, close to each other by less than their median distance can tell.
+    corpus = np.repeat([[0.0], [1000.0], [1.0]], [3, 1, 200], axis=0)
+    corpus[:3, 0] = [2e-5, 1e-5, 0]
+    dknn = DKNNImportance(FunctionTransformer(), kernel="rbf", n_neighbors=n_neighbors)
+    dknn.fit(corpus)
+    dknn.median_distance_ = 1e-5  # so that all but the first are out of sight: importance 0
+    importance, index = dknn.top_examples(np.zeros((1, 1)), 6)
+    assert index[0, :3].tolist() == [2, 1, 0]
+    np.testing.assert_allclose(importance[0], np.exp([0, -0.5, -2, -np.inf, -np.inf, -np.inf]))
+    assert index[0, 3:].tolist() == ([3, 4, 5] if n_neighbors is None else [4, 5, 6])
+    # Distances below the resolution of the network are the same.
+    near = DKNNImportance(FunctionTransformer(), n_neighbors=n_neighbors).fit(corpus)
+    near._resolution = 1e-4
+    assert near.top_examples(np.zeros((1, 1)), 2)[1].tolist() == [[0, 1]]
+
+
+def test_the_top_needs_no_matrix():
+    X = RNG.normal(size=(20_000, 3))
+    dense = DKNNImportance(FunctionTransformer()).fit(X)
+    few = DKNNImportance(FunctionTransformer(), n_neighbors=5).fit(X)
+    tracemalloc.start()
+    try:
+        _, index = dense.top_examples(X[:2000], 5)
+        neighbours = few.transform(X[:2000])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 20e6  # the matrix would have 320e6
+    np.testing.assert_array_equal(np.sort(index, axis=1), neighbours.indices.reshape(2000, 5))
+
+
 # -- neighbours of one's own
 
 
@@ -268,6 +322,51 @@ def test_a_neighbours_transformer_finds_the_same(metric, n_neighbors):
     left_out = plugged.fit_transform(TRAIN)
     assert np.diff(left_out.indptr).tolist() == [5] * 75
     assert not left_out.diagonal().any()
+
+
+class Approximate(TransformerMixin, BaseEstimator):
+    """The nearest among every other example only; the sample itself may be counted among them."""
+
+    def __init__(self, n_neighbors=5, extra=1):
+        self.n_neighbors = n_neighbors
+        self.extra = extra
+
+    def fit(self, X, y=None):
+        self.search_ = NearestNeighbors().fit(X[::2])
+        self.n_ = len(X)
+        return self
+
+    def transform(self, X):
+        k = self.n_neighbors + self.extra
+        d, index = self.search_.kneighbors(X, n_neighbors=k)
+        indptr = k * np.arange(len(X) + 1)
+        return sparse.csr_matrix((d.ravel(), 2 * index.ravel(), indptr), shape=(len(X), self.n_))
+
+
+@pytest.mark.parametrize("extra", [0, 1])
+def test_an_approximate_index(extra):
+    X = RNG.normal(size=(60, 3))
+    own = {} if extra else {"n_neighbors": 6}
+    dknn = DKNNImportance(
+        FunctionTransformer(),
+        n_neighbors=5 if extra else None,
+        neighbors=Approximate(extra=extra, **own),
+    ).fit(X)
+    half = DKNNImportance(FunctionTransformer(), n_neighbors=5).fit(X[::2])
+    half.median_distance_ = dknn.median_distance_
+    k = 5
+    for exclude in (False, True):
+        importance, index = dknn.top_examples(X, k, exclude_self=exclude)
+        assert (index % 2 == 0).all()
+        assert (index == np.arange(60)[:, None]).any() != exclude
+    expected, positions = half.top_examples(X[1::2], k)
+    np.testing.assert_array_equal(index[1::2], 2 * positions)
+    np.testing.assert_allclose(importance[1::2], expected)
+    assert np.diff(dknn.fit_transform(X).indptr).tolist() == [5] * 60
+    if not extra:
+        dknn.set_params(n_neighbors=6).fit(X)
+        with pytest.raises(ValueError, match="found 5 .* one more of its own n_neighbors"):
+            dknn.fit_transform(X)
 
 
 def test_neighbours_at_distance_zero_are_kept():

@@ -1,8 +1,10 @@
+import pickle
+
 import numpy as np
 import pytest
 from scipy.optimize import minimize, nnls
 
-from sklexplain.examples import _simplex_solver
+from sklexplain.examples import _simplex_candidates, _simplex_solver
 from sklexplain.examples._simplex_solver import SimplexProblem
 
 
@@ -71,9 +73,87 @@ def test_local_combination_against_a_general_solver(locality, n_units):
         np.testing.assert_allclose(w, oracle.x, atol=1e-2)
 
 
+def low_dimensional(n, n_units, n_queries, seed=0):
+    """Wide representations of few dimensions, and a little noise: about 10 examples count."""
+    rng = np.random.default_rng(seed)
+    basis = rng.normal(size=(8, n_units))
+
+    def draw(m):
+        return rng.normal(size=(m, 8)) @ basis / 3 + 0.02 * rng.normal(size=(m, n_units))
+
+    return draw(n), draw(n_queries)
+
+
+@pytest.fixture(params=["gram", "vectors"])
+def either_way(request, monkeypatch):
+    """Gradients by way of the Gram matrix, or of the vectors."""
+    if request.param == "gram":
+        monkeypatch.setattr(_simplex_candidates, "_SPARSE_COST", 0)
+    else:
+        monkeypatch.setattr(SimplexProblem, "_gram", lambda self: None)
+
+
+@pytest.mark.usefixtures("either_way")
+@pytest.mark.parametrize("locality", [0.0, 1e-2])
+@pytest.mark.parametrize("n", [12, 25])
+def test_wide_representations_against_a_general_solver(n, locality):
+    corpus, queries = low_dimensional(n, 300, 3)
+    weights, solution = solve(corpus, queries, locality, tol=1e-9)
+    assert solution.converged.all()
+    for w, z in zip(weights, queries, strict=True):
+        oracle = minimize(
+            lambda w, z=z: objective(w, z, corpus, locality),
+            np.full(n, 1 / n),
+            jac=lambda w, z=z: gradient(w, z, corpus, locality),
+            method="SLSQP",
+            bounds=[(0, 1)] * n,
+            constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": lambda w: np.ones(n)},
+            options={"ftol": 1e-15, "maxiter": 1000},
+        )
+        scale = np.sum((z - corpus.mean(axis=0)) ** 2)
+        assert objective(w, z, corpus, locality) <= oracle.fun + 1e-8 * scale
+        np.testing.assert_allclose(w, oracle.x, atol=1e-3)
+
+
+@pytest.mark.usefixtures("either_way")
+@pytest.mark.parametrize("few", [2, 3, 1000])
+@pytest.mark.parametrize(("n", "n_units"), [(80, 6), (40, 300)])
+def test_slots_grow_where_they_are_needed(n, n_units, few, monkeypatch):
+    corpus, queries = low_dimensional(n, n_units, 20)
+    corpus = np.vstack([corpus, corpus[:5]])
+    exclude = np.arange(20)
+    expected = solve(corpus, queries, 1e-2, tol=1e-10, exclude=exclude)[0]
+    for n_keep in (None, 3):
+        monkeypatch.setattr(_simplex_solver, "_FEW_SLOTS", few)
+        monkeypatch.setattr(_simplex_solver, "_LONG", few)
+        weights, solution = solve(corpus, queries, 1e-2, tol=1e-10, exclude=exclude, n_keep=n_keep)
+        assert solution.converged.all()
+        assert np.isfinite(solution.gap).all()
+        if n_keep is None:
+            assert (weights > 0).sum(axis=1).max() > 4
+            np.testing.assert_allclose(weights, expected, atol=1e-7)
+        for w, z, i in zip(weights, queries, exclude, strict=True):
+            kept = np.flatnonzero(w) if n_keep else np.delete(np.arange(len(corpus)), i)
+            g = gradient(w, z, corpus, 1e-2)
+            scale = np.sum((z - corpus.mean(axis=0)) ** 2)
+            assert g @ w - g[kept].min() <= 1e-9 * scale
+
+
+def test_a_saved_problem_makes_its_gram_matrix_anew():
+    corpus, queries = low_dimensional(60, 200, 4)
+    problem = SimplexProblem(corpus, 1e-2)
+    saved = pickle.dumps(problem)
+    assert len(saved) < corpus.nbytes + 60 * 60 * 8
+    loaded = pickle.loads(saved)
+    np.testing.assert_array_equal(loaded.gram, problem.gram)
+    difference = loaded.solve(queries).weights - problem.solve(queries).weights
+    assert abs(difference).max() == 0
+
+
 # -- conditions of an optimum
 
 
+@pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("locality", [0.0, 1e-2, 1.0])
 @pytest.mark.parametrize(("n", "n_units"), [(300, 2), (300, 8), (300, 64), (40, 64)])
 def test_conditions_of_karush_kuhn_and_tucker(n, n_units, locality):

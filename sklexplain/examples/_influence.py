@@ -11,6 +11,7 @@ from ..gradients import (
     GaussNewtonRows,
     IterativeSolver,
     JacobianSolver,
+    PassProducts,
     RowsSolver,
     Shift,
     asymmetry,
@@ -19,7 +20,11 @@ from ..gradients import (
     double_terms,
     flatten_terms,
     join_terms,
+    joined_products,
+    multiply_terms,
+    nystrom,
     requiring_gradients,
+    terms_bytes,
 )
 from ..utils import Choice, Integer, Number
 from ._base import check_finite
@@ -36,6 +41,13 @@ from ._optimizer import of_groups
 _MAX_DENSE = 5000  # length of a matrix that is decomposed
 _AUTO_PRODUCTS = 500  # products with C that auto takes for worth it
 _AUTO_FLOPS = 10**12  # and multiplications
+_CG_FLOPS = 2 * 10**13  # of conjugate gradients that auto takes for worth it
+_MOST_FACTORED = 64  # rows of a sample of which products with C are made, and not by the network
+_MOST_VECTORS = 1000  # of a preconditioner
+_MAX_SKETCH_BYTES = 2**30  # and their size
+_N_SOLVED = 100 * 5  # products that auto expects after that: of queries, times iterations
+_COARSE = 1e-3  # of those residuals
+_TOL, _AUTO_TOL = 1e-6, 0.05  # residual at which conjugate gradients stop
 _MAX_SIZE = 1024  # entries of z, of which curvatures are decomposed for each sample
 _ROWS_BYTES = 2**30
 _ROOT_BYTES = 2**27
@@ -43,6 +55,7 @@ _ROW_ENTRIES = 2**25  # of the importance matrix at once
 _N_RESIDUALS = 2
 _MAX_RESIDUAL = 0.1  # of any solver, before a warning; no solution at all would have 1
 _N_SIDES = 3  # random vectors that tell whether the curvature is symmetric
+_N_TELLING = 128  # training examples that do
 _ASYMMETRY = {torch.float64: 1e-6, torch.float32: 1e-3}  # relative size that rounding makes
 
 
@@ -95,18 +108,21 @@ class InfluenceImportance(BaseGradientImportance):
           inner products, of which an encoder has only as many as its code has entries for each
           training example;
         - ``"cg"``: conjugate gradients, together for as many right-hand sides as there are
-          samples or training examples, whichever are fewer, each until it has converged;
-        - ``"low_rank"``: a Gauss–Newton matrix of ``rank`` random rows, right in expectation;
-        - ``"auto"``: ``"exact"`` where that is affordable, else ``"low_rank"`` for
-          ``"gauss_newton"`` and ``"cg"`` for ``"hessian"``; see ``solver_``.
+          samples or training examples, whichever are fewer, each until it has converged; for
+          ``"gauss_newton"`` with a randomised Nyström preconditioner [3]_;
+        - ``"low_rank"``: a Gauss–Newton matrix of ``rank`` random rows, right in expectation, whose
+          residual is often large;
+        - ``"auto"``: ``"exact"`` where that is affordable, else ``"cg"``, or ``"low_rank"`` where
+          even that would take many minutes; see ``solver_`` and ``verbose``.
     curvature : {"gauss_newton", "hessian"}, default="gauss_newton"
         C: the Hessian, or the Gauss–Newton matrix, which leaves out the curvature of the network
         itself and what is negative in the curvature of the loss, see the notes.
     damping : float, default=1e-3
         :math:`\delta`, absolute, in the units of C. A ValueError says if it is lost in the rounding
         of C.
-    tol : float, default=1e-6
-        Relative residual at which conjugate gradients stop.
+    tol : float or "auto", default="auto"
+        Relative residual at which conjugate gradients stop. "auto": 1e-6; where
+        ``solver="auto"`` took them for ``"gauss_newton"``, 0.05.
     max_iter : int, default=1000
         Most iterations of conjugate gradients.
     rank : int, default=2000
@@ -122,7 +138,7 @@ class InfluenceImportance(BaseGradientImportance):
     random_state : int, RandomState instance or None, default=None
         Seed of the pretext task's draws and of the rows of ``"low_rank"``.
     verbose : int, default=0
-        Whether to show progress.
+        Whether to show progress, and say which solver ``"auto"`` chose and why.
 
     Attributes
     ----------
@@ -202,6 +218,8 @@ class InfluenceImportance(BaseGradientImportance):
        ICML 2017.
     .. [2] J. Crabbé and M. van der Schaar, "Label-Free Explainability for Unsupervised Models",
        ICML 2022.
+    .. [3] Z. Frangella, J. A. Tropp and M. Udell, "Randomized Nyström Preconditioning", SIAM
+       Journal on Matrix Analysis and Applications 44, 2023.
 
     Examples
     --------
@@ -225,7 +243,7 @@ class InfluenceImportance(BaseGradientImportance):
         "solver": [Choice("auto", "cg", "exact", "low_rank")],
         "curvature": [Choice("gauss_newton", "hessian")],
         "damping": [Number(above=0)],
-        "tol": [Number(above=0)],
+        "tol": [Number(above=0), Choice("auto")],
         "max_iter": [Integer()],
         "rank": [Integer()],
     }
@@ -239,7 +257,7 @@ class InfluenceImportance(BaseGradientImportance):
         solver="auto",
         curvature="gauss_newton",
         damping=1e-3,
-        tol=1e-6,
+        tol="auto",
         max_iter=1000,
         rank=2000,
         n_draws=8,
@@ -276,7 +294,7 @@ class InfluenceImportance(BaseGradientImportance):
     def _fit_corpus(self, inputs):
         network, params = self._network(), self._params_at_fit
         losses = self._plan_losses(network)
-        by_rows = params.curvature == "gauss_newton" and params.solver != "cg"
+        by_rows = params.curvature == "gauss_newton"
         waist = dict(network.module.named_children()).get("encoder") if by_rows else None
         trial = self._try_gradients(network, losses, waist)
         decay = self._find_weight_decay(network)
@@ -334,6 +352,7 @@ class InfluenceImportance(BaseGradientImportance):
             else self._params_at_fit.solver
         )
         if solver == "cg":
+            self._prepare_iterations(gradients, rows, n_rows)
             return solver, None
         if solver == "low_rank":
             return solver, RowsSolver(self._random_rows(gradients, rows), self._shift)
@@ -357,23 +376,90 @@ class InfluenceImportance(BaseGradientImportance):
 
     def _affordable(self, p, n_rows, few):
         """Return the solver that ``"auto"`` stands for."""
-        if few or p <= _AUTO_PRODUCTS:
-            return "exact"
+        exact = few or p <= _AUTO_PRODUCTS
+        iterations = np.inf
         if self._params_at_fit.curvature == "hessian" or n_rows == np.inf:
-            return "cg"
-        return "exact" if p <= _MAX_DENSE and n_rows * p**2 <= _AUTO_FLOPS else "low_rank"
+            iterations = 0  # nothing else is left
+        else:
+            exact = exact or (p <= _MAX_DENSE and n_rows * p**2 <= _AUTO_FLOPS)
+            if n_rows <= _MOST_FACTORED * len(self._corpus):
+                iterations = 2 * n_rows * p * (_MOST_VECTORS + _N_SOLVED)
+        solver = "exact" if exact else "cg" if iterations <= _CG_FLOPS else "low_rank"
+        if self._params_at_fit.verbose:
+            print(_auto_text(solver, p, n_rows, iterations))
+        return solver
+
+    # Conjugate gradients run the network for their products, or use the factors of its Jacobian:
+    # those are kept if they fit into memory, else made anew for every product.
+
+    def _prepare_iterations(self, gradients, rows, n_rows):
+        self._factors = self._preconditioner = self._kept_rows = None
+        if n_rows > _MOST_FACTORED * len(self._corpus):
+            return
+        self._kept_rows = rows.kept()
+        parts, n_bytes = [], 0
+        for jacobian, roots, _ in self._row_factors(gradients, rows):
+            parts.append((jacobian, roots))
+            n_bytes += terms_bytes(jacobian)
+            if n_bytes > _ROWS_BYTES:
+                parts = []
+                break
+        if parts:
+            self._factors = joined_products(parts)
+        del parts
+        p = gradients.plan.n_parameters
+        most = min(_MOST_VECTORS, p // 4, _MAX_SKETCH_BYTES // (8 * p))
+        if most and p > _AUTO_PRODUCTS:
+            self._preconditioner = self._sketched(gradients, most)
+
+    def _sketched(self, gradients, most):
+        """Make a preconditioner of at most so many vectors; None where C is 0."""
+        generator = torch.Generator().manual_seed(self.seed_)
+        products, narrow = self._factored_products(gradients).narrowed(generator)
+        scale = None
+        like = gradients.parameters[0]
+        diagonal = self._diagonal(gradients, like.new_zeros(1, dtype=torch.float64))
+        smallest = float(diagonal.min())
+        if bool((diagonal > smallest).any()):
+            scale = (smallest / diagonal).sqrt()
+        return nystrom(
+            products,
+            partial(products.sketch, generator=generator),
+            smallest,
+            most,
+            scale,
+            torch.promote_types(like.dtype, torch.float32),
+            narrow,
+        )
+
+    def _factored_products(self, gradients):
+        """Return what multiplies with C by factors; None if the network has to be run for it."""
+        if self._kept_rows is None:
+            return None
+        if self._factors is not None:
+            return self._factors.moved(self._representation.device)
+        waist = dict(gradients.module.named_children()).get("encoder")
+        rows = GaussNewtonRows.again(gradients.losses, self._kept_rows, waist)
+        return PassProducts(lambda: (part[:2] for part in self._row_factors(gradients, rows)))
+
+    def _row_factors(self, gradients, rows):
+        """Yield the Jacobian's factors, L and the losses' slopes, a few examples at a time."""
+        for x in self._row_batches(gradients, rows, self._examples):
+            jacobian = rows.jacobian(x)
+            roots, slopes = rows.factors(x)
+            yield jacobian, roots / len(self._corpus) ** 0.5, slopes
 
     def _products(self, gradients, vectors):
         """Multiply vectors (k, p) with H."""
         bent = self._curvature_products(gradients, vectors)
         return bent + self._diagonal(gradients, vectors) * vectors
 
-    def _curvature_products(self, gradients, vectors):
-        """Multiply vectors (k, p) with C."""
+    def _curvature_products(self, gradients, vectors, examples=None):
+        """Multiply vectors (k, p) with C, or with that of some examples."""
         return curvature_products(
             gradients.losses,
             gradients.parameters,
-            gradients.batches(self._examples),
+            gradients.batches(self._examples if examples is None else examples),
             vectors,
             self._params_at_fit.curvature,
             self._cut,
@@ -385,16 +471,13 @@ class InfluenceImportance(BaseGradientImportance):
         return self._shift.diagonal({name: p.numel() for name, p in parameters}, like)
 
     def _row_batches(self, gradients, rows, inputs):
-        step = max(1, _ROOT_BYTES // (8 * rows.size**2))
-        return gradients.batches(inputs, step)
+        row_bytes = max(8 * rows.size**2, rows.n_rows * gradients.bytes_per_sample)
+        return gradients.batches(inputs, max(1, _ROOT_BYTES // row_bytes))
 
     def _of_jacobian(self, gradients, rows):
-        jacobian, factors = [], []
-        for x in self._row_batches(gradients, rows, self._examples):
-            jacobian.append(rows.jacobian(x))
-            factors.append(rows.factors(x))
-        roots, slopes = (torch.cat(parts) for parts in zip(*factors, strict=True))
-        roots /= len(self._corpus) ** 0.5
+        parts = self._row_factors(gradients, rows)
+        jacobian, roots, slopes = map(list, zip(*parts, strict=True))
+        roots, slopes = torch.cat(roots), torch.cat(slopes)
         return JacobianSolver(join_terms(jacobian), roots, slopes, self._shift)
 
     def _matrix_of_products(self, gradients):
@@ -441,11 +524,25 @@ class InfluenceImportance(BaseGradientImportance):
         """Return the solver; conjugate gradients run the network."""
         if self._solver is not None:
             return self._solver.moved(self._representation.device)
+        products = self._factored_products(gradients)
+        multiply = partial(self._products, gradients)
+        if products is not None:
+            multiply = partial(self._shifted_products, gradients, products)
+        if self._preconditioner is not None:
+            self._preconditioner.moved(self._representation.device)
         return IterativeSolver(
-            partial(self._products, gradients),
-            self._params_at_fit.tol,
-            self._params_at_fit.max_iter,
+            multiply, self._tol(), self._params_at_fit.max_iter, self._preconditioner
         )
+
+    def _shifted_products(self, gradients, products, vectors):
+        return products(vectors) + self._diagonal(gradients, vectors) * vectors
+
+    def _tol(self):
+        params = self._params_at_fit
+        if params.tol != "auto":
+            return params.tol
+        by_auto = params.solver == "auto" and params.curvature == "gauss_newton"
+        return _AUTO_TOL if by_auto else _TOL
 
     def _residual(self, gradients):
         chosen = sorted(set(np.linspace(0, len(self._corpus) - 1, _N_RESIDUALS).astype(int)))
@@ -457,14 +554,11 @@ class InfluenceImportance(BaseGradientImportance):
         if self.solver_ == "cg":
             self.n_iter_ = max(1, solver.n_iter)
         self._check_finite(solved)
-        sides = torch.randn(_N_SIDES, g.shape[1], generator=torch.Generator().manual_seed(0))
-        sides = sides.to(g)
-        vectors = torch.cat([solved, sides])
-        bent = self._curvature_products(gradients, vectors)
-        products = bent + self._diagonal(gradients, vectors) * vectors
-        skew = asymmetry(sides, bent[len(g) :])
+        bent = self._curvature_products(gradients, solved)
+        products = bent + self._diagonal(gradients, solved) * solved
+        skew = self._asymmetry(gradients, g)
         flat = bool(g.any()) and not bent.any()
-        length, error = g.norm(dim=1), (products[: len(g)] - g).norm(dim=1)
+        length, error = g.norm(dim=1), (products - g).norm(dim=1)
         worst = float(torch.where(length > 0, error / length, 0.0).max())
         if flat:
             warn_of_no_curvature()
@@ -474,6 +568,13 @@ class InfluenceImportance(BaseGradientImportance):
             warn_of_negative_curvature(self._params_at_fit.damping)
         self._warn_of_residual(worst)
         return worst
+
+    def _asymmetry(self, gradients, like):
+        """How far the curvature is from symmetric, over as many examples as can tell."""
+        some = np.unique(np.linspace(0, len(self._corpus) - 1, _N_TELLING).astype(int))
+        sides = torch.randn(_N_SIDES, like.shape[1], generator=torch.Generator().manual_seed(0))
+        sides = sides.to(like)
+        return asymmetry(sides, self._curvature_products(gradients, sides, self._examples[some]))
 
     def _check_finite(self, solved):
         if not torch.isfinite(solved).all():
@@ -525,7 +626,14 @@ class InfluenceImportance(BaseGradientImportance):
         solver = self._open_solver(gradients)
         solved = solver.solve(flatten_terms(double_terms(terms)))
         blocks = gradients.blocks(self._examples, key="corpus")
-        products = [solved @ flatten_terms(double_terms(corpus)).T for _, corpus in blocks]
+        products = []
+        for _, corpus in blocks:
+            if self._tol() >= _COARSE:  # then float32 is far more than there is to keep
+                kept = next(iter(corpus.values()))
+                like = kept.b if hasattr(kept, "b") else kept.values
+                products.append(multiply_terms(corpus, solved.to(like.dtype)).T.double())
+            else:
+                products.append(multiply_terms(double_terms(corpus), solved).T)
         self._warn(solver)
         return torch.cat(products, dim=1)
 
@@ -564,6 +672,16 @@ class InfluenceImportance(BaseGradientImportance):
                 out[rows] = (solver.diagonal(terms) / len(self._corpus)).cpu().numpy()
             check_finite(0, out)
             return out
+
+
+def _auto_text(solver, p, n_rows, iterations):
+    """Words about the choice."""
+    costs = [f"conjugate gradients about {iterations:.1g}"] if 0 < iterations < np.inf else []
+    if n_rows < np.inf:
+        costs.insert(0, f"an exact solution takes {n_rows * p * min(p, n_rows) / 2:.1g}")
+    costs = f": {', '.join(costs)} multiplications" if costs else ""
+    rows = f", {n_rows} rows of the Jacobian" if n_rows < np.inf else ""
+    return f"[InfluenceImportance] solver={solver!r} for {p} parameters{rows}{costs}."
 
 
 def _most_rows(gradients):

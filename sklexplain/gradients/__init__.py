@@ -2,14 +2,17 @@
 
 from ._curvature import GaussNewtonRows, bends_back, curvature_products
 from ._labelled import Labelled, samples_of, targets_of
+from ._nystrom import Nystrom, nystrom
 from ._per_sample import per_sample_gradients, requiring_gradients
 from ._plans import GradientPlan
+from ._products import FactorProducts, PassProducts, joined_products
 from ._second import asymmetry
 from ._sets import (
     double_terms,
     flatten_terms,
     gram_matrix,
     join_terms,
+    multiply_terms,
     project_terms,
     scale_terms,
     squared_norms,
@@ -20,11 +23,14 @@ from ._trial import Trial, plan_gradients
 
 __all__ = [
     "DenseSolver",
+    "FactorProducts",
     "GaussNewtonRows",
     "GradientPlan",
     "IterativeSolver",
     "JacobianSolver",
     "Labelled",
+    "Nystrom",
+    "PassProducts",
     "RowsSolver",
     "Shift",
     "Trial",
@@ -35,6 +41,9 @@ __all__ = [
     "flatten_terms",
     "gram_matrix",
     "join_terms",
+    "joined_products",
+    "multiply_terms",
+    "nystrom",
     "per_sample_gradients",
     "plan_gradients",
     "project_terms",

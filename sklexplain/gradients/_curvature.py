@@ -228,6 +228,40 @@ class GaussNewtonRows:
         Number of rows of a sample, over all draws of a random pretext task.
     """
 
+    @classmethod
+    def again(cls, losses, kept, waist):
+        """Make the same for another session, without a trial.
+
+        Parameters
+        ----------
+        losses : Losses
+            Of the session's network.
+        kept : dict
+            What `kept` returned.
+        waist : nn.Module or None
+            The session's own, if there was one.
+
+        Returns
+        -------
+        rows : GaussNewtonRows
+        """
+        rows = cls.__new__(cls)
+        rows._losses, rows._waist = losses, waist if kept["has_waist"] else None
+        rows._cut, rows._n_draws, rows._plan = kept["cut"], kept["n_draws"], kept["plan"]
+        rows.size = kept["size"]
+        rows.n_rows = rows.size * rows._n_draws
+        return rows
+
+    def kept(self):
+        """Return what was found out in the trial, as plain data."""
+        return {
+            "has_waist": self._waist is not None,
+            "cut": self._cut,
+            "n_draws": self._n_draws,
+            "plan": self._plan,
+            "size": self.size,
+        }
+
     def __init__(self, losses, trial, waist=None, cut=False):
         self._losses, self._cut = losses, cut
         inputs, outputs, values = trial.result
@@ -360,7 +394,7 @@ class GaussNewtonRows:
         units = torch.eye(self.size, dtype=x.dtype, device=x.device)
         units = [unit.expand(len(x), -1) for unit in units]
         parts = [self._gradients(part, units) for part in self._losses.inputs(x)]
-        return interleave_terms([terms for part in parts for terms in part])
+        return interleave_terms([interleave_terms(part) for part in parts], self.size)
 
     def rows(self, x, n_samples, probes=None):
         """Rows of a batch.
@@ -384,8 +418,8 @@ class GaussNewtonRows:
             roots = roots @ probes.to(roots).unsqueeze(1)
         gradients = []
         for part, root in zip(self._losses.inputs(x), roots.unbind(1), strict=True):
-            gradients += self._gradients(part, root.to(part.dtype).unbind(2))
-        return interleave_terms(gradients)
+            gradients.append(interleave_terms(self._gradients(part, root.to(part.dtype).unbind(2))))
+        return interleave_terms(gradients, roots.shape[3])
 
     def _gradients(self, part, directions):
         return per_sample_products(

@@ -64,13 +64,16 @@ def linear(layer, args, kwargs, grads, n, axis):
     yield from _bias(layer, b)
 
 
-def convolution(layer, args, kwargs, grads, n, _axis=0):
-    """Rule of ``nn.Conv1d`` and ``nn.Conv2d``: a matrix applied to patches."""
-    x = _padded(layer, _first(args, kwargs))
-    a = _patches(layer, x)
+def convolution(layer, args, kwargs, grads, n, _axis=0, memo=None):
+    """Rule of ``nn.Conv1d`` and ``nn.Conv2d``: a matrix applied to patches, kept in ``memo``."""
+    a = None if memo is None else memo.get("patches")
+    if a is None:
+        # A convolution may leave out the last entries of its input, and unfold does too.
+        a = _in_groups(_patches(layer, _padded(layer, _first(args, kwargs))), layer.groups, n)
+        if memo is not None:
+            memo["patches"] = a
     b = grads[0].flatten(2)
-    # A convolution may leave out the last entries of its input, and unfold does too.
-    yield layer.weight, _grouped(a, b, layer.groups, n)
+    yield layer.weight, Outer(a, _in_groups(b, layer.groups, n))
     yield from _bias(layer, samples_first(b, n, 0).transpose(2, 3).flatten(1, 2))
 
 
@@ -98,12 +101,14 @@ def _first_positions(layer, patches, padded, size):
 
 def _grouped(patches, other, groups, n):
     """Outer of (N, groups · n_in, L) and (N, groups · n_out, L), N a multiple of n."""
-    factors = []
-    for tensor in (patches, other):
-        tensor = tensor.reshape(len(tensor), groups, -1, tensor.shape[2])
-        tensor = samples_first(tensor, n, 0)  # (n, m, groups, width, L)
-        factors.append(tensor.permute(0, 2, 1, 4, 3).flatten(2, 3))
-    return Outer(*factors)
+    return Outer(_in_groups(patches, groups, n), _in_groups(other, groups, n))
+
+
+def _in_groups(tensor, groups, n):
+    """(N, groups · width, L) to (n, groups, N / n · L, width)."""
+    tensor = tensor.reshape(len(tensor), groups, -1, tensor.shape[2])
+    tensor = samples_first(tensor, n, 0)  # (n, m, groups, width, L)
+    return tensor.permute(0, 2, 1, 4, 3).flatten(2, 3)
 
 
 def _padded(layer, x):

@@ -13,7 +13,7 @@ All functions here are for networks in eval mode whose parameters require no gra
 
 from collections import defaultdict
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -21,6 +21,7 @@ from torch import nn
 
 from ..layers import mapped
 from ._labelled import Labelled
+from ._layers import convolution
 from ._terms import Explicit, add_terms
 from ._totals import adds_up
 from ._watching import VaryingRows
@@ -217,8 +218,9 @@ def rule_gradients(layers, names_of, calls, grads, n):
             continue
         rule, axes = layers[call.layer]
         axis = axes[min(number, len(axes) - 1)]
+        keeping = {"memo": call.memo} if rule is convolution else {}
         try:
-            pairs = list(rule(call.layer, call.args, call.kwargs, of_outputs, n, axis))
+            pairs = list(rule(call.layer, call.args, call.kwargs, of_outputs, n, axis, **keeping))
         except Exception:  # whatever a rule makes of arguments that it was not written for
             continue
         for parameter, term in pairs:
@@ -246,12 +248,15 @@ class LayerCall:
         Its arguments.
     edges : list of torch.autograd.graph.GradientEdge
         Where its outputs are in the graph.
+    memo : dict
+        What rules keep for other gradients of the same call.
     """
 
     layer: nn.Module
     args: tuple
     kwargs: dict
     edges: list
+    memo: dict = field(default_factory=dict)
 
 
 @contextmanager

@@ -27,13 +27,15 @@ def join_terms(parts):
     return {k: term.joined([p[k] for p in others]) for k, term in first.items()}
 
 
-def interleave_terms(parts):
+def interleave_terms(parts, n_each=1):
     """Put several sets of gradients of the same samples together, sample by sample.
 
     Parameters
     ----------
     parts : list of dict of str to term
         k sets of n gradients.
+    n_each : int, default=1
+        Number of gradients that each set has of one sample, in a row.
 
     Returns
     -------
@@ -41,7 +43,7 @@ def interleave_terms(parts):
         n · k gradients: the first sample's of every set, then the second's.
     """
     first, *others = parts
-    return {k: term.interleaved([p[k] for p in others]) for k, term in first.items()}
+    return {k: term.interleaved([p[k] for p in others], n_each) for k, term in first.items()}
 
 
 def flatten_terms(terms):
@@ -103,34 +105,52 @@ def own_gram_matrix(terms, max_bytes=2**28):
     gram : torch.Tensor of shape (n, n)
         Symmetric to the bit.
     """
-    terms = {n: _multiplied_out(t, max_bytes) for n, t in terms.items()}
-    explicit = [n for n in terms if _explicit(terms, n)]
-    parts = [t for n, t in terms.items() if n not in explicit]
-    if explicit:
-        parts.append(_side_by_side(terms, explicit))
-    n = len(parts[0])
+    explicit = [t for t in terms.values() if _is_multiplied_out(t)]
+    factored = [t for t in terms.values() if not _is_multiplied_out(t)]
+    n = len(next(iter(terms.values())))
+    sharing = max(t.n_sharing if isinstance(t, Outer) else 1 for t in terms.values())
     step = max(_MIN_BLOCK, -(-n // _N_BLOCKS))
+    step = -(-step // sharing) * sharing  # samples stay whole
     blocks = [slice(i, min(i + step, n)) for i in range(0, n, step)]
+    pairs = [(rows, columns) for i, rows in enumerate(blocks) for columns in blocks[i:]]
     out = None
-    for i, rows in enumerate(blocks):
-        for columns in blocks[i:]:
-            block = sum(part[rows].gram(part[columns], max_bytes) for part in parts)
-            if out is None:
-                out = block.new_empty(n, n)
-            if columns == rows:
-                out[rows, rows] = (block + block.T) / 2
-            else:
-                out[rows, columns] = block
-                out[columns, rows] = block.T
+    # Every explicit gradient is computed once, a few columns at a time.
+    for part in _wide_parts(explicit, n, max_bytes):
+        out = part.new_zeros(n, n) if out is None else out
+        for rows, columns in pairs:
+            out[rows, columns].addmm_(part[rows], part[columns].T)
+    for term in factored:
+        for rows, columns in pairs:
+            block = term[rows].gram(term[columns], max_bytes)
+            out = block.new_zeros(n, n) if out is None else out
+            out[rows, columns] += block
+    for rows, columns in pairs:
+        if rows == columns:
+            out[rows, rows] = (out[rows, rows] + out[rows, rows].T) / 2
+        else:
+            out[columns, rows] = out[rows, columns].T
     return out
 
 
-def _multiplied_out(term, max_bytes):
-    """Explicit gradients where inner products would need them again and again."""
-    if not isinstance(term, Outer) or not term.is_cheaper_explicit(term):
-        return term
-    n_bytes = len(term) * term.size * term.a.element_size()
-    return Explicit(term.values) if n_bytes <= max_bytes else term
+def _is_multiplied_out(term):
+    """Tell whether inner products of a set take fewer multiplications by explicit gradients."""
+    return isinstance(term, Explicit) or (
+        isinstance(term, Outer) and term.is_cheaper_explicit(term)
+    )
+
+
+def _wide_parts(terms, n, max_bytes):
+    """Yield columns of explicit gradients, in several parameters together if there are few."""
+    kept, n_bytes = [], 0
+    for term in terms:
+        for _, part in term.chunks(max_bytes):
+            if kept and n_bytes + part.nbytes > max_bytes:
+                yield torch.cat(kept, dim=1)
+                kept, n_bytes = [], 0
+            kept.append(part)
+            n_bytes += part.nbytes
+    if kept:
+        yield torch.cat(kept, dim=1)
 
 
 def _gram(first, second, max_bytes):

@@ -17,6 +17,7 @@ from ._sets import (
     scale_terms,
     squared_norms,
 )
+from ._terms import Outer
 
 _ROUNDING = 0.01  # rounding of a curvature, as a share of what is added to it
 _LOST = 0.1  # of float64's rounding: nothing is right above it
@@ -79,6 +80,28 @@ class Shift:
 def _precise(curvature, shift):
     """Whether the rounding of a matrix of inner products, A Aᵀ, is far below the shift."""
     return torch.finfo(curvature.dtype).eps * float(curvature.trace()) <= _ROUNDING * shift
+
+
+def _precise_trace(trace, terms, shift):
+    """Tell the same from the trace alone, before there is a matrix."""
+    kept = next(iter(terms.values()))
+    dtype = (kept.b if hasattr(kept, "b") else kept.values).dtype
+    return torch.finfo(dtype).eps * trace <= _ROUNDING * shift
+
+
+def _squares_of_mixed(term, roots):
+    """Sum the squares of all gradients, a sample's mixed by the transpose of its root before."""
+    size, total = roots.shape[2], 0.0
+    roots = roots.transpose(1, 2)
+    single = isinstance(term, Outer) and term.n_sharing == size and term.a.shape[1:3] == (1, 1)
+    if single:  # one position: lengths are products of the factors'
+        mixed = roots.to(term.b) @ term.b.flatten(1).unflatten(0, (-1, size))
+        return float((mixed.square().sum(dim=(1, 2)) * term.a.square().sum(dim=(1, 2, 3))).sum())
+    step = max(1, _BLOCK_BYTES // max(1, 8 * term.size * size))
+    for i in range(0, len(roots), step):
+        values = term[i * size : (i + step) * size].values.unflatten(0, (-1, size))
+        total += float((roots[i : i + step].to(values) @ values).square().sum())
+    return total
 
 
 def _lost(shift, size):
@@ -254,14 +277,20 @@ class JacobianSolver(SavedAsArrays):
         self._whole, self._shift = shift, shift.smallest
         self._roots = roots.flatten(0, 1)
         jacobian = shift.whitened(jacobian)
-        gram = own_gram_matrix(jacobian)
-        inside = self._between_roots(gram)
-        if not _precise(inside, self._shift):
+        gram = inside = None
+        if _precise_trace(self._trace(jacobian), jacobian, self._shift):
+            gram = own_gram_matrix(jacobian)
+            inside = self._between_roots(gram)
+        if inside is None or not _precise(inside, self._shift):
             jacobian = double_terms(jacobian)
             gram = own_gram_matrix(jacobian)
             inside = self._between_roots(gram)
         self._jacobian, self._root = jacobian, _decomposed(inside, self._shift)
         self._coefficients = self._of_corpus(gram, slopes)
+
+    def _trace(self, jacobian):
+        """Return the trace of LᵀGL, which takes little beside the rest of it."""
+        return sum(_squares_of_mixed(term, self._roots) for term in jacobian.values())
 
     def _between_roots(self, gram):
         """Return LᵀGL."""
@@ -315,6 +344,8 @@ class IterativeSolver:
         Multiplies vectors (k, p) with the matrix.
     tol, max_iter : float, int
         See `conjugate_gradients`.
+    precondition : callable or None, default=None
+        Likewise.
 
     Attributes
     ----------
@@ -326,8 +357,9 @@ class IterativeSolver:
         Whether a direction of negative curvature was met so far.
     """
 
-    def __init__(self, products, tol, max_iter):
+    def __init__(self, products, tol, max_iter, precondition=None):
         self._products, self._tol, self._max_iter = products, tol, max_iter
+        self._precondition = precondition
         self.residual, self.n_iter, self.negative_curvature = 0.0, 0, False
 
     def solve(self, vectors):
@@ -336,7 +368,7 @@ class IterativeSolver:
         solved = []
         for b in vectors.split(step):
             x, residual, n_iter, negative = conjugate_gradients(
-                self._products, b, self._tol, self._max_iter
+                self._products, b, self._tol, self._max_iter, self._precondition
             )
             solved.append(x)
             self.residual = max(self.residual, float(residual.max()))
@@ -350,7 +382,7 @@ class IterativeSolver:
         return (self.solve(vectors) * vectors).sum(dim=1)
 
 
-def conjugate_gradients(products, b, tol, max_iter):
+def conjugate_gradients(products, b, tol, max_iter, precondition=None):
     """Solve symmetric, positive definite systems with one matrix, each until it has converged.
 
     Parameters
@@ -363,6 +395,8 @@ def conjugate_gradients(products, b, tol, max_iter):
         Length of the residual, relative to b's, at which to stop.
     max_iter : int
         Most products of each.
+    precondition : callable or None, default=None
+        Multiplies vectors with an approximate inverse, symmetric and positive definite.
 
     Returns
     -------
@@ -388,7 +422,8 @@ def conjugate_gradients(products, b, tol, max_iter):
     negative = torch.zeros_like(length, dtype=torch.bool)
     open_ = torch.nonzero(residual > tol).squeeze(1)  # systems that are not solved yet
     r = b[open_].clone()
-    direction, squared = r.clone(), r.square().sum(dim=1)
+    near = r if precondition is None else precondition(r)
+    direction, squared = near.clone(), (r * near).sum(dim=1)
     for number in range(1, max_iter + 1):
         if not len(open_):
             break
@@ -399,10 +434,11 @@ def conjugate_gradients(products, b, tol, max_iter):
         step = torch.where(curvature > 0, squared / curvature, 0.0).unsqueeze(1)
         x[open_] += step * direction
         r -= step * through
-        squared, before = r.square().sum(dim=1), squared
-        residual[open_] = squared.sqrt() / length[open_]
-        direction = r + (squared / before).unsqueeze(1) * direction
+        residual[open_] = r.norm(dim=1) / length[open_]
         going = (residual[open_] > tol) & (curvature > 0)
         if not going.all():
             open_, r, direction, squared = (t[going] for t in (open_, r, direction, squared))
+        near = r if precondition is None else precondition(r)
+        squared, before = (r * near).sum(dim=1), squared
+        direction = near + (squared / before).unsqueeze(1) * direction
     return x, residual, n_iter, negative

@@ -6,6 +6,8 @@ import torch
 
 from ..utils import SavedAsArrays
 
+_PER_PAIR = 32  # multiplications that take as long as one number through the memory
+
 
 def _single(tensor):
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
@@ -63,9 +65,9 @@ class Explicit(SavedAsArrays):
         """Stack with the gradients of other samples."""
         return Explicit(torch.cat([self.values, *(o.values for o in others)]))
 
-    def interleaved(self, others):
-        """Put other gradients of the same samples behind each sample's, (n · k, p)."""
-        return Explicit(_interleaved([self.values, *(o.values for o in others)]))
+    def interleaved(self, others, n_each=1):
+        """Put other gradients of the same samples behind each sample's ``n_each``, (n · k, p)."""
+        return Explicit(_interleaved([self.values, *(o.values for o in others)], n_each))
 
     def chunks(self, max_bytes):
         """Yield columns of the gradients and what part they are, a few at a time."""
@@ -82,19 +84,27 @@ class Explicit(SavedAsArrays):
 class Outer(SavedAsArrays):
     r"""Gradients :math:`\sum_l b_l a_l^\top` of weight matrices that are applied at L positions.
 
+    Several gradients in a row may be of the same sample, as those of a code's entries are: they
+    share the inputs, which are then held once.
+
     Parameters
     ----------
-    a : torch.Tensor of shape (n, n_groups, L, n_in)
+    a : torch.Tensor of shape (n_samples, n_groups, L, n_in)
         Input of the matrix.
     b : torch.Tensor of shape (n, n_groups, L, n_out)
-        Gradients of the matrix's products.
+        Gradients of the matrix's products; n is a multiple of n_samples.
     """
 
     def __init__(self, a, b):
         self.a, self.b = a, b
 
     def __len__(self):
-        return len(self.a)
+        return len(self.b)
+
+    @property
+    def n_sharing(self):
+        """Number of gradients of one sample."""
+        return len(self.b) // max(1, len(self.a))
 
     @property
     def size(self):
@@ -115,17 +125,60 @@ class Outer(SavedAsArrays):
     @property
     def values(self):
         """The explicit gradients, (n, p)."""
-        # (n, n_groups, n_out, n_in)
-        return (self.b.transpose(2, 3) @ self.a).reshape(len(self), -1)
+        return self._part(self.b).reshape(len(self), -1)
+
+    def _part(self, b):
+        """Multiply out some columns of the products' gradients, (n, n_groups, columns, n_in)."""
+        if len(b) == len(self.a):
+            return b.transpose(2, 3) @ self.a
+        n, groups, length, width = b.shape
+        b = b.view(len(self.a), -1, groups, length, width).permute(0, 2, 1, 4, 3)
+        products = b.flatten(2, 3) @ self.a  # (n_samples, n_groups, n_sharing · columns, n_in)
+        return products.unflatten(2, (-1, width)).transpose(1, 2).reshape(n, groups, width, -1)
+
+    def multiplied_out(self, out):
+        """Write the explicit gradients of a single group into a tensor (n, p), and return it."""
+        b = self.b[:, 0].unflatten(0, (len(self.a), -1)).transpose(2, 3).flatten(1, 2)
+        torch.bmm(b, self.a[:, 0], out=out.view(len(self.a), b.shape[1], -1))
+        return out
+
+    def apart(self):
+        """Return the same, every gradient with inputs of its own."""
+        k = self.n_sharing
+        return self if k == 1 else Outer(self.a.repeat_interleave(k, dim=0), self.b)
 
     def __getitem__(self, rows):
-        return Outer(self.a[rows], self.b[rows])
+        k = self.n_sharing
+        if k == 1:
+            return Outer(self.a[rows], self.b[rows])
+        if isinstance(rows, slice) and rows.step in (None, 1):
+            first, last, _ = rows.indices(len(self))
+            if first % k == 0 and last % k == 0:
+                return Outer(self.a[first // k : last // k], self.b[rows])
+        if not isinstance(rows, slice):
+            return self._of_samples(rows)
+        whole = self.apart()
+        return Outer(whole.a[rows], whole.b[rows])
+
+    def _of_samples(self, rows):
+        """Select rows by positions; those of whole samples in order go on sharing inputs."""
+        k = self.n_sharing
+        rows = torch.as_tensor(rows, device=self.b.device)
+        samples = rows // k
+        if rows.dtype == torch.long and len(rows) % k == 0:
+            whole = samples[::k].unsqueeze(1) * k + torch.arange(k, device=rows.device)
+            if torch.equal(whole.flatten(), rows):
+                return Outer(self.a[samples[::k]], self.b[rows])
+        return Outer(self.a[samples], self.b[rows])
 
     def total(self):
         """Return the sum over samples, and a bound of what is added up without signs."""
-        a, b = (t.transpose(0, 1).flatten(1, 2) for t in (self.a, self.b))  # (n_groups, n · L, ...)
+        whole = self.apart()
+        # (n_groups, n · L, ...)
+        a, b = (t.transpose(0, 1).flatten(1, 2) for t in (whole.a, whole.b))
         total = b.transpose(1, 2) @ a
-        size = b.norm(dim=1).unsqueeze(2) * a.norm(dim=1).unsqueeze(1)  # by Cauchy and Schwarz
+        a, b = (t.square().sum(dim=1).sqrt() for t in (a, b))  # in less time than `norm`
+        size = b.unsqueeze(2) * a.unsqueeze(1)  # by Cauchy and Schwarz
         return total.flatten(), size.flatten()
 
     def scaled(self, factor):
@@ -143,16 +196,25 @@ class Outer(SavedAsArrays):
     def joined(self, others):
         """Stack with the gradients of other samples."""
         parts = [self, *others]
+        if len({t.n_sharing for t in parts}) > 1:
+            parts = [t.apart() for t in parts]
         return Outer(torch.cat([t.a for t in parts]), torch.cat([t.b for t in parts]))
 
-    def interleaved(self, others):
-        """Put other gradients of the same samples behind each sample's, (n · k, p)."""
+    def interleaved(self, others, n_each=1):
+        """Put other gradients of the same samples behind each sample's ``n_each``, (n · k, p)."""
         parts = [self, *others]
-        return Outer(_interleaved([t.a for t in parts]), _interleaved([t.b for t in parts]))
+        b = _interleaved([t.b for t in parts], n_each)
+        shared = all(t.n_sharing == n_each for t in parts)
+        if shared and all(t.a is self.a or torch.equal(t.a, self.a) for t in others):
+            return Outer(self.a, b)
+        if shared:
+            return Outer(_interleaved([t.a for t in parts]), b)
+        return Outer(_interleaved([t.apart().a for t in parts], n_each), b)
 
     def added(self, other):
         """Sum with the gradients of other uses of the matrix: they are more positions."""
-        return Outer(torch.cat([self.a, other.a], dim=2), torch.cat([self.b, other.b], dim=2))
+        ours, theirs = self.apart(), other.apart()
+        return Outer(torch.cat([ours.a, theirs.a], dim=2), torch.cat([ours.b, theirs.b], dim=2))
 
     def chunks(self, max_bytes):
         """Yield columns of the gradients and what part they are, a few at a time."""
@@ -163,9 +225,10 @@ class Outer(SavedAsArrays):
             yield slice(0, self.size), self.values
             return
         for g in range(n_groups):
+            group = Outer(self.a[:, g : g + 1], self.b[:, g : g + 1])
             for first in range(0, n_out, step):
                 last = min(first + step, n_out)
-                part = self.b[:, g, :, first:last].transpose(1, 2) @ self.a[:, g]
+                part = group._part(group.b[..., first:last])
                 columns = slice((g * n_out + first) * n_in, (g * n_out + last) * n_in)
                 yield columns, part.reshape(len(self), -1)
 
@@ -178,17 +241,21 @@ class Outer(SavedAsArrays):
     def is_cheaper_explicit(self, other):
         """Tell whether inner products take fewer multiplications by the explicit gradients."""
         n_pairs, n_sum = len(self) * len(other), len(self) + len(other)
-        n_positions, n_both = self.a.shape[2], self.a.shape[3] + self.b.shape[3]
-        area = self.a.shape[3] * self.b.shape[3]
-        factored = n_pairs * n_positions * other.a.shape[2] * n_both
+        n_positions, area = self.a.shape[2], self.a.shape[3] * self.b.shape[3]
+        # Products of pairs of positions are written and read again, which takes its time.
+        of_pair = len(self.a) * len(other.a) * self.a.shape[3] + n_pairs * (
+            self.b.shape[3] + (_PER_PAIR if n_positions * other.a.shape[2] > 1 else 0)
+        )
+        factored = n_positions * other.a.shape[2] * of_pair
         return factored > area * (n_pairs + n_sum * n_positions)
 
     def combined(self, weights):
         """Sum the gradients with weights (k, n), without the explicit gradients; (k, p)."""
+        a = self.a.transpose(0, 1).flatten(1, 2)
         sums = []
         for w in weights:
-            b = (self.b * w.view(-1, 1, 1, 1)).transpose(0, 1).flatten(1, 2)
-            sums.append((b.transpose(1, 2) @ self.a.transpose(0, 1).flatten(1, 2)).flatten())
+            b = (self.b * w.view(-1, 1, 1, 1)).unflatten(0, (len(self.a), -1)).sum(dim=1)
+            sums.append((b.transpose(0, 1).flatten(1, 2).transpose(1, 2) @ a).flatten())
         return torch.stack(sums)
 
 
@@ -261,11 +328,11 @@ class Lookup(SavedAsArrays):
         index, b = torch.cat([t.index for t in parts]), torch.cat([t.b for t in parts])
         return Lookup(index, b, self.n_rows)
 
-    def interleaved(self, others):
-        """Put other gradients of the same samples behind each sample's, (n · k, p)."""
+    def interleaved(self, others, n_each=1):
+        """Put other gradients of the same samples behind each sample's ``n_each``, (n · k, p)."""
         parts = [self, *others]
-        index = _interleaved([t.index for t in parts])
-        return Lookup(index, _interleaved([t.b for t in parts]), self.n_rows)
+        index = _interleaved([t.index for t in parts], n_each)
+        return Lookup(index, _interleaved([t.b for t in parts], n_each), self.n_rows)
 
     def added(self, other):
         """Sum with the gradients of other uses of the table."""
@@ -300,8 +367,8 @@ class Lookup(SavedAsArrays):
         return out
 
 
-def _interleaved(tensors):
-    return torch.stack(tensors, dim=1).flatten(0, 1)
+def _interleaved(tensors, n_each=1):
+    return torch.stack([t.unflatten(0, (-1, n_each)) for t in tensors], dim=1).flatten(0, 2)
 
 
 def _n_bytes(tensor):
@@ -327,23 +394,26 @@ def _explicit_gram(first, second, max_bytes):
 
 def _paired_gram(first, second, max_bytes):
     """Inner products by the factors: those of a times those of b, over pairs of positions."""
-    out = first.a.new_zeros(len(first), len(second))
-    n_theirs = len(second) * second.a.shape[2]
-    row_bytes = 2 * first.a.shape[2] * n_theirs * first.a.element_size()
+    out = first.b.new_zeros(len(first.a), first.n_sharing, len(second.a), second.n_sharing)
+    mine, theirs = first.a.shape[2], second.a.shape[2]
+    n_theirs = len(second) * theirs
+    row_bytes = 2 * first.n_sharing * mine * n_theirs * first.a.element_size()
     step = max(1, max_bytes // max(1, row_bytes))
+    b_of_samples = first.b.unflatten(0, out.shape[:2])
     for g in range(first.a.shape[1]):
-        a, b = second.a[:, g].reshape(n_theirs, -1), second.b[:, g].reshape(n_theirs, -1)
-        for i in range(0, len(first), step):
+        a, b = (t[:, g].flatten(0, 1) for t in (second.a, second.b))
+        for i in range(0, len(first.a), step):
             rows = slice(i, i + step)
-            products = (first.a[rows, g].flatten(0, 1) @ a.T).mul_(
-                first.b[rows, g].flatten(0, 1) @ b.T
-            )
-            if first.a.shape[2] == second.a.shape[2] == 1:
-                out[rows] += products
+            of_a = first.a[rows, g].flatten(0, 1) @ a.T
+            of_b = b_of_samples[rows, :, g].flatten(0, 2) @ b.T
+            of_a = of_a.view(-1, 1, mine, len(second.a), 1, theirs)
+            of_b = of_b.view(-1, *out.shape[1:2], mine, *out.shape[2:], theirs)
+            if mine == theirs == 1:
+                part = out[rows]
+                part.addcmul_(of_a[:, :, 0, ..., 0], of_b[:, :, 0, ..., 0])
             else:
-                shape = (-1, first.a.shape[2], len(second), second.a.shape[2])
-                out[rows] += products.view(shape).sum(dim=(1, 3))
-    return out
+                out[rows] += of_b.mul_(of_a).sum(dim=(2, 5))
+    return out.view(len(first), len(second))
 
 
 def add_terms(first, second):

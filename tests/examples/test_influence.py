@@ -338,25 +338,61 @@ def test_networks_that_return_several_tensors():
 # -- choices and warnings
 
 
-def test_auto_says_what_it_chose(monkeypatch):
+def test_auto_says_what_it_chose(monkeypatch, capsys):
     module, X = make(), RNG.normal(size=(9, 4))
     assert InfluenceImportance(module).fit(X).solver_ == "exact"
     assert InfluenceImportance(module, curvature="hessian", damping=2).fit(X).solver_ == "exact"
+    assert not capsys.readouterr().out
     monkeypatch.setattr(_influence, "_MAX_DENSE", 4)
     monkeypatch.setattr(_influence, "_AUTO_PRODUCTS", 4)
+    assert InfluenceImportance(module, verbose=1).fit(X).solver_ == "cg"
+    said = capsys.readouterr().out
+    assert "solver='cg' for 23 parameters, 18 rows of the Jacobian: an exact solution" in said
+    assert InfluenceImportance(module, curvature="hessian", damping=2).fit(X).solver_ == "cg"
+    with pytest.raises(ValueError, match="solver='exact' would decompose.*'cg'"):
+        InfluenceImportance(module, solver="exact").fit(X)
+    monkeypatch.setattr(_influence, "_CG_FLOPS", 1)
     with pytest.warns(ConvergenceWarning, match="solver='low_rank' leaves"):
         assert InfluenceImportance(module, rank=4).fit(X).solver_ == "low_rank"
     monkeypatch.setattr(_influence, "_ROWS_BYTES", 1)
     with pytest.warns(ConvergenceWarning, match="solver='low_rank' leaves"):
         lowest = InfluenceImportance(module, rank=4).fit(X)  # a single row
     assert lowest.solver_ == "low_rank"
-    assert InfluenceImportance(module, curvature="hessian", damping=2).fit(X).solver_ == "cg"
-    with pytest.raises(ValueError, match="solver='exact' would decompose.*'cg'"):
-        InfluenceImportance(module, solver="exact").fit(X)
     monkeypatch.setattr(_influence, "_MAX_SIZE", 1)
     assert InfluenceImportance(module).fit(X).solver_ == "cg"
     with pytest.raises(ValueError, match="solver='low_rank' decomposes"):
         InfluenceImportance(module, solver="low_rank").fit(X)
+
+
+def test_auto_is_content_with_less_than_cg(monkeypatch):
+    module, X = make(), RNG.normal(size=(30, 4))
+    exact = InfluenceImportance(module).fit(X).transform(X[:3])
+    monkeypatch.setattr(_influence, "_MAX_DENSE", 4)
+    monkeypatch.setattr(_influence, "_AUTO_PRODUCTS", 4)
+    auto, cg = InfluenceImportance(module).fit(X), InfluenceImportance(module, solver="cg").fit(X)
+    assert cg.residual_ < 1e-5 < auto.residual_ <= 0.05
+    np.testing.assert_allclose(cg.transform(X[:3]), exact, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["conv1d", "lstm", "mlp"])
+@pytest.mark.parametrize("n_bytes", [1, 2**30])
+def test_preconditioned_iterations_against_the_exact_solution(monkeypatch, name, n_bytes):
+    """With factors that are kept, and made anew for every product."""
+    net, X = make_reconstructor(name, torch.float64), make_X(name, 12, np.float64)
+    exact = InfluenceImportance(net, damping=1e-3).fit(X)
+    matrix = exact.transform(X[:5])
+    monkeypatch.setattr(_influence, "_AUTO_PRODUCTS", 1)
+    monkeypatch.setattr(_influence, "_ROWS_BYTES", n_bytes)
+    monkeypatch.setattr(_influence, "_MAX_SKETCH_BYTES", 2**30)
+    cg = InfluenceImportance(net, solver="cg", damping=1e-3, tol=1e-10).fit(X)
+    assert cg._preconditioner is not None
+    assert (cg._factors is None) == (n_bytes == 1)
+    assert cg.residual_ < 1e-8  # against products that run the network
+    for _ in range(2):
+        np.testing.assert_allclose(
+            cg.transform(X[:5]), matrix, rtol=1e-5, atol=1e-7 * np.abs(matrix).max()
+        )
+        cg = pickle.loads(pickle.dumps(cg))
 
 
 def test_damping_that_rounding_swallows():

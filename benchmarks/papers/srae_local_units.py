@@ -263,7 +263,7 @@ def render(results):
             "## Concepts of networks whose units are local",
             f"Series of {N_SLOTS} slots of {SLOT} steps, three with a motif each; a class is three "
             f"of {N_MOTIFS} motifs, in any slots. {len(results['seeds'])} seeds (data, network, "
-            f"concepts) with {settings['n_targets']} targets each; networks are right in "
+            f"concepts), {len(targets)} targets in all; networks are right in "
             f"{accuracy:.3f} of test samples, and {alive:.0f} of the 128 units of the explained "
             f"dense layer, trained with an L1 penalty of {PENALTY:g} on its activations, are ever "
             f"on. Concepts are learned from {settings['n_positives']} samples of the class and "

@@ -11,6 +11,8 @@ from ..utils import call_given
 
 # Below this share of the squared lengths, a difference of squares has lost six digits.
 _CANCELLED = 1e-6
+_SHORT = 1e-140  # squares of shorter vectors lose digits
+_OVERFLOWS = 1e300  # squares that are larger
 _CACHED = 2**17  # numbers: a megabyte
 _BLOCK = 2**22  # numbers held at once
 _TILE = (256, 1024)  # rows and columns of a matrix that is worked on while it is in the cache
@@ -80,12 +82,12 @@ def tiles(queries, corpus, metric):
     center = 0.0 if metric == "cosine" else center_of(corpus, metric)
     points = around(queries, center, metric)
     by_length = metric != "cosine"
-    points = _augmented(points, swap=False) if by_length else points
+    points = _augmented(points, metric, swap=False) if by_length else points
     held = np.empty(np.prod(_TILE))
     for columns in parts(len(corpus), _TILE[1]):
         some = corpus[columns]
         base = around(some, center, metric)
-        base = _augmented(base, swap=True) if by_length else base
+        base = _augmented(base, metric, swap=True) if by_length else base
         for rows in parts(len(queries), _TILE[0]):
             shape = rows.stop - rows.start, len(some)
             tile = held[: np.prod(shape)].reshape(shape)
@@ -93,9 +95,9 @@ def tiles(queries, corpus, metric):
             yield rows, columns, tile
 
 
-def _augmented(z, swap):
+def _augmented(z, metric, swap):
     """Add columns with which products are squared distances: [z, |z|^2, 1], [-2 z, 1, |z|^2]."""
-    more = [squares(z), np.ones(len(z))]
+    more = [checked_squares(z, metric), np.ones(len(z))]
     return np.column_stack([-2 * z, *more[::-1]] if swap else [z, *more])
 
 
@@ -236,8 +238,47 @@ def squares(z):
 
 
 def _unit(z):
-    length = np.linalg.norm(z, axis=-1, keepdims=True)
+    length = _length(z)
+    odd = ~((length > _SHORT) & (length < np.inf))  # squares vanish or overflow
+    if odd.any():
+        # A power of two changes no digit.
+        exponent = np.frexp(np.abs(z).max(axis=-1, keepdims=True))[1]
+        z = np.where(odd, np.ldexp(z, -exponent), z)
+        length = np.where(odd, _length(z), length)
     return z / np.where(length > 0, length, 1.0)
+
+
+def _length(z):
+    with np.errstate(over="ignore"):
+        return np.linalg.norm(z, axis=-1, keepdims=True)
+
+
+def checked_squares(z, metric):
+    """Squared lengths, if these are not too large.
+
+    Parameters
+    ----------
+    z : ndarray of shape (b, N)
+        What `around` returned.
+    metric : str
+        For the message.
+
+    Returns
+    -------
+    lengths : ndarray of shape (b,)
+
+    Raises
+    ------
+    ValueError
+        If distances might overflow.
+    """
+    lengths = squares(z)
+    if not (lengths < _OVERFLOWS).all():
+        raise ValueError(
+            f"metric={metric!r} overflows: representations are up to {np.abs(z).max():.3g} away "
+            "from the corpus's mean; scale them, or the samples."
+        )
+    return lengths
 
 
 def median_distance(corpus, metric, rng):

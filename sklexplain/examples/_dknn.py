@@ -8,6 +8,7 @@ from sklearn.utils import check_random_state
 from ..utils import CALLABLE, NONE, Choice, Integer, Is, call_given
 from ._base import BaseExampleImportance, check_finite
 from ._distances import (
+    BY_PRODUCT,
     METRICS,
     distances,
     distances_to_some,
@@ -380,11 +381,27 @@ class DKNNImportance(BaseExampleImportance):
             return top
         # Where the next one ties, others further away may too: kernels are flat in places.
         for i in np.flatnonzero(importance[:, k] >= importance[:, k - 1]):
-            one = None if excluded is None else excluded[i : i + 1]
-            tied = self._top_of_block(self._dense_block(z[i : i + 1]), k, one)
+            own = None if excluded is None else excluded[i]
+            tied = self._top_of_tied(z[i : i + 1], k, metric, importance[i, k - 1], own)
             for values, row in zip(top, tied, strict=True):
                 values[i] = row[0]
         return top
+
+    def _top_of_tied(self, z, k, metric, least, own):
+        """Return the k most important for one sample, where many have the ``least`` importance."""
+        weights = _similarities if self._params_at_fit.kernel == "cosine" else self._weights
+        d = distances(z, self.embedding_, metric)[0]
+        # Matrix products round equal distances apart, so what may tie is computed pair by pair.
+        slack = 1e-8 if metric in BY_PRODUCT else 0.0
+        maybe = weights(d * (1 - slack)) >= least
+        if own is not None:
+            maybe[own] = False
+        columns = np.flatnonzero(maybe)[None]
+        if metric in BY_PRODUCT:
+            d = distances_to_some(z, self.embedding_, columns, metric)
+        else:
+            d = d[columns]
+        return first_by_importance(weights(d), columns, k)
 
     def _sparse_block(self, z, excluded):
         """Return the importance of the nearest, as a CSR matrix whose zeros are stored."""

@@ -8,11 +8,11 @@ from ._distances import (
     BY_PRODUCT,
     around,
     center_of,
+    checked_squares,
     distances,
     distances_to_some,
     pair_distances,
     parts,
-    squares,
 )
 
 _BLOCK = 2**22  # numbers held at once
@@ -83,7 +83,7 @@ def _search(queries, corpus, k, metric, exclude):
         center = center_of(corpus, metric)
         points = around(queries, center, metric)
         coarse, columns, longest = _found(points, corpus, n_found, metric, center)
-        last, rounding = coarse[:, -1] ** 2, _ROUNDING * (squares(points) + longest)
+        last, rounding = coarse[:, -1] ** 2, _ROUNDING * (checked_squares(points, metric) + longest)
         columns.sort(axis=1)
         values = distances_to_some(queries, corpus, columns, metric)
         # Squared distances of unit vectors are twice the cosine's.
@@ -127,7 +127,7 @@ def _found(points, corpus, n_found, metric, center=None):
         base = corpus[part]
         if center is not None:
             base = around(base, center, metric)
-            longest = max(longest, squares(base).max())
+            longest = max(longest, checked_squares(base, metric).max())
         n = min(n_found, len(base))
         # All are finite numbers of ours: checks would take as long as a search of few.
         with config_context(assume_finite=True, skip_parameter_validation=True):

@@ -288,6 +288,54 @@ def test_where_a_kernel_is_flat_the_first_of_the_corpus_comes_first(n_neighbors)
     assert near.top_examples(np.zeros((1, 1)), 2)[1].tolist() == [[0, 1]]
 
 
+@pytest.mark.parametrize("exclude_self", [False, True])
+@pytest.mark.parametrize("kernel", ["inverse_distance", "rbf"])
+def test_many_equal_distances_stand_in_the_order_of_the_corpus(kernel, exclude_self):
+    # Integers, of which products are rounded apart once they are centred.
+    X = np.random.RandomState(0).randint(0, 3, (150, 6)).astype(float)
+    dknn = DKNNImportance(FunctionTransformer(), kernel=kernel).fit(X)
+    squares = ((X[:, None] - X) ** 2).sum(axis=2)  # exact
+    squares[np.diag_indices(150 * exclude_self)] = np.inf
+    expected = squares.argsort(axis=1, kind="stable")
+    for k in (1, 5):
+        index = dknn.top_examples(X, k, exclude_self=exclude_self)[1]
+        np.testing.assert_array_equal(index, expected[:, :k])
+
+
+def test_equal_directions_stand_in_the_order_of_the_corpus():
+    X = np.tile(RNG.normal(size=(7, 5)), (20, 1))
+    dknn = DKNNImportance(FunctionTransformer(), kernel="cosine").fit(X)
+    index = dknn.top_examples(X[:7], 3)[1]
+    assert index.tolist() == [[i, i + 7, i + 14] for i in range(7)]
+
+
+@pytest.mark.parametrize("n_neighbors", [None, 5])
+def test_sizes_of_numbers_do_not_matter_to_directions(n_neighbors):
+    def run(factor):
+        params = {"kernel": "cosine", "metric": "cosine", "n_neighbors": n_neighbors}
+        dknn = DKNNImportance(FunctionTransformer(), **params).fit(TRAIN * factor)
+        matrix = dknn.transform(QUERY * factor)
+        matrix = matrix if n_neighbors is None else matrix.toarray()
+        return matrix, *dknn.top_examples(QUERY * factor, 3)
+
+    expected = run(1.0)
+    for factor in (2.0**600, 2.0**-600):  # squares overflow, or vanish
+        for values, others in zip(run(factor), expected, strict=True):
+            np.testing.assert_array_equal(values, others)
+
+
+@pytest.mark.parametrize("n_neighbors", [None, 5])
+def test_distances_that_overflow_are_refused(n_neighbors):
+    dknn = DKNNImportance(FunctionTransformer(), n_neighbors=n_neighbors)
+    large = np.vstack([TRAIN, TRAIN + 200, TRAIN - 1]) * 1e160
+    with pytest.raises(ValueError, match=r"'euclidean' overflows"):
+        dknn.fit(large)
+    dknn.fit(np.vstack([TRAIN, TRAIN + 200]))
+    for call in (dknn.transform, lambda X: dknn.top_examples(X, 3)):
+        with pytest.raises(ValueError, match=r"'euclidean' overflows"):
+            call(large)
+
+
 def test_the_top_needs_no_matrix():
     X = RNG.normal(size=(20_000, 3))
     dense = DKNNImportance(FunctionTransformer()).fit(X)

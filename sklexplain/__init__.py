@@ -1,6 +1,7 @@
 """Explanations of learned representations as scikit-learn estimators."""
 
 import importlib
+import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -50,17 +51,24 @@ _MODULES = (
     *("metrics", "nets", "plotting", "reading", "report", "representation", "samples", "testing"),
     *("training", "utils"),
 )
+# Threads that import modules which import each other may be handed some that are half done.
+_ONE_AT_A_TIME = threading.RLock()
 
 
 def __getattr__(name):
     """Import a room of the library, or a class from its room, when it is first asked for."""
     if name in _MODULES:
-        return importlib.import_module(f".{name}", __name__)
+        return _imported(name)
     room = next((room for room, names in _ROOMS.items() if name in names), None)
     if room is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = globals()[name] = getattr(importlib.import_module(f".{room}", __name__), name)
+    found = globals()[name] = getattr(_imported(room), name)
     return found
+
+
+def _imported(room):
+    with _ONE_AT_A_TIME:
+        return importlib.import_module(f".{room}", __name__)
 
 
 def __dir__():

@@ -2,6 +2,9 @@
 
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
@@ -43,6 +46,23 @@ def test_everything_is_there_when_it_is_asked_for(name):
     assert name in dir(sklexplain)
     if isinstance(found, type):
         assert found.__name__ == name and found.__module__.startswith("sklexplain.")
+
+
+def test_threads_import_one_after_the_other(monkeypatch):
+    # Side by side, they meet modules that are half done.
+    at_work, most = [], []
+
+    def import_module(name, package):
+        at_work.append(name)
+        most.append(len(at_work))
+        time.sleep(0.01)
+        at_work.remove(name)
+        return SimpleNamespace()
+
+    monkeypatch.setattr("sklexplain.importlib", SimpleNamespace(import_module=import_module))
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(sklexplain.__getattr__, ["plotting", "metrics", "report", "nets"]))
+    assert most == [1, 1, 1, 1]
 
 
 def test_what_is_not_there():

@@ -20,6 +20,7 @@ from ._distances import (
 from ._nearest import first_by_importance, first_of_rows, in_corpus_order, nearest
 
 _KERNELS = ("inverse_distance", "rbf", "cosine")
+_TIED = 2**20  # distances at once, where many tie
 _EPSILON = 1e-6  # of the corpus's median distance
 _NORMS = ("chebyshev", "cityblock", "euclidean", "l1", "l2", "manhattan", "minkowski")
 
@@ -380,28 +381,31 @@ class DKNNImportance(BaseExampleImportance):
         if k == n_others:
             return top
         # Where the next one ties, others further away may too: kernels are flat in places.
-        for i in np.flatnonzero(importance[:, k] >= importance[:, k - 1]):
-            own = None if excluded is None else excluded[i]
-            tied = self._top_of_tied(z[i : i + 1], k, metric, importance[i, k - 1], own)
-            for values, row in zip(top, tied, strict=True):
-                values[i] = row[0]
+        tied = np.flatnonzero(importance[:, k] >= importance[:, k - 1])
+        for part in parts(len(tied), _TIED // len(self.embedding_)):
+            rows = tied[part]
+            own = None if excluded is None else excluded[rows]
+            found = self._top_of_tied(z[rows], k, metric, importance[rows, k - 1, None], own)
+            for values, better in zip(top, found, strict=True):
+                values[rows] = better
         return top
 
     def _top_of_tied(self, z, k, metric, least, own):
-        """Return the k most important for one sample, where many have the ``least`` importance."""
+        """Return the k most important, where many have the ``least`` importance among these."""
         weights = _similarities if self._params_at_fit.kernel == "cosine" else self._weights
-        d = distances(z, self.embedding_, metric)[0]
+        d = distances(z, self.embedding_, metric)
         # Matrix products round equal distances apart, so what may tie is computed pair by pair.
         slack = 1e-8 if metric in BY_PRODUCT else 0.0
         maybe = weights(d * (1 - slack)) >= least
         if own is not None:
-            maybe[own] = False
-        columns = np.flatnonzero(maybe)[None]
+            maybe[np.arange(len(z)), own] = False
+        rows, columns = np.nonzero(maybe)
         if metric in BY_PRODUCT:
-            d = distances_to_some(z, self.embedding_, columns, metric)
+            values = weights(pair_distances(z, self.embedding_, rows, columns, metric))
         else:
-            d = d[columns]
-        return first_by_importance(weights(d), columns, k)
+            values = weights(d[rows, columns])
+        order = first_of_rows(rows, columns, -values, len(z), k)
+        return values[order], columns[order]
 
     def _sparse_block(self, z, excluded):
         """Return the importance of the nearest, as a CSR matrix whose zeros are stored."""

@@ -25,13 +25,14 @@ def _pm(values, digits=3):
 
 
 def _of(results, dataset):
-    """Pieces of a data set, by seed and method; only seeds that have all methods."""
+    """Pieces of a data set, by seed and method; of seeds that have all methods any seed has."""
     found = {}
     for key, piece in results["pieces"].items():
         name, seed, method = key.split(", ")
         if name == dataset:
             found.setdefault(seed, {})[method] = piece
-    return {seed: found[seed] for seed in sorted(found) if set(found[seed]) == set(METHODS)}
+    methods = {method for pieces in found.values() for method in pieces}
+    return {seed: found[seed] for seed in sorted(found) if set(found[seed]) == methods}
 
 
 def _random(pieces, what):
@@ -40,10 +41,13 @@ def _random(pieces, what):
 
 
 def _curves(seeds, what, digits):
-    shares = next(iter(seeds.values()))["saliency"]["shares"]
+    any_seed = next(iter(seeds.values()))
+    shares = next(iter(any_seed.values()))["shares"]
     header = ["removed", *(f"{share:.0%}" for share in shares)]
     rows = []
     for method, words in METHODS.items():
+        if method not in any_seed:
+            continue
         values = np.array([pieces[method]["attributed"][what] for pieces in seeds.values()])
         rows.append([words, *(_pm(column, digits) for column in values.T)])
     values = np.array([_random(pieces, what) for pieces in seeds.values()])
@@ -68,6 +72,9 @@ def _claims(results):
         for what, (words, sign) in MEASURES.items() if seeds else ():
             row = [title, words]
             for method in METHODS:
+                if method not in next(iter(seeds.values())):
+                    row.append("–")
+                    continue
                 worse = _against_random(seeds, method, what, sign)[:, 1:]
                 mean = worse.mean(axis=1)
                 row.append(
@@ -121,22 +128,33 @@ def render(results):
         "were, and of their labels, is told by 10 nearest neighbours among the test samples (five "
         "folds).",
     ]
-    return "\n\n".join([*intro, *parts, "### What differs from the paper", _differences(settings)])
+    return "\n\n".join(
+        [
+            *intro,
+            *parts,
+            "### What differs from the paper",
+            _differences(settings, bool(_of(results, "mnist"))),
+        ]
+    )
 
 
-def _differences(settings):
-    lines = [
+def _differences(settings, with_digits):
+    of_digits = [
         f"{settings['n_mnist']:,} digits, a fifth of them for tests, where the paper has 70,000; "
         f"at most {settings['epochs_mnist']} epochs, the paper 100. The network is the paper's.",
-        f"ECG5000: convolutions along time, 16 numbers a beat, at most {settings['epochs_ecg']} "
-        "epochs, in place of an LSTM, of which so many could not be trained here until they have "
-        "converged; all beats, split at random, so that training and test samples are alike, where "
-        "the paper's section 4.1 trains on normal beats and explains abnormal ones.",
-        "Removed features are set to the mean of the training samples; the paper's digits have "
-        "black in their place, so that without its ink a digit is black altogether. The mean is "
-        "not black where digits have ink, and so shows where ink was removed.",
+        "The paper's digits have black in the place of what is removed, so that without its ink a "
+        "digit is black altogether. The mean is not black where digits have ink, and so shows "
+        "where ink was removed.",
         "Integrated gradients and gradient SHAP of digits have the paper's black baseline, by "
         "which black pixels have no importance: where more is removed than there is ink, black "
         "pixels are drawn at random.",
     ]
+    lines = [
+        f"ECG5000: convolutions along time, 16 numbers a beat, at most {settings['epochs_ecg']} "
+        "epochs, in place of an LSTM, of which so many could not be trained here until they have "
+        "converged; all beats, split at random, so that training and test samples are alike, where "
+        "the paper's section 4.1 trains on normal beats and explains abnormal ones.",
+        "Removed features are set to the mean of the training samples.",
+    ]
+    lines += of_digits if with_digits else ["MNIST was not run."]
     return "\n".join(f"- {line}" for line in lines)

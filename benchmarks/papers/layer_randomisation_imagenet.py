@@ -11,7 +11,7 @@ over ten points between grey and noisy copies of the input.
 
 Pieces run in processes of their own: ``--layers`` takes positions among the 51 versions, the first
 being the network as it is, the last all random, and ``--methods`` has the costly one apart. Give
-each process a folder by ``--out``, and merge "performance" and "curves" of the results by key.
+each process a folder by ``--out``, and join them by ``--merge``.
 """
 
 import copy

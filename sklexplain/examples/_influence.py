@@ -4,27 +4,17 @@ from functools import partial
 
 import numpy as np
 import torch
-from sklearn.utils import check_random_state
 
 from ..gradients import (
     DenseSolver,
     GaussNewtonRows,
     IterativeSolver,
     JacobianSolver,
-    PassProducts,
-    RowsSolver,
     Shift,
-    asymmetry,
-    bends_back,
-    curvature_products,
     double_terms,
     flatten_terms,
-    join_terms,
-    joined_products,
     multiply_terms,
-    nystrom,
     requiring_gradients,
-    terms_bytes,
 )
 from ..utils import Choice, Integer, Number
 from ._base import check_finite
@@ -35,6 +25,7 @@ from ._influence_warnings import (
     warn_of_no_curvature,
     warn_of_residual,
 )
+from ._linear_system import LinearSystem, most_rows, number_of_rows
 from ._losses import acts_on_weights
 from ._optimizer import of_groups
 
@@ -43,19 +34,12 @@ _AUTO_PRODUCTS = 500  # products with C that auto takes for worth it
 _AUTO_FLOPS = 10**12  # and multiplications
 _CG_FLOPS = 2 * 10**13  # of conjugate gradients that auto takes for worth it
 _MOST_FACTORED = 64  # rows of a sample of which products with C are made, and not by the network
-_MOST_VECTORS = 1000  # of a preconditioner
-_MAX_SKETCH_BYTES = 2**30  # and their size
-_N_SOLVED = 100 * 5  # products that auto expects after that: of queries, times iterations
+_N_PRODUCTS = 1000 + 100 * 5  # that auto expects: of a preconditioner, and queries times iterations
 _COARSE = 1e-3  # of those residuals
 _TOL, _AUTO_TOL = 1e-6, 0.05  # residual at which conjugate gradients stop
-_MAX_SIZE = 1024  # entries of z, of which curvatures are decomposed for each sample
-_ROWS_BYTES = 2**30
-_ROOT_BYTES = 2**27
 _ROW_ENTRIES = 2**25  # of the importance matrix at once
 _N_RESIDUALS = 2
 _MAX_RESIDUAL = 0.1  # of any solver, before a warning; no solution at all would have 1
-_N_SIDES = 3  # random vectors that tell whether the curvature is symmetric
-_N_TELLING = 128  # training examples that do
 _ASYMMETRY = {torch.float64: 1e-6, torch.float32: 1e-3}  # relative size that rounding makes
 
 
@@ -298,16 +282,18 @@ class InfluenceImportance(BaseGradientImportance):
         waist = dict(network.module.named_children()).get("encoder") if by_rows else None
         trial = self._try_gradients(network, losses, waist)
         decay = self._find_weight_decay(network)
-        self._shift = Shift({n: params.damping + w for n, w in decay.items()})
-        if params.curvature == "gauss_newton":
+        shift = Shift({n: params.damping + w for n, w in decay.items()})
+        self._system = LinearSystem(self._examples, params.curvature, shift, self.seed_)
+        if by_rows:
             self._check_acts_through_output(losses, trial)
         gradients = self._gradients()
-        self._cut = params.curvature == "gauss_newton" and self._bends_back(gradients, trial)
-        rows = GaussNewtonRows(losses, trial, waist, self._cut) if by_rows else None
+        if by_rows:
+            self._system.find_cut(gradients, trial)
+        rows = GaussNewtonRows(losses, trial, waist, self._system.cut) if by_rows else None
         if rows is not None and not rows.holds(
             gradients.batches(self._examples), gradients.parameters
         ):
-            rows = GaussNewtonRows(losses, trial, None, self._cut)
+            rows = GaussNewtonRows(losses, trial, None, self._system.cut)
         del trial  # and the graph of its pass
         self.solver_, self._solver = self._build(gradients, rows)
         self.residual_ = self._residual(gradients)
@@ -317,13 +303,6 @@ class InfluenceImportance(BaseGradientImportance):
         values = np.array(list(decay.values()))
         self.weight_decay_ = float(values[0]) if (values == values[0]).all() else values
         return decay
-
-    def _bends_back(self, gradients, trial):
-        """Tell whether the loss has negative second derivatives in the network's output."""
-        output = trial.result[1][0]
-        size = output[0].numel() if isinstance(output, torch.Tensor) else 1
-        step = max(1, _ROOT_BYTES // (8 * min(size, _MAX_SIZE) ** 2))
-        return bends_back(gradients.losses, gradients.batches(self._examples, step))
 
     def _check_acts_through_output(self, losses, trial):
         _, outputs, _ = trial.result
@@ -341,36 +320,30 @@ class InfluenceImportance(BaseGradientImportance):
 
     def _build(self, gradients, rows):
         """Choose a solver and prepare it; conjugate gradients need no preparation."""
-        p, n_rows = gradients.plan.n_parameters, np.inf
-        if rows is not None and rows.size <= _MAX_SIZE:
-            n_rows = len(self._corpus) * rows.n_rows
+        system, params = self._system, self._params_at_fit
+        p, n_rows = gradients.plan.n_parameters, number_of_rows(rows, len(self._corpus))
         # Of all rows only the inner products are needed, if they are few and fit into memory.
-        few = n_rows < p and n_rows <= min(_MAX_DENSE, _most_rows(gradients))
-        solver = (
-            self._affordable(p, n_rows, few)
-            if self._params_at_fit.solver == "auto"
-            else self._params_at_fit.solver
-        )
+        few = n_rows < p and n_rows <= min(_MAX_DENSE, most_rows(gradients))
+        solver = self._affordable(p, n_rows, few) if params.solver == "auto" else params.solver
         if solver == "cg":
-            self._prepare_iterations(gradients, rows, n_rows)
+            if n_rows <= _MOST_FACTORED * len(self._corpus):
+                system.prepare_iterations(gradients, rows, precondition=p > _AUTO_PRODUCTS)
             return solver, None
         if solver == "low_rank":
-            return solver, RowsSolver(self._random_rows(gradients, rows), self._shift)
+            return solver, system.random_rows_solver(gradients, rows, params.rank)
         if few:
-            return solver, self._of_jacobian(gradients, rows)
+            return solver, system.jacobian_solver(gradients, rows)
         if p > _MAX_DENSE:
             raise ValueError(
                 f"solver='exact' would decompose the curvature in {p} parameters, but at most "
                 f"{_MAX_DENSE} are affordable; set solver='auto', 'cg' or 'low_rank', or look at "
                 "fewer parameters."
             )
-        by_rows = n_rows < np.inf and rows.n_rows < p
-        matrix = (
-            self._matrix_of_rows(gradients, rows)
-            if by_rows
-            else self._matrix_of_products(gradients)
-        )
-        dense = DenseSolver(matrix, self._shift.smallest)
+        if n_rows < np.inf and rows.n_rows < p:
+            matrix = system.matrix_of_rows(gradients, rows)
+        else:
+            matrix = system.matrix_of_products(gradients)
+        dense = DenseSolver(matrix, system.shift.smallest)
         self._warn(dense)
         return solver, dense
 
@@ -383,159 +356,25 @@ class InfluenceImportance(BaseGradientImportance):
         else:
             exact = exact or (p <= _MAX_DENSE and n_rows * p**2 <= _AUTO_FLOPS)
             if n_rows <= _MOST_FACTORED * len(self._corpus):
-                iterations = 2 * n_rows * p * (_MOST_VECTORS + _N_SOLVED)
+                iterations = 2 * n_rows * p * _N_PRODUCTS
         solver = "exact" if exact else "cg" if iterations <= _CG_FLOPS else "low_rank"
         if self._params_at_fit.verbose:
             print(_auto_text(solver, p, n_rows, iterations))
         return solver
 
-    # Conjugate gradients run the network for their products, or use the factors of its Jacobian:
-    # those are kept if they fit into memory, else made anew for every product.
-
-    def _prepare_iterations(self, gradients, rows, n_rows):
-        self._factors = self._preconditioner = self._kept_rows = None
-        if n_rows > _MOST_FACTORED * len(self._corpus):
-            return
-        self._kept_rows = rows.kept()
-        parts, n_bytes = [], 0
-        for jacobian, roots, _ in self._row_factors(gradients, rows):
-            parts.append((jacobian, roots))
-            n_bytes += terms_bytes(jacobian)
-            if n_bytes > _ROWS_BYTES:
-                parts = []
-                break
-        if parts:
-            self._factors = joined_products(parts)
-        del parts
-        p = gradients.plan.n_parameters
-        most = min(_MOST_VECTORS, p // 4, _MAX_SKETCH_BYTES // (8 * p))
-        if most and p > _AUTO_PRODUCTS:
-            self._preconditioner = self._sketched(gradients, most)
-
-    def _sketched(self, gradients, most):
-        """Make a preconditioner of at most so many vectors; None where C is 0."""
-        generator = torch.Generator().manual_seed(self.seed_)
-        products, narrow = self._factored_products(gradients).narrowed(generator)
-        scale = None
-        like = gradients.parameters[0]
-        diagonal = self._diagonal(gradients, like.new_zeros(1, dtype=torch.float64))
-        smallest = float(diagonal.min())
-        if bool((diagonal > smallest).any()):
-            scale = (smallest / diagonal).sqrt()
-        return nystrom(
-            products,
-            partial(products.sketch, generator=generator),
-            smallest,
-            most,
-            scale,
-            torch.promote_types(like.dtype, torch.float32),
-            narrow,
-        )
-
-    def _factored_products(self, gradients):
-        """Return what multiplies with C by factors; None if the network has to be run for it."""
-        if self._kept_rows is None:
-            return None
-        if self._factors is not None:
-            return self._factors.moved(self._representation.device)
-        waist = dict(gradients.module.named_children()).get("encoder")
-        rows = GaussNewtonRows.again(gradients.losses, self._kept_rows, waist)
-        return PassProducts(lambda: (part[:2] for part in self._row_factors(gradients, rows)))
-
-    def _row_factors(self, gradients, rows):
-        """Yield the Jacobian's factors, L and the losses' slopes, a few examples at a time."""
-        for x in self._row_batches(gradients, rows, self._examples):
-            jacobian = rows.jacobian(x)
-            roots, slopes = rows.factors(x)
-            yield jacobian, roots / len(self._corpus) ** 0.5, slopes
-
-    def _products(self, gradients, vectors):
-        """Multiply vectors (k, p) with H."""
-        bent = self._curvature_products(gradients, vectors)
-        return bent + self._diagonal(gradients, vectors) * vectors
-
-    def _curvature_products(self, gradients, vectors, examples=None):
-        """Multiply vectors (k, p) with C, or with that of some examples."""
-        return curvature_products(
-            gradients.losses,
-            gradients.parameters,
-            gradients.batches(self._examples if examples is None else examples),
-            vectors,
-            self._params_at_fit.curvature,
-            self._cut,
-        )
-
-    def _diagonal(self, gradients, like):
-        """Return what H adds to the diagonal of the curvature, (p,)."""
-        parameters = zip(gradients.plan.parameters, gradients.parameters, strict=True)
-        return self._shift.diagonal({name: p.numel() for name, p in parameters}, like)
-
-    def _row_batches(self, gradients, rows, inputs):
-        row_bytes = max(8 * rows.size**2, rows.n_rows * gradients.bytes_per_sample)
-        return gradients.batches(inputs, max(1, _ROOT_BYTES // row_bytes))
-
-    def _of_jacobian(self, gradients, rows):
-        parts = self._row_factors(gradients, rows)
-        jacobian, roots, slopes = map(list, zip(*parts, strict=True))
-        roots, slopes = torch.cat(roots), torch.cat(slopes)
-        return JacobianSolver(join_terms(jacobian), roots, slopes, self._shift)
-
-    def _matrix_of_products(self, gradients):
-        """H, by a product with every unit vector."""
-        p = gradients.plan.n_parameters
-        unit = torch.eye(p, dtype=torch.float64, device=self._representation.device)
-        matrix = self._products(gradients, unit)
-        return (matrix + matrix.T) / 2
-
-    def _matrix_of_rows(self, gradients, rows):
-        p = gradients.plan.n_parameters
-        matrix = torch.zeros(p, p, dtype=torch.float64, device=self._representation.device)
-        step = max(1, _ROOT_BYTES // (8 * p * rows.n_rows))
-        step = min(step, max(1, _ROOT_BYTES // (8 * rows.size**2)))
-        for x in gradients.batches(self._examples, step):
-            part = flatten_terms(rows.rows(x, len(self._corpus))).double()
-            matrix += part.T @ part
-        matrix.diagonal().add_(self._diagonal(gradients, matrix))
-        return matrix
-
-    def _random_rows(self, gradients, rows):
-        """Draw rows: random signs for every example, or for as many examples as there may be."""
-        if rows.size > _MAX_SIZE:
-            raise ValueError(
-                f"solver='low_rank' decomposes the loss's curvature in the network's {rows.size} "
-                f"outputs for each example, but at most {_MAX_SIZE} are affordable; look at the "
-                "encoder's parameters only, or set solver='cg'."
-            )
-        rng = check_random_state(self.seed_)
-        draws, rank = rows.n_rows // rows.size, min(self._params_at_fit.rank, _most_rows(gradients))
-        n_chosen = min(len(self._corpus), max(1, rank // draws))
-        chosen = np.sort(rng.permutation(len(self._corpus))[:n_chosen])
-        k = max(1, rank // (draws * n_chosen))
-        parts = []
-        for x in self._row_batches(gradients, rows, self._examples[chosen]):
-            probes = None
-            if k < rows.size:
-                signs = rng.choice([-1.0, 1.0], size=(len(x), rows.size, k))
-                probes = torch.from_numpy(signs / k**0.5)
-            parts.append(rows.rows(x, n_chosen, probes))
-        return join_terms(parts)
-
     def _open_solver(self, gradients):
         """Return the solver; conjugate gradients run the network."""
         if self._solver is not None:
             return self._solver.moved(self._representation.device)
-        products = self._factored_products(gradients)
-        multiply = partial(self._products, gradients)
-        if products is not None:
-            multiply = partial(self._shifted_products, gradients, products)
-        if self._preconditioner is not None:
-            self._preconditioner.moved(self._representation.device)
+        preconditioner = self._system.preconditioner
+        if preconditioner is not None:
+            preconditioner.moved(self._representation.device)
         return IterativeSolver(
-            multiply, self._tol(), self._params_at_fit.max_iter, self._preconditioner
+            self._system.multiplier(gradients),
+            self._tol(),
+            self._params_at_fit.max_iter,
+            preconditioner,
         )
-
-    def _shifted_products(self, gradients, products, vectors):
-        return products(vectors) + self._diagonal(gradients, vectors) * vectors
 
     def _tol(self):
         params = self._params_at_fit
@@ -554,9 +393,9 @@ class InfluenceImportance(BaseGradientImportance):
         if self.solver_ == "cg":
             self.n_iter_ = max(1, solver.n_iter)
         self._check_finite(solved)
-        bent = self._curvature_products(gradients, solved)
-        products = bent + self._diagonal(gradients, solved) * solved
-        skew = self._asymmetry(gradients, g)
+        bent = self._system.curvature_products(gradients, solved)
+        products = bent + self._system.diagonal(gradients, solved) * solved
+        skew = self._system.asymmetry(gradients, g)
         flat = bool(g.any()) and not bent.any()
         length, error = g.norm(dim=1), (products - g).norm(dim=1)
         worst = float(torch.where(length > 0, error / length, 0.0).max())
@@ -568,13 +407,6 @@ class InfluenceImportance(BaseGradientImportance):
             warn_of_negative_curvature(self._params_at_fit.damping)
         self._warn_of_residual(worst)
         return worst
-
-    def _asymmetry(self, gradients, like):
-        """How far the curvature is from symmetric, over as many examples as can tell."""
-        some = np.unique(np.linspace(0, len(self._corpus) - 1, _N_TELLING).astype(int))
-        sides = torch.randn(_N_SIDES, like.shape[1], generator=torch.Generator().manual_seed(0))
-        sides = sides.to(like)
-        return asymmetry(sides, self._curvature_products(gradients, sides, self._examples[some]))
 
     def _check_finite(self, solved):
         if not torch.isfinite(solved).all():
@@ -682,8 +514,3 @@ def _auto_text(solver, p, n_rows, iterations):
     costs = f": {', '.join(costs)} multiplications" if costs else ""
     rows = f", {n_rows} rows of the Jacobian" if n_rows < np.inf else ""
     return f"[InfluenceImportance] solver={solver!r} for {p} parameters{rows}{costs}."
-
-
-def _most_rows(gradients):
-    """Return the number of rows that fit into memory, in float64."""
-    return max(1, _ROWS_BYTES // (2 * gradients.bytes_per_sample))

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from sklexplain import InfluenceImportance, TracInImportance
-from sklexplain.examples import _influence
+from sklexplain.examples import _influence, _linear_system
 from sklexplain.exceptions import ChangedModelWarning
 from sklexplain.nets import Autoencoder
 from tests.cases import NETS, make_reconstructor, make_X
@@ -354,11 +354,11 @@ def test_auto_says_what_it_chose(monkeypatch, capsys):
     monkeypatch.setattr(_influence, "_CG_FLOPS", 1)
     with pytest.warns(ConvergenceWarning, match="solver='low_rank' leaves"):
         assert InfluenceImportance(module, rank=4).fit(X).solver_ == "low_rank"
-    monkeypatch.setattr(_influence, "_ROWS_BYTES", 1)
+    monkeypatch.setattr(_linear_system, "_ROWS_BYTES", 1)
     with pytest.warns(ConvergenceWarning, match="solver='low_rank' leaves"):
         lowest = InfluenceImportance(module, rank=4).fit(X)  # a single row
     assert lowest.solver_ == "low_rank"
-    monkeypatch.setattr(_influence, "_MAX_SIZE", 1)
+    monkeypatch.setattr(_linear_system, "_MAX_SIZE", 1)
     assert InfluenceImportance(module).fit(X).solver_ == "cg"
     with pytest.raises(ValueError, match="solver='low_rank' decomposes"):
         InfluenceImportance(module, solver="low_rank").fit(X)
@@ -382,11 +382,11 @@ def test_preconditioned_iterations_against_the_exact_solution(monkeypatch, name,
     exact = InfluenceImportance(net, damping=1e-3).fit(X)
     matrix = exact.transform(X[:5])
     monkeypatch.setattr(_influence, "_AUTO_PRODUCTS", 1)
-    monkeypatch.setattr(_influence, "_ROWS_BYTES", n_bytes)
-    monkeypatch.setattr(_influence, "_MAX_SKETCH_BYTES", 2**30)
+    monkeypatch.setattr(_linear_system, "_ROWS_BYTES", n_bytes)
+    monkeypatch.setattr(_linear_system, "_MAX_SKETCH_BYTES", 2**30)
     cg = InfluenceImportance(net, solver="cg", damping=1e-3, tol=1e-10).fit(X)
-    assert cg._preconditioner is not None
-    assert (cg._factors is None) == (n_bytes == 1)
+    assert cg._system.preconditioner is not None
+    assert (cg._system.factors is None) == (n_bytes == 1)
     assert cg.residual_ < 1e-8  # against products that run the network
     for _ in range(2):
         np.testing.assert_allclose(
@@ -468,7 +468,7 @@ def test_little_memory(monkeypatch):
         whole = InfluenceImportance(module, solver=solver, damping=0.1).fit(X).transform(X)
         monkeypatch.setattr(_influence, "_ROW_ENTRIES", 60)
         monkeypatch.setattr("sklexplain.examples._gradients._BLOCK_BYTES", 2000)
-        monkeypatch.setattr(_influence, "_ROOT_BYTES", 100)
+        monkeypatch.setattr(_linear_system, "_ROOT_BYTES", 100)
         parts = InfluenceImportance(module, solver=solver, damping=0.1, batch_size=3).fit(X)
         np.testing.assert_allclose(parts.transform(X), whole, rtol=1e-4, atol=1e-7)
         np.testing.assert_allclose(parts.transform(X[:5]), whole[:5], rtol=1e-3, atol=1e-6)

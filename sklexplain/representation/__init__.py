@@ -5,6 +5,7 @@ from ._detectors import abnormality_sign, is_detector, score_methods
 from ._expansion import Expansion
 from ._fallback import represent
 from ._few import warn_of_few_values
+from ._finite import NotFiniteError, not_finite_text
 from ._fitted import (
     check_columns,
     check_estimator_type,
@@ -21,7 +22,7 @@ from ._modules import BlackBox, Chain, Stage, column_map, is_affine_at, layer_ta
 from ._offers import RESPONSE_METHODS, check_response_method, kind_of
 from ._probe import Probe, add_note
 from ._reconstruction import reconstructed_inputs, reconstructs, with_residuals
-from ._representation import NotFiniteError, Representation, not_finite_text
+from ._representation import Representation
 from ._resolve import named_steps, no_gradient_reason, torch_modules, unwrap
 from ._skorch import first_batch, net_around, own_data, own_methods
 from ._table import Table

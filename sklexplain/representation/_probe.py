@@ -27,6 +27,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ..exceptions import RandomModelWarning
 from ..layers import ancestors, batch_axis, depends, record
 from ..utils import eps_of_products, n_shape, too_large, warn
+from ._finite import check_finite
 from ._layout import input_layout
 from ._modules import stages, subtracted_from
 from ._offers import name_of
@@ -271,7 +272,7 @@ class Prober:
         entered = three.leaf.to(representation.entry_dtype)
         if np.isfinite(self._rows).all() and not torch.isfinite(entered).all():
             raise ValueError(too_large(self._rows, representation.entry_dtype))
-        representation.check_finite(self._flat(outputs[1])[: self._n_samples])
+        check_finite(self._flat(outputs[1])[: self._n_samples])
         if representation.is_black_box:
             self._check_box(self._flat(outputs[1]))
         else:

@@ -7,45 +7,38 @@ import numpy as np
 import torch
 
 from ..layers import (
-    copied,
     find_points,
     first_tensor,
-    fitting_rows,
     hidden_layers,
     known_layer,
-    most_rows,
     parse_path,
     pick,
     record,
     run_to,
     tensor_paths,
 )
-from ..utils import Written, in_blocks, warn
+from ..utils import Written
+from ._blocks import Blocks
 from ._columns import NoTorchForm, check_columns_of, zeros_of
 from ._convert import Identity
 from ._detectors import called_abnormal
+from ._devices import moved
+from ._finite import check_finite, not_finite_row
 from ._heads import as_tensor, numpy_dtype
 from ._inputs import RawInputs
 from ._modules import BlackBox, Stage, columns_read, first_step, layer_table, stages, without_link
 from ._probe import Probe, Prober, add_note, misfit
 from ._resolve import Asked, Parts, black_box, decompose, torch_modules, unwrap
 from ._runner import Runner
-from ._session import checked_device, frozen
+from ._session import frozen
 from ._table import Table
 from ._views import fingerprint
 
 # A copy of fewer bytes to a GPU is done before pinning them would be.
 _PINNED_FROM = 2**20
-# Measured on small convolutional, recurrent and dense encoders: larger blocks leave the cache,
-# smaller ones pay the overhead of a call.
-_MIN_BLOCK = 128
 
 
-class NotFiniteError(ValueError):
-    """The network returned NaN or infinity, in some row of a batch."""
-
-
-class Representation(RawInputs):
+class Representation(RawInputs, Blocks):
     """The function that an estimator or one of its layers computes: x in R^d to z in R^N.
 
     Complete once it is constructed; nothing about it changes later. What is run is never the
@@ -113,8 +106,6 @@ class Representation(RawInputs):
         Whether views are run. False: the network itself, in eval mode and under a lock.
     obstacles : list of str
         Why views cannot be run; empty if they can.
-    limit : int or None
-        Most rows at once, as far as memory has turned out to be too little for more.
 
     Raises
     ------
@@ -151,14 +142,13 @@ class Representation(RawInputs):
         self.parameter = parameter
         self.seed = seed
         self._several, self._link = several, link
-        self.limit = None
         if probe is not None and probe.offered is not None:
             response_method = probe.offered
         asked = Asked.of(self.estimator, response_method, layer, link)
         self.method = None if layer is not None else asked.method
         parts, facts = self._parts(n_columns, asked, X if probe is None else None, probe)
         self.head, self._chain = parts.head, parts.module
-        self._move(device, loaded=probe is not None)
+        self._chain, self.device = moved(self._chain, device, loaded=probe is not None)
         self._entry = first_step(self._chain)
         self.table = None
         if isinstance(self._entry, BlackBox) and self.head is None:
@@ -197,42 +187,6 @@ class Representation(RawInputs):
             return Parts(None, black_box(self.estimator, reason, asked)), {"black_box": reason}
         module = parts.module if asked.link else without_link(parts.module)
         return Parts(parts.head, module), facts
-
-    def _move(self, device, loaded=False):
-        networks = stages(self._chain)
-        tensors = [t for net in networks for t in (*net.parameters(), *net.buffers())]
-        self.device = tensors[0].device if tensors else torch.device("cpu")
-        wanted = self._wanted_device(device, loaded)
-        if self.device.type == "meta":
-            raise ValueError("the network is on the meta device, where it has no weights; load it.")
-        if any(t.is_inference() for t in tensors):
-            raise ValueError(
-                "the network was made in torch.inference_mode(), where nothing has a gradient; "
-                "load its state_dict() into one made outside."
-            )
-        if networks and wanted != self.device:
-            # Moving a module moves its parameters in place: the user's stays where it is.
-            self._chain = copied(self._chain).to(wanted)
-            self.device = wanted
-        ours = set(self._chain.modules()).difference(*(net.modules() for net in networks))
-        for module in ours:
-            for name, buffer in module._buffers.items():
-                module._buffers[name] = buffer.to(self.device)
-
-    def _wanted_device(self, device, loaded):
-        """Where the network is to run: where it is, if what was fitted elsewhere is loaded here."""
-        if device is None:
-            return self.device
-        try:
-            return checked_device(device)
-        except ValueError:
-            if not loaded:
-                raise
-        warn(
-            f"what was fitted with device={str(device)!r} runs on {self.device}: torch finds none "
-            "such here."
-        )
-        return self.device
 
     def _find_layer(self):
         self._path, self._stage_name = None, None
@@ -371,83 +325,6 @@ class Representation(RawInputs):
     def entry_dtype(self):
         """Dtype in which the network that takes the inputs computes."""
         return torch.int64 if self.probe.takes_integers else self._entry_dtype
-
-    def most_rows(self, batch_size):
-        """Return the number of samples that may run together, ``batch_size`` as a number.
-
-        Parameters
-        ----------
-        batch_size : int or "auto"
-            The explainer's parameter.
-
-        Returns
-        -------
-        n_rows : int
-            On a GPU no more than have room.
-        """
-        rows = most_rows(batch_size, self._row_bytes(), self.device)
-        return rows if self.limit is None else min(rows, self.limit)
-
-    def _row_bytes(self):
-        """Memory of one row: its input, and what a pass keeps, which is its output at least."""
-        output_bytes = torch.finfo(self.output_dtype).bits // 8 * self.probe.n_units
-        return self.probe.input_bytes + max(self.probe.bytes_per_row, output_bytes)
-
-    def shrink(self, rows):
-        """Have fewer rows run at once from now on, as there was too little memory for so many.
-
-        Parameters
-        ----------
-        rows : int
-            How many there were at most.
-
-        Returns
-        -------
-        shrunk : bool
-            False if it is one row at a time already.
-        """
-        if rows == 1:
-            return False
-        self.limit = max(1, rows // 2)
-        return True
-
-    def in_blocks(self, run, n_rows, rows, batch_size):
-        """Run rows block by block; in smaller blocks from the first on that takes too much memory.
-
-        Parameters
-        ----------
-        run, n_rows, rows
-            See `sklexplain.utils.in_blocks`.
-        batch_size : callable
-            Returns the most rows that may be in the network at once, which are fewer from now on
-            where memory was short.
-
-        Returns
-        -------
-        blocks : iterator
-        """
-        return in_blocks(run, n_rows, rows, lambda: self.shrink(batch_size()))
-
-    def block_rows(self, batch_size):
-        """Return the number of rows to run at once: activations stay in the processor's cache.
-
-        Parameters
-        ----------
-        batch_size : int
-            Most rows allowed.
-
-        Returns
-        -------
-        n_rows : int
-            At most ``batch_size``; without a torch path, just that.
-        """
-        if self.device.type != "cpu":
-            return self.most_rows(batch_size)
-        batch_size = self.most_rows(batch_size)
-        if not self.differentiable:
-            return batch_size
-        row_bytes = self.probe.bytes_per_row
-        return fitting_rows(batch_size, row_bytes, self.device, at_least=_MIN_BLOCK)
 
     def fingerprint(self):
         """Checksum of all weights of the estimator's networks, as they are now."""
@@ -627,27 +504,8 @@ class Representation(RawInputs):
             add_note(error, tuple(x.shape))
             raise
         z = output.movedim(self.probe.batch_axis, 0).reshape(len(x), -1)
-        self.check_finite(z)
+        check_finite(z)
         return z
-
-    def check_finite(self, z):
-        """Raise if the output of a batch is not finite.
-
-        Parameters
-        ----------
-        z : torch.Tensor of shape (b, N)
-
-        Raises
-        ------
-        NotFiniteError
-            Naming the first row.
-        """
-        total = z.detach().sum()  # one pass over the numbers; a sum of finite ones may overflow
-        if torch.isfinite(total):
-            return
-        bad = ~torch.isfinite(z.detach()).all(dim=1)
-        if bad.any():
-            raise NotFiniteError(not_finite_text(f"sample {int(bad.nonzero()[0, 0])}"))
 
     def activations(self, inputs, batch_size):
         """Representations of all samples, a batch at a time.
@@ -726,9 +584,9 @@ class Representation(RawInputs):
             for i in range(0, len(inputs), batch_size):
                 x = self.tensor(inputs[i : i + batch_size])
                 z = self.run(x).movedim(self.probe.batch_axis, 0).reshape(len(x), -1)
-                bad = ~torch.isfinite(z).all(dim=1)
-                if bad.any():
-                    return i + int(bad.nonzero()[0, 0])
+                position = not_finite_row(z)
+                if position is not None:
+                    return i + position
         return None
 
     def points(self, inputs, layers=None, at="output", parameter="layer"):
@@ -765,14 +623,6 @@ def _not_one_tensor(output):
     return (
         f"the network returns {type(output).__name__}, not one tensor{parts}; wrap it in a module "
         "whose forward returns the part that is meant."
-    )
-
-
-def not_finite_text(where):
-    """Words of the error about an output that is not finite."""
-    return (
-        f"the network's output is not finite (NaN or infinity) for {where}; check its weights, and "
-        "whether X has the scale that it was trained on."
     )
 
 

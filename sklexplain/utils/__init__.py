@@ -38,6 +38,7 @@ from ._owning import FittedParams, own_arrays, own_value
 from ._panel import as_numpy3d
 from ._precision import cast_checked, check_half, eps_of_products, too_large
 from ._random import GENERATOR_LOCK, draw_seed, kept_rows, seeded
+from ._registry import Registration
 from ._rows import Rows, Written, read_by_rows
 from ._saving import SavedAsArrays, SavedWeights
 from ._scores import harmonic_mean
@@ -52,6 +53,7 @@ from ._validation import (
 )
 
 __all__ = [
+    "Registration",
     "Rows",
     "Written",
     "FittedParams",

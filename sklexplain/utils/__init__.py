@@ -31,6 +31,7 @@ from ._constraints import (
 )
 from ._containers import as_array, as_array_like, is_table
 from ._docstrings import documented
+from ._extras import missing_extra
 from ._files import replacing, write_file
 from ._messages import did_you_mean, n_shape, numpy_dtype_of, warn
 from ._missing import first_missing, known_mean, known_range
@@ -112,6 +113,7 @@ __all__ = [
     "kept_rows",
     "known_mean",
     "known_range",
+    "missing_extra",
     "n_shape",
     "not_finite_error",
     "numpy_dtype_of",

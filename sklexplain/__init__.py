@@ -47,7 +47,8 @@ _ROOMS = {
 # What could be had as an attribute, without an import, when all rooms were imported at once.
 _MODULES = (
     *_ROOMS,
-    *("base", "base_attributor", "datasets", "exceptions", "explaining", "gradients", "layers"),
+    *("base", "base_attributor", "datasets", "exceptions", "explaining", "extending", "gradients"),
+    *("layers",),
     *("metrics", "nets", "plotting", "reading", "report", "representation", "samples", "testing"),
     *("training", "utils"),
 )

@@ -300,8 +300,8 @@ def _check_drawing():
     from .plotting import import_pyplot
     from .report import import_jinja2
 
+    import_jinja2()  # first: its extra has matplotlib, too
     import_pyplot()
-    import_jinja2()
 
 
 def _summarise(report, path, seconds, say):

@@ -66,7 +66,7 @@ class BaseAttributor(BaseExplainer):
     """
 
     _parameter_constraints = {
-        "method": [Choice(*METHODS)],
+        "method": [Choice(table=METHODS)],
         "method_params": [MAPPING, NONE],
         "groups": [MAPPING, ARRAY, NONE],
         "absolute": [FLAG],

@@ -18,6 +18,7 @@ __all__ = [
     "SklexplainWarning",
     "UndefinedMetricWarning",
     "UnreachedInputWarning",
+    "WrongGradientRuleWarning",
 ]
 
 
@@ -51,3 +52,7 @@ class RandomModelWarning(SklexplainWarning):
 
 class UnreachedInputWarning(SklexplainWarning):
     """Inputs that the output depends on have no gradient."""
+
+
+class WrongGradientRuleWarning(SklexplainWarning):
+    """A registered gradient rule gives other gradients than backpropagation, and is not used."""

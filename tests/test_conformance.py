@@ -31,6 +31,7 @@ from sklexplain import (
     SRAEExplainer,
     TracInImportance,
     VarianceScorer,
+    scores,
 )
 from sklexplain.explaining import METHODS
 from sklexplain.nets import Autoencoder, ContrastiveEncoder, VariationalAutoencoder
@@ -73,6 +74,14 @@ def _anomaly(estimator, **params):
     return AnomalyAttributor(estimator, contamination=0.5, random_state=0, **params)
 
 
+# All of them, so that a new one is checked without a line here.
+SCORERS = [vars(scores)[name] for name in scores.__all__ if name.endswith("Scorer")]
+
+
+def _short(scorer):
+    return scorer.__name__.removesuffix("Scorer").lower()
+
+
 def _pca():
     return PCA(n_components=1)
 
@@ -112,9 +121,8 @@ SCIKIT_LEARN_CASES = {
         _autoencoder(max_epochs=1, pretext="denoising"), n_projections=8, random_state=0
     ),
     "influence": InfluenceImportance(_autoencoder(max_epochs=1), damping=10.0, random_state=0),
-    "noise": NoiseScorer(_autoencoder(), random_state=0),
+    **{_short(scorer): scorer(_autoencoder(), random_state=0) for scorer in SCORERS},
     "noise-pipeline": NoiseScorer(_scaled(_pca()), random_state=0),
-    "variance": VarianceScorer(_autoencoder(), random_state=0),
     # Unscaled, the checks' data saturate the network, whose output is then constant.
     "srae": _srae(_scaled(_autoencoder()), target="norm"),
     "dictionary": _dictionary(_scaled(_autoencoder())),
@@ -271,8 +279,7 @@ ENGINES = {
     "simplex-pca": _case(lambda: SimplExImportance(_scaled(PCA(2)), random_state=0)),
     "tracin-mlp": _of_reconstructor(TracInImportance, "mlp"),
     "influence-mlp": _of_reconstructor(InfluenceImportance, "mlp", damping=0.1),
-    "noise-mlp": _of_net(NoiseScorer, "mlp"),
-    "variance-conv1d": _of_net(VarianceScorer, "conv1d"),
+    **{f"{_short(scorer)}-conv1d": _of_net(scorer, "conv1d") for scorer in SCORERS},
     "srae-mlp": _case(lambda: _srae(make_net("mlp"), target=[0, 2])),
     "dictionary-mlp": _case(lambda: _dictionary(make_net("mlp"))),
     "surrogate-mlp": _of_net(LatentSurrogate, "mlp", max_depth=1),
@@ -385,8 +392,11 @@ MORE_NETWORKS = {
         f"influence-{name}": _of_reconstructor(InfluenceImportance, name, damping=0.1)
         for name in ("conv1d", "conv2d", "gru")
     },
-    **{f"noise-{name}": _of_net(NoiseScorer, name) for name in sorted(NETS)},
-    **{f"variance-{name}": _of_net(VarianceScorer, name) for name in sorted(NETS)},
+    **{
+        f"{_short(scorer)}-{name}": _of_net(scorer, name)
+        for scorer in SCORERS
+        for name in sorted(NETS)
+    },
     "label_free-autoencoder-lstm": _case(
         lambda: LabelFreeAttributor(
             _autoencoder("lstm"), method_params=FEW["integrated_gradients"], random_state=0

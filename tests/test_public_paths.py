@@ -51,6 +51,13 @@ PUBLIC = {
         "SimplExImportance",
         "TracInImportance",
     ],
+    "sklexplain.extending": [
+        "Method",
+        "Setup",
+        "register_converter",
+        "register_gradient_rule",
+        "register_method",
+    ],
     "sklexplain.metrics": [
         "active_units",
         "completeness_error",

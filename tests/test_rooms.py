@@ -21,7 +21,7 @@ FLOORS = [
     {"utils"},
     {"layers", "explaining", "datasets", "reading"},
     {"gradients", "representation"},
-    {"training", "samples", "testing"},
+    {"training", "samples", "testing", "extending"},
     {"base"},
     {"base_attributor"},
     {"anomalies", "attribution", "concepts", "decoding", "examples", "scores", "surrogates"},

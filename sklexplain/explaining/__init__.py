@@ -15,7 +15,14 @@ from ._groups import resolve_groups, time_segments
 from ._idle_features import latent_shift
 from ._latent_shift import latent_shift_curve
 from ._method_checks import check_gradients, check_operations, checked_params
-from ._methods import GRADIENT_METHODS, METHODS, PERTURBATION_METHODS, RECORDS, Method
+from ._methods import (
+    GRADIENT_METHODS,
+    METHODS,
+    PERTURBATION_METHODS,
+    RECORDS,
+    register_method,
+)
+from ._records import Method, Setup
 from ._spread import Estimates, intervals, warn_of_close
 from ._units import Features, checked_units
 from ._unreached import warn_of_unreached
@@ -46,8 +53,10 @@ __all__ = [
     "own_baselines",
     "raw_baselines",
     "RECORDS",
+    "register_method",
     "resolve_groups",
     "resolved_basis",
+    "Setup",
     "time_segments",
     "warn_of_close",
     "warn_of_unreached",

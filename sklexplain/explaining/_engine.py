@@ -12,7 +12,8 @@ from tqdm import tqdm
 from ..utils import Written, in_blocks, known_range, numpy_dtype_of
 from ._baselines import own_baselines
 from ._completeness import MAX_ERROR, beyond_sampling, completeness_errors, warn_incomplete
-from ._methods import PERTURBATION_METHODS, RECORDS, Setup
+from ._methods import PERTURBATION_METHODS, RECORDS
+from ._records import Setup
 from ._spread import Estimates, Spread
 
 # Samples that are tried again, with twice the steps, before a warning.

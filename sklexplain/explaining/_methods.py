@@ -1,8 +1,6 @@
 """The attribution methods: one record for each, with all facts that the library needs."""
 
 import functools
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import numpy as np
@@ -12,96 +10,7 @@ from ..utils import check_positive_int
 from . import _designs as designs
 from . import _paths as paths
 from ._deep_lift import deep_lift
-
-
-@dataclass(frozen=True)
-class Setup:
-    """Facts about the data from which a method is built.
-
-    Attributes
-    ----------
-    n_references : int
-        Number of baseline rows.
-    players : ndarray of int
-        Which player (feature) each entry of the network's inputs belongs to.
-    n_players : int
-        Number of players, including those to which no entry belongs.
-    window_shape : tuple of int or None
-        Shape that occlusion windows slide over; None: the players are the windows.
-    noise_std : ndarray or None
-        Standard deviation of SmoothGrad's noise for each entry.
-    columns : ndarray of int or None
-        Raw column of each entry behind preprocessing, which share its noise.
-    n_columns : int or None
-        Number of raw columns.
-    basis : Basis or None
-        Basis along time whose coefficients are attributed to; None: time steps are.
-    """
-
-    n_references: int
-    players: np.ndarray
-    n_players: int
-    window_shape: tuple | None = None
-    noise_std: np.ndarray | None = None
-    columns: np.ndarray | None = None
-    n_columns: int | None = None
-    basis: object = None
-
-
-@dataclass(frozen=True)
-class Method:
-    """One attribution method.
-
-    Attributes
-    ----------
-    name : str
-        Name, as users write it.
-    description : str
-        One line on what it does.
-    build : callable
-        From parameters, a `Setup` and a random generator to the function
-        ``(encode, x, references, cotangents, block_rows, squares=None, signs=None, spread=None)
-        -> maps`` of tensors, whose maps have shape (n, k, ...) or, without gradients, (n, k,
-        n_players). See `path_gradients` for ``squares`` and ``signs``, `Spread` for the last.
-    params : mapping
-        Parameters with their defaults.
-    needs_gradients : bool
-        Whether it needs more than the network's output.
-    follows_operations : bool
-        Whether it follows the operations of a network, one by one.
-    is_complete : bool
-        Whether a sample's attributions sum to the change of the output.
-    in_expectation : bool
-        Whether they do so only on average over the draws.
-    samples : bool
-        Whether it draws at random.
-    in_raw_slope : bool
-        Whether its maps are derivatives, in units of 1 over the input: the slopes, at the sample,
-        of what stands in front of the network belong to them.
-    uses_baseline : bool
-        Whether it compares with a baseline.
-    leaves_gaps : bool
-        Whether features that no draw tells of are NaN.
-    refined_by : str or None
-        The parameter that makes a numerical error smaller if it is raised.
-    shortfall : str
-        What to do if attributions miss their sum and ``refined_by`` is None or does not help.
-    """
-
-    name: str
-    description: str
-    build: Callable
-    params: Mapping = field(default_factory=lambda: MappingProxyType({}))
-    needs_gradients: bool = True
-    follows_operations: bool = False
-    is_complete: bool = False
-    in_expectation: bool = False
-    samples: bool = False
-    in_raw_slope: bool = False
-    uses_baseline: bool = True
-    leaves_gaps: bool = False
-    refined_by: str | None = None
-    shortfall: str = ""
+from ._records import Method, Records, registered
 
 
 def _along(path, setup):
@@ -408,7 +317,6 @@ _RECORDS = (
         samples=True,
     ),
 )
-METHODS = MappingProxyType({record.name: record for record in _RECORDS})
 # Of an estimator of its own: it is linear in cosines, not in the representation.
 RELAX = Method(
     "relax",
@@ -419,6 +327,15 @@ RELAX = Method(
     samples=True,
     leaves_gaps=True,
 )
-RECORDS = MappingProxyType({**METHODS, RELAX.name: RELAX})
-GRADIENT_METHODS = MappingProxyType({n: r for n, r in METHODS.items() if r.needs_gradients})
-PERTURBATION_METHODS = MappingProxyType({n: r for n, r in METHODS.items() if not r.needs_gradients})
+_ALL = {record.name: record for record in (*_RECORDS, RELAX)}
+RECORDS = Records(_ALL, lambda record: True)
+METHODS = Records(_ALL, lambda record: record is not RELAX)
+GRADIENT_METHODS = Records(_ALL, lambda record: record.needs_gradients)
+PERTURBATION_METHODS = Records(
+    _ALL, lambda record: record is not RELAX and not record.needs_gradients
+)
+
+
+def register_method(record):
+    """Add a method of one's own; see `sklexplain.extending.register_method`."""
+    return registered(_ALL, record)

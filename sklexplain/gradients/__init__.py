@@ -4,7 +4,7 @@ from ._curvature import GaussNewtonRows, bends_back, curvature_products
 from ._labelled import Labelled, samples_of, targets_of
 from ._nystrom import Nystrom, nystrom
 from ._per_sample import per_sample_gradients, requiring_gradients
-from ._plans import GradientPlan
+from ._plans import GradientPlan, register_gradient_rule
 from ._products import FactorProducts, PassProducts, joined_products
 from ._second import asymmetry
 from ._sets import (
@@ -47,6 +47,7 @@ __all__ = [
     "per_sample_gradients",
     "plan_gradients",
     "project_terms",
+    "register_gradient_rule",
     "requiring_gradients",
     "samples_of",
     "scale_terms",

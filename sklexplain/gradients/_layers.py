@@ -58,7 +58,7 @@ def _bias(layer, b):
 
 def linear(layer, args, kwargs, grads, n, axis):
     """Rule of ``nn.Linear``."""
-    x = _first(args, kwargs)
+    x = first_argument(args, kwargs)
     a, b = _by_position(x, n, axis), _by_position(grads[0], n, axis)
     yield layer.weight, Outer(a.unsqueeze(1), b.unsqueeze(1))
     yield from _bias(layer, b)
@@ -69,7 +69,8 @@ def convolution(layer, args, kwargs, grads, n, _axis=0, memo=None):
     a = None if memo is None else memo.get("patches")
     if a is None:
         # A convolution may leave out the last entries of its input, and unfold does too.
-        a = _in_groups(_patches(layer, _padded(layer, _first(args, kwargs))), layer.groups, n)
+        x = _padded(layer, first_argument(args, kwargs))
+        a = _in_groups(_patches(layer, x), layer.groups, n)
         if memo is not None:
             memo["patches"] = a
     b = grads[0].flatten(2)
@@ -79,7 +80,7 @@ def convolution(layer, args, kwargs, grads, n, _axis=0, memo=None):
 
 def transposed_convolution(layer, args, kwargs, grads, n, _axis=0):
     """Rule of ``nn.ConvTranspose1d`` and ``nn.ConvTranspose2d``: the roles are exchanged."""
-    x, out = _first(args, kwargs), grads[0]
+    x, out = first_argument(args, kwargs), grads[0]
     size = x.shape[2:]
     padding = [p for q in reversed(layer.padding) for p in (q, q)]
     a = _patches(layer, functional.pad(out, padding))
@@ -135,7 +136,7 @@ def _patches(layer, x):
 
 def batch_norm(layer, args, kwargs, grads, n, _axis=0):
     """Rule of ``nn.BatchNorm1d`` to ``3d`` with running statistics."""
-    x = _first(args, kwargs)
+    x = first_argument(args, kwargs)
     if layer.running_mean is None:
         raise NoRule
     plain = functional.batch_norm(x, layer.running_mean, layer.running_var, eps=layer.eps)
@@ -144,7 +145,7 @@ def batch_norm(layer, args, kwargs, grads, n, _axis=0):
 
 def group_norm(layer, args, kwargs, grads, n, _axis=0):
     """Rule of ``nn.GroupNorm``."""
-    plain = functional.group_norm(_first(args, kwargs), layer.num_groups, eps=layer.eps)
+    plain = functional.group_norm(first_argument(args, kwargs), layer.num_groups, eps=layer.eps)
     yield from _scaled(layer, plain, grads[0], n)
 
 
@@ -158,7 +159,7 @@ def _scaled(layer, plain, out, n):
 
 def layer_norm(layer, args, kwargs, grads, n, axis):
     """Rule of ``nn.LayerNorm``."""
-    x, shape = _first(args, kwargs), layer.normalized_shape
+    x, shape = first_argument(args, kwargs), layer.normalized_shape
     if x.dim() == len(shape):
         raise NoRule
     plain = functional.layer_norm(x, shape, eps=layer.eps)
@@ -170,7 +171,7 @@ def layer_norm(layer, args, kwargs, grads, n, axis):
 
 def embedding(layer, args, kwargs, grads, n, axis):
     """Rule of ``nn.Embedding``."""
-    index = _first(args, kwargs)
+    index = first_argument(args, kwargs)
     b = _by_position(grads[0], n, axis)
     index = samples_first(index, n, axis).reshape(n, -1)
     if layer.padding_idx is not None:
@@ -255,7 +256,8 @@ def _lengthened(x, length):
     return functional.pad(x.detach(), (0, 0, 0, 0, 0, length - x.shape[0]))
 
 
-def _first(args, kwargs):
+def first_argument(args, kwargs):
+    """Return the tensor that a layer was called with."""
     x = args[0] if args else kwargs.get("input")
     if not isinstance(x, torch.Tensor):
         raise NoRule

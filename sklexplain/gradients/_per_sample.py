@@ -19,7 +19,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from ..layers import mapped
+from ..layers import gradient_edge, mapped
 from ._labelled import Labelled
 from ._layers import convolution
 from ._terms import Explicit, add_terms
@@ -305,7 +305,7 @@ def _with_edge(edges, tensor):
             return tensor
         # Nothing before needs a gradient; a copy may be changed in place.
         tensor = tensor.detach().requires_grad_().clone()
-    edges.append(torch.autograd.graph.get_gradient_edge(tensor))
+    edges.append(gradient_edge(tensor))
     return tensor
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
+from ..utils import Registration
 from ._layers import (
     attention,
     batch_norm,
@@ -18,6 +19,7 @@ from ._layers import (
     linear,
     transposed_convolution,
 )
+from ._own_rules import OwnRule
 from ._recurrent import recurrent
 
 _RULES = {
@@ -37,11 +39,22 @@ _RULES = {
     nn.GRU: recurrent,
     nn.RNN: recurrent,
 }
+_LIBRARY_RULES = {rule.__name__ for rule in _RULES.values()}
 
 
 def rule_of(layer):
     """Rule that covers a layer, see `_layers`; None if there is none."""
-    return next((rule for kind, rule in _RULES.items() if isinstance(layer, kind)), None)
+    # That of a subclass comes before that of what it was made of.
+    return next((_RULES[kind] for kind in type(layer).__mro__ if kind in _RULES), None)
+
+
+def register_gradient_rule(kind, rule):
+    """Add a rule for a layer of one's own; see `sklexplain.extending.register_gradient_rule`."""
+    if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
+        raise TypeError(f"kind={kind!r} must be a class of layers, a subclass of nn.Module.")
+    if not callable(rule):
+        raise TypeError(f"rule={rule!r} must be callable.")
+    return Registration(_RULES, kind, OwnRule(rule), f"a gradient rule of {kind.__name__}")
 
 
 @dataclass(frozen=True)
@@ -97,7 +110,8 @@ class GradientPlan:
         Raises
         ------
         ValueError
-            If the network has other parts than when the plan was made.
+            If the network has other parts than when the plan was made, or a rule of the user's is
+            missing.
         """
         parts, named = dict(module.named_modules()), dict(module.named_parameters())
         for name in self.parameters:
@@ -106,6 +120,12 @@ class GradientPlan:
         layers = {}
         for name, rule in self.layers.items():
             found = rule_of(parts[name]) if name in parts else None
+            if found is None and name in parts and rule not in _LIBRARY_RULES:
+                raise ValueError(
+                    f"layer {name!r} was fitted with the gradient rule {rule!r}, which is not "
+                    "registered here: call sklexplain.extending.register_gradient_rule, or fit "
+                    "again."
+                )
             if found is None or found.__name__ != rule:
                 raise ValueError(_other_network(module, f"layer {name!r} of the same kind"))
             layers[parts[name]] = (found, self.axes[name])

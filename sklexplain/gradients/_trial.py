@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 import torch
 
+from ..exceptions import WrongGradientRuleWarning
+from ..utils import warn
+from ._own_rules import OwnRule
 from ._per_sample import (
     completed,
     looped_gradients,
@@ -172,6 +175,7 @@ class Trial:
         grads = self._layer_gradients(values)
         expected, unused = self._looped(values, function, x)
         terms = self._agreeing(grads, expected)
+        self._tell_of_wrong_rules({*terms, *unused})
         covered = [name for name in self.names if name in terms or name in unused]
         rest = [name for name in self.names if name not in covered]
         served = {id(self.parameters[name]) for name in covered}
@@ -233,6 +237,20 @@ class Trial:
         names_of = {id(p): name for name, p in self.parameters.items()}
         terms = rule_gradients(layers, names_of, self._calls, grads, len(self.x))
         return {name: t for name, t in terms.items() if _agree(t.values, expected[name])}
+
+    def _tell_of_wrong_rules(self, covered):
+        """Warn of rules of the user's that do not give what the loop gives."""
+        for name, layer in self._layers.items():
+            own = {f"{name}.{p}" if name else p for p, _ in layer.named_parameters(recurse=False)}
+            wrong = sorted(own.intersection(self.parameters) - covered)
+            if wrong and isinstance(rule_of(layer), OwnRule):
+                warn(
+                    f"the gradient rule {rule_of(layer).__name__!r} of {type(layer).__name__} "
+                    f"{name!r} fails, or differs from gradients sample by sample, in "
+                    f"{', '.join(wrong)}: it is not used there, and gradients are taken in a "
+                    "slower way.",
+                    WrongGradientRuleWarning,
+                )
 
     def _vmap_works(self, function, parameters, x, expected):
         try:

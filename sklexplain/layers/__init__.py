@@ -17,7 +17,7 @@ from ._maps import (
 from ._memory import fits, fitting_rows, most_rows
 from ._nested import first_tensor, mapped, parts_of, path_of, tensor_paths
 from ._points import CHANNELS_FIRST, CHANNELS_LAST, Point, find_points
-from ._recording import ancestors, depends, record
+from ._recording import ancestors, depends, gradient_edge, record
 from ._run import batch_axis, known_layer, parse_path, pick, run_through, run_to, unknown_layer
 from ._sizes import aggregate_with_size, rounding_of
 from ._watching import entering, watching
@@ -53,6 +53,7 @@ __all__ = [
     "depends",
     "entering",
     "find_points",
+    "gradient_edge",
     "first_tensor",
     "fits",
     "fitting_rows",

@@ -6,6 +6,8 @@ even if its inputs happen to be positive.
 
 import torch
 
+from ._recording import gradient_edge
+
 # Affine in all of their inputs together.
 _AFFINE = {
     *("Add", "Sub", "Neg", "Sum", "Mean", "Cat", "Stack", "Clone", "Alias", "ToCopy"),
@@ -35,7 +37,7 @@ def is_affine(z, tensors):
     affine : bool
         False also if there is an operation that this module does not know.
     """
-    ends = {torch.autograd.graph.get_gradient_edge(tensor).node for tensor in tensors}
+    ends = {gradient_edge(tensor).node for tensor in tensors}
     if z.grad_fn is None:
         return False
     reaches = {}

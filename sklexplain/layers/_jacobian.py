@@ -34,6 +34,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from ._affine import is_affine
 from ._columns import JacobianColumns
 from ._memory import block_bytes
+from ._recording import gradient_edge
 from ._watching import entering, watching
 
 # If a batch keeps more bytes than this for its backward pass, the overhead of a pass is negligible.
@@ -407,7 +408,7 @@ def _reduced(reduce, gradients, activations):
 
 def _sources(tensors):
     """Positions of the tensors that no other tensor precedes: passes to these meet all others."""
-    nodes = [torch.autograd.graph.get_gradient_edge(tensor).node for tensor in tensors]
+    nodes = [gradient_edge(tensor).node for tensor in tensors]
     reaches, sources = {}, []
     for i, node in enumerate(nodes):
         if not _reaches(node, reaches):

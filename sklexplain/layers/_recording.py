@@ -72,6 +72,23 @@ class Recording:
         return Recording(self.x, self.leaf, last.output, cut, last.n_bytes)
 
 
+def gradient_edge(tensor):
+    """Where a tensor is in the graph of operations.
+
+    Parameters
+    ----------
+    tensor : torch.Tensor
+        One that has a gradient.
+
+    Returns
+    -------
+    edge : torch.autograd.graph.GradientEdge
+    """
+    # For a leaf, some versions of torch make a view of it, which has no graph in no-grad mode.
+    with torch.enable_grad():
+        return torch.autograd.graph.get_gradient_edge(tensor)
+
+
 class _Differentiates(Exception):
     """The network differentiates inside its forward pass, so its graph must not be dropped."""
 
@@ -194,7 +211,7 @@ def is_rearranged(z, tensor, batch_axis=0):
     """
     if z.numel() != tensor.numel() or not (z.requires_grad and tensor.requires_grad):
         return False
-    start, end = map(torch.autograd.graph.get_gradient_edge, (z, tensor))
+    start, end = map(gradient_edge, (z, tensor))
     node, number = start.node, start.output_nr
     while (node, number) != (end.node, end.output_nr):
         kind = node.name().rstrip("0123456789").removesuffix("Backward")

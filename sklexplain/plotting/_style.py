@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from ..utils import missing_extra
+
 # Distinguishable with every common colour blindness (Okabe and Ito's palette), and in grey.
 INK = "#222222"
 MUTED = "#767676"
@@ -29,9 +31,7 @@ def import_pyplot():
     try:
         from matplotlib import pyplot
     except ImportError as error:
-        raise ImportError(
-            "Drawing needs matplotlib, which is not installed: pip install sklexplain[plot]"
-        ) from error
+        raise ImportError(missing_extra("matplotlib", "Drawing")) from error
     return pyplot
 
 

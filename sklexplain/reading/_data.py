@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 from sklearn.utils import Bunch
 
+from ..utils import missing_extra
 from ._arrays import read_arrays
 from ._columns import MANY, is_id_name, looks_like_series
 from ._dialect import find_dialect
@@ -123,7 +124,7 @@ def _pandas():
     try:
         import pandas as pd
     except ImportError as error:
-        raise InputError("reading tables needs pandas: pip install 'sklexplain[report]'") from error
+        raise InputError(missing_extra("pandas", "Reading tables")) from error
     return pd
 
 
@@ -135,7 +136,9 @@ def _read_frame(path, suffix, separator, decimal, encoding, has_header):
             raise InputError("--sep, --decimal, --encoding and --no-header are for text files.")
         try:
             frame = pd.read_parquet(path)
-        except (ValueError, OSError, ImportError) as error:
+        except ImportError as error:
+            raise InputError(missing_extra("pyarrow", "Reading .parquet files")) from error
+        except (ValueError, OSError) as error:
             raise InputError(f"{path.name} cannot be read as .parquet: {error}") from error
         frame = _index_kept(frame)
         frame.columns = [str(name) for name in frame.columns]

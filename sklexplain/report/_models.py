@@ -6,7 +6,7 @@ from zipfile import BadZipFile
 
 from ..reading import InputError
 from ..representation import is_fitted
-from ..utils import warn
+from ..utils import missing_extra, warn
 
 _PICKLES = (".pkl", ".pickle", ".joblib")
 
@@ -150,7 +150,7 @@ def _load_skops(path, trust):
         from skops import io
         from skops.io.exceptions import UntrustedTypesFoundException
     except ImportError as error:
-        raise InputError("reading .skops files needs skops: pip install skops") from error
+        raise InputError(missing_extra("skops", "Reading .skops files")) from error
     broken = (OSError, BadZipFile, KeyError, ValueError, TypeError, ImportError, AttributeError)
     broken += (RecursionError, MemoryError)
     try:

@@ -5,7 +5,7 @@ import hashlib
 from functools import cache
 from importlib import resources
 
-from ..utils import visible_text
+from ..utils import missing_extra, visible_text
 
 
 def import_jinja2():
@@ -23,9 +23,7 @@ def import_jinja2():
     try:
         import jinja2
     except ImportError as error:
-        raise ImportError(
-            "Writing reports needs Jinja2, which is not installed: pip install sklexplain[report]"
-        ) from error
+        raise ImportError(missing_extra("jinja2", "Writing reports")) from error
     return jinja2
 
 

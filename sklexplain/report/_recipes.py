@@ -14,6 +14,7 @@ from ..datasets import load_ecg5000
 from ..nets import Autoencoder
 from ..reading import InputError, prepare_series, prepare_table
 from ..representation import unwrap
+from ..utils import missing_extra
 from ._parts import split_rows
 from ._scaling import ChannelScaler
 
@@ -347,7 +348,7 @@ def _as_frame(data):
     try:
         import pandas as pd
     except ImportError as error:
-        raise InputError("tables need pandas: pip install sklexplain[report]") from error
+        raise InputError(missing_extra("pandas", "Reading tables")) from error
     names = [f"x{i}" for i in range(data.X.shape[1])]
     tests = None if data.X_test is None else pd.DataFrame(data.X_test, columns=names)
     return _with(data, X=pd.DataFrame(data.X, columns=names), X_test=tests)

@@ -210,7 +210,7 @@ class RepresentationReport(BaseEstimator):
 
     _parameter_constraints = {
         "layer": [Text("the name of a layer"), NONE],
-        "method": [Choice("auto", *METHODS)],
+        "method": [Choice("auto", table=METHODS)],
         "method_params": [MAPPING, NONE],
         "baseline": [Choice(*BASELINES), CALLABLE, ARRAY, MAPPING],
         "center": [FLAG],

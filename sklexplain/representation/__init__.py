@@ -1,6 +1,6 @@
 """What is explained: an estimator and a layer, resolved to one function of tensors."""
 
-from ._convert import convert
+from ._convert import convert, register_converter
 from ._detectors import abnormality_sign, is_detector, score_methods
 from ._expansion import Expansion
 from ._fallback import represent
@@ -65,6 +65,7 @@ __all__ = [
     "Probe",
     "reconstructed_inputs",
     "reconstructs",
+    "register_converter",
     "represent",
     "Representation",
     "routed_params",

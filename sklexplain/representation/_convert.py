@@ -19,7 +19,9 @@ from sklearn.linear_model._base import LinearClassifierMixin
 from torch import nn
 
 from ..layers import LinearMap
+from ..utils import Registration, check_choice
 from ._offers import offered_method
+from ._own_forms import OwnConverter
 
 
 class Affine(nn.Module):
@@ -398,6 +400,19 @@ def convert(estimator, method="auto"):
         if getattr(type(estimator), method, None) in _LINEAR_DECISIONS:
             converter = _linear_scores
     return None if converter is None else converter(estimator)
+
+
+def register_converter(kind, converter, method="transform"):
+    """Add a converter of one's own; see `sklexplain.extending.register_converter`."""
+    if not isinstance(kind, type) or issubclass(kind, nn.Module):
+        raise TypeError(f"kind={kind!r} must be a class of estimators.")
+    if not callable(converter):
+        raise TypeError(f"converter={converter!r} must be callable.")
+    check_choice("method", method, _CONVERTERS)
+    if not callable(getattr(kind, method, None)):
+        raise TypeError(f"method={method!r}: {kind.__name__} has no such method.")
+    words = f"a converter of {kind.__name__}.{method}"
+    return Registration(_CONVERTERS[method], kind, OwnConverter(converter, method), words)
 
 
 def _log_probabilities(module):

@@ -31,6 +31,7 @@ from ._finite import check_finite
 from ._layout import input_layout
 from ._modules import stages, subtracted_from
 from ._offers import name_of
+from ._own_forms import check_own_forms
 from ._session import own_weights
 
 # Relative difference of a black box's outputs that may be due to rounding.
@@ -246,6 +247,7 @@ class Prober:
         representation = self._representation
         two = self._recorded_second()
         self.recordings, self.chain = [two, three], representation.chain
+        check_own_forms(self.chain, three)
         with torch.enable_grad():
             outputs = [representation.picked(r.output) for r in self.recordings]
         what = "the network" if representation.layer is None else f"layer {representation.layer!r}"

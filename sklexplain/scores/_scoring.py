@@ -43,7 +43,7 @@ def noise_scorer(**params):
     >>> sorted(search.best_params_)
     ['n_components']
     """
-    return _Scoring(NoiseScorer, params)
+    return Scoring(NoiseScorer, params)
 
 
 def variance_scorer(**params):
@@ -70,11 +70,19 @@ def variance_scorer(**params):
     Among autoencoders of different sizes it chose better than chance on three data sets of four,
     and R² of the reconstruction chose best on all.
     """
-    return _Scoring(VarianceScorer, params)
+    return Scoring(VarianceScorer, params)
 
 
-class _Scoring:
-    """A score of fitted estimators, with its parameters."""
+class Scoring:
+    """A score of fitted estimators, with its parameters, as ``scoring=`` of a search.
+
+    Parameters
+    ----------
+    scorer_class : type
+        The scorer.
+    params : dict
+        Its parameters.
+    """
 
     def __init__(self, scorer_class, params):
         scorer_class(None, **params)  # an unknown parameter is refused here, not in every fold

@@ -10,7 +10,16 @@ from pathlib import Path
 import torch
 from skorch.callbacks import Callback
 
-from ..utils import NONE, PATH, Integer, SavedWeights, check_params, replacing, write_file
+from ..utils import (
+    NONE,
+    PATH,
+    Integer,
+    SavedWeights,
+    check_params,
+    missing_extra,
+    replacing,
+    write_file,
+)
 
 _INDEX = "checkpoints.json"
 _SUFFIXES = (".safetensors", ".pt")
@@ -366,9 +375,7 @@ def _safetensors():
     try:
         from safetensors import torch as safetensors
     except ImportError as error:
-        raise ImportError(
-            "reading files of safetensors needs that package; pip install safetensors."
-        ) from error
+        raise ImportError(missing_extra("safetensors", "Reading .safetensors files")) from error
     return safetensors
 
 

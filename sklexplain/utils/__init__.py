@@ -31,6 +31,7 @@ from ._constraints import (
 )
 from ._containers import as_array, as_array_like, is_table
 from ._docstrings import documented
+from ._extras import missing_extra
 from ._files import replacing, write_file
 from ._messages import did_you_mean, n_shape, numpy_dtype_of, warn
 from ._missing import first_missing, known_mean, known_range
@@ -38,6 +39,7 @@ from ._owning import FittedParams, own_arrays, own_value
 from ._panel import as_numpy3d
 from ._precision import cast_checked, check_half, eps_of_products, too_large
 from ._random import GENERATOR_LOCK, draw_seed, kept_rows, seeded
+from ._registry import Registration
 from ._rows import Rows, Written, read_by_rows
 from ._saving import SavedAsArrays, SavedWeights
 from ._scores import harmonic_mean
@@ -52,6 +54,7 @@ from ._validation import (
 )
 
 __all__ = [
+    "Registration",
     "Rows",
     "Written",
     "FittedParams",
@@ -110,6 +113,7 @@ __all__ = [
     "kept_rows",
     "known_mean",
     "known_range",
+    "missing_extra",
     "n_shape",
     "not_finite_error",
     "numpy_dtype_of",

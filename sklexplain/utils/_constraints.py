@@ -5,6 +5,7 @@ import inspect
 import numbers
 import os
 import reprlib
+from collections import ChainMap
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -96,10 +97,14 @@ class Choice(Options):
     ----------
     *choices : str
         The strings.
+    table : mapping or None, default=None
+        Its keys are choices, too, also those that it gets later.
     """
 
-    def __init__(self, *choices):
-        super().__init__(str, dict.fromkeys(choices).keys())
+    def __init__(self, *choices, table=None):
+        choices = dict.fromkeys(choices)
+        # A chain lists the last one first.
+        super().__init__(str, (choices if table is None else ChainMap(table, choices)).keys())
 
     def hint(self, value):
         """Suggest the nearest one."""

@@ -32,7 +32,11 @@ def test_positive_parts():
         unit[:, j] = 1
         np.testing.assert_allclose(found(unit), wanted[:, :, j], atol=1e-12)
     squares = matrix @ matrix
-    assert (positive := lambda d: product(d, squares)) is positive_part(positive, like)
+
+    def positive(direction):
+        return product(direction, squares)
+
+    assert positive is positive_part(positive, like)
     numbers = torch.zeros(5, dtype=torch.float64)  # outputs of a single number
     curve = torch.tensor([1.0, -2, 3, 0, -1]).double()
     cut = positive_part(lambda d: curve * d, numbers)

@@ -212,7 +212,7 @@ def test_plotting_names_what_to_install(monkeypatch):
     for name in [m for m in sys.modules if m.split(".")[0] == "matplotlib"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(builtins, "__import__", no_matplotlib)
-    with pytest.raises(ImportError, match=r"pip install sklexplain\[plot\]"):
+    with pytest.raises(ImportError, match=r"pip install 'sklexplain\[plot\]'"):
         LatentShiftDisplay([0, 1], [0, 1], [0, 1], [0, 1]).plot()
     monkeypatch.undo()
 

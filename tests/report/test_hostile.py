@@ -120,5 +120,5 @@ def test_without_jinja2_its_extra_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "jinja2", None)
     from sklexplain.report import import_jinja2
 
-    with pytest.raises(ImportError, match=r"pip install sklexplain\[report\]"):
+    with pytest.raises(ImportError, match=r"pip install 'sklexplain\[report\]'"):
         import_jinja2()

@@ -240,9 +240,16 @@ def test_poisson_regression_by_an_mlp():
     check_exact(fit(MLPRegressor(loss="poisson", **MLP), Z, np.exp(TARGET)), Z)
 
 
+def _logistic_regression_cv():
+    estimator = linear_model.LogisticRegressionCV(cv=2)
+    if hasattr(estimator, "use_legacy_attributes"):  # of scikit-learn 1.8 and later
+        estimator.set_params(use_legacy_attributes=False, l1_ratios=(0.0,))
+    return estimator
+
+
 LINEAR_CLASSIFIERS = [
     linear_model.LogisticRegression(),
-    linear_model.LogisticRegressionCV(cv=2, use_legacy_attributes=False, l1_ratios=(0.0,)),
+    _logistic_regression_cv(),
     linear_model.Perceptron(random_state=0),
     linear_model.RidgeClassifier(),
     linear_model.RidgeClassifierCV(),

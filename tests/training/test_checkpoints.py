@@ -103,7 +103,7 @@ def test_files(tmp_path, monkeypatch, installed):
     assert loaded.keys() == weights.keys()
     assert all(torch.equal(loaded[name], weights[name]) for name in weights)
     if not installed:
-        with pytest.raises(ImportError, match="pip install safetensors"):
+        with pytest.raises(ImportError, match=r"pip install 'sklexplain\[checkpoints\]'"):
             load_weights("x.safetensors")
 
 

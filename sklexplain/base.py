@@ -106,12 +106,20 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
     seed_ : int
         Seed of everything random, derived from ``random_state`` in ``fit``.
 
+    See Also
+    --------
+    sklexplain.testing.nd_checks : Checks for a class of your own.
+    sklexplain.examples.BaseExampleImportance : The base of example importance.
+
     Notes
     -----
     The network of the estimator is never touched: views of it are run, which share its weights and
     nothing else, so that others can use it, or train it, meanwhile. Arrays that are kept are
     copies. If ``fit`` fails or is interrupted, the explainer is what it was before. A fitted
     explainer can be used by several threads at once; ``fit`` by one.
+
+    Cost: `fit` runs about a dozen rows through the network, to see what it is, beside what a
+    subclass does.
 
     Examples
     --------

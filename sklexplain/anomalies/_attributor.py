@@ -143,6 +143,8 @@ class AnomalyAttributor(CalibratedDetector, BaseAttributor):
     --------
     LabelFreeAttributor : Which features build a representation; it does not find anomalies.
     sklexplain.attribution.time_segments : Groups of time steps.
+    sklexplain.plotting.AnomalyDisplay : One sample beside its reference.
+    sklexplain.NoiseScorer : Drift of series and images by what a network looks at.
 
     Notes
     -----
@@ -154,6 +156,11 @@ class AnomalyAttributor(CalibratedDetector, BaseAttributor):
     is both legal and likely in a column cannot be told from normal by either.
 
     With ``baseline="neighbors"`` the fitted normal samples are kept.
+
+    Cost: `fit` runs about a hundred rows and every sample up to three times through the network,
+    beside the training of an unfitted estimator. `pvalue` and `predict` run a sample once,
+    `transform` with integrated gradients ``n_steps`` times, forward and backward, and up to three
+    times more; other methods are as in `LabelFreeAttributor`.
 
     Examples
     --------

@@ -49,6 +49,10 @@ def completeness_error(attributions, encode, X, baseline, *, center=False):
     TypeError
         If ``encode`` is not callable.
 
+    See Also
+    --------
+    sklexplain.LabelFreeAttributor : What makes attributions.
+
     References
     ----------
     .. [1] J. Crabbé and M. van der Schaar, "Label-Free Explainability for Unsupervised Models",

@@ -131,6 +131,10 @@ class EmbeddingAttributor(BaseExplainer):
     See Also
     --------
     LabelFreeAttributor : Which features of the input build a representation.
+    sklexplain.NoiseScorer : Whether such maps differ between samples and noise.
+    sklexplain.VarianceScorer : Whether units look at different places.
+    sklexplain.plotting.AttributionDisplay : The map of one sample.
+    sklexplain.metrics.map_sparsity : How sparse maps are.
 
     Notes
     -----
@@ -144,6 +148,10 @@ class EmbeddingAttributor(BaseExplainer):
 
     There is no ``score``: how sparse a map is says nothing of whether it is right.
     `sklexplain.NoiseScorer` and `sklexplain.VarianceScorer` judge a representation by such maps.
+
+    Cost: `fit` runs about a dozen rows through the network, or every sample once where both
+    aggregators are means; `transform` every sample once, and backward from the output to the layer
+    once for each unit, or as above.
 
     References
     ----------

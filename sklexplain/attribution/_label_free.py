@@ -143,6 +143,22 @@ class LabelFreeAttributor(JudgedAttributor):
     See Also
     --------
     sklexplain.metrics.latent_shift_curve : How far masking the important features moves f(x).
+    sklexplain.plotting.AttributionDisplay : The map of one sample.
+    sklexplain.plotting.ImportanceDisplay : Which features matter over all samples.
+    sklexplain.RelevanceMasker : Importance by random masks, of any model.
+    sklexplain.EmbeddingAttributor : Where a layer builds a representation.
+    sklexplain.AnomalyAttributor : Which features make a sample abnormal.
+    sklexplain.metrics.completeness_error : How well maps sum to what they should.
+
+    Notes
+    -----
+    Cost: `fit` runs about a hundred rows through the network (one for each sample more with a
+    corpus of labels). `transform` takes up to three rows for a sample and, for each row of the
+    baseline, one for ``"saliency"``, ``"input_x_gradient"`` and ``"deep_lift"``, ``n_steps``
+    for integrated gradients, ``n_samples`` for gradient SHAP, SmoothGrad, KernelSHAP and LIME,
+    one for each feature or window for ablation and occlusion, and ``n_samples`` times (features
+    + 1) for Shapley sampling. Methods that need gradients run as many rows backward. `score`
+    takes up to 65 rows a sample more.
 
     References
     ----------

@@ -100,6 +100,10 @@ def roar(
     TypeError
         If the attributor is neither an explainer nor a callable.
 
+    See Also
+    --------
+    sklexplain.metrics.latent_shift_curve : Masks without training again.
+
     Notes
     -----
     An unsupervised score, such as R² of a reconstruction, is of the samples without those features,

@@ -29,6 +29,10 @@ def map_sparsity(maps, *, absolute=False):
     ValueError
         If values are not finite or there are none.
 
+    See Also
+    --------
+    sklexplain.EmbeddingAttributor : What makes maps.
+
     References
     ----------
     .. [1] M. Bertolini, D.-A. Clevert, F. Montanari, "Explaining, Evaluating and Enhancing Neural

@@ -37,6 +37,11 @@ def saliency_entropy(maps):
     SklexplainWarning
         If all maps are 0.
 
+    See Also
+    --------
+    sklexplain.metrics.unit_correlation : Whether units look at the same features.
+    sklexplain.LabelFreeAttributor : Whose ``unit_attributions`` are what is judged.
+
     References
     ----------
     .. [1] J. Crabbé and M. van der Schaar, "Label-Free Explainability for Unsupervised Models",
@@ -96,6 +101,7 @@ def unit_correlation(maps, *, mode="pearson", average=True):
     See Also
     --------
     sklexplain.metrics.saliency_correlation : Of two explanations.
+    sklexplain.metrics.saliency_entropy : How importance is spread over units.
 
     References
     ----------
@@ -157,6 +163,11 @@ def active_units(codes, *, threshold=0.01):
     ------
     ValueError
         If values are not finite, or there are fewer than two samples.
+
+    See Also
+    --------
+    sklexplain.metrics.saliency_entropy : How importance is spread over units.
+    sklexplain.nets.VariationalAutoencoder : Whose units may be switched off.
 
     References
     ----------

@@ -125,6 +125,7 @@ class SparseDictionary(ConceptExplainer):
     --------
     SRAEExplainer : A few concepts from which the network's output can be told.
     sklexplain.plotting.DictionaryDisplay : Concepts by their examples.
+    sklexplain.LatentSurrogate : What a unit stands for, in words.
 
     Notes
     -----
@@ -132,6 +133,10 @@ class SparseDictionary(ConceptExplainer):
     `revival` is; choose `n_concepts` and `k` by `score` in a search, and look at `dead_fraction_`.
     That a sample is told by k of n concepts takes their numbers and which they are; other
     decompositions of the same k (PCA's) need not say which.
+
+    Cost: `fit` runs every sample once through the network, and trains on the activations that it
+    has kept of them; `transform` and `score` run a sample once, `concept_attributions` as often as
+    `LabelFreeAttributor` does.
 
     References
     ----------

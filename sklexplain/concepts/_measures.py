@@ -32,6 +32,10 @@ def faithfulness(y_true, y_approx):
     ValueError
         If shapes differ or values are not finite.
 
+    See Also
+    --------
+    sklexplain.SRAEExplainer : What finds concepts.
+
     References
     ----------
     .. [1] Z. Qi, F. Li, "Learning Explainable Embeddings for Deep Networks", NIPS 2017 workshop.
@@ -98,6 +102,12 @@ def locality(attributions, parts, *, active=None, feature_names=None, average=Tr
     ------
     ValueError
         If shapes do not fit, values are not finite, there is only one part, or no concept is left.
+
+    See Also
+    --------
+    sklexplain.metrics.grid_parts : Parts by a grid.
+    sklexplain.metrics.voronoi_parts : Parts by keypoints.
+    sklexplain.SRAEExplainer : What finds concepts.
 
     References
     ----------
@@ -235,6 +245,11 @@ def voronoi_parts(keypoints, shape):
     ValueError
         If keypoints do not have as many coordinates as there are axes, or all are absent.
 
+    See Also
+    --------
+    sklexplain.metrics.locality : What parts are for.
+    sklexplain.metrics.grid_parts : Parts by a grid.
+
     Examples
     --------
     >>> from sklexplain.metrics import voronoi_parts
@@ -281,6 +296,12 @@ def grid_parts(shape, n_parts):
     ValueError
         If there are more cells than positions along an axis.
 
+    See Also
+    --------
+    sklexplain.metrics.locality : What parts are for.
+    sklexplain.metrics.voronoi_parts : Parts by keypoints.
+    sklexplain.attribution.time_segments : Parts of series.
+
     Examples
     --------
     >>> from sklexplain.metrics import grid_parts
@@ -318,6 +339,11 @@ def concept_orthogonality(concepts, *, active=None):
     ------
     ValueError
         If fewer than two concepts are left, or values are not finite.
+
+    See Also
+    --------
+    sklexplain.SRAEExplainer : What finds concepts.
+    sklexplain.metrics.locality : Where concepts look.
 
     Examples
     --------

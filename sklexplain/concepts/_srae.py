@@ -158,6 +158,14 @@ class SRAEExplainer(ConceptExplainer):
     sklexplain.metrics.faithfulness : How well the concepts predict the output.
     sklexplain.metrics.locality : Whether a concept looks at few parts of the input.
     sklexplain.plotting.ConceptDisplay : The concepts of one sample.
+    sklexplain.SparseDictionary : Many concepts of a layer, few of them a sample.
+    sklexplain.metrics.concept_orthogonality : Whether concepts are different ones.
+
+    Notes
+    -----
+    Cost: `fit` runs every sample twice through the network, and trains on the activations that it
+    has kept of them; `transform` and `score` run a sample once, `concept_attributions` as often as
+    `LabelFreeAttributor` does.
 
     References
     ----------

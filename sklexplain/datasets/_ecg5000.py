@@ -72,6 +72,10 @@ def load_ecg5000(*, return_X_y=False, split="all", as_frame=False):
     (data, target) : tuple
         Only these two, if ``return_X_y``.
 
+    See Also
+    --------
+    sklexplain.datasets.make_motif_series : Series in which it is known what matters.
+
     Notes
     -----
     Source: UCR Time Series Classification Archive, made from record chf07 of PhysioNet's BIDMC

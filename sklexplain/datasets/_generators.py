@@ -64,6 +64,11 @@ def make_relevant_columns(
     ValueError
         If there are fewer relevant columns than factors.
 
+    See Also
+    --------
+    sklexplain.datasets.make_motif_series : Series.
+    sklexplain.datasets.load_ecg5000 : Real heartbeats.
+
     Examples
     --------
     >>> from sklexplain.datasets import make_relevant_columns
@@ -156,6 +161,11 @@ def make_motif_series(
     ValueError
         If the motif is longer than the series, or too short for the number of classes.
 
+    See Also
+    --------
+    sklexplain.datasets.make_frequency_series : Classes by a frequency.
+    sklexplain.datasets.make_relevant_columns : A table.
+
     Examples
     --------
     >>> from sklexplain.datasets import make_motif_series
@@ -243,6 +253,11 @@ def make_frequency_series(
     ------
     ValueError
         If there are more frequencies than so many time steps can tell apart.
+
+    See Also
+    --------
+    sklexplain.datasets.make_motif_series : Classes by a shape at a place.
+    sklexplain.datasets.make_relevant_columns : A table.
 
     Examples
     --------

@@ -89,6 +89,12 @@ def evaluation_accuracy(
         If reconstructions are not what the classifier takes, its weights cannot be drawn, or y is
         no column of labels.
 
+    See Also
+    --------
+    sklexplain.metrics.interpretability : How close reconstructions are to samples.
+    sklexplain.metrics.evaluation_accuracy_scorer : As ``scoring=`` of a search.
+    sklexplain.ClaDecExplainer : What reconstructs.
+
     Notes
     -----
     The interval is about these two classifiers: it does not say how far others, that start from
@@ -169,6 +175,11 @@ def evaluation_accuracy_scorer(*, cv=2, **params):
     ------
     TypeError
         If `evaluation_accuracy` has no such parameter.
+
+    See Also
+    --------
+    sklexplain.metrics.evaluation_accuracy : The measure.
+    sklexplain.metrics.interpretability_scorer : The other measure of the paper.
 
     Examples
     --------

@@ -167,6 +167,7 @@ class ClaDecExplainer(BaseExplainer):
     sklexplain.metrics.evaluation_accuracy : Whether explanations help to classify.
     sklexplain.metrics.interpretability : How close reconstructions are to samples.
     sklexplain.plotting.ReconstructionDisplay : Samples and reconstructions side by side.
+    sklexplain.SRAEExplainer : Which few concepts the output is made of.
 
     Notes
     -----
@@ -174,6 +175,11 @@ class ClaDecExplainer(BaseExplainer):
     enter the network: behind the scalers, or whatever else keeps columns apart and can be undone,
     at its beginning. What imputers and encoders make of raw columns is reconstructed as it is: X
     stands for their output then, which has other columns.
+
+    Cost: `fit` trains two decoders of the size of the network or larger, which is nearly all of its
+    time. Through the network itself it runs every sample once or twice, and once more in every
+    epoch if ``alpha`` is below 1; the reference's encoder, as large as the network up to the layer,
+    runs and learns in every epoch, too. `transform` runs a sample once, `score` two or three times.
 
     References
     ----------

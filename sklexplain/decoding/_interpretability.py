@@ -61,6 +61,12 @@ def interpretability(
         If ``confidence_level`` is not between 0 and 1, or ``X_train`` is given and the explainer
         has no reference.
 
+    See Also
+    --------
+    sklexplain.metrics.evaluation_accuracy : Whether explanations help to classify.
+    sklexplain.metrics.interpretability_scorer : As ``scoring=`` of a search.
+    sklexplain.ClaDecExplainer : What reconstructs.
+
     Notes
     -----
     The variance of the difference is that of a mean over samples, of paired differences, and of
@@ -142,6 +148,16 @@ def interpretability_scorer():
     -------
     scorer : callable
         ``scorer(explainer, X, y=None)``; it can be pickled.
+
+    See Also
+    --------
+    sklexplain.metrics.interpretability : The measure.
+    sklexplain.metrics.evaluation_accuracy_scorer : The other measure of the paper.
+
+    Examples
+    --------
+    >>> from sklexplain.metrics import interpretability_scorer
+    >>> scoring = interpretability_scorer()  # of GridSearchCV(..., scoring=scoring)
     """
     return _score_interpretability
 

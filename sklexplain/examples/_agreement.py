@@ -56,6 +56,11 @@ def similarity_rate(importance, y_query, y_train, *, n_top=10, least=False, ties
     ValueError
         If M is larger than n_train, lengths do not fit, or values are not finite.
 
+    See Also
+    --------
+    sklexplain.DKNNImportance : What makes such importances.
+    sklexplain.metrics.saliency_correlation : Whether two importances agree.
+
     Notes
     -----
     Examples that tie for the last of the M places fill the remaining places at their mean rate,
@@ -255,6 +260,11 @@ def saliency_correlation(a, b, *, mode="pearson"):
     -----
     UserWarning
         If one of the explanations is constant.
+
+    See Also
+    --------
+    sklexplain.metrics.similarity_rate : How well importance goes with labels.
+    sklexplain.metrics.unit_correlation : Of the maps of units.
 
     References
     ----------

@@ -32,6 +32,38 @@ class BaseExampleImportance(BaseExplainer):
     ----------
     corpus_index_ : ndarray of shape (n_train,)
         Labels of the training examples: the index of a pandas DataFrame, else positions.
+
+    See Also
+    --------
+    sklexplain.DKNNImportance : Made from it.
+    sklexplain.base.BaseExplainer : The base of all explainers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.decomposition import PCA
+    >>> from sklexplain.examples import BaseExampleImportance
+    >>> class Products(BaseExampleImportance):
+    ...     def __init__(self, estimator, *, batch_size="auto", max_bytes=2**31, verbose=0):
+    ...         self.estimator = estimator
+    ...         self.batch_size = batch_size
+    ...         self.max_bytes = max_bytes
+    ...         self.verbose = verbose
+    ...
+    ...     def _fit_corpus(self, inputs):
+    ...         self.codes_ = self._codes(inputs)
+    ...
+    ...     def _blocks(self, inputs, exclude_self):
+    ...         products = self._codes(inputs) @ self.codes_.T
+    ...         if exclude_self:
+    ...             np.fill_diagonal(products, products.min(axis=1))
+    ...         yield slice(0, len(products)), products
+    ...
+    ...     def _codes(self, inputs):
+    ...         return self._representation.activations(inputs, self._params_at_fit.batch_size)
+    >>> X = np.random.RandomState(0).normal(size=(50, 3))
+    >>> Products(PCA(2)).fit(X).transform(X[:4]).shape
+    (4, 50)
     """
 
     _sparse_output = False

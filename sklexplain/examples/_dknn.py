@@ -104,6 +104,9 @@ class DKNNImportance(BaseExampleImportance):
     See Also
     --------
     sklexplain.metrics.similarity_rate : Share of important examples that have the same label.
+    sklexplain.SimplExImportance : Importance as weights of a combination.
+    sklexplain.InfluenceImportance : What examples did to the weights.
+    sklexplain.plotting.ExampleDisplay : A sample and its examples.
 
     Notes
     -----
@@ -117,6 +120,9 @@ class DKNNImportance(BaseExampleImportance):
     The corpus may be of any size: the nearest are found in blocks of it, so that `top_examples`,
     and `transform` with ``n_neighbors``, need little memory beside ``embedding_`` and the result,
     but time in proportion to samples times examples. An approximate index needs less time.
+
+    Cost: `fit` runs every training example once through the network, `transform` every sample once;
+    the rest is a search of neighbours among codes.
 
     References
     ----------

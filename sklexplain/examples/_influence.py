@@ -164,6 +164,8 @@ class InfluenceImportance(BaseGradientImportance):
     --------
     TracInImportance : Importance by gradients alone.
     DKNNImportance : Importance by representations, without a loss.
+    sklexplain.SimplExImportance : Importance as weights of a combination.
+    sklexplain.plotting.ExampleDisplay : A sample and its examples.
 
     Notes
     -----
@@ -195,6 +197,11 @@ class InfluenceImportance(BaseGradientImportance):
     weights of classes, or ignored labels, make the criterion divide by other numbers than that of
     the samples, losses are weighted so that their mean over the training examples is the net's own
     loss of them all.
+
+    Cost: `fit` runs every training example a few times through the network (seven times, of a small
+    autoencoder with a code of three), and keeps what the solver needs; `transform` every training
+    example and every sample once, forward and backward, times ``n_draws`` where the loss is random.
+    The rest is the solver's.
 
     References
     ----------

@@ -106,6 +106,8 @@ class SimplExImportance(BaseExampleImportance):
     See Also
     --------
     DKNNImportance : Importance by distance in latent space.
+    sklexplain.metrics.similarity_rate : Share of important examples that have the same label.
+    sklexplain.plotting.ExampleDisplay : A sample and its examples.
 
     Notes
     -----
@@ -118,6 +120,10 @@ class SimplExImportance(BaseExampleImportance):
     number of steps that grows with the number of latent units and hardly with the corpus. Nothing
     changes if representations are shifted, scaled, rotated or reflected. Of duplicates in the
     corpus only the first can have a weight.
+
+    Cost: `fit` runs every training example once through the network, `transform` every sample once;
+    the solver takes a few steps for each latent unit. `feature_projections` takes 50 rows for each
+    example with a weight.
 
     References
     ----------

@@ -112,6 +112,8 @@ class TracInImportance(BaseGradientImportance):
     --------
     sklexplain.nets.CheckpointHistory : Keeps the checkpoints in training.
     DKNNImportance : Importance by representations, without a loss.
+    sklexplain.InfluenceImportance : With the curvature of the loss.
+    sklexplain.plotting.ExampleDisplay : A sample and its examples.
 
     Notes
     -----
@@ -128,6 +130,10 @@ class TracInImportance(BaseGradientImportance):
     weights of classes, or ignored labels, make the criterion divide by other numbers than that of
     the samples, losses are weighted so that their mean over the training examples is the net's own
     loss of them all.
+
+    Cost: `fit` runs a few rows through the network; `transform` every training example and every
+    sample once for each checkpoint, forward and backward, times ``n_draws`` where the loss is
+    random.
 
     References
     ----------

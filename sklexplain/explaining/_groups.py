@@ -28,6 +28,11 @@ def time_segments(n_timesteps, n_segments):
     ValueError
         If there are more segments than time steps, or fewer than one.
 
+    See Also
+    --------
+    sklexplain.LabelFreeAttributor : Takes them as ``groups``.
+    sklexplain.metrics.grid_parts : The same for images.
+
     Examples
     --------
     >>> from sklexplain.attribution import time_segments

@@ -108,6 +108,12 @@ def latent_shift_curve(
     SklexplainWarning
         If no mask shifts the representation; ``area_ratio`` is then 1 and ``separation`` 0.
 
+    See Also
+    --------
+    sklexplain.LabelFreeAttributor : Its ``score`` is the ratio of areas.
+    sklexplain.plotting.LatentShiftDisplay : The curves.
+    sklexplain.metrics.roar : With a model that is trained again.
+
     Notes
     -----
     Equal attributions are ranked in the order of the features, so that results repeat; the least

@@ -173,6 +173,9 @@ class Autoencoder(DecodingMixin, NetEstimator):
     See Also
     --------
     sklexplain.LabelFreeAttributor : Which features the codes depend on.
+    sklexplain.nets.VariationalAutoencoder : With distributions of codes.
+    sklexplain.nets.ContrastiveEncoder : Without a decoder.
+    sklexplain.AnomalyAttributor : What it cannot rebuild.
 
     Notes
     -----
@@ -181,6 +184,9 @@ class Autoencoder(DecodingMixin, NetEstimator):
 
     To save weights only, save ``net_.module_.state_dict()``, and load it with
     ``Autoencoder(...).initialize(X).load_state_dict(state_dict)``.
+
+    Cost: `fit` runs every sample once through the network in an epoch, and back where it is not
+    held out; `transform` once through the encoder.
 
     References
     ----------

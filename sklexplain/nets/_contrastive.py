@@ -180,6 +180,7 @@ class ContrastiveEncoder(NetEstimator):
     --------
     sklexplain.nets.Autoencoder : Learns by reconstruction.
     sklexplain.InfluenceImportance : Which examples a contrastive encoder was shaped by.
+    sklexplain.LabelFreeAttributor : Which features the codes depend on.
 
     Notes
     -----
@@ -188,6 +189,9 @@ class ContrastiveEncoder(NetEstimator):
 
     Means, standard deviations and, for "corruption", 256 values of each column are kept with the
     weights, each column in ascending order by itself: they are no samples.
+
+    Cost: `fit` runs two views of every sample through the encoder in an epoch, and back where it is
+    not held out; `transform` the sample itself, once.
 
     References
     ----------

@@ -22,6 +22,22 @@ class ContrastiveModule(nn.Module):
 
     views : Views
         Makes views of inputs.
+
+    See Also
+    --------
+    sklexplain.nets.build_contrastive : Makes one.
+    sklexplain.nets.ContrastiveEncoder : The estimator that trains one.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklexplain.nets import MLPAutoencoder, build_contrastive
+    >>> shapes = {"input_shape": (6,), "n_components": 2, "hidden_layer_sizes": (4,)}
+    >>> views = {"augment": ("jitter",), "strengths": {"jitter_std": 0.2}, "axes": (0,)}
+    >>> views |= {"projection_dim": 3, "is_table": True}
+    >>> module = build_contrastive(MLPAutoencoder, **shapes, **views)
+    >>> module.project(torch.zeros(5, 6)).shape
+    torch.Size([5, 3])
     """
 
     def __init__(self, encoder, projector, views):
@@ -125,6 +141,20 @@ def build_contrastive(
         If the class does not take one of `params`, or makes no encoder.
     ValueError
         If ``activation`` is among `params` and the class has no such parameter.
+
+    See Also
+    --------
+    sklexplain.nets.ContrastiveEncoder : The estimator that trains what is built.
+
+    Examples
+    --------
+    >>> from sklexplain.nets import MLPAutoencoder, build_contrastive
+    >>> shapes = {"input_shape": (6,), "n_components": 2, "hidden_layer_sizes": (4,)}
+    >>> views = {"augment": ("jitter",), "strengths": {"jitter_std": 0.2}, "axes": (0,)}
+    >>> views |= {"projection_dim": 3, "is_table": True}
+    >>> module = build_contrastive(MLPAutoencoder, **shapes, **views)
+    >>> module.encoder.code.out_features
+    2
     """
     made = built(
         module_class,

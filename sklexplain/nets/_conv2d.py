@@ -38,6 +38,18 @@ class Conv2dAutoencoder(nn.Module):
 
     decoder : torch.nn.Sequential
         (n, n_components) to (n, ...).
+
+    See Also
+    --------
+    sklexplain.nets.Autoencoder : The estimator that trains it, as ``"conv2d"``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklexplain.nets import Conv2dAutoencoder
+    >>> module = Conv2dAutoencoder((1, 8, 8), n_components=2, hidden_layer_sizes=(4,))
+    >>> module.encoder(torch.zeros(5, *(1, 8, 8))).shape, module.decoder(torch.zeros(5, 2)).shape
+    (torch.Size([5, 2]), torch.Size([5, 1, 8, 8]))
     """
 
     def __init__(

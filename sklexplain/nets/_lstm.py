@@ -28,10 +28,22 @@ class LSTMAutoencoder(nn.Module):
     decoder : torch.nn.Module
         (n, n_components) to (n, ...).
 
+    See Also
+    --------
+    sklexplain.nets.Autoencoder : The estimator that trains it, as ``"lstm"``.
+
     References
     ----------
     .. [1] J. Crabbé and M. van der Schaar, "Label-Free Explainability for Unsupervised Models",
        ICML 2022.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklexplain.nets import LSTMAutoencoder
+    >>> module = LSTMAutoencoder((12, 1), n_components=2)
+    >>> module.encoder(torch.zeros(5, *(12, 1))).shape, module.decoder(torch.zeros(5, 2)).shape
+    (torch.Size([5, 2]), torch.Size([5, 12, 1]))
     """
 
     def __init__(self, input_shape, n_components=8):

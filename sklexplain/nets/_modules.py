@@ -31,6 +31,19 @@ class AutoencoderModule(nn.Module):
 
     classifier : torch.nn.Module or None, default=None
         Turns codes into class scores (logits) of shape (n, n_classes).
+
+    See Also
+    --------
+    sklexplain.nets.build_autoencoder : Makes one.
+    sklexplain.nets.Autoencoder : The estimator that trains one.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklexplain.nets import AutoencoderModule
+    >>> module = AutoencoderModule(torch.nn.Linear(4, 2), torch.nn.Linear(2, 4))
+    >>> module.encode(torch.zeros(3, 4)).shape
+    torch.Size([3, 2])
     """
 
     def __init__(self, encoder, decoder, classifier=None):
@@ -126,6 +139,18 @@ class MLPAutoencoder(nn.Module):
 
     decoder : torch.nn.Sequential
         (n, n_components) to (n, ...).
+
+    See Also
+    --------
+    sklexplain.nets.Autoencoder : The estimator that trains it, as ``"mlp"``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklexplain.nets import MLPAutoencoder
+    >>> module = MLPAutoencoder((6,), n_components=2, hidden_layer_sizes=(4,))
+    >>> module.encoder(torch.zeros(5, *(6,))).shape, module.decoder(torch.zeros(5, 2)).shape
+    (torch.Size([5, 2]), torch.Size([5, 6]))
     """
 
     def __init__(
@@ -173,6 +198,18 @@ class Conv1dAutoencoder(nn.Module):
 
     decoder : torch.nn.Sequential
         (n, n_components) to (n, ...).
+
+    See Also
+    --------
+    sklexplain.nets.Autoencoder : The estimator that trains it, as ``"conv1d"``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklexplain.nets import Conv1dAutoencoder
+    >>> module = Conv1dAutoencoder((1, 12), n_components=2, hidden_layer_sizes=(4,))
+    >>> module.encoder(torch.zeros(5, *(1, 12))).shape, module.decoder(torch.zeros(5, 2)).shape
+    (torch.Size([5, 2]), torch.Size([5, 1, 12]))
     """
 
     def __init__(
@@ -296,6 +333,18 @@ def build_autoencoder(
         If the class does not take one of `params`, or makes no encoder or no decoder.
     ValueError
         If ``activation`` is among `params` and the class has no such parameter.
+
+    See Also
+    --------
+    sklexplain.nets.Autoencoder : The estimator that trains what is built.
+
+    Examples
+    --------
+    >>> from sklexplain.nets import MLPAutoencoder, build_autoencoder
+    >>> shapes = {"input_shape": (6,), "n_components": 2, "hidden_layer_sizes": (4,)}
+    >>> module = build_autoencoder(MLPAutoencoder, **shapes, activation="tanh")
+    >>> module.encoder.code.out_features
+    2
     """
     made = built(
         module_class,

@@ -141,6 +141,8 @@ class VariationalAutoencoder(DecodingMixin, NetEstimator):
     --------
     sklexplain.nets.Autoencoder : Without distributions, with pretext tasks.
     sklexplain.LabelFreeAttributor : Which features the codes depend on.
+    sklexplain.nets.ContrastiveEncoder : Without a decoder.
+    sklexplain.metrics.active_units : Which units of the code say anything.
 
     Notes
     -----
@@ -149,6 +151,9 @@ class VariationalAutoencoder(DecodingMixin, NetEstimator):
 
     A code whose units all have the posterior N(0, 1), whatever x is, says nothing about x: training
     ends there if `beta` is too large for what the code can tell of the entries.
+
+    Cost: `fit` runs every sample once through the network in an epoch, with one draw of its code,
+    and back where it is not held out; `transform` once through the encoder.
 
     References
     ----------

@@ -40,6 +40,21 @@ class VariationalModule(nn.Module):
     ----------
     noise_variance : torch.Tensor of shape ()
         Of "gaussian": a running mean of the squared error.
+
+    See Also
+    --------
+    sklexplain.nets.build_variational : Makes one.
+    sklexplain.nets.VariationalAutoencoder : The estimator that trains one.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklexplain.nets import VariationalModule
+    >>> encoder = torch.nn.Sequential(torch.nn.Linear(4, 2))
+    >>> module = VariationalModule(encoder, torch.nn.Linear(2, 4), (4,), "gaussian", 1.0)
+    >>> mean, log_variance = module.posterior(torch.zeros(3, 4))
+    >>> mean.shape, log_variance.shape
+    (torch.Size([3, 2]), torch.Size([3, 2]))
     """
 
     def __init__(self, encoder, decoder, input_shape, likelihood, noise_variance):
@@ -219,6 +234,17 @@ def build_variational(
         If the class does not take one of `params`, or makes no encoder or no decoder.
     ValueError
         If ``activation`` is among `params` and the class has no such parameter.
+
+    See Also
+    --------
+    sklexplain.nets.VariationalAutoencoder : The estimator that trains what is built.
+
+    Examples
+    --------
+    >>> from sklexplain.nets import MLPAutoencoder, build_variational
+    >>> shapes = {"input_shape": (6,), "n_components": 2, "hidden_layer_sizes": (4,)}
+    >>> build_variational(MLPAutoencoder, **shapes).log_variance
+    Linear(in_features=4, out_features=2, bias=True)
     """
     made = built(
         module_class,

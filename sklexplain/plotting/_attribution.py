@@ -82,6 +82,7 @@ class AttributionDisplay:
     See Also
     --------
     sklexplain.LabelFreeAttributor : What computes attributions.
+    sklexplain.plotting.ImportanceDisplay : All samples.
 
     Examples
     --------

@@ -79,6 +79,7 @@ class ConceptDisplay:
     See Also
     --------
     sklexplain.SRAEExplainer : What finds concepts.
+    sklexplain.plotting.DictionaryDisplay : Many concepts.
 
     Examples
     --------

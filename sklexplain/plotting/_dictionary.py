@@ -50,6 +50,7 @@ class DictionaryDisplay:
     See Also
     --------
     sklexplain.SparseDictionary : What finds the concepts.
+    sklexplain.plotting.ConceptDisplay : A few concepts.
 
     Examples
     --------

@@ -63,6 +63,7 @@ class ExampleDisplay:
     See Also
     --------
     sklexplain.DKNNImportance : What computes example importance.
+    sklexplain.SimplExImportance : What computes example importance.
 
     Examples
     --------

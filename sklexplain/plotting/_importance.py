@@ -72,6 +72,7 @@ class ImportanceDisplay:
     See Also
     --------
     AttributionDisplay : One sample.
+    sklexplain.LabelFreeAttributor : What computes importance.
 
     Examples
     --------

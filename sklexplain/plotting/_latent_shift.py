@@ -36,6 +36,7 @@ class LatentShiftDisplay:
     See Also
     --------
     sklexplain.metrics.latent_shift_curve : What computes the curves.
+    sklexplain.LabelFreeAttributor : Whose ``score`` is their ratio of areas.
 
     Examples
     --------

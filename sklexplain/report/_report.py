@@ -190,6 +190,14 @@ class RepresentationReport(BaseEstimator):
     See Also
     --------
     sklexplain.plotting : The report's figures, one by one.
+    sklexplain.LabelFreeAttributor : The maps.
+    sklexplain.DKNNImportance : The examples.
+    sklexplain.AnomalyAttributor : What is abnormal.
+
+    Notes
+    -----
+    Cost: `fit` explains a few samples by every part; of an autoencoder of a small table it ran 35
+    rows a sample through the network, beside the training of concepts and decoders.
 
     Examples
     --------

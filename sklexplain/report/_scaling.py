@@ -23,6 +23,10 @@ class ChannelScaler(TransformerMixin, BaseEstimator):
     n_features_in_ : int
         Size of axis 1.
 
+    See Also
+    --------
+    sklexplain.report.RepresentationReport : Scales series by it.
+
     Examples
     --------
     >>> import numpy as np

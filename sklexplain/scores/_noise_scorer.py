@@ -112,6 +112,7 @@ class NoiseScorer(DriftMixin, LayerScorer):
     VarianceScorer : Do the units of a representation look at different things?
     sklexplain.scores.noise_scorer : The score as ``scoring=`` of a search.
     sklexplain.plotting.ScoreCurveDisplay : The score over the layers.
+    sklexplain.EmbeddingAttributor : The maps themselves.
 
     Notes
     -----
@@ -136,6 +137,10 @@ class NoiseScorer(DriftMixin, LayerScorer):
     from random halves of the units. Where a position belongs to few output units, the units drawn
     leave most positions empty: at the output itself the map of all units is known and used, at
     other such layers a UserWarning is raised.
+
+    Cost: `fit` runs two sets of ``n_noise`` inputs and about a dozen rows through the network;
+    `transform` and `score` every sample once, and backward once for each unit (``n_units`` of
+    them), for all layers at once.
 
     References
     ----------

@@ -82,6 +82,8 @@ class ScoreConstraint(Callback):
     See Also
     --------
     sklexplain.nets.Autoencoder : An estimator with these constraints.
+    sklexplain.NoiseScorer : The score of a trained network.
+    sklexplain.VarianceScorer : The score of a trained network.
 
     Notes
     -----

@@ -23,6 +23,11 @@ def noise_scorer(**params):
     TypeError
         If `NoiseScorer` has no such parameter.
 
+    See Also
+    --------
+    sklexplain.NoiseScorer : What computes it.
+    sklexplain.scores.variance_scorer : The other score of the paper.
+
     Notes
     -----
     Compare only networks with layers of the same sizes that were trained differently. Layers
@@ -65,10 +70,23 @@ def variance_scorer(**params):
     TypeError
         If `VarianceScorer` has no such parameter.
 
+    See Also
+    --------
+    sklexplain.VarianceScorer : What computes it.
+    sklexplain.scores.noise_scorer : The other score of the paper.
+
     Notes
     -----
     Among autoencoders of different sizes it chose better than chance on three data sets of four,
     and R² of the reconstruction chose best on all.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklexplain.scores import variance_scorer
+    >>> net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2))
+    >>> 0 <= variance_scorer(layers=["0"])(net, torch.ones(5, 3)) <= 0.25
+    True
     """
     return Scoring(VarianceScorer, params)
 

@@ -82,6 +82,7 @@ class VarianceScorer(LayerScorer):
     --------
     NoiseScorer : Does a representation tell samples from noise?
     sklexplain.scores.variance_scorer : The score as ``scoring=`` of a search.
+    sklexplain.EmbeddingAttributor : The maps themselves.
 
     Notes
     -----
@@ -89,6 +90,9 @@ class VarianceScorer(LayerScorer):
     1/4, which few units can give, are cut off. Its standard error, ``confidence_interval`` and
     ``standard_error_``, comes from random halves of the units and is rather too large: the score
     of all units was inside the 95 % interval in 96 % of draws or more.
+
+    Cost: `fit` runs about a dozen rows through the network; `transform` and `score` every sample
+    once, and backward once for each unit (``n_units`` of them), for all layers at once.
 
     References
     ----------

@@ -91,6 +91,7 @@ class LatentSurrogate(BaseExplainer):
     --------
     sklexplain.plotting.SurrogateDisplay : All units, how well they are told, and from what.
     LabelFreeAttributor : Which features matter, sample by sample.
+    sklexplain.SparseDictionary : Directions of a layer, by their examples.
 
     Notes
     -----
@@ -98,6 +99,9 @@ class LatentSurrogate(BaseExplainer):
     sets; a sum has a term for a category. Missing values are a branch of their own side in a tree,
     and the mean in a sum. Columns with fewer than five samples a category on average (ids, free
     text) are not read, with a warning. A split or term that explains less than .01 % is left out.
+
+    Cost: `fit` and `score` run every sample once through the network, `transform` none: it asks the
+    small models only.
 
     Examples
     --------

@@ -138,6 +138,10 @@ def nd_checks(estimator, X, y=None, *, topics=TOPICS):
     ValueError
         If there are fewer than seven samples, or no such topic.
 
+    See Also
+    --------
+    sklexplain.testing.parametrize_nd_checks : As tests of pytest.
+
     Examples
     --------
     >>> import numpy as np
@@ -180,6 +184,21 @@ def parametrize_nd_checks(cases, expected_failed_checks=None, *, topics=TOPICS):
     -------
     decorator : pytest.MarkDecorator
         Of a test function that takes ``check`` and calls it.
+
+    See Also
+    --------
+    sklexplain.testing.nd_checks : The checks one by one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklexplain.nets import Autoencoder
+    >>> from sklexplain.testing import parametrize_nd_checks
+    >>> X = np.random.RandomState(0).normal(size=(9, 2, 6))
+    >>> cases = {"series": (Autoencoder(max_epochs=1, patience=1, random_state=0), X)}
+    >>> @parametrize_nd_checks(cases, topics=["parameters"])
+    ... def test_autoencoder(check):
+    ...     check()
     """
     import pytest
 

@@ -53,6 +53,10 @@ class CheckpointHistory(Callback):
     rates_ : list of (dict of str to float or None)
         Learning rates by parameter, where those of the optimizer's parameter groups differ.
 
+    See Also
+    --------
+    sklexplain.TracInImportance : What the checkpoints are for.
+
     Notes
     -----
     The learning rate is the one that the epoch began with, of the optimizer's first parameter

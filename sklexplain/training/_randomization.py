@@ -45,6 +45,10 @@ def randomized_layers(estimator, layers=None, random_state=None):
         If a layer does not exist or has no ``reset_parameters``, or the model holds no network or
         several.
 
+    See Also
+    --------
+    sklexplain.NoiseScorer : With ``reference``, how far such networks have moved.
+
     Examples
     --------
     >>> import torch

@@ -47,6 +47,11 @@ def as_numpy3d(panel, *, pad=False):
     TypeError
         If ``panel`` is no container of series.
 
+    See Also
+    --------
+    sklexplain.datasets.make_motif_series : Series in this form.
+    sklexplain.attribution.time_segments : Groups of their time steps.
+
     Notes
     -----
     Times in a DataFrame's index are those of one clock if any two series have one in common: then

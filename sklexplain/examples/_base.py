@@ -92,6 +92,9 @@ class BaseExampleImportance(BaseExplainer):
             np.fill_diagonal(out, np.where(np.isfinite(smallest), smallest, 0))
         return out
 
+    def _row_form(self):
+        return (len(self._corpus),), self._dtype, self._sparse_output
+
     def _fill(self, out, inputs, exclude_self):
         """Write the dense matrix."""
         for rows, block in self._shown_blocks(inputs, exclude_self):

@@ -32,6 +32,7 @@ from ..utils import (
     Is,
     Text,
     as_array_like,
+    by_blocks,
     check_positive_int,
     did_you_mean,
     in_blocks,
@@ -752,3 +753,18 @@ class BaseGradientImportance(BaseExampleImportance):
         return GradientPass(
             network, losses, self._plan, self._params_at_fit.batch_size, self._projection
         )
+
+
+def _form_without_targets(explainer, y=None):
+    if y is not None:
+        raise TypeError(
+            "y is not cut into the blocks of an X in dask; call transform(X, y) for each block, or "
+            "leave y out."
+        )
+    return explainer._row_form()
+
+
+# Around what scikit-learn has made of it for set_output.
+BaseGradientImportance.transform = by_blocks(_form_without_targets)(
+    BaseGradientImportance.transform
+)

@@ -10,7 +10,7 @@ from scipy import sparse
 from ..exceptions import ConvergenceWarning
 from ..explaining import fitted_baseline, mean_sample, warn_of_unreached
 from ..representation import no_gradient_reason
-from ..utils import JOBS, NONE, Integer, Number, check_positive_int, warn
+from ..utils import A_NUMBER, JOBS, NONE, Integer, Number, by_blocks, check_positive_int, warn
 from ._base import BaseExampleImportance
 from ._projections import project
 from ._simplex_solver import SimplexProblem
@@ -283,6 +283,7 @@ class SimplExImportance(BaseExampleImportance):
                 ConvergenceWarning,
             )
 
+    @by_blocks(A_NUMBER)
     def residual(self, X):
         r"""Return how far the combinations stay from the samples' representations.
 
@@ -302,6 +303,7 @@ class SimplExImportance(BaseExampleImportance):
             parts = [z - solution.weights @ self.embedding_ for _, z, solution in blocks]
         return np.linalg.norm(np.concatenate(parts), axis=1)
 
+    @by_blocks(A_NUMBER)
     def duality_gap(self, X):
         """Return the certificate of the samples' weights.
 

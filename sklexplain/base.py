@@ -573,7 +573,9 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         Raises
         ------
         TypeError
-            If it cannot be told beforehand what results look like.
+            If it cannot be told beforehand what results look like, or dask has no such container.
+        ValueError
+            If X is not of the kind given to ``fit``, or a DataFrame is to hold sparse results.
         """
         check_is_fitted(self)
         container = self._container() if name == "transform" else "default"
@@ -597,10 +599,6 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         """Shape and dtype of what `transform` returns for one sample, and True if in a CSR matrix.
 
         For subclasses; without it they explain what is in memory only.
-
-        Returns
-        -------
-        form : tuple
 
         Raises
         ------

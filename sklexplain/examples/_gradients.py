@@ -34,6 +34,7 @@ from ..utils import (
     as_array_like,
     by_blocks,
     check_positive_int,
+    dask_kind,
     did_you_mean,
     in_blocks,
     kept_rows,
@@ -512,6 +513,7 @@ class BaseGradientImportance(BaseExampleImportance):
     }
 
     _projection = None
+    _needs_all = "compares gradients of all training examples"
     # Solvers go over all batches again and again.
     _whole_again = True
 
@@ -677,6 +679,9 @@ class BaseGradientImportance(BaseExampleImportance):
         """
         check_is_fitted(self)
         check_positive_int("k", k)
+        if dask_kind(X) is not None:
+            _form_without_targets(self, y)
+            return self._top_over_blocks(X, k, exclude_self)
         with self._door(X) as inputs:
             inputs = self._with_targets(inputs, y) if y is not None else inputs
             importance, positions = self._top(inputs, k, exclude_self)
@@ -758,8 +763,7 @@ class BaseGradientImportance(BaseExampleImportance):
 def _form_without_targets(explainer, y=None):
     if y is not None:
         raise TypeError(
-            "y is not cut into the blocks of an X in dask; call transform(X, y) for each block, or "
-            "leave y out."
+            "y is not cut into the blocks of an X in dask; pass X.compute(), or leave y out."
         )
     return explainer._row_form()
 

@@ -4,7 +4,7 @@ import inspect
 import re
 import threading
 from contextlib import contextmanager
-from functools import partial
+from functools import partial, wraps
 
 import numpy as np
 import torch
@@ -47,17 +47,24 @@ from .utils import (
     Rows,
     Text,
     as_array_like,
+    by_blocks,
     cast_checked,
     check_half,
     check_params,
+    dask_kind,
+    dask_text,
     documented,
     draw_seed,
+    drawn_rows,
+    explained_by_blocks,
     first_missing,
+    methods_by_blocks,
     not_finite_error,
     numpy_dtype_of,
     own_arrays,
     own_value,
     read_by_rows,
+    stand_in,
     validate_X,
     warn,
 )
@@ -167,6 +174,12 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
     _whole_again = False
     # Whether `_transform` takes large samples as `Rows`, cast where they are looked at.
     _reads_rows = False
+    # Why `fit` cannot do with a random sample of what is in dask; None: it can.
+    _needs_all = None
+    # Whether `fit` goes through all of what is in dask itself, not through a random sample only.
+    _merges_blocks = False
+    # What is in dask while `fit` has a random sample of it.
+    _whole = None
     # Attributes that are made anew after loading instead of being saved: they hold modules.
     _not_saved = ("_representation_of_fit",)
 
@@ -185,7 +198,8 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like, DataFrame or tensor of shape (n_samples, ...)
-            Training samples, in raw units.
+            Training samples, in raw units. Of a dask Array or DataFrame, up to 10 000 samples
+            (fewer of large ones) are drawn by ``random_state`` and fitted on; means are of all.
         y : array-like of shape (n_samples,), default=None
             Targets, handed to the estimator if it has to be fitted.
         **fit_params : object
@@ -214,6 +228,8 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
             If the network draws random numbers.
         FewValuesWarning
             If an estimator without torch form gives few different values for the samples.
+        SklexplainWarning
+            If X is in dask, and not all of it is fitted on.
         """
         # First, so that what is no model is refused as such, whatever X is.
         check_estimator_type(self.estimator)
@@ -231,6 +247,9 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         kept = {*params, *_SETTINGS, *_DURING_FIT}
         for name in [name for name in vars(self) if name not in kept]:
             delattr(self, name)  # of an earlier fit
+        self.seed_ = draw_seed(params.get("random_state"))
+        if dask_kind(X) is not None:
+            X, y = self._drawn(X, y, fit_params)
         given = as_array_like(X), None if y is None else as_array_like(y)
         X, y = given
         are_texts = as_texts(X) is not None
@@ -242,7 +261,6 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         with _blaming(obstacle):
             # A DataFrame goes on as it is: a ColumnTransformer may need its names.
             fitted_on = X if hasattr(X, "columns") else checked
-            self.seed_ = draw_seed(params.get("random_state"))
             self.estimator_ = self._fitted_estimator(fitted_on, y, fit_params)
             if are_texts:
                 words = vectoriser_of(unwrap(self.estimator_)).get_feature_names_out()
@@ -279,6 +297,31 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         if self._table is not None:
             self._table.settle()
         representation.forget_recordings()
+        vars(self).pop("_whole", None)
+
+    def _drawn(self, X, y, fit_params):
+        """Draw samples of a collection of dask, to be fitted on in its place."""
+        name = type(self).__name__
+        if self._needs_all is not None:
+            raise TypeError(
+                f"{name} {self._needs_all}, but X is {dask_text(X)}; pass X.compute(), or a part "
+                "of it that fits into memory. What is to be explained may be in dask."
+            )
+        if fit_params:
+            raise TypeError(
+                f"X is {dask_text(X)}, of which a random part is fitted on, and it is not known "
+                f"which part of {', '.join(fit_params)} belongs to it; fit the estimator before."
+            )
+        rows, y, n = drawn_rows(X, y, self.seed_)
+        if len(rows) < n or self._merges_blocks:
+            self._whole = X
+        if len(rows) < n and not self._merges_blocks:
+            warn(
+                f"X has {n} samples in dask: {name} is fitted on {len(rows)} of them, drawn at "
+                "random (by random_state); a mean baseline is that of all. To fit on others, pass "
+                "these in memory."
+            )
+        return rows, y
 
     def _fitted_estimator(self, X, y, fit_params):
         """Return what is explained, fitted on X if it was not; subclasses may hold samples back.
@@ -408,7 +451,8 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like, DataFrame or tensor of shape (n_samples, ...)
-            Samples, of the shape given to ``fit``.
+            Samples, of the shape given to ``fit``. A dask Array or DataFrame is explained block
+            by block, when the result is computed.
 
         Returns
         -------
@@ -500,6 +544,8 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
     def _opened(self, X, by_rows=False):
         """Let samples in, and keep hold of them in raw units: yields (inputs, validated X)."""
         check_is_fitted(self)
+        if dask_kind(X) is not None:
+            raise self._not_by_blocks(X)
         inputs = self._rows_of(X) if by_rows else None
         if inputs is None:
             X = self._like_fitted(X)
@@ -511,6 +557,74 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
             with self._inside(inputs):
                 self._warn_if_changed()
                 yield inputs, X
+
+    # -- samples in dask -----------------------------------------------------------------------
+
+    def _over_blocks(self, name, X, form, args, kwargs):
+        """Make the results of a method with a result for each sample lazily.
+
+        Parameters
+        ----------
+        name : str
+            The method.
+        X : dask Array or DataFrame
+            Samples.
+        form : tuple or callable
+            See `by_blocks`.
+        args, kwargs : tuple and dict
+            What else the method was given.
+
+        Returns
+        -------
+        results : dask Array or DataFrame
+
+        Raises
+        ------
+        TypeError
+            If it cannot be told beforehand what results look like, or dask has no such container.
+        ValueError
+            If X is not of the kind given to ``fit``, or a DataFrame is to hold sparse results.
+        """
+        check_is_fitted(self)
+        container = self._container() if name == "transform" else "default"
+        if container not in ("default", "pandas"):
+            raise TypeError(
+                f"set_output(transform={container!r}) has no lazy form in dask; use 'pandas' or "
+                "'default'."
+            )
+        if not self._texts:
+            validate_X(self, stand_in(X), reset=False, raw=dask_kind(X) == "frame")
+        form = form(self, *args, **kwargs) if callable(form) else form
+        names = None if container == "default" else self.get_feature_names_out()
+        if names is not None and any(form[2:]):
+            raise ValueError(
+                "pandas output does not hold the sparse results of this "
+                f"{type(self).__name__}; use set_output(transform='default')."
+            )
+        return explained_by_blocks(self, X, name, form, args, kwargs, names)
+
+    def _row_form(self):
+        """Shape and dtype of what `transform` returns for one sample, and True if in a CSR matrix.
+
+        For subclasses; without it they explain what is in memory only.
+
+        Raises
+        ------
+        TypeError
+            If the class has no such method of its own.
+        """
+        raise TypeError(
+            f"{type(self).__name__} cannot say what its results look like before they are there "
+            "(it has no _row_form), so X must be in memory; pass X.compute(), or map its "
+            "transform over the blocks: X.map_blocks(explainer.transform)."
+        )
+
+    def _not_by_blocks(self, X):
+        methods = ", ".join(methods_by_blocks(self))
+        return TypeError(
+            f"X is {dask_text(X)}, but this method of {type(self).__name__} needs all samples in "
+            f"memory; pass X.compute(), or a random part of it. Block by block there are {methods}."
+        )
 
     def _rows_of(self, X):
         """Read large samples by rows; None where they have to be read at once.
@@ -728,6 +842,23 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         if takes_raw_columns(self.estimator) if raw is None else raw:
             tags.input_tags.allow_nan = True
         return tags
+
+
+def _then_by_blocks(fit_transform):
+    """Have what is in dask explained lazily once it is fitted on."""
+
+    @wraps(fit_transform)
+    def of_any(self, X, y=None, **fit_params):
+        if dask_kind(X) is None:
+            return fit_transform(self, X, y, **fit_params)
+        return self.fit(X, y, **fit_params).transform(X)
+
+    return of_any
+
+
+# Around what scikit-learn has made of them for set_output, which would hold all of it in memory.
+BaseExplainer.transform = by_blocks(lambda self: self._row_form())(BaseExplainer.transform)
+BaseExplainer.fit_transform = _then_by_blocks(BaseExplainer.fit_transform)
 
 
 @contextmanager

@@ -17,12 +17,26 @@ from .explaining import (
     check_operations,
     checked_params,
     intervals,
+    mean_sample,
     resolve_groups,
     warn_of_close,
     warn_of_unreached,
 )
 from .representation import no_gradient_reason
-from .utils import ARRAY, FLAG, MAPPING, NONE, VERBOSE, Choice, Number, kept_rows, validated
+from .utils import (
+    ARRAY,
+    FLAG,
+    MAPPING,
+    NONE,
+    VERBOSE,
+    Choice,
+    Number,
+    by_blocks,
+    kept_rows,
+    numpy_dtype_of,
+    streamed_mean,
+    validated,
+)
 
 
 class Samples(NamedTuple):
@@ -133,6 +147,25 @@ class BaseAttributor(BaseExplainer):
             basis=self._basis,
         )
 
+    def _fitted_mean(self, inputs):
+        """Return the mean sample, of all of what is in dask if these are a part of it.
+
+        Parameters
+        ----------
+        inputs : ndarray of shape (n, ...)
+            Fitted samples, as they enter the network or black box.
+
+        Returns
+        -------
+        mean : ndarray of shape (...)
+        """
+        representation = self._representation
+        # Text and token numbers have no mean, and most frequent values are known from a sample.
+        has_mean = representation.table is None and not representation.takes_integers
+        if self._whole is None or not has_mean:
+            return mean_sample(representation, inputs)
+        return streamed_mean(self._whole, self)
+
     def _warn_of_unreached(self, inputs, encode):
         """Warn if a method of gradients misses inputs that matter.
 
@@ -211,6 +244,10 @@ class BaseAttributor(BaseExplainer):
             **options,
         )
 
+    def _row_form(self):
+        shape = self.input_shape_ if self.groups_ is None else (len(self.groups_),)
+        return shape, numpy_dtype_of(self._representation.output_dtype)
+
     def _mapped(self, samples):
         """Return maps of samples as the engine takes them, one a sample."""
         return self._maps(samples, **self._function())[:, 0]
@@ -225,6 +262,7 @@ class BaseAttributor(BaseExplainer):
         return handed
 
     @available_if(_draws)
+    @by_blocks(lambda self: self._row_form())
     def standard_errors(self, X):
         """Estimate how far the attributions are from those of endless draws.
 

@@ -13,7 +13,6 @@ from ..explaining import (
     fall_curve,
     fall_ratio,
     fitted_baseline,
-    mean_sample,
     raw_baselines,
 )
 from ..representation import is_fitted, score_methods, with_residuals
@@ -304,7 +303,7 @@ class AnomalyAttributor(CalibratedDetector, BaseAttributor):
             baseline,
             representation,
             corpus,
-            mean=mean_sample(representation, corpus),
+            mean=self._fitted_mean(corpus),
             input_shape=self.input_shape_,
             seed=self.seed_,
             estimator=self,

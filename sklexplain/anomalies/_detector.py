@@ -6,7 +6,7 @@ from sklearn.base import OutlierMixin
 from sklearn.utils import _safe_indexing
 
 from ..representation import abnormality_sign
-from ..utils import kept_rows, warn
+from ..utils import A_NUMBER, by_blocks, kept_rows, warn
 from ._scores import (
     OF_RESIDUALS,
     check_sign,
@@ -121,6 +121,7 @@ class CalibratedDetector(OutlierMixin):
 
     # -- judging -------------------------------------------------------------------------------
 
+    @by_blocks(A_NUMBER)
     def score_samples(self, X):
         """Return minus the score s: lower is more abnormal, as in scikit-learn.
 
@@ -136,6 +137,7 @@ class CalibratedDetector(OutlierMixin):
         with self._door(X) as given:
             return -self._scores(given.inputs)[:, 0].astype(np.float64)
 
+    @by_blocks(A_NUMBER)
     def decision_function(self, X):
         """Return `score_samples` minus ``offset_``: negative for what is called abnormal.
 
@@ -150,6 +152,7 @@ class CalibratedDetector(OutlierMixin):
         """
         return self.score_samples(X) - self.offset_
 
+    @by_blocks(((), np.int64))
     def predict(self, X):
         """Call samples normal (1) or abnormal (-1).
 
@@ -164,6 +167,7 @@ class CalibratedDetector(OutlierMixin):
         """
         return np.where(self.decision_function(X) < 0, -1, 1)
 
+    @by_blocks(A_NUMBER)
     def pvalue(self, X):
         r"""Return how often a normal sample is at least as abnormal (split conformal).
 

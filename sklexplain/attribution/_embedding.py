@@ -30,6 +30,7 @@ from ..utils import (
     Numbers,
     Written,
     kept_rows,
+    numpy_dtype_of,
     warn,
 )
 from ._embedding_checks import (
@@ -354,6 +355,9 @@ class EmbeddingAttributor(BaseExplainer):
         if n_negligible:
             self._warn_of_negligible(n_negligible, len(inputs))
         return maps.array
+
+    def _row_form(self):
+        return self.map_shape_, numpy_dtype_of(self._representation.output_dtype)
 
     def _negligible(self, maps, sizes, x):
         """Tell which samples' maps are 0 but for rounding, of numbers that are not 0.

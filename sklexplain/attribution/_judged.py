@@ -9,7 +9,6 @@ from ..explaining import (
     fall_curve,
     fitted_baseline,
     latent_shift,
-    mean_sample,
     raw_baselines,
 )
 from ..utils import ARRAY, CALLABLE, MAPPING, Choice, check_positive_int
@@ -36,7 +35,7 @@ class JudgedAttributor(BaseAttributor):
     def _learn_baseline(self, inputs):
         """Keep the mean, and the baseline, of fitted samples as they enter the network."""
         representation = self._representation
-        self._mean = mean_sample(representation, inputs)
+        self._mean = self._fitted_mean(inputs)
         self._baseline = fitted_baseline(
             self._params_at_fit.baseline,
             representation,

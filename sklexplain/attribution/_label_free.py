@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from ..explaining import checked_units
-from ..utils import FLAG, NONE, Choice, Integer, Numbers, as_array_like
+from ..utils import FLAG, NONE, Choice, Integer, Numbers, as_array_like, by_blocks
 from ._basis import BASIS, check_known, coefficient_names, fitted_basis
 from ._contrast import CORPUS, FOIL, SIMILARITIES, Contrast, check_contrast, labelled
 from ._judged import JudgedAttributor
@@ -342,6 +342,7 @@ class LabelFreeAttributor(JudgedAttributor):
         """
         return self._mapped(samples)
 
+    @by_blocks(lambda self, units=None: self._form_of_units(units))
     def unit_attributions(self, X, units=None):
         """Explain single latent units: a(f_j, x), one map for each (section 4.3 of the paper).
 
@@ -372,6 +373,11 @@ class LabelFreeAttributor(JudgedAttributor):
         with self._door(X) as samples:
             units = self._units if units is None else checked_units(units, self.n_units_)
             return self._maps(samples, **self._of_units(units))
+
+    def _form_of_units(self, units):
+        n_units = len(self._units if units is None else checked_units(units, self.n_units_))
+        shape, dtype = self._row_form()
+        return (n_units, *shape), dtype
 
     def _unit_estimates(self, X, units):
         """Return maps of single units, and how sure they are: (n, n_units, ...) each."""

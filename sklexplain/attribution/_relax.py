@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..explaining import Estimates, warn_of_close
-from ..utils import FLAG, NONE, Entries, Integer
+from ..utils import FLAG, NONE, Entries, Integer, by_blocks
 from ._contrast import unit_length
 from ._judged import JudgedAttributor
 
@@ -234,6 +234,7 @@ class RelevanceMasker(JudgedAttributor):
     def _estimates(self, samples):
         return Estimates(*map(self._in_entries, super()._estimates(samples)))
 
+    @by_blocks(lambda self: self._row_form())
     def uncertainty(self, X):
         """Compute how far the similarity varies among the masks that keep a cell.
 

@@ -329,6 +329,10 @@ class SparseDictionary(ConceptExplainer):
         empty = sparse.csr_matrix((0, n_concepts), dtype=np.float32)
         return sparse.vstack([empty, *parts], format="csr")
 
+    def _row_form(self):
+        is_sparse = bool(self._params_at_fit.sparse_output)
+        return (len(self.frequencies_),), np.float32, is_sparse
+
     def _encoded(self, inputs):
         """Return what drives every concept, which maps explain."""
         return self._run(inputs, lambda module, drive: drive)

@@ -18,6 +18,7 @@ from ..utils import (
     Is,
     Number,
     Text,
+    by_blocks,
     harmonic_mean,
 )
 from ._base import ConceptExplainer
@@ -327,6 +328,12 @@ class SRAEExplainer(ConceptExplainer):
         """
         return self._encoded(inputs)
 
+    def _row_form(self):
+        return (len(self.active_concepts_),), np.float32
+
+    def _form_of_targets(self):
+        return () if self._target.single else (len(self.intercept_),), np.float32
+
     def _encoded(self, inputs):
         """Values of the concepts, which maps explain."""
         tap, tensor, module = self._tap, self._representation.tensor, self.net_.module_
@@ -337,6 +344,7 @@ class SRAEExplainer(ConceptExplainer):
         options = {"max_bytes": np.inf, "finite": [tap.what]}
         return activation_buffer(run, inputs, self._params_at_fit.batch_size, **options)
 
+    @by_blocks(lambda self: self._form_of_targets())
     def predict(self, X):
         """Approximate the network's output by its concepts.
 
@@ -353,6 +361,7 @@ class SRAEExplainer(ConceptExplainer):
         with self._door(X) as inputs:
             return self._shaped(self._apply("predict", self._transform(inputs)))
 
+    @by_blocks(lambda self: self._form_of_targets())
     def target_values(self, X):
         """Return what `predict` approximates: the chosen output of the network itself.
 

@@ -11,6 +11,7 @@ from ..base import BaseExplainer
 from ..exceptions import UndefinedMetricWarning
 from ..training import VALIDATION_SPLIT
 from ..utils import (
+    A_NUMBER,
     MAPPING,
     NONE,
     VERBOSE,
@@ -19,10 +20,12 @@ from ..utils import (
     Is,
     Number,
     Written,
+    by_blocks,
     check_positive_int,
     first_missing,
     harmonic_mean,
     in_blocks,
+    numpy_dtype_of,
     warn,
 )
 from ._comparison import LABELS, TASKS, find_comparison
@@ -404,6 +407,12 @@ class ClaDecExplainer(BaseExplainer):
             written.add(self._layer.in_raw_units(self._reconstructions(rows)))
         return written.array
 
+    def _row_form(self):
+        shape = self.input_shape_
+        if len(shape) == 1:
+            shape = (len(self.get_feature_names_out()),)
+        return shape, numpy_dtype_of(self._representation.input_dtype)
+
     def _reconstructions(self, inputs, module=None, noise=None):
         """Reconstruct samples in the network's units: a tensor on the CPU."""
         layer, module = self._layer, self._decoding() if module is None else module
@@ -424,6 +433,7 @@ class ClaDecExplainer(BaseExplainer):
         for start in range(0, len(inputs), self._params_at_fit.batch_size):
             yield inputs[start : start + self._params_at_fit.batch_size]
 
+    @by_blocks(lambda self: self._row_form())
     def transform_reference(self, X):
         """Reconstruct samples by the reference.
 
@@ -590,6 +600,7 @@ class ClaDecExplainer(BaseExplainer):
             total += float(squared_error(torch.from_numpy(self.mean_), samples).sum())
         return np.concatenate(of_reconstructions), np.concatenate(of_samples), error, total
 
+    @by_blocks(lambda self, reference=False: A_NUMBER)
     def reconstruction_loss(self, X, *, reference=False):
         """Squared error of each sample's reconstruction, summed over its entries.
 

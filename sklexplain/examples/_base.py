@@ -11,8 +11,20 @@ from ..base import BaseExplainer
 from ..gradients import samples_of
 from ..layers import most_rows
 from ..representation import Expansion
-from ..utils import VERBOSE, Integer, as_array, check_positive_int, known_mean, numpy_dtype_of, warn
+from ..utils import (
+    VERBOSE,
+    Integer,
+    as_array,
+    check_positive_int,
+    dask_kind,
+    known_mean,
+    numpy_dtype_of,
+    sent,
+    tasks_of_blocks,
+    warn,
+)
 from ._agreement import in_order, similarity_rate
+from ._corpus_blocks import CorpusBlocks
 from ._nearest import first_of_rows, largest
 
 _BLOCK = 2**22  # entries of the matrix held at once besides the output
@@ -67,6 +79,7 @@ class BaseExampleImportance(BaseExplainer):
     """
 
     _sparse_output = False
+    _corpus_blocks = None  # of a corpus in dask
     _keeps_results = True
 
     _parameter_constraints = {
@@ -84,6 +97,11 @@ class BaseExampleImportance(BaseExplainer):
         self._y = y
 
     def _fit(self, inputs, y):
+        if self._whole is not None:
+            self._corpus = self._corpus_blocks = CorpusBlocks(self, self._whole)
+            self.corpus_index_, self._y = self._corpus.labels, None
+            self._fit_blocks(self._corpus)
+            return
         self._corpus = inputs
         self._fit_corpus(inputs)
 
@@ -123,6 +141,9 @@ class BaseExampleImportance(BaseExplainer):
             smallest = out.min(axis=1)
             np.fill_diagonal(out, np.where(np.isfinite(smallest), smallest, 0))
         return out
+
+    def _row_form(self):
+        return (len(self._corpus),), self._dtype, self._sparse_output
 
     def _fill(self, out, inputs, exclude_self):
         """Write the dense matrix."""
@@ -174,6 +195,8 @@ class BaseExampleImportance(BaseExplainer):
 
     def _examples_at(self, positions):
         """Return training examples in raw units; a ValueError says if only codes were kept."""
+        if self._corpus_blocks is not None:
+            raise self._corpus_blocks.not_here("showing them")
         if self._texts or not self._representation.keeps_samples:
             raise ValueError(
                 f"this {type(self).__name__} has kept what its first steps make of the training "
@@ -213,12 +236,45 @@ class BaseExampleImportance(BaseExplainer):
         """
         check_is_fitted(self)
         check_positive_int("k", k)
+        if dask_kind(X) is not None:
+            return self._top_over_blocks(X, k, exclude_self)
         with self._door(X) as inputs:
             importance, positions = self._top(inputs, k, exclude_self)
         return importance, self.corpus_index_[positions]
 
+    def _top_over_blocks(self, X, k, exclude_self):
+        """Find the most important examples of samples in dask lazily: two dask Arrays."""
+        import dask
+
+        if exclude_self:
+            raise TypeError(
+                "exclude_self=True takes X to be the corpus in its order, which is not known of X "
+                "in dask; pass X.compute()."
+            )
+        find = dask.delayed(_top_of_samples, nout=2, pure=False)
+        task = sent(self)
+        pairs = [find(block, task, k) for block in tasks_of_blocks(X)]
+        return self._tops_in_dask(X, k, pairs)
+
+    def _tops_in_dask(self, X, k, pairs):
+        import dask.array as da
+
+        known = dask_kind(X) == "array"
+        sizes = X.chunks[0] if known else [np.nan] * len(pairs)
+        return tuple(
+            da.concatenate(
+                [
+                    da.from_delayed(pair[i], (size, k), dtype)
+                    for pair, size in zip(pairs, sizes, strict=True)
+                ]
+            )
+            for i, dtype in enumerate((self._dtype, self.corpus_index_.dtype))
+        )
+
     def _top(self, inputs, k, exclude_self):
         n_train = len(self._corpus)
+        if exclude_self and self._corpus_blocks is not None:
+            raise self._corpus_blocks.not_here("exclude_self=True")
         if exclude_self and len(inputs) != n_train:
             raise ValueError(
                 f"exclude_self=True takes X to be the {n_train} training examples, but X has "
@@ -316,6 +372,8 @@ class BaseExampleImportance(BaseExplainer):
         UserWarning
             If all labels, or all inputs, are equal; the score is then 0.
         """
+        if self._corpus_blocks is not None:
+            raise self._corpus_blocks.not_here("score")
         with self._door(X) as inputs:
             if y is None:
                 score = self._input_score(inputs)
@@ -436,6 +494,14 @@ class BaseExampleImportance(BaseExplainer):
                 )
         prefix = "" if self._labelled else type(self).__name__.lower()
         return np.array([f"{prefix}{label}" for label in self.corpus_index_], dtype=object)
+
+
+def _top_of_samples(block, explainer, k):
+    """Find the most important examples of the samples of a block, which may be none."""
+    if len(block) == 0:
+        index = explainer.corpus_index_
+        return np.empty((0, k), explainer._dtype), np.empty((0, k), index.dtype)
+    return explainer.top_examples(block, k)
 
 
 def check_finite(start, block):

@@ -281,6 +281,11 @@ def checked_squares(z, metric):
     return lengths
 
 
+def median_rows(n, rng):
+    """Draw the examples whose distances give the median: positions, in no order."""
+    return np.arange(n) if n <= _MEDIAN_ROWS else rng.choice(n, _MEDIAN_ROWS, replace=False)
+
+
 def median_distance(corpus, metric, rng):
     """Median distance between two different examples of a corpus.
 
@@ -299,7 +304,7 @@ def median_distance(corpus, metric, rng):
         Positive: without the zeros if more than half are, and 1 if all are.
     """
     if len(corpus) > _MEDIAN_ROWS:
-        corpus = corpus[rng.choice(len(corpus), _MEDIAN_ROWS, replace=False)]
+        corpus = corpus[median_rows(len(corpus), rng)]
     d = distances(corpus, corpus, metric)[np.triu_indices(len(corpus), 1)]
     median = np.median(d) if len(d) else 0.0
     if median > 0:

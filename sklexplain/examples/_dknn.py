@@ -17,19 +17,19 @@ from ._distances import (
     parts,
     tiles,
 )
+from ._dknn_blocks import NORMS, NeighborsInBlocks, csr
 from ._nearest import first_by_importance, first_of_rows, in_corpus_order, nearest
 
 _KERNELS = ("inverse_distance", "rbf", "cosine")
 _TIED = 2**20  # distances at once, where many tie
 _EPSILON = 1e-6  # of the corpus's median distance
-_NORMS = ("chebyshev", "cityblock", "euclidean", "l1", "l2", "manhattan", "minkowski")
 
 
 def _transforms(value):
     return hasattr(value, "transform") and not isinstance(value, type)
 
 
-class DKNNImportance(BaseExampleImportance):
+class DKNNImportance(NeighborsInBlocks, BaseExampleImportance):
     r"""Importance of training examples by their distance in latent space.
 
     The importance of example n for a sample x is a kernel of the two representations, for the K
@@ -234,7 +234,11 @@ class DKNNImportance(BaseExampleImportance):
         rng = check_random_state(self.seed_)
         self.median_distance_ = median_distance(z, self._scale_metric(), rng)
         self.embedding_ = z
-        self._resolution = self._rounding(z)
+        metric = self._scale_metric()
+        length = 0.0
+        if metric in NORMS:
+            length = np.median(distances(z, np.zeros((1, z.shape[1])), metric))
+        self._resolution = self._rounding(length)
         self.neighbors_ = None
         if self._params_at_fit.neighbors is not None:
             self.neighbors_ = clone(self._params_at_fit.neighbors)
@@ -276,12 +280,8 @@ class DKNNImportance(BaseExampleImportance):
             metric = {1: "manhattan", 2: "euclidean"}.get(getattr(neighbors, "p", 2))
         return metric if callable(metric) or metric in METRICS else self._params_at_fit.metric
 
-    def _rounding(self, z):
+    def _rounding(self, length):
         """Return the distance below which two representations may be the same, rounded apart."""
-        metric = self._scale_metric()
-        if metric not in _NORMS:
-            return 0.0
-        length = np.median(distances(z, np.zeros((1, z.shape[1])), metric))
         return min(32 * self._representation.eps * length, 1e-4 * self.median_distance_)
 
     @property
@@ -327,6 +327,10 @@ class DKNNImportance(BaseExampleImportance):
             metric, weights = "cosine", _similarities
         else:
             metric, weights = self._params_at_fit.metric, self._weights
+        if self._corpus_blocks is not None:
+            out[:] = weights(self._corpus_blocks.distances(z, metric))
+            check_finite(start, out)
+            return
         for rows, columns, tile in tiles(z, self.embedding_, metric):
             tile = weights(tile)
             if not np.isfinite(tile.sum()):
@@ -335,12 +339,21 @@ class DKNNImportance(BaseExampleImportance):
 
     def _nearest(self, z, k, metric, excluded):
         """Return the importance of the k nearest, and which they are: two of shape (b, k)."""
+        if self._corpus_blocks is not None:
+            return self._weighed(*self._merged(z, k, metric).compute())
         d, columns = nearest(z, self.embedding_, k, metric, exclude=excluded)
         if self._params_at_fit.kernel != "cosine":
             return self._weights(d), columns
         if metric != "cosine":
             d = distances_to_some(z, self.embedding_, columns, "cosine")
         return _similarities(d), columns
+
+    def _merged(self, z, k, metric):
+        with_cosine = self._params_at_fit.kernel == "cosine"
+        return self._corpus_blocks.nearest(z, k, metric, with_cosine)
+
+    def _weighed(self, d, columns, cosine):
+        return (self._weights(d) if cosine is None else _similarities(cosine)), columns
 
     # -- the nearest only ----------------------------------------------------------------------
 
@@ -356,7 +369,7 @@ class DKNNImportance(BaseExampleImportance):
         for rows, importance, columns in self._shown(len(inputs), blocks):
             data[rows], indices[rows] = in_corpus_order(importance, columns)
         indptr = np.arange(len(inputs) + 1, dtype=dtype) * k
-        return _csr(data.ravel(), indices.ravel(), indptr, shape)
+        return csr(data.ravel(), indices.ravel(), indptr, shape)
 
     def _nearest_blocks(self, inputs, exclude_self):
         k, metric = self._params_at_fit.n_neighbors, self._params_at_fit.metric
@@ -377,6 +390,8 @@ class DKNNImportance(BaseExampleImportance):
 
     def _top_of_all(self, z, k, excluded):
         """Return the k most important of all examples, which no matrix is needed for."""
+        if self._corpus_blocks is not None:
+            return self._corpus_blocks.top(z, k, self._with_corpus(None)).compute()
         kernel = self._params_at_fit.kernel
         metric = "cosine" if kernel == "cosine" else self._params_at_fit.metric
         n_others = len(self.embedding_) - (excluded is not None)
@@ -429,7 +444,7 @@ class DKNNImportance(BaseExampleImportance):
             else:
                 data = self._weights(d)
         indptr = np.concatenate([[0], np.cumsum(counts)])
-        return _csr(data.astype(self._dtype), columns, indptr, shape)
+        return csr(data.astype(self._dtype), columns, indptr, shape)
 
     def _their_neighbors(self, z, excluded):
         graph = sparse.csr_matrix(self.neighbors_.transform(z))
@@ -486,9 +501,3 @@ class DKNNImportance(BaseExampleImportance):
 def _similarities(d):
     """Cosine similarities of cosine distances, which are overwritten."""
     return np.subtract(1, d, out=d)
-
-
-def _csr(data, indices, indptr, shape):
-    matrix = sparse.csr_matrix((data, indices, indptr), shape=shape)
-    matrix.sort_indices()
-    return matrix

@@ -32,7 +32,9 @@ from ..utils import (
     Is,
     Text,
     as_array_like,
+    by_blocks,
     check_positive_int,
+    dask_kind,
     did_you_mean,
     in_blocks,
     kept_rows,
@@ -511,6 +513,7 @@ class BaseGradientImportance(BaseExampleImportance):
     }
 
     _projection = None
+    _needs_all = "compares gradients of all training examples"
     # Solvers go over all batches again and again.
     _whole_again = True
 
@@ -676,6 +679,9 @@ class BaseGradientImportance(BaseExampleImportance):
         """
         check_is_fitted(self)
         check_positive_int("k", k)
+        if dask_kind(X) is not None:
+            _form_without_targets(self, y)
+            return self._top_over_blocks(X, k, exclude_self)
         with self._door(X) as inputs:
             inputs = self._with_targets(inputs, y) if y is not None else inputs
             importance, positions = self._top(inputs, k, exclude_self)
@@ -752,3 +758,17 @@ class BaseGradientImportance(BaseExampleImportance):
         return GradientPass(
             network, losses, self._plan, self._params_at_fit.batch_size, self._projection
         )
+
+
+def _form_without_targets(explainer, y=None):
+    if y is not None:
+        raise TypeError(
+            "y is not cut into the blocks of an X in dask; pass X.compute(), or leave y out."
+        )
+    return explainer._row_form()
+
+
+# Around what scikit-learn has made of it for set_output.
+BaseGradientImportance.transform = by_blocks(_form_without_targets)(
+    BaseGradientImportance.transform
+)

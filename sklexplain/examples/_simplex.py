@@ -10,9 +10,10 @@ from scipy import sparse
 from ..exceptions import ConvergenceWarning
 from ..explaining import fitted_baseline, mean_sample, warn_of_unreached
 from ..representation import no_gradient_reason
-from ..utils import JOBS, NONE, Integer, Number, check_positive_int, warn
+from ..utils import A_NUMBER, JOBS, NONE, Integer, Number, by_blocks, check_positive_int, warn
 from ._base import BaseExampleImportance
 from ._projections import project
+from ._simplex_blocks import BlocksProblem
 from ._simplex_solver import SimplexProblem
 
 _N_TRIED = 20
@@ -153,6 +154,7 @@ class SimplExImportance(BaseExampleImportance):
     """
 
     _sparse_output = True
+    _merges_blocks = True
 
     _parameter_constraints = {
         "locality": [Number(at_least=0)],
@@ -205,12 +207,23 @@ class SimplExImportance(BaseExampleImportance):
         self._problem = SimplexProblem(self.embedding_, float(self._params_at_fit.locality))
         self.n_iter_ = self._steps_of_some()
 
+    def _fit_blocks(self, blocks):
+        n_keep = self._params_at_fit.n_keep
+        if n_keep is not None and n_keep > len(blocks):
+            raise ValueError(
+                f"n_keep={n_keep} is larger than the corpus: n_samples = {len(blocks)}."
+            )
+        self.embedding_ = blocks.representations()
+        self._problem = BlocksProblem(blocks, float(self._params_at_fit.locality))
+        self.n_iter_ = self._steps_of_some()
+
     def _steps_of_some(self):
         n_train = len(self.embedding_)
         if n_train == 1:
             return 1
         some = np.linspace(0, n_train - 1, min(n_train, _N_TRIED)).astype(np.intp)
-        z = self.embedding_[some]
+        blocks = self._corpus_blocks
+        z = self.embedding_[some] if blocks is None else blocks.take(some)
         solution = self._problem.solve(
             z, exclude=some, tol=self._params_at_fit.tol, max_iter=self._params_at_fit.max_iter
         )
@@ -232,6 +245,16 @@ class SimplExImportance(BaseExampleImportance):
         """float64, in which the weights sum to 1."""
         return np.dtype(np.float64)
 
+    def _over_blocks(self, name, X, form, args, kwargs):
+        if self._corpus_blocks is not None:
+            raise self._corpus_blocks.not_here(f"{name} of samples in dask")
+        return super()._over_blocks(name, X, form, args, kwargs)
+
+    def _top_over_blocks(self, X, k, exclude_self):
+        if self._corpus_blocks is not None:
+            raise self._corpus_blocks.not_here("top_examples of samples in dask")
+        return super()._top_over_blocks(X, k, exclude_self)
+
     # -- solving -------------------------------------------------------------------------------
 
     def _blocks(self, inputs, exclude_self=False):
@@ -240,6 +263,9 @@ class SimplExImportance(BaseExampleImportance):
 
     def _ranked_blocks(self, inputs, exclude_self=False):
         """Yield (rows, weights, order beyond the weights) for a few samples at a time."""
+        if self._corpus_blocks is not None:  # which has no order beyond them
+            yield from super()._ranked_blocks(inputs, exclude_self)
+            return
         for rows, z, solution in self._solutions(inputs, exclude_self):
             excluded = np.arange(rows.start, rows.stop) if exclude_self else None
             yield rows, solution.weights, self._order(z, solution.weights, excluded)
@@ -289,6 +315,13 @@ class SimplExImportance(BaseExampleImportance):
                 ConvergenceWarning,
             )
 
+    def _combined(self, weights):
+        """Combine representations of the corpus by weights (b, n)."""
+        if self._corpus_blocks is not None:
+            return self._problem.combined(weights)
+        return weights @ self.embedding_
+
+    @by_blocks(A_NUMBER)
     def residual(self, X):
         r"""Return how far the combinations stay from the samples' representations.
 
@@ -305,9 +338,10 @@ class SimplExImportance(BaseExampleImportance):
         """
         with self._door(X) as inputs:
             blocks = self._solutions(inputs)
-            parts = [z - solution.weights @ self.embedding_ for _, z, solution in blocks]
+            parts = [z - self._combined(solution.weights) for _, z, solution in blocks]
         return np.linalg.norm(np.concatenate(parts), axis=1)
 
+    @by_blocks(A_NUMBER)
     def duality_gap(self, X):
         """Return the certificate of the samples' weights.
 
@@ -344,6 +378,8 @@ class SimplExImportance(BaseExampleImportance):
             of `top_examples` among the examples without weight. A ValueError says if the matrix
             would be larger than ``max_bytes``.
         """
+        if self._corpus_blocks is not None:
+            raise self._corpus_blocks.not_here("reduced_cost")
         with self._door(X) as inputs:
             self._check_bytes(len(inputs))
             return np.concatenate([-order for *_, order in self._ranked_blocks(inputs)])
@@ -401,6 +437,8 @@ class SimplExImportance(BaseExampleImportance):
             If a combination is the representation of the baseline itself, so that there is
             nothing to share out; the projections are then 0.
         """
+        if self._corpus_blocks is not None:
+            raise self._corpus_blocks.not_here("feature_projections")
         with self._door(X) as inputs:
             check_positive_int("n_steps", n_steps)
             if k is not None and check_positive_int("k", k) > len(self._corpus):

@@ -17,6 +17,7 @@ leaves the support. Many queries take their steps together; none knows of the ot
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
@@ -27,8 +28,8 @@ _BLOCK = 2**22  # numbers held at once, of each kind
 # Of the mean square of a support's vectors: turns directions that change no combination, along
 # which only the linear term counts, into long steps, which end at the boundary.
 _RIDGE = 1e-12
-_ROUNDING = 32 * np.finfo(np.float64).eps
-_MIN_SCALE = 1e-6
+ROUNDING = 32 * np.finfo(np.float64).eps
+MIN_SCALE = 1e-6
 _FEW_SLOTS = 32  # tried first; queries that need more are run again with four times as many
 _GRAM_ROWS = 2048  # a Gram matrix of so many examples is worth its memory in any case
 _LONG = 2**11  # numbers from which a copy takes longer than a loop
@@ -57,6 +58,25 @@ class Solution:
     n_iter: np.ndarray
 
 
+class Measures(NamedTuple):
+    """What makes the numbers of a problem neither overflow nor vanish, and tolerances relative.
+
+    Attributes
+    ----------
+    center : ndarray of shape (N,)
+        Mean of the corpus.
+    unit : float
+        Largest distance from it along an axis, which is then 1.
+    variance, largest : float
+        Mean and largest square of distances from it, in these units.
+    """
+
+    center: np.ndarray
+    unit: float
+    variance: float
+    largest: float
+
+
 class SimplexProblem:
     r"""A corpus, ready for queries.
 
@@ -66,18 +86,20 @@ class SimplexProblem:
         The examples.
     locality : float
         :math:`\lambda`.
+    measures : Measures or None, default=None
+        Of a corpus of which these are a part; None: they are all of it.
     """
 
-    def __init__(self, corpus, locality):
+    def __init__(self, corpus, locality, measures=None):
         self.locality = locality
-        self.center = corpus.mean(axis=0)
+        self.center = corpus.mean(axis=0) if measures is None else measures.center
         centered = corpus - self.center
-        size = np.abs(centered).max()
+        size = np.abs(centered).max() if measures is None else measures.unit
         self.unit = size if size > 0 else 1.0  # so that squares neither overflow nor vanish
         self.points = centered / self.unit
         squares = np.einsum("ij,ij->i", self.points, self.points)
-        self.variance = squares.mean()
-        self.largest = squares.max()
+        self.variance = squares.mean() if measures is None else measures.variance
+        self.largest = squares.max() if measures is None else measures.largest
         self.bias = 0.5 * locality * squares
         self.half_squares = 0.5 * squares
         self.first = _first_duplicates(corpus)
@@ -241,8 +263,8 @@ class _Run:
         self.n_used = 0
         self.may_fill, self.full = may_fill, np.zeros(b, dtype=bool)
         squares = np.einsum("ij,ij->i", z, z)
-        self.scale = np.maximum(squares, _MIN_SCALE * candidates.problem.variance)
-        rounding = _ROUNDING * (1 + self.locality) * (squares + candidates.problem.largest)
+        self.scale = np.maximum(squares, MIN_SCALE * candidates.problem.variance)
+        rounding = ROUNDING * (1 + self.locality) * (squares + candidates.problem.largest)
         self.allowed = tol * self.scale + rounding
         self.gap = np.full(b, np.inf)
 

@@ -9,6 +9,7 @@ from tqdm import tqdm
 from ..base import BaseExplainer
 from ..layers import AGGREGATORS, SALIENCIES, check_grad_cam, samples_from, unit_maps
 from ..utils import (
+    A_NUMBER,
     CALLABLE,
     NONE,
     VERBOSE,
@@ -17,6 +18,7 @@ from ..utils import (
     Integer,
     Text,
     Written,
+    by_blocks,
     is_sequence,
     kept_rows,
     numpy_dtype_of,
@@ -123,6 +125,10 @@ class LayerScorer(BaseExplainer):
         dtype = numpy_dtype_of(self._representation.output_dtype)
         return self._scores(inputs, dtype=dtype)[0]
 
+    def _row_form(self):
+        return (len(self.layers_),), numpy_dtype_of(self._representation.output_dtype)
+
+    @by_blocks(A_NUMBER)
     def score_samples(self, X):
         """Mean over the layers of every sample's scores.
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from sklearn.covariance import LedoitWolf
 
-from ..utils import check_choice
+from ..utils import A_NUMBER, by_blocks, check_choice
 from ._functions import map_ranges, scaled_maps
 
 _MIN_SAMPLES = 20
@@ -79,6 +79,7 @@ def split_in_halves(n_samples, rng):
 class DriftMixin:
     """How unusual samples are, for a scorer of maps; see `NoiseScorer`."""
 
+    @by_blocks(A_NUMBER)
     def drift(self, X, method="relative"):
         """How far samples have drifted from the data given to ``fit``.
 
@@ -124,6 +125,7 @@ class DriftMixin:
             )
         return (usual - scores) / usual
 
+    @by_blocks(A_NUMBER)
     def drift_pvalue(self, X):
         """P-values of no drift: the rank of ``drift(X, method="distance")`` among fitted samples.
 

@@ -223,6 +223,9 @@ class LatentSurrogate(BaseExplainer):
         read = self._columns(samples.X, samples.inputs)
         return np.stack([model.predict(read) for model in self._models], axis=1)
 
+    def _row_form(self):
+        return (len(self.units_),), np.float64
+
     def unit_scores(self, X):
         """R² of every unit.
 

@@ -43,6 +43,27 @@ from ._saving import SavedAsArrays, SavedWeights
 from ._scores import harmonic_mean
 from ._texts import visible_text
 from ._thread_modes import ScopedMode, ThreadModes
+from ._typing import (
+    ArrayOrFrame,
+    ArrayOrSparse,
+    Axes,
+    Baseline,
+    BatchSize,
+    ChannelAxis,
+    DeviceLike,
+    EstimatorLike,
+    Function,
+    Groups,
+    Integers,
+    Kind,
+    ModelLike,
+    Names,
+    Params,
+    PathLike,
+    RandomState,
+    ResponseMethod,
+    SplitterLike,
+)
 from ._validation import (
     check_choice,
     check_finite,
@@ -52,6 +73,25 @@ from ._validation import (
 )
 
 __all__ = [
+    "ArrayOrFrame",
+    "ArrayOrSparse",
+    "Axes",
+    "Baseline",
+    "BatchSize",
+    "ChannelAxis",
+    "DeviceLike",
+    "EstimatorLike",
+    "Function",
+    "Groups",
+    "Integers",
+    "Kind",
+    "ModelLike",
+    "Names",
+    "Params",
+    "PathLike",
+    "RandomState",
+    "ResponseMethod",
+    "SplitterLike",
     "Rows",
     "Written",
     "FittedParams",

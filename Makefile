@@ -13,7 +13,7 @@ NEIGHBOURS_STAMP := .venv-neighbours/.stamp
 NEIGHBOURS_PIP := $(NEIGHBOURS_BIN)/python -m pip install --quiet -c constraints-neighbours.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-benchmarks test-neighbours test-pages fuzz lint bench
+.PHONY: help demo test test-benchmarks test-neighbours test-pages fuzz lint types bench
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -56,6 +56,9 @@ fuzz: $(STAMP)  ## Try many more Pipelines and networks drawn at random
 lint: $(STAMP)  ## Check style, imports, docstrings and formatting
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(STAMP)  ## Check the type hints
+	$(BIN)/mypy
 
 bench: $(STAMP)  ## Run the speed benchmarks, and write their page
 	$(BIN)/python -m benchmarks speed

@@ -1,9 +1,12 @@
 """Command line: ``python -m sklexplain report``."""
 
+from __future__ import annotations
+
 import argparse
 import sys
 import time
 import warnings
+from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -178,7 +181,7 @@ def _natural(least):
     return integer
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Parameters

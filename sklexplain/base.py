@@ -1,14 +1,19 @@
 """The base of every explainer: the whole trip of X in, and of explanations out."""
 
+from __future__ import annotations
+
 import inspect
 import re
 import threading
 from contextlib import contextmanager
 from functools import partial, wraps
+from typing import Any, Self
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.utils.metadata_routing import MetadataRouter
 from sklearn.utils.validation import check_is_fitted
 
 from .exceptions import ChangedModelWarning
@@ -39,6 +44,7 @@ from .utils import (
     AXIS,
     NONE,
     SEED,
+    ArrayOrFrame,
     Choice,
     Device,
     Entries,
@@ -181,7 +187,7 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
     # What is in dask while `fit` has a random sample of it.
     _whole = None
     # Attributes that are made anew after loading instead of being saved: they hold modules.
-    _not_saved = ("_representation_of_fit",)
+    _not_saved: tuple[str, ...] = ("_representation_of_fit",)
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -192,7 +198,7 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
 
     # -- fit -----------------------------------------------------------------------------------
 
-    def fit(self, X, y=None, **fit_params):
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None, **fit_params: Any) -> Self:
         """Resolve the estimator, fitting a clone of it if it is unfitted, and learn from X.
 
         Parameters
@@ -238,8 +244,8 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         try:
             self._fit_all(X, y, params, routed_params(self, fit_params))
         except BaseException:
-            vars(self).clear()
-            vars(self).update(before)
+            self.__dict__.clear()
+            self.__dict__.update(before)
             raise
         return self
 
@@ -445,7 +451,7 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
 
     # -- transform -----------------------------------------------------------------------------
 
-    def transform(self, X):
+    def transform(self, X: ArrayLike) -> ArrayOrFrame:
         """Explain samples.
 
         Parameters
@@ -470,7 +476,9 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         with self._door(X, by_rows=self._reads_rows) as inputs:
             return self._output(self._in_memory(lambda: self._transform(inputs)))
 
-    def fit_transform(self, X, y=None, **fit_params):
+    def fit_transform(
+        self, X: ArrayLike, y: ArrayLike | None = None, **fit_params: Any
+    ) -> ArrayOrFrame:
         """Fit, and explain the same samples.
 
         Parameters
@@ -783,7 +791,7 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         """Say whether there is anything fitted."""
         return "estimator_" in vars(self)
 
-    def set_params(self, **params):
+    def set_params(self, **params: Any) -> Self:
         """Set parameters, which count from the next ``fit`` on.
 
         ``batch_size``, ``max_bytes``, ``n_jobs`` and ``verbose`` count at once.
@@ -812,7 +820,7 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
             )
         return super().set_params(**params)
 
-    def get_metadata_routing(self):
+    def get_metadata_routing(self) -> MetadataRouter:
         """Say that what ``fit`` is given beside X and y goes to the estimator's ``fit``.
 
         Returns

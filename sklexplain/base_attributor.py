@@ -1,8 +1,12 @@
 """The base of explainers whose maps in features the attribution engine makes."""
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.utils import Bunch
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
@@ -29,7 +33,9 @@ from .utils import (
     MAPPING,
     NONE,
     VERBOSE,
+    ArrayOrFrame,
     Choice,
+    Names,
     Number,
     by_blocks,
     kept_rows,
@@ -263,7 +269,7 @@ class BaseAttributor(BaseExplainer):
 
     @available_if(_draws)
     @by_blocks(lambda self: self._row_form())
-    def standard_errors(self, X):
+    def standard_errors(self, X: ArrayLike) -> ArrayOrFrame:
         """Estimate how far the attributions are from those of endless draws.
 
         Of methods that draw at random: the standard error of the very numbers that `transform`
@@ -311,7 +317,7 @@ class BaseAttributor(BaseExplainer):
 
     @available_if(_draws)
     @validated(confidence_level=[Number(above=0, below=1)])
-    def confidence_intervals(self, X, confidence_level=0.95):
+    def confidence_intervals(self, X: ArrayLike, confidence_level: float = 0.95) -> Bunch:
         """Compute attributions with intervals that hold their limits, for each by itself.
 
         Parameters
@@ -374,7 +380,7 @@ class BaseAttributor(BaseExplainer):
         return None
 
     @property
-    def feature_importances_(self):
+    def feature_importances_(self) -> np.ndarray:
         """Mean absolute attribution over the data given to ``fit``, or 1000 of its samples."""
         check_is_fitted(self)
         if "importances" not in self._later:
@@ -395,7 +401,7 @@ class BaseAttributor(BaseExplainer):
         """Return rows that enter the network or black box as their user gave them."""
         return self._representation.restored(rows) if self._is_frame else rows
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: Names | None = None) -> np.ndarray:
         """Names of the columns of `transform` under ``set_output``.
 
         Parameters

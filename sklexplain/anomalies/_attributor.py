@@ -1,8 +1,12 @@
 """Which features make a sample anomalous."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.utils import _safe_indexing
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
@@ -16,7 +20,25 @@ from ..explaining import (
     raw_baselines,
 )
 from ..representation import is_fitted, score_methods, with_residuals
-from ..utils import ARRAY, CALLABLE, MAPPING, Choice, Integer, Number, Rows, kept_rows
+from ..utils import (
+    ARRAY,
+    CALLABLE,
+    MAPPING,
+    ArrayOrFrame,
+    Baseline,
+    BatchSize,
+    ChannelAxis,
+    Choice,
+    DeviceLike,
+    Groups,
+    Integer,
+    ModelLike,
+    Number,
+    Params,
+    RandomState,
+    Rows,
+    kept_rows,
+)
 from ._calibration import held_out_rows, rows_of_params
 from ._detector import CalibratedDetector
 from ._references import References, ReferencesByRows
@@ -192,24 +214,25 @@ class AnomalyAttributor(CalibratedDetector, BaseAttributor):
 
     def __init__(
         self,
-        estimator,
+        estimator: ModelLike,
         *,
-        score_function="auto",
-        contamination=0.05,
-        baseline="auto",
-        n_neighbors=10,
-        layer=None,
-        method="integrated_gradients",
-        method_params=None,
-        groups=None,
-        calibration=0.3,
-        channel_axis="auto",
-        absolute=False,
-        batch_size="auto",
-        device=None,
-        random_state=None,
-        verbose=0,
-    ):
+        score_function: Literal["auto", "reconstruction", "largest_residual", "decision"]
+        | Callable[..., Any] = "auto",
+        contamination: float = 0.05,
+        baseline: Baseline = "auto",
+        n_neighbors: int = 10,
+        layer: str | None = None,
+        method: str = "integrated_gradients",
+        method_params: Params = None,
+        groups: Groups = None,
+        calibration: float = 0.3,
+        channel_axis: ChannelAxis = "auto",
+        absolute: bool = False,
+        batch_size: BatchSize = "auto",
+        device: DeviceLike | None = None,
+        random_state: RandomState = None,
+        verbose: int | bool = 0,
+    ) -> None:
         self.estimator = estimator
         self.score_function = score_function
         self.contamination = contamination
@@ -359,7 +382,7 @@ class AnomalyAttributor(CalibratedDetector, BaseAttributor):
 
         return {"cotangents": cotangents, "encode": self._encode, "by_mass": True}
 
-    def references(self, X):
+    def references(self, X: ArrayLike) -> ArrayOrFrame:
         """Return what each sample is compared with.
 
         Parameters
@@ -398,7 +421,7 @@ class AnomalyAttributor(CalibratedDetector, BaseAttributor):
         return [np.asarray(own)]
 
     @available_if(_reconstructs)
-    def residuals(self, X):
+    def residuals(self, X: ArrayLike) -> np.ndarray:
         """Return samples minus their reconstructions, of which the score is the mean square.
 
         Parameters
@@ -419,12 +442,12 @@ class AnomalyAttributor(CalibratedDetector, BaseAttributor):
     # -- judging -------------------------------------------------------------------------------
 
     @property
-    def baseline_(self):
+    def baseline_(self) -> object:
         """Baseline rows, as the network or black box takes them; None where samples have own."""
         check_is_fitted(self)
         return None if self._baseline is None else self._shown(self._baseline)
 
-    def score(self, X, y=None):
+    def score(self, X: ArrayLike, y: ArrayLike | None = None) -> float:
         """Area under the fall of s as features are put back to the reference, over chance.
 
         Those that add most to s first, over random ones; features without any effect, as far as the

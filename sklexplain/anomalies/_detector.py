@@ -1,7 +1,10 @@
 """Scores, thresholds and p-values by what normal samples score that a model has not seen."""
 
+from __future__ import annotations
+
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from sklearn.base import OutlierMixin
 from sklearn.utils import _safe_indexing
 
@@ -122,7 +125,7 @@ class CalibratedDetector(OutlierMixin):
     # -- judging -------------------------------------------------------------------------------
 
     @by_blocks(A_NUMBER)
-    def score_samples(self, X):
+    def score_samples(self, X: ArrayLike) -> np.ndarray:
         """Return minus the score s: lower is more abnormal, as in scikit-learn.
 
         Parameters
@@ -138,7 +141,7 @@ class CalibratedDetector(OutlierMixin):
             return -self._scores(given.inputs)[:, 0].astype(np.float64)
 
     @by_blocks(A_NUMBER)
-    def decision_function(self, X):
+    def decision_function(self, X: ArrayLike) -> np.ndarray:
         """Return `score_samples` minus ``offset_``: negative for what is called abnormal.
 
         Parameters
@@ -153,7 +156,7 @@ class CalibratedDetector(OutlierMixin):
         return self.score_samples(X) - self.offset_
 
     @by_blocks(((), np.int64))
-    def predict(self, X):
+    def predict(self, X: ArrayLike) -> np.ndarray:
         """Call samples normal (1) or abnormal (-1).
 
         Parameters
@@ -168,7 +171,7 @@ class CalibratedDetector(OutlierMixin):
         return np.where(self.decision_function(X) < 0, -1, 1)
 
     @by_blocks(A_NUMBER)
-    def pvalue(self, X):
+    def pvalue(self, X: ArrayLike) -> np.ndarray:
         r"""Return how often a normal sample is at least as abnormal (split conformal).
 
         .. math:: p(x) = \frac{1 + \#\{\text{calibration samples with } s \ge s(x)\}}

@@ -1,6 +1,12 @@
 """Whether attributions sum to what they should."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..utils import FLAG, check_encode, check_numbers, encoded, validated
 
@@ -10,7 +16,14 @@ _FLOOR = float(np.sqrt(np.finfo(np.float32).eps))
 
 
 @validated(center=[FLAG])
-def completeness_error(attributions, encode, X, baseline, *, center=False):
+def completeness_error(
+    attributions: ArrayLike,
+    encode: Callable[..., Any],
+    X: ArrayLike,
+    baseline: ArrayLike,
+    *,
+    center: bool = False,
+) -> np.ndarray:
     r"""Relative error of the completeness of label-free attributions, per sample.
 
     Label-free attributions of a complete method sum to ([1]_, proposition 2.3)

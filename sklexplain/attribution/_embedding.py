@@ -1,9 +1,14 @@
 """Where a layer builds an embedding: maps of all its units, aggregated."""
 
+from __future__ import annotations
+
 import itertools
+from collections.abc import Callable
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 from torch.nn import functional
 from tqdm import tqdm
@@ -25,9 +30,15 @@ from ..utils import (
     FLAG,
     NONE,
     VERBOSE,
+    BatchSize,
     Choice,
+    DeviceLike,
     Integer,
+    ModelLike,
+    Names,
     Numbers,
+    RandomState,
+    ResponseMethod,
     Written,
     kept_rows,
     numpy_dtype_of,
@@ -186,23 +197,25 @@ class EmbeddingAttributor(BaseExplainer):
 
     def __init__(
         self,
-        estimator,
+        estimator: ModelLike,
         *,
-        layer=None,
-        output=None,
-        response_method="auto",
-        at="output",
-        saliency="activation_x_gradient",
-        channel_agg="abs",
-        unit_agg="var",
-        unit_weights=None,
-        upsample=True,
-        n_units=None,
-        batch_size="auto",
-        device=None,
-        random_state=None,
-        verbose=0,
-    ):
+        layer: str | None = None,
+        output: str | None = None,
+        response_method: ResponseMethod = "auto",
+        at: Literal["output", "input"] = "output",
+        saliency: Literal[
+            "gradient", "activation_x_gradient", "grad_cam"
+        ] = "activation_x_gradient",
+        channel_agg: Literal["mean", "abs", "var", "skew", "none"] | Callable[..., Any] = "abs",
+        unit_agg: Literal["mean", "abs", "var", "skew", "none"] | Callable[..., Any] = "var",
+        unit_weights: ArrayLike | None = None,
+        upsample: bool = True,
+        n_units: int | None = None,
+        batch_size: BatchSize = "auto",
+        device: DeviceLike | None = None,
+        random_state: RandomState = None,
+        verbose: int | bool = 0,
+    ) -> None:
         self.estimator = estimator
         self.layer = layer
         self.output = output
@@ -404,7 +417,7 @@ class EmbeddingAttributor(BaseExplainer):
         flat = maps.reshape(-1, 1, *maps.shape[len(lead) :])
         return functional.interpolate(flat, self._size, mode="nearest").view(*lead, *self._size)
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: Names | None = None) -> np.ndarray:
         """Names of the columns of `transform` under ``set_output``.
 
         Parameters

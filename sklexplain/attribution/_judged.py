@@ -1,6 +1,10 @@
 """How good label-free maps are: what masking their most important features moves."""
 
+from __future__ import annotations
+
 import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 
 from ..base_attributor import BaseAttributor, Samples
@@ -47,18 +51,18 @@ class JudgedAttributor(BaseAttributor):
         )
 
     @property
-    def mean_(self):
+    def mean_(self) -> np.ndarray | None:
         """Mean of the fitted data, as the network or black box takes it."""
         check_is_fitted(self)
         return self._shown(self._mean[None]) if self._is_frame else self._mean
 
     @property
-    def baseline_(self):
+    def baseline_(self) -> object:
         """Baseline rows, as the network or black box takes them; None for a callable."""
         check_is_fitted(self)
         return None if self._baseline is None else self._shown(self._baseline)
 
-    def latent_shift(self, X, n_random=10):
+    def latent_shift(self, X: ArrayLike, n_random: int = 10) -> Bunch:
         """Latent shift as features are masked, most and least important first (Fig. 2).
 
         With a corpus, the fall of how like the corpus (and unlike the foil) the samples are: the
@@ -128,7 +132,7 @@ class JudgedAttributor(BaseAttributor):
             **common,
         )
 
-    def score(self, X, y=None):
+    def score(self, X: ArrayLike, y: ArrayLike | None = None) -> float:
         """Area under the latent-shift curve over that of random masking; needs no labels.
 
         It compares explanations of one representation, never two representations. With a corpus

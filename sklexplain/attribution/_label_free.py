@@ -1,10 +1,34 @@
 """Label-free feature importance."""
 
+from __future__ import annotations
+
+from typing import Any, Literal
+
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
 from ..explaining import checked_units
-from ..utils import FLAG, NONE, Choice, Integer, Numbers, as_array_like, by_blocks
+from ..utils import (
+    FLAG,
+    NONE,
+    Baseline,
+    BatchSize,
+    ChannelAxis,
+    Choice,
+    DeviceLike,
+    Groups,
+    Integer,
+    Integers,
+    ModelLike,
+    Names,
+    Numbers,
+    Params,
+    RandomState,
+    ResponseMethod,
+    as_array_like,
+    by_blocks,
+)
 from ._basis import BASIS, check_known, coefficient_names, fitted_basis
 from ._contrast import CORPUS, FOIL, SIMILARITIES, Contrast, check_contrast, labelled
 from ._judged import JudgedAttributor
@@ -211,27 +235,27 @@ class LabelFreeAttributor(JudgedAttributor):
 
     def __init__(
         self,
-        estimator,
+        estimator: ModelLike,
         *,
-        layer=None,
-        response_method="auto",
-        method="integrated_gradients",
-        method_params=None,
-        baseline="mean",
-        corpus=None,
-        foil=None,
-        similarity="dot",
-        center=False,
-        units=None,
-        groups=None,
-        basis=None,
-        channel_axis="auto",
-        absolute=False,
-        batch_size="auto",
-        device=None,
-        random_state=None,
-        verbose=0,
-    ):
+        layer: str | None = None,
+        response_method: ResponseMethod = "auto",
+        method: str = "integrated_gradients",
+        method_params: Params = None,
+        baseline: Baseline = "mean",
+        corpus: ArrayLike | dict[str, Any] | None = None,
+        foil: Literal["rest"] | ArrayLike | dict[str, Any] | None = None,
+        similarity: Literal["dot", "cosine"] = "dot",
+        center: bool = False,
+        units: int | Integers | None = None,
+        groups: Groups = None,
+        basis: Literal["dct"] | ArrayLike | None = None,
+        channel_axis: ChannelAxis = "auto",
+        absolute: bool = False,
+        batch_size: BatchSize = "auto",
+        device: DeviceLike | None = None,
+        random_state: RandomState = None,
+        verbose: int | bool = 0,
+    ) -> None:
         self.estimator = estimator
         self.layer = layer
         self.response_method = response_method
@@ -343,7 +367,7 @@ class LabelFreeAttributor(JudgedAttributor):
         return self._mapped(samples)
 
     @by_blocks(lambda self, units=None: self._form_of_units(units))
-    def unit_attributions(self, X, units=None):
+    def unit_attributions(self, X: ArrayLike, units: int | Integers | None = None) -> np.ndarray:
         """Explain single latent units: a(f_j, x), one map for each (section 4.3 of the paper).
 
         Parameters
@@ -414,7 +438,7 @@ class LabelFreeAttributor(JudgedAttributor):
 
     # -- what is shown -------------------------------------------------------------------------
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: Names | None = None) -> np.ndarray:
         """Names of the columns of `transform` under ``set_output``.
 
         Parameters

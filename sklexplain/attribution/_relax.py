@@ -1,9 +1,28 @@
 """Relevance by random masks."""
 
+from __future__ import annotations
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..explaining import Estimates, warn_of_close
-from ..utils import FLAG, NONE, Entries, Integer, by_blocks
+from ..utils import (
+    FLAG,
+    NONE,
+    ArrayOrFrame,
+    Baseline,
+    BatchSize,
+    ChannelAxis,
+    DeviceLike,
+    Entries,
+    Groups,
+    Integer,
+    Integers,
+    ModelLike,
+    RandomState,
+    ResponseMethod,
+    by_blocks,
+)
 from ._contrast import unit_length
 from ._judged import JudgedAttributor
 
@@ -118,21 +137,21 @@ class RelevanceMasker(JudgedAttributor):
 
     def __init__(
         self,
-        estimator,
+        estimator: ModelLike,
         *,
-        layer=None,
-        response_method="auto",
-        n_masks=1000,
-        relative=False,
-        n_cells=None,
-        baseline="mean",
-        groups=None,
-        channel_axis="auto",
-        batch_size="auto",
-        device=None,
-        random_state=None,
-        verbose=0,
-    ):
+        layer: str | None = None,
+        response_method: ResponseMethod = "auto",
+        n_masks: int = 1000,
+        relative: bool = False,
+        n_cells: int | Integers | None = None,
+        baseline: Baseline = "mean",
+        groups: Groups = None,
+        channel_axis: ChannelAxis = "auto",
+        batch_size: BatchSize = "auto",
+        device: DeviceLike | None = None,
+        random_state: RandomState = None,
+        verbose: int | bool = 0,
+    ) -> None:
         self.estimator = estimator
         self.layer = layer
         self.response_method = response_method
@@ -235,7 +254,7 @@ class RelevanceMasker(JudgedAttributor):
         return Estimates(*map(self._in_entries, super()._estimates(samples)))
 
     @by_blocks(lambda self: self._row_form())
-    def uncertainty(self, X):
+    def uncertainty(self, X: ArrayLike) -> ArrayOrFrame:
         """Compute how far the similarity varies among the masks that keep a cell.
 
         It is no error of the importance, and does not become smaller with more masks; see

@@ -1,7 +1,13 @@
 """Remove and retrain: whether a model misses the features that an explanation names."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import numpy as np
 from joblib import Parallel, delayed
+from numpy.typing import ArrayLike
 from scipy.integrate import trapezoid
 from sklearn.base import clone, is_classifier
 from sklearn.metrics import check_scoring
@@ -12,8 +18,11 @@ from ..utils import (
     JOBS,
     SEED,
     Entries,
+    EstimatorLike,
     Integer,
     Number,
+    RandomState,
+    SplitterLike,
     as_array,
     check_numbers,
     draw_seed,
@@ -29,18 +38,18 @@ from ..utils import (
     n_jobs=[JOBS],
 )
 def roar(
-    estimator,
-    attributor,
-    X,
-    y=None,
+    estimator: EstimatorLike,
+    attributor: EstimatorLike | Callable[..., Any],
+    X: ArrayLike,
+    y: ArrayLike | None = None,
     *,
-    shares=(0.1, 0.3, 0.5, 0.7, 0.9),
-    scoring=None,
-    cv=3,
-    n_random=3,
-    random_state=None,
-    n_jobs=None,
-):
+    shares: Sequence[float] = (0.1, 0.3, 0.5, 0.7, 0.9),
+    scoring: str | Callable[..., Any] | None = None,
+    cv: int | SplitterLike = 3,
+    n_random: int = 3,
+    random_state: RandomState = None,
+    n_jobs: int | None = None,
+) -> Bunch:
     r"""Score models that are trained again without the features that an explanation names.
 
     In every split the estimator is fitted and explained. Then, for each share, that part of the
@@ -152,7 +161,9 @@ def roar(
         orders = [np.lexsort((ties, -np.abs(importance)), axis=1)]
         for draw in range(n_random):
             rng = np.random.default_rng([seed, number, draw])
-            orders.append(rng.permuted(np.tile(np.arange(orders[0].shape[1]), (len(X), 1)), axis=1))
+            orders.append(
+                rng.permuted(np.tile(np.arange(orders[0].shape[1]), (len(values), 1)), axis=1)
+            )
         jobs += [(order, share, *splits[number]) for order in orders for share in shares]
     scores = parallel(delayed(task.removed)(*job) for job in jobs)
     scores = np.reshape(scores, (len(splits), 1 + n_random, len(shares))).T

@@ -1,12 +1,15 @@
 """How sparse maps are."""
 
+from __future__ import annotations
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..utils import FLAG, check_numbers, validated
 
 
 @validated(absolute=[FLAG])
-def map_sparsity(maps, *, absolute=False):
+def map_sparsity(maps: ArrayLike, *, absolute: bool = False) -> np.ndarray:
     """Mean of every map after scaling it to [0, 1]; lower is sparser.
 
     The measure below the maps of Fig. 2 in [1]_. A constant map has no place that differs from

@@ -1,14 +1,18 @@
 """How different the maps of latent units are, and which units say anything."""
 
+from __future__ import annotations
+
 from itertools import combinations
+from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from ..utils import FLAG, Number, check_choice, check_numbers, validated, warn
 
 
-def saliency_entropy(maps):
+def saliency_entropy(maps: ArrayLike) -> float:
     r"""Entropy of how the importance of a feature is spread over latent units, on average.
 
     .. math:: \frac{1}{|S|} \sum_{(s, i) \in S} - \sum_j p_{sij} \ln p_{sij},
@@ -68,7 +72,12 @@ def saliency_entropy(maps):
 
 
 @validated(average=[FLAG])
-def unit_correlation(maps, *, mode="pearson", average=True):
+def unit_correlation(
+    maps: ArrayLike,
+    *,
+    mode: Literal["pearson", "spearman", "cosine"] = "pearson",
+    average: bool = True,
+) -> float | np.ndarray:
     """Correlation of the maps of every two latent units, over all samples and features.
 
     Low, if the units look at different features (section 4.3 and figures 5 and 6 of [1]_).
@@ -141,7 +150,7 @@ def unit_correlation(maps, *, mode="pearson", average=True):
 
 
 @validated(threshold=[Number(at_least=0)])
-def active_units(codes, *, threshold=0.01):
+def active_units(codes: ArrayLike, *, threshold: float = 0.01) -> np.ndarray:
     """Tell which latent units vary from sample to sample.
 
     Of a variational autoencoder, whose prior has the variance 1, the units whose posterior means

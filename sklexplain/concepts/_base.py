@@ -1,10 +1,14 @@
 """The base of explainers that learn concepts of a layer's activations."""
 
+from __future__ import annotations
+
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from ..base import BaseExplainer
 from ..representation import LayerTap
+from ..utils import Baseline, Names
 from ._maps import baseline_concepts
 
 
@@ -18,7 +22,7 @@ class ConceptExplainer(BaseExplainer):
     _keeps_results = True
     _reads_rows = True
     # Methods of maps beside those of the attribution engine.
-    _more_map_methods = ()
+    _more_map_methods: tuple[str, ...] = ()
 
     def _explained(self):
         return {"link": False}
@@ -33,7 +37,7 @@ class ConceptExplainer(BaseExplainer):
         """The layer of the network that runs."""
         return LayerTap(self._representation, self._record)
 
-    def baseline_concepts(self, X, baseline="mean"):
+    def baseline_concepts(self, X: ArrayLike, baseline: Baseline = "mean") -> np.ndarray:
         """Values of the concepts at the baseline: what maps of concepts count from.
 
         Of methods whose maps sum to something, the values that are mapped minus these are that sum.
@@ -53,7 +57,7 @@ class ConceptExplainer(BaseExplainer):
         """
         return baseline_concepts(self, X, baseline)
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: Names | None = None) -> np.ndarray:
         """Names of the columns of `transform`.
 
         Parameters

@@ -1,9 +1,13 @@
 """Top-k sparse autoencoder: many concepts, of which a sample is made of a few."""
 
+from __future__ import annotations
+
 from types import SimpleNamespace
+from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from scipy import sparse
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
@@ -16,9 +20,18 @@ from ..utils import (
     MAPPING,
     NONE,
     VERBOSE,
+    ArrayOrSparse,
+    Baseline,
+    BatchSize,
+    ChannelAxis,
     Choice,
+    DeviceLike,
     Integer,
+    Integers,
+    ModelLike,
     Number,
+    Params,
+    RandomState,
     check_positive_int,
     seeded,
 )
@@ -31,6 +44,11 @@ from ._scores import total_r2
 _BATCH = 128
 # Passes that make so many mini-batches, but at least and at most so many.
 _STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 5000, 5, 1000
+
+
+def _labels_of_rows(X):
+    """Return the labels of a DataFrame's rows, None of anything else."""
+    return X.index.to_numpy() if hasattr(X, "iloc") else None
 
 
 class SparseDictionary(ConceptExplainer):
@@ -171,22 +189,22 @@ class SparseDictionary(ConceptExplainer):
 
     def __init__(
         self,
-        estimator,
+        estimator: ModelLike,
         *,
-        layer=None,
-        n_concepts=256,
-        k=8,
-        revival=1.0,
-        lr=3e-3,
-        max_epochs="auto",
-        net_params=None,
-        sparse_output=False,
-        channel_axis="auto",
-        batch_size="auto",
-        device=None,
-        random_state=None,
-        verbose=0,
-    ):
+        layer: str | None = None,
+        n_concepts: int = 256,
+        k: int = 8,
+        revival: float = 1.0,
+        lr: float = 3e-3,
+        max_epochs: int | Literal["auto"] = "auto",
+        net_params: Params = None,
+        sparse_output: bool = False,
+        channel_axis: ChannelAxis = "auto",
+        batch_size: BatchSize = "auto",
+        device: DeviceLike | None = None,
+        random_state: RandomState = None,
+        verbose: int | bool = 0,
+    ) -> None:
         self.estimator = estimator
         self.layer = layer
         self.n_concepts = n_concepts
@@ -346,7 +364,7 @@ class SparseDictionary(ConceptExplainer):
         options = {"max_bytes": np.inf, "finite": [tap.what]}
         return activation_buffer(run, inputs, self._params_at_fit.batch_size, **options)
 
-    def inverse_transform(self, concepts):
+    def inverse_transform(self, concepts: ArrayOrSparse) -> np.ndarray:
         """Activations that concepts stand for.
 
         Parameters
@@ -384,7 +402,9 @@ class SparseDictionary(ConceptExplainer):
         flat = np.asarray(concepts @ directions) + self.intercept_.ravel()
         return flat.reshape(-1, *self.layer_shape_)
 
-    def top_examples(self, X, k=5, *, concepts=None):
+    def top_examples(
+        self, X: ArrayLike, k: int = 5, *, concepts: int | Integers | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return the samples that have most of every concept.
 
         Parameters
@@ -425,18 +445,18 @@ class SparseDictionary(ConceptExplainer):
                 best = np.argsort(-values, axis=0, kind="stable")[:k]
                 values = np.take_along_axis(values, best, axis=0)
                 places = np.take_along_axis(places, best, axis=0)
-        labels = X.index.to_numpy() if hasattr(X, "iloc") else None
+        labels = _labels_of_rows(X)
         return values.T, places.T if labels is None else labels[places.T]
 
     def concept_attributions(
         self,
-        X,
-        method="integrated_gradients",
+        X: ArrayLike,
+        method: str = "integrated_gradients",
         *,
-        concepts=None,
-        method_params=None,
-        baseline="mean",
-    ):
+        concepts: int | Integers | None = None,
+        method_params: Params = None,
+        baseline: Baseline = "mean",
+    ) -> np.ndarray:
         """Where in a sample its concepts come from: one map for each.
 
         What is explained is relu(W(z − b)), before the k largest are chosen: which is the
@@ -473,7 +493,7 @@ class SparseDictionary(ConceptExplainer):
 
     # -- scores --------------------------------------------------------------------------------
 
-    def score(self, X, y=None):
+    def score(self, X: ArrayLike, y: ArrayLike | None = None) -> float:
         """R² of the activations that concepts rebuild.
 
         Of all units together: 1 minus the squared error over that of the mean of X.

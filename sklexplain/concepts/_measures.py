@@ -1,13 +1,27 @@
 """Measures of explanations by concepts: faithful, local, distinct."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.utils import Bunch
 
 from ..explaining import resolve_groups
-from ..utils import FLAG, Entries, Integer, as_array, check_numbers, check_positive_int, validated
+from ..utils import (
+    FLAG,
+    Entries,
+    Integer,
+    Names,
+    as_array,
+    check_numbers,
+    check_positive_int,
+    validated,
+)
 
 
-def faithfulness(y_true, y_approx):
+def faithfulness(y_true: ArrayLike, y_approx: ArrayLike) -> Bunch:
     r"""How well an approximation predicts a network's output.
 
     .. math:: F_{reg} = \frac 1 M \sum_m |\bar y_m - \hat y_m|
@@ -63,7 +77,14 @@ def faithfulness(y_true, y_approx):
 
 
 @validated(average=[FLAG])
-def locality(attributions, parts, *, active=None, feature_names=None, average=True):
+def locality(
+    attributions: ArrayLike,
+    parts: ArrayLike | dict[Any, Any],
+    *,
+    active: ArrayLike | None = None,
+    feature_names: Names | None = None,
+    average: bool = True,
+) -> float | np.ndarray:
     r"""Entropy of where concepts look, over parts of a sample: lower is more local.
 
     With :math:`S_p^{n,m}` the share of concept n's absolute attribution in sample m that lies in
@@ -225,7 +246,7 @@ def _renumbered(labels):
     return np.where(labels < 0, -1, np.searchsorted(occurring, labels)), len(occurring)
 
 
-def voronoi_parts(keypoints, shape):
+def voronoi_parts(keypoints: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
     """Label positions by the nearest keypoint.
 
     Parameters
@@ -263,7 +284,7 @@ def voronoi_parts(keypoints, shape):
             f"keypoints of shape {points.shape} must be (n_keypoints, {len(shape)}) or (n, "
             f"n_keypoints, {len(shape)}) for positions of shape {shape}."
         )
-    grid = np.stack(np.indices(shape), axis=-1).reshape(-1, len(shape))  # (positions, axes)
+    grid = np.moveaxis(np.indices(shape), 0, -1).reshape(-1, len(shape))  # (positions, axes)
     batch = points.reshape(-1, *points.shape[-2:])
     labels = np.empty((len(batch), len(grid)), dtype=np.int64)
     for i, keypoint in enumerate(batch):
@@ -277,7 +298,7 @@ def voronoi_parts(keypoints, shape):
 
 
 @validated(n_parts=[Integer(), Entries("a sequence", Integer())])
-def grid_parts(shape, n_parts):
+def grid_parts(shape: tuple[int, ...], n_parts: int | tuple[int, ...]) -> np.ndarray:
     """Label positions by the cells of a grid.
 
     Parameters
@@ -308,7 +329,7 @@ def grid_parts(shape, n_parts):
     >>> grid_parts((2, 4), 2).tolist()
     [[0, 0, 1, 1], [2, 2, 3, 3]]
     """
-    counts = (n_parts,) * len(shape) if np.ndim(n_parts) == 0 else tuple(n_parts)
+    counts = (n_parts,) * len(shape) if isinstance(n_parts, int) else tuple(n_parts)
     if len(counts) != len(shape):
         raise ValueError(f"n_parts={n_parts} must be a number or one for each of {shape}.")
     cells = []
@@ -319,7 +340,7 @@ def grid_parts(shape, n_parts):
     return np.ravel_multi_index(np.meshgrid(*cells, indexing="ij"), counts)
 
 
-def concept_orthogonality(concepts, *, active=None):
+def concept_orthogonality(concepts: ArrayLike, *, active: ArrayLike | None = None) -> float:
     """Mean absolute correlation between different concepts: 0 if they are uncorrelated.
 
     Parameters

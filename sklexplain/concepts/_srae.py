@@ -1,7 +1,12 @@
 """Sparse reconstruction autoencoder: a few concepts that explain a network's output."""
 
+from __future__ import annotations
+
+from typing import Literal
+
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
@@ -12,11 +17,22 @@ from ..utils import (
     MAPPING,
     NONE,
     VERBOSE,
+    ArrayOrSparse,
+    Baseline,
+    BatchSize,
+    ChannelAxis,
     Choice,
+    DeviceLike,
     Entries,
     Integer,
+    Integers,
     Is,
+    ModelLike,
     Number,
+    Params,
+    RandomState,
+    ResponseMethod,
+    SplitterLike,
     Text,
     by_blocks,
     harmonic_mean,
@@ -215,29 +231,29 @@ class SRAEExplainer(ConceptExplainer):
 
     def __init__(
         self,
-        estimator,
+        estimator: ModelLike,
         *,
-        layer=None,
-        response_method="auto",
-        target=None,
-        n_concepts=5,
-        hidden_layer_sizes=(800, 100),
-        beta=0.3,
-        q=100.0,
-        penalty="log",
-        pull_away=0.0,
-        lr=1e-3,
-        max_epochs=500,
-        warm_up=30,
-        validation_split=0.1,
-        patience=20,
-        net_params=None,
-        channel_axis="auto",
-        batch_size="auto",
-        device=None,
-        random_state=None,
-        verbose=0,
-    ):
+        layer: str | None = None,
+        response_method: ResponseMethod = "auto",
+        target: int | Integers | str | None = None,
+        n_concepts: int = 5,
+        hidden_layer_sizes: Integers = (800, 100),
+        beta: float = 0.3,
+        q: float = 100.0,
+        penalty: Literal["log", "l1", "epsilon_l1", "kl", "none"] = "log",
+        pull_away: float = 0.0,
+        lr: float = 1e-3,
+        max_epochs: int = 500,
+        warm_up: int = 30,
+        validation_split: float | SplitterLike | None = 0.1,
+        patience: int = 20,
+        net_params: Params = None,
+        channel_axis: ChannelAxis = "auto",
+        batch_size: BatchSize = "auto",
+        device: DeviceLike | None = None,
+        random_state: RandomState = None,
+        verbose: int | bool = 0,
+    ) -> None:
         self.estimator = estimator
         self.layer = layer
         self.response_method = response_method
@@ -345,7 +361,7 @@ class SRAEExplainer(ConceptExplainer):
         return activation_buffer(run, inputs, self._params_at_fit.batch_size, **options)
 
     @by_blocks(lambda self: self._form_of_targets())
-    def predict(self, X):
+    def predict(self, X: ArrayLike) -> np.ndarray:
         """Approximate the network's output by its concepts.
 
         Parameters
@@ -362,7 +378,7 @@ class SRAEExplainer(ConceptExplainer):
             return self._shaped(self._apply("predict", self._transform(inputs)))
 
     @by_blocks(lambda self: self._form_of_targets())
-    def target_values(self, X):
+    def target_values(self, X: ArrayLike) -> np.ndarray:
         """Return what `predict` approximates: the chosen output of the network itself.
 
         Parameters
@@ -377,7 +393,7 @@ class SRAEExplainer(ConceptExplainer):
         with self._door(X) as inputs:
             return self._shaped(self._activations(inputs)[1])
 
-    def inverse_transform(self, concepts):
+    def inverse_transform(self, concepts: ArrayOrSparse) -> np.ndarray:
         """Activations that concepts stand for.
 
         Parameters
@@ -419,8 +435,13 @@ class SRAEExplainer(ConceptExplainer):
             return activation_buffer(run, arrays, self._params_at_fit.batch_size, max_bytes=np.inf)
 
     def concept_attributions(
-        self, X, method="integrated_gradients", *, method_params=None, baseline="mean"
-    ):
+        self,
+        X: ArrayLike,
+        method: str = "integrated_gradients",
+        *,
+        method_params: Params = None,
+        baseline: Baseline = "mean",
+    ) -> np.ndarray:
         """Where in a sample its concepts come from: one map for each.
 
         Parameters
@@ -449,7 +470,7 @@ class SRAEExplainer(ConceptExplainer):
 
     # -- scores --------------------------------------------------------------------------------
 
-    def score(self, X, y=None):
+    def score(self, X: ArrayLike, y: ArrayLike | None = None) -> float:
         r"""Faithfulness and relevant reconstruction together.
 
         The harmonic mean, clipped at 0, of :math:`R^2` of the prediction and :math:`\sum_k \omega_k
@@ -470,7 +491,7 @@ class SRAEExplainer(ConceptExplainer):
         """
         return harmonic_mean(*self.score_parts(X))
 
-    def score_parts(self, X):
+    def score_parts(self, X: ArrayLike) -> tuple[float, float]:
         """Both parts of `score`.
 
         Parameters

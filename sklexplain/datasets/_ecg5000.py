@@ -1,6 +1,9 @@
 """The ECG5000 heartbeats."""
 
+from __future__ import annotations
+
 from importlib import resources
+from typing import Any, Literal
 
 import numpy as np
 from sklearn.utils import Bunch
@@ -34,7 +37,12 @@ _TARGET_NAMES = ("normal", "R-on-T PVC", "PVC", "supraventricular", "unclassifie
     },
     prefer_skip_nested_validation=True,
 )
-def load_ecg5000(*, return_X_y=False, split="all", as_frame=False):
+def load_ecg5000(
+    *,
+    return_X_y: bool = False,
+    split: Literal["all", "train", "test"] = "all",
+    as_frame: bool = False,
+) -> Bunch | tuple[Any, Any]:
     """Load 5,000 real heartbeats of five classes; nothing is downloaded.
 
     Each row is one heartbeat of one patient, 140 time steps long and standardised. 2,919 of the

@@ -1,10 +1,14 @@
 """Generated data whose relevant parts are known."""
 
+from __future__ import annotations
+
 from numbers import Integral, Real
 
 import numpy as np
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, validate_params
+
+from ..utils import RandomState
 
 
 @validate_params(
@@ -19,8 +23,14 @@ from sklearn.utils._param_validation import Interval, validate_params
     prefer_skip_nested_validation=True,
 )
 def make_relevant_columns(
-    n_samples=200, n_relevant=6, n_irrelevant=4, *, n_factors=2, noise=0.1, random_state=None
-):
+    n_samples: int = 200,
+    n_relevant: int = 6,
+    n_irrelevant: int = 4,
+    *,
+    n_factors: int = 2,
+    noise: float = 0.1,
+    random_state: RandomState = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Generate a table in which some columns share hidden factors and the others are noise.
 
     A relevant column is a random mixture of ``n_factors`` independent standard normal factors plus
@@ -106,15 +116,15 @@ def make_relevant_columns(
     prefer_skip_nested_validation=True,
 )
 def make_motif_series(
-    n_samples=200,
-    n_timesteps=60,
-    motif_length=16,
-    n_classes=2,
+    n_samples: int = 200,
+    n_timesteps: int = 60,
+    motif_length: int = 16,
+    n_classes: int = 2,
     *,
-    n_channels=1,
-    noise=0.1,
-    random_state=None,
-):
+    n_channels: int = 1,
+    noise: float = 0.1,
+    random_state: RandomState = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Generate series of noise with one short motif each, whose shape depends on the class.
 
     The motif of class k (0, 1, ...) is k + 1 periods of a sine in a Hann window, with height about
@@ -210,8 +220,14 @@ def make_motif_series(
     prefer_skip_nested_validation=True,
 )
 def make_frequency_series(
-    n_samples=200, n_timesteps=64, n_classes=2, *, n_channels=1, noise=0.1, random_state=None
-):
+    n_samples: int = 200,
+    n_timesteps: int = 64,
+    n_classes: int = 2,
+    *,
+    n_channels: int = 1,
+    noise: float = 0.1,
+    random_state: RandomState = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Generate series of noise with a sine each, whose frequency depends on the class.
 
     Sines have height 1 and start anywhere in their period, in each channel of each series, so that

@@ -1,9 +1,14 @@
 """How much reconstructions help with the task."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import StratifiedKFold
@@ -16,7 +21,9 @@ from ..representation import named, unwrap
 from ..training import draw_weights, undrawn
 from ..utils import (
     SEED,
+    EstimatorLike,
     Number,
+    RandomState,
     as_array,
     as_array_like,
     check_positive_int,
@@ -24,6 +31,7 @@ from ..utils import (
     seeded,
     validated,
 )
+from ._cladec import ClaDecExplainer
 from ._comparison import is_absent
 from ._interpretability import check_explainer
 from ._paired import score_interval, score_test
@@ -33,16 +41,16 @@ from ._units import TableUnits
 @torch.inference_mode(False)  # else what is copied could not be trained
 @validated(confidence_level=[Number(above=0, below=1)], random_state=[SEED])
 def evaluation_accuracy(
-    explainer,
-    X_train,
-    y_train,
-    X_test,
-    y_test,
+    explainer: ClaDecExplainer,
+    X_train: ArrayLike,
+    y_train: ArrayLike,
+    X_test: ArrayLike,
+    y_test: ArrayLike,
     *,
-    classifier=None,
-    confidence_level=0.95,
-    random_state=None,
-):
+    classifier: EstimatorLike | None = None,
+    confidence_level: float = 0.95,
+    random_state: RandomState = None,
+) -> Bunch:
     """Accuracy of classifiers that learn from reconstructions instead of samples.
 
     One fresh classifier learns from the explainer's reconstructions, another from the reference's,
@@ -156,7 +164,7 @@ def evaluation_accuracy(
     return result
 
 
-def evaluation_accuracy_scorer(*, cv=2, **params):
+def evaluation_accuracy_scorer(*, cv: int = 2, **params: Any) -> Callable[..., float]:
     """Make a scorer of explainers: the accuracy of classifiers that learn from reconstructions.
 
     Parameters

@@ -1,11 +1,17 @@
 """Classifier-decoder explanations."""
 
+from __future__ import annotations
+
 from collections import Counter
+from collections.abc import Callable
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from sklearn.utils import Bunch
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
+from torch import nn
 
 from ..base import BaseExplainer
 from ..exceptions import UndefinedMetricWarning
@@ -15,10 +21,19 @@ from ..utils import (
     MAPPING,
     NONE,
     VERBOSE,
+    BatchSize,
+    ChannelAxis,
     Choice,
+    DeviceLike,
     Integer,
     Is,
+    ModelLike,
+    Names,
     Number,
+    Params,
+    RandomState,
+    ResponseMethod,
+    SplitterLike,
     Written,
     by_blocks,
     check_positive_int,
@@ -33,7 +48,6 @@ from ._fitting import check_network
 from ._layer import Layer
 from ._losses import RECONSTRUCTION_LOSSES, explained_share, squared_deviation, squared_error
 from ._trainer import Trainer
-from ._units import TableUnits
 
 _N_ROWS = 16
 
@@ -235,30 +249,30 @@ class ClaDecExplainer(BaseExplainer):
 
     def __init__(
         self,
-        estimator,
+        estimator: ModelLike,
         *,
-        layer=None,
-        response_method="auto",
-        decoder=None,
-        alpha=1.0,
-        class_target="model",
-        fidelity="output",
-        reference="autoencoder",
-        loss="squared_error",
-        task=None,
-        n_latent=None,
-        kl_weight=1.0,
-        validation_split=0.1,
-        patience=10,
-        lr=1e-3,
-        max_epochs=500,
-        net_params=None,
-        channel_axis="auto",
-        batch_size="auto",
-        device=None,
-        random_state=None,
-        verbose=0,
-    ):
+        layer: str | None = None,
+        response_method: ResponseMethod = "auto",
+        decoder: Literal["small", "linear"] | Callable[..., Any] | None = None,
+        alpha: float = 1.0,
+        class_target: Literal["model", "y"] = "model",
+        fidelity: Literal["output", "activation"] = "output",
+        reference: Literal["autoencoder", "random"] | None = "autoencoder",
+        loss: Literal["squared_error", "cross_entropy"] = "squared_error",
+        task: Literal["classification", "regression"] | None = None,
+        n_latent: int | None = None,
+        kl_weight: float = 1.0,
+        validation_split: float | SplitterLike | None = 0.1,
+        patience: int = 10,
+        lr: float = 1e-3,
+        max_epochs: int = 500,
+        net_params: Params = None,
+        channel_axis: ChannelAxis = "auto",
+        batch_size: BatchSize = "auto",
+        device: DeviceLike | None = None,
+        random_state: RandomState = None,
+        verbose: int | bool = 0,
+    ) -> None:
         self.estimator = estimator
         self.layer = layer
         self.response_method = response_method
@@ -374,12 +388,12 @@ class ClaDecExplainer(BaseExplainer):
         return module
 
     @property
-    def decoder_(self):
+    def decoder_(self) -> nn.Module:
         """From activations to reconstructions in the network's units."""
         return self._decoding().decoder
 
     @property
-    def reference_decoder_(self):
+    def reference_decoder_(self) -> nn.Module | None:
         """The reference's decoder, None without one."""
         module = self._decoding("reference")
         return None if module is None else module.decoder
@@ -434,7 +448,7 @@ class ClaDecExplainer(BaseExplainer):
             yield inputs[start : start + self._params_at_fit.batch_size]
 
     @by_blocks(lambda self: self._row_form())
-    def transform_reference(self, X):
+    def transform_reference(self, X: ArrayLike) -> np.ndarray:
         """Reconstruct samples by the reference.
 
         Parameters
@@ -456,7 +470,7 @@ class ClaDecExplainer(BaseExplainer):
             reconstructions = self._reconstructions(inputs, self._reference_decoding())
             return self._layer.in_raw_units(reconstructions)
 
-    def explain(self, X):
+    def explain(self, X: ArrayLike) -> Bunch:
         """Return samples, their reconstructions by the reference and the layer, and the difference.
 
         Parameters
@@ -484,7 +498,7 @@ class ClaDecExplainer(BaseExplainer):
             difference=reconstruction - (samples if reference is None else reference),
         )
 
-    def sample(self, X, n_draws=5):
+    def sample(self, X: ArrayLike, n_draws: int = 5) -> np.ndarray:
         """Draw several reconstructions of each sample; needs ``n_latent``.
 
         Parameters
@@ -513,22 +527,24 @@ class ClaDecExplainer(BaseExplainer):
                 )
             generator = torch.Generator().manual_seed(self.seed_)
             # In float64: the same draws for every dtype. One at a time: more begin with the same.
-            options = {"generator": generator, "dtype": torch.float64}
-            noise = (torch.randn(latent.back.in_features, **options) for _ in range(n_draws))
+            noise = (
+                torch.randn(latent.back.in_features, generator=generator, dtype=torch.float64)
+                for _ in range(n_draws)
+            )
             reconstructions = (self._reconstructions(inputs, noise=draw) for draw in noise)
             return np.stack([self._layer.in_raw_units(r) for r in reconstructions], axis=1)
 
     # -- scores --------------------------------------------------------------------------------
 
     @property
-    def task_(self):
+    def task_(self) -> str:
         """How outputs are compared: "classification", "multilabel" or "regression"."""
         check_is_fitted(self)
         if self._found_comparison().link == LABELS:
             return "multilabel"
         return "regression" if self._found_comparison().link is None else "classification"
 
-    def agreement(self, X):
+    def agreement(self, X: ArrayLike) -> float:
         """How far the model's outputs for reconstructions are those for the samples.
 
         Parameters
@@ -545,7 +561,7 @@ class ClaDecExplainer(BaseExplainer):
         """
         return self.score_parts(X)[0]
 
-    def score_parts(self, X):
+    def score_parts(self, X: ArrayLike) -> tuple[float, float]:
         """Both parts of `score`.
 
         Parameters
@@ -601,7 +617,7 @@ class ClaDecExplainer(BaseExplainer):
         return np.concatenate(of_reconstructions), np.concatenate(of_samples), error, total
 
     @by_blocks(lambda self, reference=False: A_NUMBER)
-    def reconstruction_loss(self, X, *, reference=False):
+    def reconstruction_loss(self, X: ArrayLike, *, reference: bool = False) -> np.ndarray:
         """Squared error of each sample's reconstruction, summed over its entries.
 
         Parameters
@@ -646,7 +662,7 @@ class ClaDecExplainer(BaseExplainer):
         with self._door(X) as inputs:
             return self._errors(inputs, module)
 
-    def score(self, X, y=None):
+    def score(self, X: ArrayLike, y: ArrayLike | None = None) -> float:
         r"""Harmonic mean of agreement and reconstruction; needs no labels.
 
         Agreement is the share of reconstructions that the model classifies as the sample (R² of a
@@ -668,7 +684,7 @@ class ClaDecExplainer(BaseExplainer):
         """
         return harmonic_mean(*self.score_parts(X))
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: Names | None = None) -> np.ndarray:
         """Names of the columns of `transform` under ``set_output``.
 
         Parameters
@@ -686,8 +702,9 @@ class ClaDecExplainer(BaseExplainer):
         if len(self.input_shape_) > 1:
             return self._sample.names()
         names = _check_feature_names_in(self, input_features)
-        if isinstance(self._units, TableUnits):
-            return np.asarray(self._units.expansion.names, dtype=object)
+        expansion = getattr(self._units, "expansion", None)
+        if expansion is not None:
+            return np.asarray(expansion.names, dtype=object)
         head = self._representation.head
         return names if head is None else _distinct(names[head.columns])
 

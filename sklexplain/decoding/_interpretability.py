@@ -1,24 +1,30 @@
 """How close reconstructions are to samples, and which differences are more than chance."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 
-from ..utils import SEED, Integer, Number, draw_seed, validated
+from ..utils import SEED, Integer, Number, RandomState, draw_seed, validated
+from ._cladec import ClaDecExplainer
 
 
 @validated(n_seeds=[Integer(2)], confidence_level=[Number(above=0, below=1)], random_state=[SEED])
 def interpretability(
-    explainer,
-    X,
+    explainer: ClaDecExplainer,
+    X: ArrayLike,
     *,
-    X_train=None,
-    y_train=None,
-    n_seeds=3,
-    confidence_level=0.95,
-    random_state=None,
-):
+    X_train: ArrayLike | None = None,
+    y_train: ArrayLike | None = None,
+    n_seeds: int = 3,
+    confidence_level: float = 0.95,
+    random_state: RandomState = None,
+) -> Bunch:
     """Reconstruction loss, compared with the reference's: how close explanations are to samples.
 
     What looks like a sample is easy to understand ([1]_, section IV-B); so a low loss is good. The
@@ -141,7 +147,7 @@ def _half_width(decoders, references, confidence_level):
     return float(stats.t.ppf(0.5 + confidence_level / 2, freedom) * np.sqrt(total))
 
 
-def interpretability_scorer():
+def interpretability_scorer() -> Callable[..., float]:
     """Make a scorer of explainers: the reconstruction loss, negative so that higher is better.
 
     Returns

@@ -1,12 +1,19 @@
 """Agreement of example importance with labels, and of explanations with each other."""
 
+from __future__ import annotations
+
+from typing import Literal
+
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import sparse, stats
 
 from ..utils import (
     FLAG,
+    ArrayOrSparse,
     Entries,
     Integer,
+    Integers,
     as_array,
     check_choice,
     check_labels,
@@ -20,7 +27,15 @@ _BLOCK = 2**22  # matrix entries processed together
 
 
 @validated(n_top=[Integer(), Entries("a sequence", Integer())], least=[FLAG])
-def similarity_rate(importance, y_query, y_train, *, n_top=10, least=False, ties=None):
+def similarity_rate(
+    importance: ArrayOrSparse,
+    y_query: ArrayLike,
+    y_train: ArrayLike,
+    *,
+    n_top: int | Integers = 10,
+    least: bool = False,
+    ties: ArrayLike | None = None,
+) -> float | np.ndarray:
     r"""Share of the most important training examples that have the query's label.
 
     .. math:: \frac{1}{n} \sum_{q} \frac{1}{M}
@@ -99,8 +114,8 @@ def similarity_rate(importance, y_query, y_train, *, n_top=10, least=False, ties
         block = importance[rows]
         if ties is not None:
             block = _ranks(block.toarray() if sparse.issparse(block) else block, ties[rows])
-        groups = _groups(block, y_query[rows], y_train, -1 if least else 1)
-        total += [_matches(*groups, m).sum() / m for m in sizes]
+        values, before, matches = _groups(block, y_query[rows], y_train, -1 if least else 1)
+        total += [_matches(values, before, matches, m).sum() / m for m in sizes]
     rates = total / n_query
     return float(rates[0]) if np.ndim(n_top) == 0 else rates
 
@@ -227,7 +242,12 @@ def _checked_matrix(name, values):
     return values
 
 
-def saliency_correlation(a, b, *, mode="pearson"):
+def saliency_correlation(
+    a: ArrayOrSparse,
+    b: ArrayOrSparse,
+    *,
+    mode: Literal["pearson", "spearman", "cosine"] = "pearson",
+) -> float:
     r"""Correlation of two explanations over all their entries.
 
     .. math:: r = \frac{\sum_{s,i} (a_{si} - \bar a)(b_{si} - \bar b)}

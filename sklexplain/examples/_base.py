@@ -1,7 +1,10 @@
 """The base class of estimators of example importance."""
 
+from __future__ import annotations
+
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from scipy import sparse
 from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import _num_samples, check_is_fitted
@@ -14,6 +17,7 @@ from ..representation import Expansion
 from ..utils import (
     VERBOSE,
     Integer,
+    Names,
     as_array,
     check_positive_int,
     dask_kind,
@@ -204,7 +208,9 @@ class BaseExampleImportance(BaseExplainer):
             )
         return self._representation.restored(self._corpus[positions])
 
-    def top_examples(self, X, k, *, exclude_self=False):
+    def top_examples(
+        self, X: ArrayLike, k: int, *, exclude_self: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return the most important training examples of every sample.
 
         Needs no matrix of all samples and examples.
@@ -329,7 +335,7 @@ class BaseExampleImportance(BaseExplainer):
         row = np.repeat(np.arange(block.shape[0]), np.diff(block.indptr))
         return first_of_rows(row, block.indices, -block.data, block.shape[0], k)
 
-    def score(self, X, y=None):
+    def score(self, X: ArrayLike, y: ArrayLike | None = None) -> float:
         r"""Score how alike samples and their most important examples are.
 
         With y, the share :math:`s` of the M = 10 most important examples that have the sample's
@@ -464,7 +470,7 @@ class BaseExampleImportance(BaseExplainer):
                 total += (m - len(columns)) * rest
         return total
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: Names | None = None) -> np.ndarray:
         """Name the columns of `transform`: one for each training example.
 
         Parameters

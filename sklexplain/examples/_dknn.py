@@ -1,11 +1,29 @@
 """Example importance by nearest neighbours in latent space."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
 import numpy as np
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
-from ..utils import CALLABLE, NONE, Choice, Integer, Is, call_given
+from ..utils import (
+    CALLABLE,
+    NONE,
+    BatchSize,
+    Choice,
+    DeviceLike,
+    EstimatorLike,
+    Integer,
+    Is,
+    ModelLike,
+    RandomState,
+    ResponseMethod,
+    call_given,
+)
 from ._base import BaseExampleImportance, check_finite
 from ._distances import (
     BY_PRODUCT,
@@ -189,20 +207,21 @@ class DKNNImportance(NeighborsInBlocks, BaseExampleImportance):
 
     def __init__(
         self,
-        estimator,
+        estimator: ModelLike,
         *,
-        layer=None,
-        response_method="auto",
-        n_neighbors=None,
-        kernel="inverse_distance",
-        metric="euclidean",
-        neighbors=None,
-        max_bytes=2**31,
-        batch_size="auto",
-        device=None,
-        random_state=None,
-        verbose=0,
-    ):
+        layer: str | None = None,
+        response_method: ResponseMethod = "auto",
+        n_neighbors: int | None = None,
+        kernel: Literal["inverse_distance", "rbf", "cosine"]
+        | Callable[..., Any] = "inverse_distance",
+        metric: str | Callable[..., Any] = "euclidean",
+        neighbors: EstimatorLike | None = None,
+        max_bytes: int = 2**31,
+        batch_size: BatchSize = "auto",
+        device: DeviceLike | None = None,
+        random_state: RandomState = None,
+        verbose: int | bool = 0,
+    ) -> None:
         self.estimator = estimator
         self.layer = layer
         self.response_method = response_method

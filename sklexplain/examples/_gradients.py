@@ -1,9 +1,12 @@
 """What example importance by gradients shares: the loss, the parameters, the passes."""
 
+from __future__ import annotations
+
 from contextlib import contextmanager
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from sklearn.base import is_classifier
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_consistent_length
@@ -26,6 +29,7 @@ from ..training import SAMPLE_LOSSES, PretextNet
 from ..utils import (
     CALLABLE,
     NONE,
+    ArrayOrFrame,
     Choice,
     Entries,
     Integer,
@@ -618,7 +622,7 @@ class BaseGradientImportance(BaseExampleImportance):
             )
         return np.concatenate(found)
 
-    def transform(self, X, y=None):
+    def transform(self, X: ArrayLike, y: ArrayLike | None = None) -> ArrayOrFrame:
         """Return the importance of every training example for every sample.
 
         Parameters
@@ -646,7 +650,9 @@ class BaseGradientImportance(BaseExampleImportance):
         with self._door(X) as inputs:
             return self._matrix(self._with_targets(inputs, y))
 
-    def top_examples(self, X, k, *, y=None, exclude_self=False):
+    def top_examples(
+        self, X: ArrayLike, k: int, *, y: ArrayLike | None = None, exclude_self: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return the most important training examples of every sample.
 
         Needs no matrix of all samples and examples.

@@ -1,9 +1,14 @@
 """Example importance by influence functions."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
 from ..gradients import (
     DenseSolver,
@@ -16,7 +21,7 @@ from ..gradients import (
     multiply_terms,
     requiring_gradients,
 )
-from ..utils import Choice, Integer, Number
+from ..utils import BatchSize, Choice, DeviceLike, Integer, ModelLike, Number, RandomState
 from ._base import check_finite
 from ._gradients import BaseGradientImportance
 from ._influence_warnings import (
@@ -241,23 +246,23 @@ class InfluenceImportance(BaseGradientImportance):
 
     def __init__(
         self,
-        estimator,
+        estimator: ModelLike,
         *,
-        loss=None,
-        parameters="encoder",
-        solver="auto",
-        curvature="gauss_newton",
-        damping=1e-3,
-        tol="auto",
-        max_iter=1000,
-        rank=2000,
-        n_draws=8,
-        max_bytes=2**31,
-        batch_size="auto",
-        device=None,
-        random_state=None,
-        verbose=0,
-    ):
+        loss: Literal["stability", "nt_xent"] | Callable[..., Any] | None = None,
+        parameters: str | Sequence[str] = "encoder",
+        solver: Literal["auto", "cg", "exact", "low_rank"] = "auto",
+        curvature: Literal["gauss_newton", "hessian"] = "gauss_newton",
+        damping: float = 1e-3,
+        tol: float | Literal["auto"] = "auto",
+        max_iter: int = 1000,
+        rank: int = 2000,
+        n_draws: int = 8,
+        max_bytes: int = 2**31,
+        batch_size: BatchSize = "auto",
+        device: DeviceLike | None = None,
+        random_state: RandomState = None,
+        verbose: int | bool = 0,
+    ) -> None:
         self.estimator = estimator
         self.loss = loss
         self.parameters = parameters
@@ -486,7 +491,7 @@ class InfluenceImportance(BaseGradientImportance):
         vectors = flatten_terms(double_terms(terms))
         return torch.cat([vectors @ part.T for part in solved.values()], dim=1)
 
-    def self_influence(self, X, y=None):
+    def self_influence(self, X: ArrayLike, y: ArrayLike | None = None) -> np.ndarray:
         r"""Return the importance that samples would have for themselves.
 
         Parameters

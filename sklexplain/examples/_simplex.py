@@ -1,16 +1,34 @@
 """Example importance by the closest convex combination of the corpus."""
 
+from __future__ import annotations
+
 from numbers import Real
 
 import numpy as np
 import torch
 from joblib import Parallel, delayed, effective_n_jobs
+from numpy.typing import ArrayLike
 from scipy import sparse
 
 from ..exceptions import ConvergenceWarning
 from ..explaining import fitted_baseline, mean_sample, warn_of_unreached
 from ..representation import no_gradient_reason
-from ..utils import A_NUMBER, JOBS, NONE, Integer, Number, by_blocks, check_positive_int, warn
+from ..utils import (
+    A_NUMBER,
+    JOBS,
+    NONE,
+    BatchSize,
+    ChannelAxis,
+    DeviceLike,
+    Integer,
+    ModelLike,
+    Number,
+    RandomState,
+    ResponseMethod,
+    by_blocks,
+    check_positive_int,
+    warn,
+)
 from ._base import BaseExampleImportance
 from ._projections import project
 from ._simplex_blocks import BlocksProblem
@@ -166,22 +184,22 @@ class SimplExImportance(BaseExampleImportance):
 
     def __init__(
         self,
-        estimator,
+        estimator: ModelLike,
         *,
-        layer=None,
-        response_method="auto",
-        locality=1e-2,
-        n_keep=None,
-        tol=1e-6,
-        max_iter=1000,
-        channel_axis="auto",
-        max_bytes=2**31,
-        batch_size="auto",
-        device=None,
-        random_state=None,
-        n_jobs=None,
-        verbose=0,
-    ):
+        layer: str | None = None,
+        response_method: ResponseMethod = "auto",
+        locality: float = 1e-2,
+        n_keep: int | None = None,
+        tol: float = 1e-6,
+        max_iter: int = 1000,
+        channel_axis: ChannelAxis = "auto",
+        max_bytes: int = 2**31,
+        batch_size: BatchSize = "auto",
+        device: DeviceLike | None = None,
+        random_state: RandomState = None,
+        n_jobs: int | None = None,
+        verbose: int | bool = 0,
+    ) -> None:
         self.estimator = estimator
         self.layer = layer
         self.response_method = response_method
@@ -322,7 +340,7 @@ class SimplExImportance(BaseExampleImportance):
         return weights @ self.embedding_
 
     @by_blocks(A_NUMBER)
-    def residual(self, X):
+    def residual(self, X: ArrayLike) -> np.ndarray:
         r"""Return how far the combinations stay from the samples' representations.
 
         Parameters
@@ -342,7 +360,7 @@ class SimplExImportance(BaseExampleImportance):
         return np.linalg.norm(np.concatenate(parts), axis=1)
 
     @by_blocks(A_NUMBER)
-    def duality_gap(self, X):
+    def duality_gap(self, X: ArrayLike) -> np.ndarray:
         """Return the certificate of the samples' weights.
 
         Parameters
@@ -361,7 +379,7 @@ class SimplExImportance(BaseExampleImportance):
         with self._door(X) as inputs:
             return np.concatenate([s.gap for _, _, s in self._solutions(inputs)])
 
-    def reduced_cost(self, X):
+    def reduced_cost(self, X: ArrayLike) -> np.ndarray:
         r"""Return how far from a weight every training example is.
 
         Parameters
@@ -386,7 +404,9 @@ class SimplExImportance(BaseExampleImportance):
 
     # -- explaining by features ----------------------------------------------------------------
 
-    def feature_projections(self, X, k=None, *, baseline="mean", n_steps=50):
+    def feature_projections(
+        self, X: ArrayLike, k: int | None = None, *, baseline: ArrayLike = "mean", n_steps: int = 50
+    ) -> tuple[np.ndarray, np.ndarray]:
         r"""Return which features of the important examples link them to the samples.
 
         The combination of a sample is a shift from the representation of a baseline

@@ -1,16 +1,21 @@
 """Example importance by the gradients along the training path."""
 
+from __future__ import annotations
+
 import numbers
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
 from ..gradients import gram_matrix, squared_norms
 from ..layers import plain_name
 from ..training import CheckpointHistory, load_weights
-from ..utils import NONE, Integer, Is, SavedWeights
+from ..utils import NONE, BatchSize, DeviceLike, Integer, Is, ModelLike, RandomState, SavedWeights
 from ._base import check_finite
 from ._gradients import BaseGradientImportance, loaded
 from ._optimizer import of_groups
@@ -175,19 +180,19 @@ class TracInImportance(BaseGradientImportance):
 
     def __init__(
         self,
-        estimator,
+        estimator: ModelLike,
         *,
-        loss=None,
-        parameters="encoder",
-        checkpoints=None,
-        n_draws=8,
-        n_projections=None,
-        max_bytes=2**31,
-        batch_size="auto",
-        device=None,
-        random_state=None,
-        verbose=0,
-    ):
+        loss: Literal["stability", "nt_xent"] | Callable[..., Any] | None = None,
+        parameters: str | Sequence[str] = "encoder",
+        checkpoints: CheckpointHistory | Sequence[tuple[Any, float]] | None = None,
+        n_draws: int = 8,
+        n_projections: int | None = None,
+        max_bytes: int = 2**31,
+        batch_size: BatchSize = "auto",
+        device: DeviceLike | None = None,
+        random_state: RandomState = None,
+        verbose: int | bool = 0,
+    ) -> None:
         self.estimator = estimator
         self.loss = loss
         self.parameters = parameters
@@ -256,7 +261,7 @@ class TracInImportance(BaseGradientImportance):
             # The network has its own weights again, whenever the next rows are asked for.
             yield rows, block
 
-    def self_influence(self, X, y=None):
+    def self_influence(self, X: ArrayLike, y: ArrayLike | None = None) -> np.ndarray:
         r"""Return the importance that samples would have for themselves.
 
         Parameters

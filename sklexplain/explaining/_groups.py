@@ -1,5 +1,7 @@
 """Groups of features: time segments and column groups."""
 
+from __future__ import annotations
+
 import numbers
 
 import numpy as np
@@ -7,7 +9,7 @@ import numpy as np
 from ..utils import as_array
 
 
-def time_segments(n_timesteps, n_segments):
+def time_segments(n_timesteps: int, n_segments: int) -> np.ndarray:
     """Label time steps by consecutive segments of (almost) equal length, for ``groups``.
 
     Parameters

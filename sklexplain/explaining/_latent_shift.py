@@ -1,14 +1,20 @@
 """How far a representation moves, or a score falls, when important features are masked."""
 
+from __future__ import annotations
+
 import numbers
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.integrate import trapezoid
 from sklearn.utils import Bunch, check_random_state
 
 from ..utils import (
     SEED,
+    RandomState,
     check_encode,
     check_numbers,
     check_positive_int,
@@ -23,19 +29,19 @@ FRACTIONS = (0.05, 0.1, 0.2, 0.5, 0.8, 1.0)
 
 @validated(random_state=[SEED])
 def latent_shift_curve(
-    encode,
-    X,
-    attributions,
+    encode: Callable[..., Any],
+    X: ArrayLike,
+    attributions: ArrayLike,
     *,
-    mask_value,
-    fractions=FRACTIONS,
-    channel_axis=None,
-    groups=None,
-    without_effect=None,
-    n_random=10,
-    random_state=None,
-    batch_size=1024,
-):
+    mask_value: ArrayLike,
+    fractions: Sequence[float] | np.ndarray = FRACTIONS,
+    channel_axis: int | None = None,
+    groups: ArrayLike | None = None,
+    without_effect: ArrayLike | None = None,
+    n_random: int = 10,
+    random_state: RandomState = None,
+    batch_size: int = 1024,
+) -> Bunch:
     r"""Latent shift when the most, the least or random features are masked.
 
     For every sample the M features of largest \|attribution\| are replaced by ``mask_value``, and

@@ -1,7 +1,11 @@
 """The curvature of the mean training loss: its products with vectors, and as a sum of squares."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -11,10 +15,12 @@ from ..layers import run_to
 from ._per_sample import per_sample_products, requiring_gradients
 from ._second import WrittenOut, positive_part
 from ._sets import interleave_terms
+from ._trial import Trial
+from ._typing import Batch, Function, Losses, Term, Terms
 
 
 @contextmanager
-def twice_differentiable(module, parameters):
+def twice_differentiable(module: nn.Module, parameters: Sequence[torch.Tensor]) -> Iterator[None]:
     """Let gradients flow to parameters, and through gradients themselves.
 
     Parameters
@@ -39,7 +45,7 @@ def twice_differentiable(module, parameters):
     try:
         # Fused recurrent and attention kernels have first derivatives only.
         if any(isinstance(m, nn.RNNBase) for m in module.modules()):
-            torch.backends.mkldnn.enabled = False
+            torch.backends.mkldnn.enabled = False  # type: ignore[assignment]  # a property
         with (
             requiring_gradients(parameters),
             torch.enable_grad(),
@@ -59,7 +65,7 @@ def twice_differentiable(module, parameters):
         torch.backends.mkldnn.enabled = fused
 
 
-def bends_back(losses, batches):
+def bends_back(losses: Losses, batches: Iterable[Batch]) -> bool:
     """Tell whether losses have negative second derivatives in the network's output.
 
     Parameters
@@ -84,7 +90,14 @@ def bends_back(losses, batches):
     return False
 
 
-def curvature_products(losses, parameters, batches, vectors, curvature, cut=False):
+def curvature_products(
+    losses: Losses,
+    parameters: Sequence[torch.Tensor],
+    batches: Iterable[Batch],
+    vectors: torch.Tensor,
+    curvature: str,
+    cut: bool = False,
+) -> torch.Tensor:
     r"""Multiply the curvature of the mean loss with vectors.
 
     Parameters
@@ -108,7 +121,7 @@ def curvature_products(losses, parameters, batches, vectors, curvature, cut=Fals
     products : torch.Tensor of shape (k, p)
         In the vectors' dtype.
     """
-    make = _hessian_product
+    make: Function = _hessian_product
     if curvature == "gauss_newton":
         make = partial(_gauss_newton_product, cut=cut)
     sizes = [p.numel() for p in parameters]
@@ -128,12 +141,14 @@ def curvature_products(losses, parameters, batches, vectors, curvature, cut=Fals
     return total / n
 
 
-def _hessian_product(losses, parameters, part, x):
+def _hessian_product(
+    losses: Losses, parameters: Sequence[torch.Tensor], part: Batch, x: Batch
+) -> Function:
     """Make the function that multiplies with a batch's Hessian."""
     loss = losses.compare(losses.output(part), x).sum()
     grads = torch.autograd.grad(loss, parameters, create_graph=True, allow_unused=True)
 
-    def product(vector):
+    def product(vector: Sequence[torch.Tensor]) -> tuple[torch.Tensor | None, ...] | None:
         inner = _inner(grads, vector)
         if not isinstance(inner, torch.Tensor) or not inner.requires_grad:
             return None
@@ -142,14 +157,16 @@ def _hessian_product(losses, parameters, part, x):
     return product
 
 
-def _gauss_newton_product(losses, parameters, part, x, cut):
+def _gauss_newton_product(
+    losses: Losses, parameters: Sequence[torch.Tensor], part: Batch, x: Batch, cut: bool
+) -> Function:
     """Make the function that multiplies with a batch's Gauss–Newton matrix."""
     output = _one_output(losses, part)
     probe = torch.zeros_like(output, requires_grad=True)
     grads = torch.autograd.grad(output, parameters, probe, create_graph=True, allow_unused=True)
     _, weigh = _output_derivatives(losses, output, x, cut)
 
-    def product(vector):
+    def product(vector: Sequence[torch.Tensor]) -> tuple[torch.Tensor | None, ...] | None:
         inner = _inner(grads, vector)
         if not isinstance(inner, torch.Tensor):
             return None
@@ -161,12 +178,14 @@ def _gauss_newton_product(losses, parameters, part, x, cut):
     return product
 
 
-def _output_derivatives(losses, output, x, cut):
+def _output_derivatives(
+    losses: Losses, output: torch.Tensor, x: Batch, cut: bool
+) -> tuple[torch.Tensor, Function]:
     """Losses' first derivatives in the output, and the function that multiplies with S."""
     leaf = output.detach().requires_grad_()
     (slope,) = torch.autograd.grad(losses.compare(leaf, x).sum(), leaf, create_graph=True)
 
-    def product(direction):
+    def product(direction: torch.Tensor) -> torch.Tensor:
         if not slope.requires_grad:
             return torch.zeros_like(direction)
         (bent,) = torch.autograd.grad(slope, leaf, direction, retain_graph=True, allow_unused=True)
@@ -175,22 +194,24 @@ def _output_derivatives(losses, output, x, cut):
     return slope, positive_part(product, leaf) if cut else product
 
 
-def _inner(grads, vector):
+def _inner(
+    grads: Sequence[torch.Tensor | None], vector: Sequence[torch.Tensor]
+) -> torch.Tensor | int:
     return sum((g * v).sum() for g, v in zip(grads, vector, strict=True) if g is not None)
 
 
-def _flat(grads, parameters):
+def _flat(grads: Sequence[torch.Tensor | None], parameters: Sequence[torch.Tensor]) -> torch.Tensor:
     parts = [
         torch.zeros_like(p) if g is None else g for g, p in zip(grads, parameters, strict=True)
     ]
     return torch.cat([g.detach().flatten() for g in parts])
 
 
-def _one_output(losses, part):
+def _one_output(losses: Losses, part: Batch) -> torch.Tensor:
     return _one_tensor(losses.output(part))
 
 
-def _one_tensor(output):
+def _one_tensor(output: object) -> torch.Tensor:
     if isinstance(output, torch.Tensor):
         return output
     raise TypeError(
@@ -229,7 +250,7 @@ class GaussNewtonRows:
     """
 
     @classmethod
-    def again(cls, losses, kept, waist):
+    def again(cls, losses: Losses, kept: dict[str, Any], waist: nn.Module | None) -> Self:
         """Make the same for another session, without a trial.
 
         Parameters
@@ -252,7 +273,7 @@ class GaussNewtonRows:
         rows.n_rows = rows.size * rows._n_draws
         return rows
 
-    def kept(self):
+    def kept(self) -> dict[str, Any]:
         """Return what was found out in the trial, as plain data."""
         return {
             "has_waist": self._waist is not None,
@@ -262,7 +283,9 @@ class GaussNewtonRows:
             "size": self.size,
         }
 
-    def __init__(self, losses, trial, waist=None, cut=False):
+    def __init__(
+        self, losses: Losses, trial: Trial, waist: nn.Module | None = None, cut: bool = False
+    ) -> None:
         self._losses, self._cut = losses, cut
         inputs, outputs, values = trial.result
         self._n_draws = len(inputs)
@@ -274,28 +297,28 @@ class GaussNewtonRows:
             squares = _rows(z).square().sum(dim=1)
         self._plan = trial.plan(squares, self._squares, inputs[0])
 
-    def _is_waist(self, trial, values):
+    def _is_waist(self, trial: Trial, values: torch.Tensor) -> bool:
         """Tell whether the parameters act through the watched part's output only."""
         outputs = [watched.output for watched in trial.watched]
         tensors = all(isinstance(o, torch.Tensor) and len(o) == len(trial.x) for o in outputs)
         return len(outputs) == self._n_draws and tensors and trial.acts_through(values)
 
-    def _squares(self, x):
+    def _squares(self, x: Batch) -> torch.Tensor:
         return _rows(self._at_waist(x)).square().sum(dim=1)
 
-    def _at_waist(self, x):
+    def _at_waist(self, x: Batch) -> torch.Tensor:
         if self._waist is None:
             return _one_output(self._losses, x)
         return run_to(self._losses.run, self._waist, x)[0]
 
-    def _after_waist(self, x):
+    def _after_waist(self, x: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Return z as the start of a graph, and the network's output."""
         if self._waist is None:
             output = _one_output(self._losses, x).detach().requires_grad_()
             return output, output
         leaves = []
 
-        def cut(_module, _args, output):
+        def cut(_module: nn.Module, _args: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
             leaves.append(output.detach().requires_grad_())
             return leaves[0].clone()
 
@@ -306,7 +329,7 @@ class GaussNewtonRows:
             handle.remove()
         return leaves[0], output
 
-    def holds(self, batches, parameters):
+    def holds(self, batches: Iterable[Batch], parameters: Sequence[torch.Tensor]) -> bool:
         """Tell whether the parameters act through z only, for other samples than the trial's.
 
         Parameters
@@ -337,7 +360,7 @@ class GaussNewtonRows:
                         return False
         return True
 
-    def factors(self, x):
+    def factors(self, x: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Find the loss's derivatives in z, in every draw of a random pretext task.
 
         Parameters
@@ -357,7 +380,7 @@ class GaussNewtonRows:
         roots = torch.stack([r for r, _ in factors], dim=1) / self._n_draws**0.5
         return roots, torch.stack([s for _, s in factors], dim=1) / self._n_draws
 
-    def _factors(self, part, x):
+    def _factors(self, part: Batch, x: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         with twice_differentiable(self._losses.module, []):
             z, output = self._after_waist(part)
             slope, product = _output_derivatives(self._losses, output, x, self._cut)
@@ -378,7 +401,7 @@ class GaussNewtonRows:
         # Negative values come from rounding, or from a loss that couples too many outputs.
         return vectors * values.clamp(min=0).sqrt().unsqueeze(1), slope
 
-    def jacobian(self, x):
+    def jacobian(self, x: Batch) -> Terms:
         """Gradients of z's entries.
 
         Parameters
@@ -396,7 +419,7 @@ class GaussNewtonRows:
         parts = [self._gradients(part, units) for part in self._losses.inputs(x)]
         return interleave_terms([interleave_terms(part) for part in parts], self.size)
 
-    def rows(self, x, n_samples, probes=None):
+    def rows(self, x: Batch, n_samples: int, probes: torch.Tensor | None = None) -> Terms:
         """Rows of a batch.
 
         Parameters
@@ -421,18 +444,20 @@ class GaussNewtonRows:
             gradients.append(interleave_terms(self._gradients(part, root.to(part.dtype).unbind(2))))
         return interleave_terms(gradients, roots.shape[3])
 
-    def _gradients(self, part, directions):
+    def _gradients(self, part: Batch, directions: Sequence[torch.Tensor]) -> list[dict[str, Term]]:
         return per_sample_products(
             self._at_waist, self._losses.module, part, self._plan, directions
         )
 
 
-def _rows(values):
+def _rows(values: torch.Tensor) -> torch.Tensor:
     """Values of a batch as a matrix, a row a sample; also where a sample has a single one."""
     return values.reshape(len(values), -1)
 
 
-def _tangents(z, output, directions):
+def _tangents(
+    z: torch.Tensor, output: torch.Tensor, directions: Sequence[torch.Tensor]
+) -> list[torch.Tensor]:
     """Products of the output's Jacobian in z with directions: backward through backward."""
     probe = torch.zeros_like(output, requires_grad=True)
     (slopes,) = torch.autograd.grad(output, z, probe, create_graph=True)
@@ -441,7 +466,9 @@ def _tangents(z, output, directions):
     ]
 
 
-def _weighted_slopes(values, tensors, weights=None):
+def _weighted_slopes(
+    values: torch.Tensor, tensors: Sequence[torch.Tensor], weights: torch.Tensor | None = None
+) -> list[torch.Tensor]:
     """Gradients of a weighted sum, zeros for what it does not depend on."""
     if not values.requires_grad:
         return [torch.zeros_like(t) for t in tensors]
@@ -450,6 +477,6 @@ def _weighted_slopes(values, tensors, weights=None):
     return [torch.zeros_like(t) if g is None else g for g, t in zip(grads, tensors, strict=True)]
 
 
-def _close(found, expected):
+def _close(found: torch.Tensor, expected: torch.Tensor) -> bool:
     tolerance = 1e-8 if expected.dtype == torch.float64 else 1e-3
     return bool(((found - expected).abs() <= tolerance * expected.abs().max()).all())

@@ -6,17 +6,24 @@ gradients. The axis is decided once (see `Trial`) and not by the shape of each b
 samples as time steps would be taken for them.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
 import torch
+from torch import nn
 from torch.nn import functional
 
 from ._terms import Explicit, Lookup, Outer
+from ._typing import Pair
 
 
 class NoRule(Exception):
     """A layer was called in a way that its rule does not cover."""
 
 
-def samples_first(tensor, n, axis):
+def samples_first(tensor: torch.Tensor, n: int, axis: int) -> torch.Tensor:
     """Bring the axis that follows the samples to the front, as (n, positions, ...).
 
     Parameters
@@ -44,19 +51,26 @@ def samples_first(tensor, n, axis):
     return tensor.reshape(n, len(tensor) // n, *tensor.shape[1:])
 
 
-def _by_position(tensor, n, axis):
+def _by_position(tensor: torch.Tensor, n: int, axis: int) -> torch.Tensor:
     """(..., n, ..., width) to (n, L, width)."""
     tensor = samples_first(tensor, n, axis)
     return tensor.reshape(n, -1, tensor.shape[-1])
 
 
-def _bias(layer, b):
+def _bias(layer: Any, b: torch.Tensor) -> Iterator[Pair]:
     """Gradients of the bias from those of the output, (n, L, n_out)."""
     if layer.bias is not None:
         yield layer.bias, Explicit(b.sum(dim=1))
 
 
-def linear(layer, args, kwargs, grads, n, axis):
+def linear(
+    layer: nn.Linear,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    grads: Sequence[Any],
+    n: int,
+    axis: int,
+) -> Iterator[Pair]:
     """Rule of ``nn.Linear``."""
     x = first_argument(args, kwargs)
     a, b = _by_position(x, n, axis), _by_position(grads[0], n, axis)
@@ -64,7 +78,15 @@ def linear(layer, args, kwargs, grads, n, axis):
     yield from _bias(layer, b)
 
 
-def convolution(layer, args, kwargs, grads, n, _axis=0, memo=None):
+def convolution(
+    layer: nn.Conv1d | nn.Conv2d,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    grads: Sequence[Any],
+    n: int,
+    _axis: int = 0,
+    memo: dict[str, torch.Tensor] | None = None,
+) -> Iterator[Pair]:
     """Rule of ``nn.Conv1d`` and ``nn.Conv2d``: a matrix applied to patches, kept in ``memo``."""
     a = None if memo is None else memo.get("patches")
     if a is None:
@@ -78,11 +100,18 @@ def convolution(layer, args, kwargs, grads, n, _axis=0, memo=None):
     yield from _bias(layer, samples_first(b, n, 0).transpose(2, 3).flatten(1, 2))
 
 
-def transposed_convolution(layer, args, kwargs, grads, n, _axis=0):
+def transposed_convolution(
+    layer: nn.ConvTranspose1d | nn.ConvTranspose2d,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    grads: Sequence[Any],
+    n: int,
+    _axis: int = 0,
+) -> Iterator[Pair]:
     """Rule of ``nn.ConvTranspose1d`` and ``nn.ConvTranspose2d``: the roles are exchanged."""
     x, out = first_argument(args, kwargs), grads[0]
     size = x.shape[2:]
-    padding = [p for q in reversed(layer.padding) for p in (q, q)]
+    padding: list[Any] = [p for q in reversed(layer.padding) for p in (q, q)]
     a = _patches(layer, functional.pad(out, padding))
     if a.shape[2] != size.numel():
         a = _first_positions(layer, a, functional.pad(out, padding).shape[2:], size)
@@ -90,7 +119,12 @@ def transposed_convolution(layer, args, kwargs, grads, n, _axis=0):
     yield from _bias(layer, samples_first(out.flatten(2), n, 0).transpose(2, 3).flatten(1, 2))
 
 
-def _first_positions(layer, patches, padded, size):
+def _first_positions(
+    layer: nn.ConvTranspose1d | nn.ConvTranspose2d,
+    patches: torch.Tensor,
+    padded: torch.Size,
+    size: torch.Size,
+) -> torch.Tensor:
     """Leave out the patches at positions that only ``output_padding`` has made."""
     spans = zip(padded, layer.dilation, layer.kernel_size, layer.stride, strict=True)
     lengths = [(p - d * (k - 1) - 1) // s + 1 for p, d, k, s in spans]
@@ -100,19 +134,19 @@ def _first_positions(layer, patches, padded, size):
     return grid.flatten(2)
 
 
-def _grouped(patches, other, groups, n):
+def _grouped(patches: torch.Tensor, other: torch.Tensor, groups: int, n: int) -> Outer:
     """Outer of (N, groups · n_in, L) and (N, groups · n_out, L), N a multiple of n."""
     return Outer(_in_groups(patches, groups, n), _in_groups(other, groups, n))
 
 
-def _in_groups(tensor, groups, n):
+def _in_groups(tensor: torch.Tensor, groups: int, n: int) -> torch.Tensor:
     """(N, groups · width, L) to (n, groups, N / n · L, width)."""
     tensor = tensor.reshape(len(tensor), groups, -1, tensor.shape[2])
     tensor = samples_first(tensor, n, 0)  # (n, m, groups, width, L)
     return tensor.permute(0, 2, 1, 4, 3).flatten(2, 3)
 
 
-def _padded(layer, x):
+def _padded(layer: Any, x: torch.Tensor) -> torch.Tensor:
     if layer.padding == "same":
         totals = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
         padding = [p for total in reversed(totals) for p in (total // 2, total - total // 2)]
@@ -126,7 +160,7 @@ def _padded(layer, x):
     return functional.pad(x, padding, mode=mode)
 
 
-def _patches(layer, x):
+def _patches(layer: Any, x: torch.Tensor) -> torch.Tensor:
     """Patches that a kernel sees, (N, channels · kernel entries, L), channels outermost."""
     kernel, dilation, stride = layer.kernel_size, layer.dilation, layer.stride
     if x.dim() == 3:
@@ -134,7 +168,14 @@ def _patches(layer, x):
     return functional.unfold(x, kernel, dilation=dilation, stride=stride)
 
 
-def batch_norm(layer, args, kwargs, grads, n, _axis=0):
+def batch_norm(
+    layer: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    grads: Sequence[Any],
+    n: int,
+    _axis: int = 0,
+) -> Iterator[Pair]:
     """Rule of ``nn.BatchNorm1d`` to ``3d`` with running statistics."""
     x = first_argument(args, kwargs)
     if layer.running_mean is None:
@@ -143,13 +184,20 @@ def batch_norm(layer, args, kwargs, grads, n, _axis=0):
     yield from _scaled(layer, plain, grads[0], n)
 
 
-def group_norm(layer, args, kwargs, grads, n, _axis=0):
+def group_norm(
+    layer: nn.GroupNorm,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    grads: Sequence[Any],
+    n: int,
+    _axis: int = 0,
+) -> Iterator[Pair]:
     """Rule of ``nn.GroupNorm``."""
     plain = functional.group_norm(first_argument(args, kwargs), layer.num_groups, eps=layer.eps)
     yield from _scaled(layer, plain, grads[0], n)
 
 
-def _scaled(layer, plain, out, n):
+def _scaled(layer: Any, plain: torch.Tensor, out: torch.Tensor, n: int) -> Iterator[Pair]:
     """Scale and shift of channels, at axis 1."""
     for parameter, product in ((layer.weight, plain * out), (layer.bias, out)):
         if parameter is not None:
@@ -157,7 +205,14 @@ def _scaled(layer, plain, out, n):
             yield parameter, Explicit(product.sum(dim=2))
 
 
-def layer_norm(layer, args, kwargs, grads, n, axis):
+def layer_norm(
+    layer: nn.LayerNorm,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    grads: Sequence[Any],
+    n: int,
+    axis: int,
+) -> Iterator[Pair]:
     """Rule of ``nn.LayerNorm``."""
     x, shape = first_argument(args, kwargs), layer.normalized_shape
     if x.dim() == len(shape):
@@ -169,7 +224,14 @@ def layer_norm(layer, args, kwargs, grads, n, axis):
             yield parameter, Explicit(product.sum(dim=1))
 
 
-def embedding(layer, args, kwargs, grads, n, axis):
+def embedding(
+    layer: nn.Embedding,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    grads: Sequence[Any],
+    n: int,
+    axis: int,
+) -> Iterator[Pair]:
     """Rule of ``nn.Embedding``."""
     index = first_argument(args, kwargs)
     b = _by_position(grads[0], n, axis)
@@ -179,7 +241,14 @@ def embedding(layer, args, kwargs, grads, n, axis):
     yield layer.weight, Lookup(index.long(), b, layer.num_embeddings)
 
 
-def attention(layer, args, kwargs, grads, n, _axis=0):
+def attention(
+    layer: nn.MultiheadAttention,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    grads: Sequence[Any],
+    n: int,
+    _axis: int = 0,
+) -> Iterator[Pair]:
     """Rule of ``nn.MultiheadAttention``: its projections, by running the rest of it again."""
     if not layer._qkv_same_embed_dim or layer.bias_k is not None:
         raise NoRule
@@ -210,7 +279,9 @@ def attention(layer, args, kwargs, grads, n, _axis=0):
         yield layer.in_proj_bias, Explicit(b.sum(dim=2).flatten(1))
 
 
-def _projected_gradients(layer, inputs, arguments, out):
+def _projected_gradients(
+    layer: Any, inputs: list[torch.Tensor], arguments: dict[str, Any], out: torch.Tensor
+) -> tuple[torch.Tensor, Sequence[torch.Tensor]]:
     """Input of the output projection, and gradients of the input projections' results."""
     width = layer.embed_dim
     weights = layer.in_proj_weight.detach().chunk(3)
@@ -226,9 +297,14 @@ def _projected_gradients(layer, inputs, arguments, out):
     return heads.detach(), b
 
 
-def _heads(layer, projected, arguments, same):
+def _heads(
+    layer: Any, projected: list[torch.Tensor], arguments: dict[str, Any], same: torch.Tensor
+) -> torch.Tensor:
+    query, key, value = projected
     heads, _ = functional.multi_head_attention_forward(
-        *projected,
+        query,
+        key,
+        value,
         embed_dim_to_check=layer.embed_dim,
         num_heads=layer.num_heads,
         in_proj_weight=None,
@@ -252,11 +328,11 @@ def _heads(layer, projected, arguments, same):
     return heads
 
 
-def _lengthened(x, length):
+def _lengthened(x: torch.Tensor, length: int) -> torch.Tensor:
     return functional.pad(x.detach(), (0, 0, 0, 0, 0, length - x.shape[0]))
 
 
-def first_argument(args, kwargs):
+def first_argument(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
     """Return the tensor that a layer was called with."""
     x = args[0] if args else kwargs.get("input")
     if not isinstance(x, torch.Tensor):

@@ -4,10 +4,13 @@ Of a matrix W whose inputs lie mostly in the space of Q, gradients are about tho
 fewer entries. That is good enough for a preconditioner, and takes a fraction of the products.
 """
 
+from __future__ import annotations
+
 import torch
 
-from ..utils import SavedAsArrays
+from ..utils import DeviceLike, SavedAsArrays
 from ._terms import Outer
+from ._typing import Terms
 
 _WIDE = 256  # inputs, below which nothing is gained
 _SHARE = 7  # of the inputs' directions one is kept
@@ -26,22 +29,22 @@ class Narrow(SavedAsArrays):
         Orthonormal columns, by the positions of parameters that are narrowed.
     """
 
-    def __init__(self, sizes, bases):
+    def __init__(self, sizes: list[int], bases: dict[str, torch.Tensor]) -> None:
         self._sizes, self._bases = sizes, bases
 
-    def narrowed(self, vectors):
+    def narrowed(self, vectors: torch.Tensor) -> torch.Tensor:
         """Return the part of vectors (k, p) in the space, in its coordinates."""
         pieces = vectors.split(self._sizes, dim=1)
         return torch.cat([self._times(i, v) for i, v in enumerate(pieces)], dim=1)
 
-    def _times(self, position, vectors):
+    def _times(self, position: int, vectors: torch.Tensor) -> torch.Tensor:
         basis = self._bases.get(str(position))
         if basis is None:
             return vectors
         basis = basis.to(vectors.dtype)
         return (vectors.unflatten(1, (-1, len(basis))) @ basis).flatten(1)
 
-    def widened(self, vectors):
+    def widened(self, vectors: torch.Tensor) -> torch.Tensor:
         """Return vectors of the space in the coordinates of the parameters, (k, p)."""
         pieces = []
         for i, piece in enumerate(vectors.split(self._narrow_sizes(), dim=1)):
@@ -52,26 +55,26 @@ class Narrow(SavedAsArrays):
             pieces.append(piece)
         return torch.cat(pieces, dim=1)
 
-    def shortened(self, values):
+    def shortened(self, values: torch.Tensor) -> torch.Tensor:
         """Return one number for each entry (p,), the same for all of a parameter, in the space."""
         pieces = values.split(self._sizes)
         sizes = self._narrow_sizes()
         return torch.cat([v[:size] for v, size in zip(pieces, sizes, strict=True)])
 
-    def _narrow_sizes(self):
+    def _narrow_sizes(self) -> list[int]:
         sizes = []
         for i, size in enumerate(self._sizes):
             basis = self._bases.get(str(i))
             sizes.append(size if basis is None else size // basis.shape[0] * basis.shape[1])
         return sizes
 
-    def moved(self, device):
+    def moved(self, device: DeviceLike) -> Narrow:
         """Take the bases to a device."""
         self._bases = {name: basis.to(device) for name, basis in self._bases.items()}
         return self
 
 
-def narrow_terms(terms, generator):
+def narrow_terms(terms: Terms, generator: torch.Generator) -> tuple[Terms, Narrow | None]:
     """Keep the directions of wide layers' inputs in which most of them lie.
 
     Parameters
@@ -100,7 +103,7 @@ def narrow_terms(terms, generator):
     return out, Narrow([term.size for term in terms.values()], bases)
 
 
-def _main_directions(inputs, n_kept, generator):
+def _main_directions(inputs: torch.Tensor, n_kept: int, generator: torch.Generator) -> torch.Tensor:
     """Orthonormal columns that span most of the rows of a matrix, (n_in, n_kept)."""
     if len(inputs) > _N_INPUTS:
         chosen = torch.randint(len(inputs), (_N_INPUTS,), generator=generator)

@@ -4,9 +4,15 @@ Frangella, Tropp and Udell, "Randomized Nyström Preconditioning", SIAM J. Matri
 2023 (arXiv:2110.02820, 2021).
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import torch
 
-from ..utils import SavedAsArrays
+from ..utils import DeviceLike, SavedAsArrays
+from ._narrow import Narrow
 
 _FIRST = 64  # vectors, before it is known how many are worth it
 _SMALL = 5.0  # times the shift: eigenvalues below that need no vectors
@@ -34,12 +40,19 @@ class Nystrom(SavedAsArrays):
         The space that C was approximated in, if it is not that of all parameters.
     """
 
-    def __init__(self, vectors, values, shift, scale=None, narrow=None):
+    def __init__(
+        self,
+        vectors: torch.Tensor,
+        values: torch.Tensor,
+        shift: float,
+        scale: torch.Tensor | None = None,
+        narrow: Narrow | None = None,
+    ) -> None:
         self._vectors, self.values, self._scale = vectors, values, scale
         self._narrow = narrow
         self._factors = (values[-1] + shift) / (values + shift) - 1
 
-    def __call__(self, vectors):
+    def __call__(self, vectors: torch.Tensor) -> torch.Tensor:
         """Multiply vectors (k, p) with the approximate inverse, up to a constant."""
         inside = vectors.to(self._vectors.dtype)
         scale = self._scale
@@ -51,14 +64,22 @@ class Nystrom(SavedAsArrays):
             return vectors + part.to(vectors.dtype)
         return vectors * scale.square() + part.to(vectors.dtype) * scale
 
-    def moved(self, device):
+    def moved(self, device: DeviceLike) -> Nystrom:
         """Take all tensors to a device."""
         if self._narrow is not None:
             self._narrow.moved(device)
         return super().moved(device)
 
 
-def nystrom(products, start, shift, most, scale=None, dtype=torch.float64, narrow=None):
+def nystrom(
+    products: Callable[..., Any],
+    start: Callable[[int], torch.Tensor],
+    shift: float,
+    most: int,
+    scale: torch.Tensor | None = None,
+    dtype: torch.dtype = torch.float64,
+    narrow: Narrow | None = None,
+) -> Nystrom | None:
     """Make a preconditioner, of as many vectors as are worth their products.
 
     Parameters
@@ -108,7 +129,7 @@ def nystrom(products, start, shift, most, scale=None, dtype=torch.float64, narro
     return Nystrom(found[0].to(dtype), found[1], shift, whole, narrow)
 
 
-def _extended(basis, vectors):
+def _extended(basis: torch.Tensor | None, vectors: torch.Tensor) -> tuple[torch.Tensor, int]:
     """Add what is new in vectors to a basis that is about orthonormal; also the number of that."""
     if basis is not None:
         vectors = vectors - (vectors @ basis.T) @ basis
@@ -122,7 +143,9 @@ def _extended(basis, vectors):
     return vectors, len(vectors)
 
 
-def _decomposed(basis, through, eps):
+def _decomposed(
+    basis: torch.Tensor, through: torch.Tensor, eps: float
+) -> tuple[torch.Tensor, torch.Tensor] | None:
     """Eigenvectors and eigenvalues of Y (ΩᵀY)⁻¹ Yᵀ, without what is not positive; or None."""
     lost = _LOST * eps * float(through.norm(dim=1).max())
     inner = basis @ through.T
@@ -138,7 +161,7 @@ def _decomposed(basis, through, eps):
     return vectors, values[kept]
 
 
-def _missing(values, shift, most):
+def _missing(values: torch.Tensor, shift: float, most: int) -> int:
     """Return how many vectors more are worth it, by the power law that eigenvalues follow."""
     n, wanted = len(values), _SMALL * shift
     if values[-1] <= wanted or n >= most:

@@ -11,10 +11,14 @@ All functions here are for networks in eval mode whose parameters require no gra
 ``Representation.session()``.
 """
 
+from __future__ import annotations
+
 from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -22,14 +26,18 @@ from torch import nn
 from ..layers import gradient_edge, mapped
 from ._labelled import Labelled
 from ._layers import convolution
+from ._plans import BoundPlan, GradientPlan
 from ._terms import Explicit, add_terms
 from ._totals import adds_up
+from ._typing import Batch, Rule, Term
 from ._watching import VaryingRows
 
 _VMAP_BYTES = 2**26
 
 
-def per_sample_gradients(losses, module, x, plan):
+def per_sample_gradients(
+    losses: Callable[..., Any], module: nn.Module, x: Batch, plan: GradientPlan
+) -> dict[str, Term]:
     """Gradient of every sample's loss in the plan's parameters.
 
     Parameters
@@ -51,7 +59,9 @@ def per_sample_gradients(losses, module, x, plan):
     return _gradients(losses, module, x, plan.bound(module))
 
 
-def _gradients(losses, module, x, bound):
+def _gradients(
+    losses: Callable[..., Any], module: nn.Module, x: Batch, bound: BoundPlan
+) -> dict[str, Term]:
     (terms,) = _ruled_gradients(losses, bound, x)
     rest = {name: p for name, p in bound.parameters.items() if name not in terms}
     if rest:
@@ -60,7 +70,13 @@ def _gradients(losses, module, x, bound):
     return completed(terms, bound.parameters, len(x))
 
 
-def _rest(losses, module, parameters, x, plan):
+def _rest(
+    losses: Callable[..., Any],
+    module: nn.Module,
+    parameters: dict[str, nn.Parameter],
+    x: Batch,
+    plan: GradientPlan,
+) -> dict[str, torch.Tensor]:
     """Gradients that do not come from rules, as the plan says if it is about the same ones."""
     if plan.vectorised and parameters.keys() <= set(plan.rest):
         try:
@@ -70,7 +86,9 @@ def _rest(losses, module, parameters, x, plan):
     return looped_gradients(losses, module, parameters, x)
 
 
-def completed(terms, parameters, n):
+def completed(
+    terms: dict[str, Term], parameters: dict[str, nn.Parameter], n: int
+) -> dict[str, Term]:
     """Put gradients in order, with zeros for what the losses do not depend on.
 
     Parameters
@@ -93,7 +111,13 @@ def completed(terms, parameters, n):
     return {name: terms[name].single().compact() for name in parameters}
 
 
-def per_sample_products(outputs, module, x, plan, directions):
+def per_sample_products(
+    outputs: Callable[..., Any],
+    module: nn.Module,
+    x: Batch,
+    plan: GradientPlan,
+    directions: Sequence[torch.Tensor],
+) -> list[dict[str, Term]]:
     """Gradients of inner products of every sample's output, for one forward pass.
 
     Parameters
@@ -125,7 +149,12 @@ def per_sample_products(outputs, module, x, plan, directions):
     return [completed(terms, bound.parameters, len(x)) for terms in found]
 
 
-def _ruled_gradients(outputs, bound, x, directions=(None,)):
+def _ruled_gradients(
+    outputs: Callable[..., Any],
+    bound: BoundPlan,
+    x: Batch,
+    directions: Sequence[torch.Tensor | None] = (None,),
+) -> list[dict[str, Term]]:
     """Gradients from one forward pass and a backward pass a direction, by the layers' rules.
 
     Returns
@@ -167,15 +196,15 @@ def _ruled_gradients(outputs, bound, x, directions=(None,)):
     return found
 
 
-def _is_zero(total):
+def _is_zero(total: torch.Tensor | None) -> bool:
     return total is None or not total.to_dense().any()
 
 
-def _zeros(parameter, n):
+def _zeros(parameter: torch.Tensor, n: int) -> Explicit:
     return Explicit(parameter.new_zeros(n, parameter.numel()))
 
 
-def _stay_idle(out, along, tensors):
+def _stay_idle(out: torch.Tensor, along: torch.Tensor, tensors: Sequence[torch.Tensor]) -> bool:
     """Tell whether no sample has a gradient, where the batch's is 0: some may cancel."""
     flat = along.reshape(len(along), -1)
     # Unequal multiples of samples, neither of which adds up to 0 with the others'.
@@ -189,7 +218,13 @@ def _stay_idle(out, along, tensors):
     return all(map(_is_zero, grads))
 
 
-def rule_gradients(layers, names_of, calls, grads, n):
+def rule_gradients(
+    layers: Mapping[nn.Module, tuple[Rule, list[int]]],
+    names_of: dict[int, str],
+    calls: list[LayerCall],
+    grads: Sequence[torch.Tensor | None],
+    n: int,
+) -> dict[str, Term]:
     """Gradients in parameters from those of the layers' outputs.
 
     Parameters
@@ -210,7 +245,9 @@ def rule_gradients(layers, names_of, calls, grads, n):
     terms : dict of str to term
         Calls that a rule does not cover are left out.
     """
-    terms, counts, rest = defaultdict(list), defaultdict(int), iter(grads)
+    terms: defaultdict[str, list[Term]] = defaultdict(list)
+    counts: defaultdict[nn.Module, int] = defaultdict(int)
+    rest = iter(grads)
     for call in calls:
         of_outputs = [next(rest) for _ in call.edges]
         number, counts[call.layer] = counts[call.layer], counts[call.layer] + 1
@@ -229,7 +266,7 @@ def rule_gradients(layers, names_of, calls, grads, n):
     return {name: _sum(found) for name, found in terms.items()}
 
 
-def _sum(terms):
+def _sum(terms: list[Term]) -> Term:
     total = terms[0]
     for term in terms[1:]:
         total = add_terms(total, term)
@@ -260,7 +297,7 @@ class LayerCall:
 
 
 @contextmanager
-def recorded_calls(layers):
+def recorded_calls(layers: Iterable[nn.Module]) -> Iterator[list[LayerCall]]:
     """Note the calls of layers while the context lasts.
 
     Parameters
@@ -273,7 +310,7 @@ def recorded_calls(layers):
     calls : list of LayerCall
         Grows with every call.
     """
-    calls = []
+    calls: list[LayerCall] = []
     # First, so that what a user's hook makes of the output is part of the rest.
     handles = [
         layer.register_forward_hook(_recorder(calls), with_kwargs=True, prepend=True)
@@ -286,11 +323,11 @@ def recorded_calls(layers):
             handle.remove()
 
 
-def _recorder(calls):
+def _recorder(calls: list[LayerCall]) -> Callable[..., Any]:
     """Make a forward hook that remembers calls and where their outputs are in the graph."""
 
-    def record(layer, args, kwargs, output):
-        edges = []
+    def record(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        edges: list[Any] = []
         output = mapped(partial(_with_edge, edges), output)
         calls.append(LayerCall(layer, args, kwargs, edges))
         return output
@@ -298,7 +335,7 @@ def _recorder(calls):
     return record
 
 
-def _with_edge(edges, tensor):
+def _with_edge(edges: list[Any], tensor: torch.Tensor) -> torch.Tensor:
     """Return a tensor that a layer returned, and add where it is in the graph, if it can be."""
     if not tensor.requires_grad:
         if not tensor.is_floating_point():  # lengths in a packed sequence, for example
@@ -309,7 +346,9 @@ def _with_edge(edges, tensor):
     return tensor
 
 
-def looped_gradients(losses, module, parameters, x):
+def looped_gradients(
+    losses: Callable[..., Any], module: nn.Module, parameters: dict[str, nn.Parameter], x: Batch
+) -> dict[str, torch.Tensor]:
     """Gradients one sample at a time: slow, and right for any network.
 
     Parameters
@@ -341,7 +380,12 @@ def looped_gradients(losses, module, parameters, x):
     return out
 
 
-def looped_products(outputs, parameters, x, directions):
+def looped_products(
+    outputs: Callable[..., Any],
+    parameters: dict[str, nn.Parameter],
+    x: Batch,
+    directions: Sequence[torch.Tensor],
+) -> list[dict[str, torch.Tensor]]:
     """Gradients of inner products of outputs, one sample at a time; see `per_sample_products`.
 
     Parameters
@@ -381,7 +425,7 @@ def looped_products(outputs, parameters, x, directions):
 
 
 @contextmanager
-def requiring_gradients(tensors):
+def requiring_gradients(tensors: Sequence[torch.Tensor]) -> Iterator[None]:
     """Let gradients flow to tensors while the context lasts.
 
     Parameters
@@ -406,16 +450,18 @@ def requiring_gradients(tensors):
 class _WithLoss(nn.Module):
     """Holds the network, so that its parameters can be exchanged while the losses run it."""
 
-    def __init__(self, module, losses):
+    def __init__(self, module: nn.Module, losses: Callable[..., Any]) -> None:
         super().__init__()
         self.module = module
         self.losses = losses
 
-    def forward(self, x):
+    def forward(self, x: Batch) -> torch.Tensor:
         return self.losses(x).sum()
 
 
-def vmapped_gradients(losses, module, parameters, x):
+def vmapped_gradients(
+    losses: Callable[..., Any], module: nn.Module, parameters: dict[str, nn.Parameter], x: Batch
+) -> dict[str, torch.Tensor]:
     """Gradients one sample at a time, several at once; see `looped_gradients`.
 
     Parameters
@@ -438,7 +484,7 @@ def vmapped_gradients(losses, module, parameters, x):
     inside = {f"module.{name}": p.detach() for name, p in parameters.items()}
     n_bytes = sum(p.numel() * p.element_size() for p in inside.values())
 
-    def loss(parameters, *sample):
+    def loss(parameters: dict[str, torch.Tensor], *sample: torch.Tensor) -> torch.Tensor:
         parts = [part.unsqueeze(0) for part in sample]
         batch = Labelled(*parts) if len(parts) > 1 else parts[0]
         return torch.func.functional_call(holder, parameters, (batch,))

@@ -4,6 +4,8 @@ A plan names layers and parameters instead of holding them. So it can be kept an
 every view of the network, and every copy of it that has parts of the same names.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
 
 from torch import nn
@@ -21,8 +23,9 @@ from ._layers import (
 )
 from ._own_rules import OwnRule
 from ._recurrent import recurrent
+from ._typing import Rule
 
-_RULES = {
+_RULES: dict[type[nn.Module], Rule] = {
     nn.Linear: linear,
     nn.Conv1d: convolution,
     nn.Conv2d: convolution,
@@ -42,7 +45,7 @@ _RULES = {
 _LIBRARY_RULES = {rule.__name__ for rule in _RULES.values()}
 
 
-def rule_of(layer):
+def rule_of(layer: nn.Module) -> Rule | None:
     """Rule that covers a layer, see `_layers`; None if there is none."""
     # That of a subclass comes before that of what it was made of.
     return next((_RULES[kind] for kind in type(layer).__mro__ if kind in _RULES), None)
@@ -94,7 +97,7 @@ class GradientPlan:
     vectorised: bool = False
     bytes_per_sample: int = 1
 
-    def bound(self, module):
+    def bound(self, module: nn.Module) -> BoundPlan:
         """Find the layers and parameters in a network, without running it.
 
         Parameters
@@ -132,7 +135,7 @@ class GradientPlan:
         return BoundPlan(self, {name: named[name] for name in self.parameters}, layers)
 
 
-def _other_network(module, missing):
+def _other_network(module: nn.Module, missing: str) -> str:
     return (
         f"{type(module).__name__} no longer has the {missing}: parts of it have been replaced "
         "since the explainer was fitted; fit it again."
@@ -152,6 +155,11 @@ class BoundPlan:
         Layers whose rules are used, the rules, and the axes of samples by call.
     """
 
-    def __init__(self, plan, parameters, layers):
+    def __init__(
+        self,
+        plan: GradientPlan,
+        parameters: dict[str, nn.Parameter],
+        layers: dict[nn.Module, tuple[Rule, list[int]]],
+    ) -> None:
         self.plan, self.parameters, self.layers = plan, parameters, layers
         self.names_of = {id(p): name for name, p in parameters.items()}

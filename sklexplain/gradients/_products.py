@@ -1,11 +1,17 @@
 r"""Products with a Gauss–Newton matrix, :math:`J^\top L L^\top J`, from the factors of J's rows."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeGuard, cast
+
 import torch
 
 from ..utils import SavedAsArrays
-from ._narrow import narrow_terms
+from ._narrow import Narrow, narrow_terms
 from ._sets import join_terms
 from ._terms import Outer
+from ._typing import Term, Terms
 
 _CHUNK_BYTES = 2**26  # explicit gradients and intermediate results at once
 _MULTIPLYING_OUT = 3  # times as long as its multiplications: what it makes is large
@@ -27,13 +33,13 @@ class FactorProducts(SavedAsArrays):
         L; float64.
     """
 
-    def __init__(self, jacobian, roots):
+    def __init__(self, jacobian: Terms, roots: torch.Tensor) -> None:
         self._jacobian = jacobian
         kept = next(iter(jacobian.values()))
         dtype = (kept.b if hasattr(kept, "b") else kept.values).dtype
         self._roots = roots.to(dtype)
 
-    def __call__(self, vectors):
+    def __call__(self, vectors: torch.Tensor) -> torch.Tensor:
         """Multiply vectors (k, p) with C; the result is in their dtype."""
         sides = self._sides(len(vectors))
         pieces = vectors.to(self._roots.dtype).split(
@@ -43,7 +49,8 @@ class FactorProducts(SavedAsArrays):
         totals = [torch.zeros_like(piece) for piece in pieces]
         for rows, roots in self._chunks(len(vectors)):
             parts = [side.of(rows) for side in sides]
-            inside = sum(p.through(v) for p, v in zip(parts, pieces, strict=True))
+            products = (p.through(v) for p, v in zip(parts, pieces, strict=True))
+            inside = cast(torch.Tensor, sum(products))
             shape = inside.shape
             inside = inside.view(len(roots), -1, shape[1])
             inside = (roots @ (roots.transpose(1, 2) @ inside)).view(shape)
@@ -52,12 +59,12 @@ class FactorProducts(SavedAsArrays):
         back = [side.restored(t) for side, t in zip(sides, totals, strict=True)]
         return torch.cat(back, dim=1).to(vectors.dtype)
 
-    def narrowed(self, generator):
+    def narrowed(self, generator: torch.Generator) -> tuple[FactorProducts, Narrow | None]:
         """Return products in a smaller space, and that space: see `narrow_terms`."""
         terms, narrow = narrow_terms(self._jacobian, generator)
         return (self, None) if narrow is None else (FactorProducts(terms, self._roots), narrow)
 
-    def sketch(self, n_vectors, generator):
+    def sketch(self, n_vectors: int, generator: torch.Generator) -> torch.Tensor:
         r"""Sum some rows of :math:`L^\top J` in random groups, with random signs.
 
         Parameters
@@ -92,10 +99,10 @@ class FactorProducts(SavedAsArrays):
             out.append(total)
         return torch.cat(out, dim=1)
 
-    def _sides(self, n_vectors):
+    def _sides(self, n_vectors: int) -> list[_Explicit | _Factored]:
         return [_side(term, n_vectors) for term in self._jacobian.values()]
 
-    def _chunks(self, n_vectors):
+    def _chunks(self, n_vectors: int) -> Iterator[tuple[slice, torch.Tensor]]:
         """Yield rows of a few samples, and the roots between them."""
         n, n_draws, size, _ = self._roots.shape
         widest = max(_entries(term, n_vectors) for term in self._jacobian.values())
@@ -107,11 +114,11 @@ class FactorProducts(SavedAsArrays):
             yield slice(start, start + len(roots) * size), roots
 
 
-def _side(term, n_vectors):
+def _side(term: Term, n_vectors: int) -> _Explicit | _Factored:
     return _Factored(term) if _is_factored(term, n_vectors) else _Explicit(term)
 
 
-def _is_factored(term, n_vectors):
+def _is_factored(term: Term, n_vectors: int) -> TypeGuard[Outer]:
     """Whether products take fewer multiplications by factors than by explicit gradients."""
     if not isinstance(term, Outer):
         return False
@@ -121,7 +128,7 @@ def _is_factored(term, n_vectors):
     return 2 * n_vectors * length * (area + k * width) < explicit
 
 
-def _entries(term, n_vectors):
+def _entries(term: Term, n_vectors: int) -> int:
     """Numbers that a row takes while it is multiplied with vectors."""
     if not _is_factored(term, n_vectors):
         return max(term.size, n_vectors)
@@ -132,11 +139,12 @@ def _entries(term, n_vectors):
 class _Explicit:
     """One parameter's rows, multiplied out."""
 
-    def __init__(self, term, values=None):
-        self.term, self._values = term, values
-        self._buffer = None
+    def __init__(self, term: Term, values: torch.Tensor | None = None) -> None:
+        self.term = term
+        self._values: Any = values  # None in a whole, see `of`
+        self._buffer: torch.Tensor | None = None
 
-    def of(self, rows):
+    def of(self, rows: slice) -> _Explicit:
         term = self.term[rows]
         if not isinstance(term, Outer) or term.a.shape[1] > 1:
             return _Explicit(term, term.values)
@@ -146,17 +154,17 @@ class _Explicit:
         values = self._buffer[: len(term)]
         return _Explicit(term, term.multiplied_out(values))
 
-    def prepared(self, vectors):
+    def prepared(self, vectors: torch.Tensor) -> torch.Tensor:
         return vectors.contiguous()
 
-    def restored(self, vectors):
+    def restored(self, vectors: torch.Tensor) -> torch.Tensor:
         return vectors
 
-    def through(self, vectors):
+    def through(self, vectors: torch.Tensor) -> torch.Tensor:
         """Multiply the rows with vectors (k, p): (rows, k)."""
         return self._values @ vectors.T
 
-    def add_back(self, weights, total):
+    def add_back(self, weights: torch.Tensor, total: torch.Tensor) -> None:
         """Add the rows, weighted (rows, k), to a total (k, p)."""
         total.addmm_(weights.T, self._values)
 
@@ -164,39 +172,39 @@ class _Explicit:
 class _Factored:
     """One matrix's rows as factors: (n_samples, groups, L, n_in), (n, groups, L, n_out)."""
 
-    def __init__(self, term):
+    def __init__(self, term: Outer) -> None:
         self.term = term
 
-    def of(self, rows):
+    def of(self, rows: slice) -> _Factored:
         return _Factored(self.term[rows])
 
-    def prepared(self, vectors):
+    def prepared(self, vectors: torch.Tensor) -> torch.Tensor:
         """(k, groups · n_out · n_in) to (groups, n_in, n_out · k)."""
         groups, n_in, n_out = self._sizes()
         vectors = vectors.reshape(len(vectors), groups, n_out, n_in)
         return vectors.permute(1, 3, 2, 0).flatten(2).contiguous()
 
-    def restored(self, vectors):
+    def restored(self, vectors: torch.Tensor) -> torch.Tensor:
         groups, n_in, n_out = self._sizes()
         return vectors.view(groups, n_in, n_out, -1).permute(3, 0, 2, 1).flatten(1)
 
-    def _sizes(self):
+    def _sizes(self) -> tuple[int, int, int]:
         a, b = self.term.a, self.term.b
         return a.shape[1], a.shape[3], b.shape[3]
 
-    def _b(self, group):
+    def _b(self, group: int) -> torch.Tensor:
         """(n_samples, rows of a sample, L · n_out)."""
         return self.term.b[:, group].flatten(1).unflatten(0, (len(self.term.a), -1))
 
-    def through(self, vectors):
+    def through(self, vectors: torch.Tensor) -> torch.Tensor:
         n, length, n_out = len(self.term.a), self.term.a.shape[2], self.term.b.shape[3]
-        out = 0
+        out: Any = 0
         for g, matrix in enumerate(vectors):
             along = self.term.a[:, g].flatten(0, 1) @ matrix  # (n_samples · L, n_out · k)
             out = out + self._b(g) @ along.view(n, length * n_out, -1)
         return out.flatten(0, 1)
 
-    def add_back(self, weights, total):
+    def add_back(self, weights: torch.Tensor, total: torch.Tensor) -> None:
         n, n_out = len(self.term.a), self.term.b.shape[3]
         weights = weights.unflatten(0, (n, -1))
         for g, sums in enumerate(total):
@@ -214,23 +222,25 @@ class PassProducts:
         Yields pairs of J's factors and L, of a few samples at a time.
     """
 
-    def __init__(self, make):
+    def __init__(self, make: Callable[[], Iterable[tuple[Terms, torch.Tensor]]]) -> None:
         self._make = make
 
-    def __call__(self, vectors):
+    def __call__(self, vectors: torch.Tensor) -> torch.Tensor:
         """Multiply vectors (k, p) with C."""
-        return sum(FactorProducts(*part)(vectors) for part in self._make())
+        products = (FactorProducts(*part)(vectors) for part in self._make())
+        return cast(torch.Tensor, sum(products))
 
-    def narrowed(self, generator):
+    def narrowed(self, generator: torch.Generator) -> tuple[PassProducts, None]:
         """Return the products as they are: not all inputs are known at once."""
         return self, None
 
-    def sketch(self, n_vectors, generator):
+    def sketch(self, n_vectors: int, generator: torch.Generator) -> torch.Tensor:
         """Sum rows in random groups; see `FactorProducts`."""
-        return sum(FactorProducts(*part).sketch(n_vectors, generator) for part in self._make())
+        parts = (FactorProducts(*part) for part in self._make())
+        return cast(torch.Tensor, sum(part.sketch(n_vectors, generator) for part in parts))
 
 
-def joined_products(parts):
+def joined_products(parts: Iterable[tuple[Terms, torch.Tensor]]) -> FactorProducts:
     """Make products of the factors of several batches.
 
     Parameters

@@ -4,15 +4,28 @@ The layer is run again, one time step after another, which gives the gradients o
 at every time step the weights are matrices applied to the step's input and to the state before.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional
 
 from ._layers import NoRule
 from ._terms import Explicit, Outer
+from ._typing import Pair
 
 
-def recurrent(layer, args, kwargs, grads, n, _axis=0):
+def recurrent(
+    layer: nn.RNNBase,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    grads: Sequence[Any],
+    n: int,
+    _axis: int = 0,
+) -> Iterator[Pair]:
     """Rule of ``nn.LSTM``, ``nn.GRU`` and ``nn.RNN``.
 
     Parameters
@@ -66,7 +79,7 @@ def recurrent(layer, args, kwargs, grads, n, _axis=0):
         yield from _terms(layer, f"hh_{suffix}", before, of_states)
 
 
-def _terms(layer, name, a, b):
+def _terms(layer: nn.RNNBase, name: str, a: torch.Tensor, b: torch.Tensor) -> Iterator[Pair]:
     """Gradients of a weight and a bias from (time, n, ...)."""
     a, b = a.detach().transpose(0, 1), b.transpose(0, 1)
     yield getattr(layer, f"weight_{name}"), Outer(a.unsqueeze(1), b.unsqueeze(1))
@@ -74,13 +87,15 @@ def _terms(layer, name, a, b):
         yield getattr(layer, f"bias_{name}"), Explicit(b.sum(dim=1))
 
 
-def _detached(states):
+def _detached(states: Any) -> tuple[torch.Tensor, ...] | None:
     if isinstance(states, tuple):
         return tuple(s.detach() for s in states)
     return None if states is None else (states.detach(),)
 
 
-def _run(layer, x, states):
+def _run(
+    layer: nn.RNNBase, x: torch.Tensor, states: tuple[torch.Tensor, ...] | None
+) -> tuple[list[torch.Tensor], list[tuple[Any, ...]]]:
     """Return what the layer returns, and for each of its parts the gates and their inputs."""
     n_directions = 2 if layer.bidirectional else 1
     n_states = 2 if isinstance(layer, nn.LSTM) else 1
@@ -102,7 +117,9 @@ def _run(layer, x, states):
     return [x, *(torch.stack(states) for states in zip(*last, strict=True))], taps
 
 
-def _run_cell(layer, suffix, x, states):
+def _run_cell(
+    layer: nn.RNNBase, suffix: str, x: torch.Tensor, states: list[torch.Tensor]
+) -> tuple[torch.Tensor, list[torch.Tensor], tuple[Any, ...]]:
     """Run one direction of one layer over (time, n, width)."""
     weights = [getattr(layer, f"weight_{w}_{suffix}").detach() for w in ("ih", "hh")]
     biases = (None, None)
@@ -120,24 +137,30 @@ def _run_cell(layer, suffix, x, states):
     return torch.stack(outputs), states, gates
 
 
-def _with_gradient(tensor):
+def _with_gradient(tensor: torch.Tensor) -> torch.Tensor:
     return tensor if tensor.requires_grad else tensor.requires_grad_()
 
 
-def _lstm_step(_layer, x, h, states):
+def _lstm_step(
+    _layer: nn.RNNBase, x: torch.Tensor, h: torch.Tensor, states: list[torch.Tensor]
+) -> list[torch.Tensor]:
     into, forget, cell, out = (x + h).chunk(4, dim=1)
     c = forget.sigmoid() * states[1] + into.sigmoid() * cell.tanh()
     return [out.sigmoid() * c.tanh(), c]
 
 
-def _gru_step(_layer, x, h, states):
+def _gru_step(
+    _layer: nn.RNNBase, x: torch.Tensor, h: torch.Tensor, states: list[torch.Tensor]
+) -> list[torch.Tensor]:
     (xr, xz, xn), (hr, hz, hn) = x.chunk(3, dim=1), h.chunk(3, dim=1)
     keep = (xz + hz).sigmoid()
     new = (xn + (xr + hr).sigmoid() * hn).tanh()
     return [(1 - keep) * new + keep * states[0]]
 
 
-def _rnn_step(layer, x, h, _states):
+def _rnn_step(
+    layer: nn.RNNBase, x: torch.Tensor, h: torch.Tensor, _states: list[torch.Tensor]
+) -> list[torch.Tensor]:
     return [(x + h).tanh() if layer.nonlinearity == "tanh" else (x + h).relu()]
 
 

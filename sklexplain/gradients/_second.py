@@ -1,5 +1,10 @@
 """Second derivatives: what torch gets wrong, and what is negative in a loss's own."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import torch
 
 from ..utils import ScopedMode
@@ -15,16 +20,20 @@ class WrittenOut(ScopedMode):
     is wrong by more than half of it (torch 2.13), without any error.
     """
 
-    def _instead(self, func, args, kwargs):
+    def _instead(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         return (_weight_norm if func is torch._weight_norm else func)(*args, **kwargs)
 
 
-def _weight_norm(v, g, dim=0):
+def _weight_norm(v: torch.Tensor, g: torch.Tensor, dim: int = 0) -> torch.Tensor:
     others = [k for k in range(v.dim()) if k != dim % v.dim()] if dim != -1 else None
     return v * (g / torch.linalg.vector_norm(v, dim=others, keepdim=True))
 
 
-def positive_part(product, like):
+def positive_part(
+    product: Callable[[torch.Tensor], torch.Tensor], like: torch.Tensor
+) -> Callable[[torch.Tensor], torch.Tensor]:
     r"""Leave out what is negative in second derivatives: :math:`S_+` of every sample.
 
     A loss that is convex in the output has nothing negative. Where each entry of the output counts
@@ -70,13 +79,13 @@ def positive_part(product, like):
     matrix = (vectors * values.clamp(min=0).unsqueeze(1)) @ vectors.transpose(1, 2)
     matrix = matrix.to(like.dtype)
 
-    def cut_product(direction):
+    def cut_product(direction: torch.Tensor) -> torch.Tensor:
         return (matrix @ direction.reshape(len(like), size, 1)).view_as(direction)
 
     return cut_product
 
 
-def asymmetry(vectors, products):
+def asymmetry(vectors: torch.Tensor, products: torch.Tensor) -> float:
     """Compare products of a matrix from both sides: how far it is from symmetric.
 
     Parameters

@@ -1,17 +1,22 @@
 """Per-sample gradients in several parameters: a dict with one term for each parameter."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, cast
 
 import torch
 
 from ._terms import Explicit, Outer
+from ._typing import Term, Terms
 
 _N_BLOCKS, _MIN_BLOCK = 8, 64  # blocks of a symmetric matrix, of which half is computed
 _FEW_SUMS = 4  # at most so many sums are computed without explicit gradients
 _CHUNK = 4096  # rows of the random projection drawn at once; part of what a seed means
 
 
-def join_terms(parts):
+def join_terms(parts: Sequence[Terms]) -> dict[str, Term]:
     """Stack the gradients of several batches.
 
     Parameters
@@ -27,7 +32,7 @@ def join_terms(parts):
     return {k: term.joined([p[k] for p in others]) for k, term in first.items()}
 
 
-def interleave_terms(parts, n_each=1):
+def interleave_terms(parts: Sequence[Terms], n_each: int = 1) -> dict[str, Term]:
     """Put several sets of gradients of the same samples together, sample by sample.
 
     Parameters
@@ -46,7 +51,7 @@ def interleave_terms(parts, n_each=1):
     return {k: term.interleaved([p[k] for p in others], n_each) for k, term in first.items()}
 
 
-def flatten_terms(terms):
+def flatten_terms(terms: Terms) -> torch.Tensor:
     """Explicit gradients in all parameters side by side.
 
     Parameters
@@ -61,7 +66,7 @@ def flatten_terms(terms):
     return torch.cat([term.values for term in terms.values()], dim=1)
 
 
-def gram_matrix(first, second, max_bytes=2**28):
+def gram_matrix(first: Terms, second: Terms, max_bytes: int = 2**28) -> torch.Tensor:
     """Inner products of all gradients of two sets, without the explicit gradients.
 
     Parameters
@@ -79,18 +84,22 @@ def gram_matrix(first, second, max_bytes=2**28):
     pairs = [(t, second[n]) for n, t in first.items() if n not in both]
     if both:  # one product of matrices instead of several
         pairs.append((_side_by_side(first, both), _side_by_side(second, both)))
-    return sum(_gram(ours, theirs, max_bytes) for ours, theirs in pairs)
+    return _sum(_gram(ours, theirs, max_bytes) for ours, theirs in pairs)
 
 
-def _explicit(terms, name):
+def _sum(tensors: Iterable[torch.Tensor]) -> torch.Tensor:
+    return cast(torch.Tensor, sum(tensors))  # 0 of none
+
+
+def _explicit(terms: Terms, name: str) -> bool:
     return isinstance(terms[name], Explicit)
 
 
-def _side_by_side(terms, names):
+def _side_by_side(terms: Terms, names: list[str]) -> Explicit:
     return Explicit(torch.cat([terms[n].values for n in names], dim=1))
 
 
-def own_gram_matrix(terms, max_bytes=2**28):
+def own_gram_matrix(terms: Terms, max_bytes: int = 2**28) -> torch.Tensor:
     """Inner products of all gradients of a set, each computed once.
 
     Parameters
@@ -113,7 +122,7 @@ def own_gram_matrix(terms, max_bytes=2**28):
     step = -(-step // sharing) * sharing  # samples stay whole
     blocks = [slice(i, min(i + step, n)) for i in range(0, n, step)]
     pairs = [(rows, columns) for i, rows in enumerate(blocks) for columns in blocks[i:]]
-    out = None
+    out: Any = None
     # Every explicit gradient is computed once, a few columns at a time.
     for part in _wide_parts(explicit, n, max_bytes):
         out = part.new_zeros(n, n) if out is None else out
@@ -132,16 +141,17 @@ def own_gram_matrix(terms, max_bytes=2**28):
     return out
 
 
-def _is_multiplied_out(term):
+def _is_multiplied_out(term: Term) -> bool:
     """Tell whether inner products of a set take fewer multiplications by explicit gradients."""
     return isinstance(term, Explicit) or (
         isinstance(term, Outer) and term.is_cheaper_explicit(term)
     )
 
 
-def _wide_parts(terms, n, max_bytes):
+def _wide_parts(terms: Iterable[Term], n: int, max_bytes: int) -> Iterator[torch.Tensor]:
     """Yield columns of explicit gradients, in several parameters together if there are few."""
-    kept, n_bytes = [], 0
+    kept: list[torch.Tensor] = []
+    n_bytes = 0
     for term in terms:
         for _, part in term.chunks(max_bytes):
             if kept and n_bytes + part.nbytes > max_bytes:
@@ -153,17 +163,17 @@ def _wide_parts(terms, n, max_bytes):
         yield torch.cat(kept, dim=1)
 
 
-def _gram(first, second, max_bytes):
+def _gram(first: Term, second: Term, max_bytes: int) -> torch.Tensor:
     if type(first) is type(second):
         return first.gram(second, max_bytes)
     if not isinstance(first, Explicit):
         return _gram(second, first, max_bytes).T
     # One set is of sums over so many positions that it is explicit.
     pairs = second.chunks(max_bytes)
-    return sum(first.values[:, columns] @ part.T for columns, part in pairs)
+    return _sum(first.values[:, columns] @ part.T for columns, part in pairs)
 
 
-def multiply_terms(terms, vectors, max_bytes=2**28):
+def multiply_terms(terms: Terms, vectors: torch.Tensor, max_bytes: int = 2**28) -> torch.Tensor:
     """Inner products of gradients with vectors.
 
     Parameters
@@ -179,10 +189,10 @@ def multiply_terms(terms, vectors, max_bytes=2**28):
     -------
     products : torch.Tensor of shape (n, k)
     """
-    return sum(part @ vectors[:, columns].T for columns, part in _all_chunks(terms, max_bytes))
+    return _sum(part @ vectors[:, columns].T for columns, part in _all_chunks(terms, max_bytes))
 
 
-def combine_terms(weights, terms, max_bytes=2**28):
+def combine_terms(weights: torch.Tensor, terms: Terms, max_bytes: int = 2**28) -> torch.Tensor:
     """Sum gradients with weights, several times.
 
     Parameters
@@ -207,7 +217,7 @@ def combine_terms(weights, terms, max_bytes=2**28):
     return torch.cat(sums, dim=1)
 
 
-def _all_chunks(terms, max_bytes):
+def _all_chunks(terms: Terms, max_bytes: int) -> Iterator[tuple[slice, torch.Tensor]]:
     start = 0
     for term in terms.values():
         for columns, part in term.chunks(max_bytes):
@@ -215,7 +225,7 @@ def _all_chunks(terms, max_bytes):
         start += term.size
 
 
-def squared_norms(terms, max_bytes=2**28):
+def squared_norms(terms: Terms, max_bytes: int = 2**28) -> torch.Tensor:
     """Squared length of every gradient.
 
     Parameters
@@ -229,10 +239,10 @@ def squared_norms(terms, max_bytes=2**28):
     -------
     squares : torch.Tensor of shape (n,)
     """
-    return sum(part.square().sum(dim=1) for t in terms.values() for _, part in t.chunks(max_bytes))
+    return _sum(part.square().sum(dim=1) for t in terms.values() for _, part in t.chunks(max_bytes))
 
 
-def terms_bytes(terms):
+def terms_bytes(terms: Terms) -> int:
     """Bytes that gradients hold.
 
     Parameters
@@ -247,7 +257,7 @@ def terms_bytes(terms):
     return sum(term.n_bytes for term in terms.values())
 
 
-def project_terms(terms, n_dims, seed, max_bytes=2**28):
+def project_terms(terms: Terms, n_dims: int, seed: int, max_bytes: int = 2**28) -> dict[str, Term]:
     r"""Project gradients to a fixed number of dimensions, the same way for all of a seed.
 
     With the entries of R independent and normal of variance 1 / n_dims, inner products of projected
@@ -270,7 +280,7 @@ def project_terms(terms, n_dims, seed, max_bytes=2**28):
     terms : dict of str to Explicit
         With one entry, of size ``n_dims``.
     """
-    out = None
+    out: Any = None
     for number, term in enumerate(terms.values()):
         # R's rows are as many as the chunk's columns.
         chunk_bytes = min(max_bytes, max_bytes * len(term) // n_dims)
@@ -280,7 +290,7 @@ def project_terms(terms, n_dims, seed, max_bytes=2**28):
     return {"projection": Explicit(out / math.sqrt(n_dims))}
 
 
-def _projection(number, columns, n_dims, seed):
+def _projection(number: int, columns: slice, n_dims: int, seed: int) -> torch.Tensor:
     """Rows of the random matrix, drawn in pieces that do not depend on the chunks asked for."""
     first, last = columns.start // _CHUNK, -(-columns.stop // _CHUNK)
     pieces = []
@@ -291,7 +301,7 @@ def _projection(number, columns, n_dims, seed):
     return torch.cat(pieces)[start : start + columns.stop - columns.start]
 
 
-def scale_terms(terms, factors):
+def scale_terms(terms: Terms, factors: Mapping[str, float] | None) -> Terms:
     """Multiply gradients with a number for each parameter.
 
     Parameters
@@ -310,7 +320,7 @@ def scale_terms(terms, factors):
     return {name: term.scaled(factors[name]) for name, term in terms.items()}
 
 
-def double_terms(terms):
+def double_terms(terms: Terms) -> dict[str, Term]:
     """Convert gradients to float64.
 
     Parameters

@@ -4,6 +4,11 @@ Systems are solved in float64; inner products of gradients are taken in the grad
 where its rounding is far below the damping.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import torch
 
 from ..utils import SavedAsArrays
@@ -18,6 +23,7 @@ from ._sets import (
     squared_norms,
 )
 from ._terms import Outer
+from ._typing import Term, Terms
 
 _ROUNDING = 0.01  # rounding of a curvature, as a share of what is added to it
 _LOST = 0.1  # of float64's rounding: nothing is right above it
@@ -25,7 +31,7 @@ _N_POWERS = 12  # products that estimate the largest and the smallest eigenvalue
 _BLOCK_BYTES = 2**27  # size of the right-hand sides that are solved together
 
 
-def _same_dtype(terms, others):
+def _same_dtype(terms: Terms, others: Terms) -> Terms:
     """Convert gradients to float64 if others are."""
     values = next(iter(others.values()))
     kept = values.b if hasattr(values, "b") else values.values
@@ -50,51 +56,51 @@ class Shift:
         d, the smallest of the numbers.
     """
 
-    def __init__(self, values):
+    def __init__(self, values: dict[str, float]) -> None:
         self._values = values
         self.smallest = min(values.values())
         same = all(value == self.smallest for value in values.values())
         roots = {name: (self.smallest / value) ** 0.5 for name, value in values.items()}
         self._roots = None if same else roots
 
-    def whitened(self, terms):
+    def whitened(self, terms: Terms) -> Terms:
         """Divide gradients by the roots of D."""
         return scale_terms(terms, self._roots)
 
-    def whitened_vectors(self, vectors, terms):
+    def whitened_vectors(self, vectors: torch.Tensor, terms: Terms) -> torch.Tensor:
         """Divide vectors (k, p) by the roots of D; gradients tell the parameters' sizes."""
         if self._roots is None:
             return vectors
         return vectors * self._vector(self._roots, terms, vectors)
 
-    def diagonal(self, sizes, like):
+    def diagonal(self, sizes: dict[str, int], like: torch.Tensor) -> torch.Tensor:
         """Return what is added to the diagonal, (p,), of parameters of some sizes."""
         pairs = [(size, self._values[name]) for name, size in sizes.items()]
         return torch.cat([like.new_full((size,), value) for size, value in pairs])
 
     @staticmethod
-    def _vector(values, terms, like):
+    def _vector(values: dict[str, float], terms: Terms, like: torch.Tensor) -> torch.Tensor:
         return torch.cat([like.new_full((t.size,), values[name]) for name, t in terms.items()])
 
 
-def _precise(curvature, shift):
+def _precise(curvature: torch.Tensor, shift: float) -> bool:
     """Whether the rounding of a matrix of inner products, A Aᵀ, is far below the shift."""
     return torch.finfo(curvature.dtype).eps * float(curvature.trace()) <= _ROUNDING * shift
 
 
-def _precise_trace(trace, terms, shift):
+def _precise_trace(trace: float, terms: Terms, shift: float) -> bool:
     """Tell the same from the trace alone, before there is a matrix."""
     kept = next(iter(terms.values()))
     dtype = (kept.b if hasattr(kept, "b") else kept.values).dtype
     return torch.finfo(dtype).eps * trace <= _ROUNDING * shift
 
 
-def _squares_of_mixed(term, roots):
+def _squares_of_mixed(term: Term, roots: torch.Tensor) -> float:
     """Sum the squares of all gradients, a sample's mixed by the transpose of its root before."""
     size, total = roots.shape[2], 0.0
     roots = roots.transpose(1, 2)
-    single = isinstance(term, Outer) and term.n_sharing == size and term.a.shape[1:3] == (1, 1)
-    if single:  # one position: lengths are products of the factors'
+    if isinstance(term, Outer) and term.n_sharing == size and term.a.shape[1:3] == (1, 1):
+        # One position: lengths are products of the factors'.
         mixed = roots.to(term.b) @ term.b.flatten(1).unflatten(0, (-1, size))
         return float((mixed.square().sum(dim=(1, 2)) * term.a.square().sum(dim=(1, 2, 3))).sum())
     step = max(1, _BLOCK_BYTES // max(1, 8 * term.size * size))
@@ -104,14 +110,14 @@ def _squares_of_mixed(term, roots):
     return total
 
 
-def _lost(shift, size):
+def _lost(shift: float, size: float) -> ValueError:
     return ValueError(
         f"damping and weight decay, {shift:.2g} together, are lost in the rounding of a curvature "
         f"of up to {size:.2g}; raise damping."
     )
 
 
-def _decomposed(curvature, shift):
+def _decomposed(curvature: torch.Tensor, shift: float) -> torch.Tensor:
     """Cholesky root of a matrix plus the shift, overwriting it; raise if rounding decides."""
     size = float(curvature.diagonal().max())
     rounding = torch.finfo(torch.float64).eps * float(curvature.trace())
@@ -143,7 +149,7 @@ class DenseSolver(SavedAsArrays):
         If its smallest eigenvalue is lost in the rounding of the largest one.
     """
 
-    def __init__(self, matrix, shift=0.0):
+    def __init__(self, matrix: torch.Tensor, shift: float = 0.0) -> None:
         self._root, info = torch.linalg.cholesky_ex(matrix)
         self.negative_curvature = bool(info)
         self._matrix = matrix if self.negative_curvature else None
@@ -153,26 +159,26 @@ class DenseSolver(SavedAsArrays):
         if not rounding <= _LOST:  # NaN, too
             raise _lost(shift, largest)
 
-    def solve(self, vectors):
+    def solve(self, vectors: torch.Tensor) -> torch.Tensor:
         """Multiply vectors (k, p) with the inverse."""
         if self.negative_curvature:
             return torch.linalg.solve(self._matrix, vectors.T).T
         return torch.cholesky_solve(vectors.T, self._root).T
 
-    def inner(self, first, second):
+    def inner(self, first: Terms, second: Terms) -> torch.Tensor:
         """Inner products of two sets of gradients through the inverse, (n_first, n_second)."""
         if len(next(iter(first.values()))) > len(next(iter(second.values()))):
             return self.inner(second, first).T
         first, second = (flatten_terms(double_terms(t)) for t in (first, second))
         return self.solve(first) @ second.T
 
-    def diagonal(self, terms):
+    def diagonal(self, terms: Terms) -> torch.Tensor:
         """Inner products of gradients with themselves through the inverse, (n,)."""
         vectors = flatten_terms(double_terms(terms))
         return (self.solve(vectors) * vectors).sum(dim=1)
 
 
-def _largest(products, p, like):
+def _largest(products: Callable[[torch.Tensor], torch.Tensor], p: int, like: torch.Tensor) -> float:
     """Size of a symmetric matrix's largest eigenvalue, by a few products."""
     vector = torch.randn(1, p, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     vector, size = (vector / vector.norm()).to(like), 0.0
@@ -208,7 +214,7 @@ class RowsSolver(SavedAsArrays):
 
     negative_curvature = False
 
-    def __init__(self, rows, shift):
+    def __init__(self, rows: Terms, shift: Shift) -> None:
         self._whole, self._shift = shift, shift.smallest
         rows = shift.whitened(rows)
         gram = own_gram_matrix(rows)
@@ -217,7 +223,7 @@ class RowsSolver(SavedAsArrays):
             gram = own_gram_matrix(rows)
         self._rows, self._root = rows, _decomposed(gram.double(), self._shift)
 
-    def solve(self, vectors):
+    def solve(self, vectors: torch.Tensor) -> torch.Tensor:
         """Multiply vectors (k, p) with the inverse."""
         rows = double_terms(self._rows)
         vectors = self._whole.whitened_vectors(vectors, rows)
@@ -225,18 +231,18 @@ class RowsSolver(SavedAsArrays):
         solved = (vectors - combine_terms(inside.T, rows)) / self._shift
         return self._whole.whitened_vectors(solved, rows)
 
-    def _inside(self, terms):
+    def _inside(self, terms: Terms) -> torch.Tensor:
         products = gram_matrix(self._rows, _same_dtype(terms, self._rows)).double()
         return torch.linalg.solve_triangular(self._root, products, upper=False)
 
-    def inner(self, first, second):
+    def inner(self, first: Terms, second: Terms) -> torch.Tensor:
         """Inner products of two sets of gradients through the inverse, (n_first, n_second)."""
         first, second = (self._whole.whitened(terms) for terms in (first, second))
         inside = self._inside(first).T @ self._inside(second)
         first, second = (_same_dtype(t, self._rows) for t in (first, second))
         return (gram_matrix(first, second).double() - inside) / self._shift
 
-    def diagonal(self, terms):
+    def diagonal(self, terms: Terms) -> torch.Tensor:
         """Inner products of gradients with themselves through the inverse, (n,)."""
         terms = self._whole.whitened(terms)
         inside = self._inside(terms).square().sum(dim=0)
@@ -273,11 +279,14 @@ class JacobianSolver(SavedAsArrays):
 
     negative_curvature = False
 
-    def __init__(self, jacobian, roots, slopes, shift):
+    def __init__(
+        self, jacobian: Terms, roots: torch.Tensor, slopes: torch.Tensor, shift: Shift
+    ) -> None:
         self._whole, self._shift = shift, shift.smallest
         self._roots = roots.flatten(0, 1)
         jacobian = shift.whitened(jacobian)
-        gram = inside = None
+        gram: Any = None
+        inside: torch.Tensor | None = None
         if _precise_trace(self._trace(jacobian), jacobian, self._shift):
             gram = own_gram_matrix(jacobian)
             inside = self._between_roots(gram)
@@ -288,18 +297,18 @@ class JacobianSolver(SavedAsArrays):
         self._jacobian, self._root = jacobian, _decomposed(inside, self._shift)
         self._coefficients = self._of_corpus(gram, slopes)
 
-    def _trace(self, jacobian):
+    def _trace(self, jacobian: Terms) -> float:
         """Return the trace of LᵀGL, which takes little beside the rest of it."""
         return sum(_squares_of_mixed(term, self._roots) for term in jacobian.values())
 
-    def _between_roots(self, gram):
+    def _between_roots(self, gram: torch.Tensor) -> torch.Tensor:
         """Return LᵀGL."""
         factors = self._roots.transpose(1, 2).to(gram.dtype)
         blocks = (len(factors), factors.shape[2], len(gram))
         half = (factors @ gram.view(blocks)).view_as(gram)
         return (factors @ half.T.contiguous().view(blocks)).view_as(gram)
 
-    def _of_corpus(self, gram, slopes):
+    def _of_corpus(self, gram: torch.Tensor, slopes: torch.Tensor) -> torch.Tensor:
         """Coefficients of J's rows in the products of the corpus's gradients, (rows, n)."""
         n, n_blocks, size = len(slopes), *self._roots.shape[:2]
         slopes = slopes.flatten(1).to(gram.dtype)  # (n, rows of a sample)
@@ -313,18 +322,18 @@ class JacobianSolver(SavedAsArrays):
         weights[each, :, each] += slopes
         return weights.view(-1, n) / self._shift
 
-    def corpus_products(self, terms):
+    def corpus_products(self, terms: Terms) -> torch.Tensor:
         """Inner products of gradients with the corpus's through the inverse, (n_terms, n)."""
         terms = _same_dtype(self._whole.whitened(terms), self._jacobian)
         return gram_matrix(terms, self._jacobian) @ self._coefficients
 
-    def solved(self, rows):
+    def solved(self, rows: Any) -> torch.Tensor:
         """Multiply some of the corpus's gradients with the inverse, (n_rows, p)."""
         weights, jacobian = self._coefficients[:, rows].T, double_terms(self._jacobian)
         solved = combine_terms(weights.double(), jacobian)
         return self._whole.whitened_vectors(solved, jacobian)
 
-    def diagonal(self, terms):
+    def diagonal(self, terms: Terms) -> torch.Tensor:
         """Inner products of gradients with themselves through the inverse, (n_terms,)."""
         terms = self._whole.whitened(terms)
         products = gram_matrix(self._jacobian, _same_dtype(terms, self._jacobian)).double()
@@ -357,12 +366,18 @@ class IterativeSolver:
         Whether a direction of negative curvature was met so far.
     """
 
-    def __init__(self, products, tol, max_iter, precondition=None):
+    def __init__(
+        self,
+        products: Callable[[torch.Tensor], torch.Tensor],
+        tol: float,
+        max_iter: int,
+        precondition: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ) -> None:
         self._products, self._tol, self._max_iter = products, tol, max_iter
         self._precondition = precondition
         self.residual, self.n_iter, self.negative_curvature = 0.0, 0, False
 
-    def solve(self, vectors):
+    def solve(self, vectors: torch.Tensor) -> torch.Tensor:
         """Multiply vectors (k, p) with the inverse."""
         step = max(1, _BLOCK_BYTES // (8 * vectors.shape[1]))
         solved = []
@@ -376,13 +391,19 @@ class IterativeSolver:
             self.negative_curvature |= bool(negative.any())
         return torch.cat(solved)
 
-    def diagonal(self, terms):
+    def diagonal(self, terms: Terms) -> torch.Tensor:
         """Inner products of gradients with themselves through the inverse, (n,)."""
         vectors = flatten_terms(double_terms(terms))
         return (self.solve(vectors) * vectors).sum(dim=1)
 
 
-def conjugate_gradients(products, b, tol, max_iter, precondition=None):
+def conjugate_gradients(
+    products: Callable[[torch.Tensor], torch.Tensor],
+    b: torch.Tensor,
+    tol: float,
+    max_iter: int,
+    precondition: Callable[[torch.Tensor], torch.Tensor] | None = None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Solve symmetric, positive definite systems with one matrix, each until it has converged.
 
     Parameters

@@ -1,15 +1,20 @@
 """Per-sample gradients of one parameter, kept as factors wherever that is smaller."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 
 from ..utils import SavedAsArrays
+from ._typing import Term
 
 _PER_PAIR = 32  # multiplications that take as long as one number through the memory
 
 
-def _single(tensor):
+def _single(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
@@ -22,61 +27,61 @@ class Explicit(SavedAsArrays):
         One flattened gradient a row.
     """
 
-    def __init__(self, values):
+    def __init__(self, values: torch.Tensor) -> None:
         self.values = values
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.values)
 
     @property
-    def size(self):
+    def size(self) -> int:
         """Number of entries of one gradient, p."""
         return self.values.shape[1]
 
     @property
-    def n_bytes(self):
+    def n_bytes(self) -> int:
         """Bytes held."""
         return _n_bytes(self.values)
 
-    def compact(self):
+    def compact(self) -> Explicit:
         """Return whatever form is smallest."""
         return self
 
-    def __getitem__(self, rows):
+    def __getitem__(self, rows: Any) -> Explicit:
         return Explicit(self.values[rows])
 
-    def total(self):
+    def total(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the sum over samples, and that of what is added up without signs, (p,) each."""
         return self.values.sum(dim=0), self.values.abs().sum(dim=0)
 
-    def scaled(self, factor):
+    def scaled(self, factor: Any) -> Explicit:
         """Multiply with a number."""
         return Explicit(self.values * factor)
 
-    def double(self):
+    def double(self) -> Explicit:
         """Convert to float64."""
         return Explicit(self.values.double())
 
-    def single(self):
+    def single(self) -> Explicit:
         """Convert half precision to float32."""
         return Explicit(_single(self.values))
 
-    def joined(self, others):
+    def joined(self, others: Sequence[Explicit]) -> Explicit:
         """Stack with the gradients of other samples."""
         return Explicit(torch.cat([self.values, *(o.values for o in others)]))
 
-    def interleaved(self, others, n_each=1):
+    def interleaved(self, others: Sequence[Explicit], n_each: int = 1) -> Explicit:
         """Put other gradients of the same samples behind each sample's ``n_each``, (n · k, p)."""
         return Explicit(_interleaved([self.values, *(o.values for o in others)], n_each))
 
-    def chunks(self, max_bytes):
+    def chunks(self, max_bytes: int) -> Iterator[tuple[slice, torch.Tensor]]:
         """Yield columns of the gradients and what part they are, a few at a time."""
         step = max(1, max_bytes // max(1, len(self) * self.values.element_size()))
         for first in range(0, self.size, step):
             columns = slice(first, min(first + step, self.size))
             yield columns, self.values[:, columns]
 
-    def gram(self, other, max_bytes):
+    def gram(self, other: Explicit, max_bytes: int) -> torch.Tensor:
         """Inner products with other gradients of the same parameter, (n, n_other)."""
         return self.values @ other.values.T
 
@@ -95,39 +100,39 @@ class Outer(SavedAsArrays):
         Gradients of the matrix's products; n is a multiple of n_samples.
     """
 
-    def __init__(self, a, b):
+    def __init__(self, a: torch.Tensor, b: torch.Tensor) -> None:
         self.a, self.b = a, b
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.b)
 
     @property
-    def n_sharing(self):
+    def n_sharing(self) -> int:
         """Number of gradients of one sample."""
         return len(self.b) // max(1, len(self.a))
 
     @property
-    def size(self):
+    def size(self) -> int:
         """Number of entries of one gradient, n_groups · n_out · n_in."""
         return self.a.shape[1] * self.a.shape[3] * self.b.shape[3]
 
     @property
-    def n_bytes(self):
+    def n_bytes(self) -> int:
         """Bytes held."""
         return _n_bytes(self.a) + _n_bytes(self.b)
 
-    def compact(self):
+    def compact(self) -> Explicit | Outer:
         """Return the explicit gradients if they are smaller than the factors."""
         if self.size <= math.prod(self.a.shape[1:]) + math.prod(self.b.shape[1:]):
             return Explicit(self.values)
         return self
 
     @property
-    def values(self):
+    def values(self) -> torch.Tensor:
         """The explicit gradients, (n, p)."""
         return self._part(self.b).reshape(len(self), -1)
 
-    def _part(self, b):
+    def _part(self, b: torch.Tensor) -> torch.Tensor:
         """Multiply out some columns of the products' gradients, (n, n_groups, columns, n_in)."""
         if len(b) == len(self.a):
             return b.transpose(2, 3) @ self.a
@@ -136,18 +141,18 @@ class Outer(SavedAsArrays):
         products = b.flatten(2, 3) @ self.a  # (n_samples, n_groups, n_sharing · columns, n_in)
         return products.unflatten(2, (-1, width)).transpose(1, 2).reshape(n, groups, width, -1)
 
-    def multiplied_out(self, out):
+    def multiplied_out(self, out: torch.Tensor) -> torch.Tensor:
         """Write the explicit gradients of a single group into a tensor (n, p), and return it."""
         b = self.b[:, 0].unflatten(0, (len(self.a), -1)).transpose(2, 3).flatten(1, 2)
         torch.bmm(b, self.a[:, 0], out=out.view(len(self.a), b.shape[1], -1))
         return out
 
-    def apart(self):
+    def apart(self) -> Outer:
         """Return the same, every gradient with inputs of its own."""
         k = self.n_sharing
         return self if k == 1 else Outer(self.a.repeat_interleave(k, dim=0), self.b)
 
-    def __getitem__(self, rows):
+    def __getitem__(self, rows: Any) -> Outer:
         k = self.n_sharing
         if k == 1:
             return Outer(self.a[rows], self.b[rows])
@@ -160,7 +165,7 @@ class Outer(SavedAsArrays):
         whole = self.apart()
         return Outer(whole.a[rows], whole.b[rows])
 
-    def _of_samples(self, rows):
+    def _of_samples(self, rows: Any) -> Outer:
         """Select rows by positions; those of whole samples in order go on sharing inputs."""
         k = self.n_sharing
         rows = torch.as_tensor(rows, device=self.b.device)
@@ -171,7 +176,7 @@ class Outer(SavedAsArrays):
                 return Outer(self.a[samples[::k]], self.b[rows])
         return Outer(self.a[samples], self.b[rows])
 
-    def total(self):
+    def total(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the sum over samples, and a bound of what is added up without signs."""
         whole = self.apart()
         # (n_groups, n · L, ...)
@@ -181,26 +186,26 @@ class Outer(SavedAsArrays):
         size = b.unsqueeze(2) * a.unsqueeze(1)  # by Cauchy and Schwarz
         return total.flatten(), size.flatten()
 
-    def scaled(self, factor):
+    def scaled(self, factor: Any) -> Outer:
         """Multiply with a number."""
         return Outer(self.a, self.b * factor)
 
-    def double(self):
+    def double(self) -> Outer:
         """Convert to float64."""
         return Outer(self.a.double(), self.b.double())
 
-    def single(self):
+    def single(self) -> Outer:
         """Convert half precision to float32."""
         return Outer(_single(self.a), _single(self.b))
 
-    def joined(self, others):
+    def joined(self, others: Sequence[Outer]) -> Outer:
         """Stack with the gradients of other samples."""
         parts = [self, *others]
         if len({t.n_sharing for t in parts}) > 1:
             parts = [t.apart() for t in parts]
         return Outer(torch.cat([t.a for t in parts]), torch.cat([t.b for t in parts]))
 
-    def interleaved(self, others, n_each=1):
+    def interleaved(self, others: Sequence[Outer], n_each: int = 1) -> Outer:
         """Put other gradients of the same samples behind each sample's ``n_each``, (n · k, p)."""
         parts = [self, *others]
         b = _interleaved([t.b for t in parts], n_each)
@@ -211,12 +216,12 @@ class Outer(SavedAsArrays):
             return Outer(_interleaved([t.a for t in parts]), b)
         return Outer(_interleaved([t.apart().a for t in parts], n_each), b)
 
-    def added(self, other):
+    def added(self, other: Outer) -> Outer:
         """Sum with the gradients of other uses of the matrix: they are more positions."""
         ours, theirs = self.apart(), other.apart()
         return Outer(torch.cat([ours.a, theirs.a], dim=2), torch.cat([ours.b, theirs.b], dim=2))
 
-    def chunks(self, max_bytes):
+    def chunks(self, max_bytes: int) -> Iterator[tuple[slice, torch.Tensor]]:
         """Yield columns of the gradients and what part they are, a few at a time."""
         n_groups, n_out, n_in = self.a.shape[1], self.b.shape[3], self.a.shape[3]
         row = max(1, len(self) * n_in * self.a.element_size())
@@ -232,13 +237,13 @@ class Outer(SavedAsArrays):
                 columns = slice((g * n_out + first) * n_in, (g * n_out + last) * n_in)
                 yield columns, part.reshape(len(self), -1)
 
-    def gram(self, other, max_bytes):
+    def gram(self, other: Outer, max_bytes: int) -> torch.Tensor:
         """Inner products with other gradients of the same parameter, (n, n_other)."""
         if self.is_cheaper_explicit(other):
             return _explicit_gram(self, other, max_bytes)
         return _paired_gram(self, other, max_bytes)
 
-    def is_cheaper_explicit(self, other):
+    def is_cheaper_explicit(self, other: Outer) -> bool:
         """Tell whether inner products take fewer multiplications by the explicit gradients."""
         n_pairs, n_sum = len(self) * len(other), len(self) + len(other)
         n_positions, area = self.a.shape[2], self.a.shape[3] * self.b.shape[3]
@@ -249,7 +254,7 @@ class Outer(SavedAsArrays):
         factored = n_positions * other.a.shape[2] * of_pair
         return factored > area * (n_pairs + n_sum * n_positions)
 
-    def combined(self, weights):
+    def combined(self, weights: torch.Tensor) -> torch.Tensor:
         """Sum the gradients with weights (k, n), without the explicit gradients; (k, p)."""
         a = self.a.transpose(0, 1).flatten(1, 2)
         sums = []
@@ -272,74 +277,74 @@ class Lookup(SavedAsArrays):
         Length of the table.
     """
 
-    def __init__(self, index, b, n_rows):
+    def __init__(self, index: torch.Tensor, b: torch.Tensor, n_rows: int) -> None:
         self.index, self.b, self.n_rows = index, b, n_rows
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.index)
 
     @property
-    def size(self):
+    def size(self) -> int:
         """Number of entries of one gradient."""
         return self.n_rows * self.b.shape[2]
 
     @property
-    def n_bytes(self):
+    def n_bytes(self) -> int:
         """Bytes held."""
         return _n_bytes(self.index) + _n_bytes(self.b)
 
-    def compact(self):
+    def compact(self) -> Explicit | Lookup:
         """Return the explicit gradients if they are smaller than the factors."""
         small = self.size <= self.index.shape[1] * (self.b.shape[2] + 1)
         return Explicit(self.values) if small else self
 
     @property
-    def values(self):
+    def values(self) -> torch.Tensor:
         """The explicit gradients, (n, p)."""
         table = self.b.new_zeros(len(self), self.n_rows, self.b.shape[2])
         index = self.index.unsqueeze(2).expand_as(self.b)
         return table.scatter_add_(1, index, self.b).reshape(len(self), -1)
 
-    def __getitem__(self, rows):
+    def __getitem__(self, rows: Any) -> Lookup:
         return Lookup(self.index[rows], self.b[rows], self.n_rows)
 
-    def total(self):
+    def total(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the sum over samples, and that of what is added up without signs, (p,) each."""
         b, index = self.b.flatten(0, 1), self.index.flatten()
         table = b.new_zeros(self.n_rows, b.shape[1])
-        sums = (table.index_add(0, index, part).flatten() for part in (b, b.abs()))
-        return tuple(sums)
+        total, size = (table.index_add(0, index, part).flatten() for part in (b, b.abs()))
+        return total, size
 
-    def scaled(self, factor):
+    def scaled(self, factor: Any) -> Lookup:
         """Multiply with a number."""
         return Lookup(self.index, self.b * factor, self.n_rows)
 
-    def double(self):
+    def double(self) -> Lookup:
         """Convert to float64."""
         return Lookup(self.index, self.b.double(), self.n_rows)
 
-    def single(self):
+    def single(self) -> Lookup:
         """Convert half precision to float32."""
         return Lookup(self.index, _single(self.b), self.n_rows)
 
-    def joined(self, others):
+    def joined(self, others: Sequence[Lookup]) -> Lookup:
         """Stack with the gradients of other samples."""
         parts = [self, *others]
         index, b = torch.cat([t.index for t in parts]), torch.cat([t.b for t in parts])
         return Lookup(index, b, self.n_rows)
 
-    def interleaved(self, others, n_each=1):
+    def interleaved(self, others: Sequence[Lookup], n_each: int = 1) -> Lookup:
         """Put other gradients of the same samples behind each sample's ``n_each``, (n · k, p)."""
         parts = [self, *others]
         index = _interleaved([t.index for t in parts], n_each)
         return Lookup(index, _interleaved([t.b for t in parts], n_each), self.n_rows)
 
-    def added(self, other):
+    def added(self, other: Lookup) -> Lookup:
         """Sum with the gradients of other uses of the table."""
         index = torch.cat([self.index, other.index], dim=1)
         return Lookup(index, torch.cat([self.b, other.b], dim=1), self.n_rows)
 
-    def chunks(self, max_bytes):
+    def chunks(self, max_bytes: int) -> Iterator[tuple[slice, torch.Tensor]]:
         """Yield columns of the gradients and what part they are, a few at a time."""
         width = self.b.shape[2]
         step = max(1, max_bytes // max(1, len(self) * width * self.b.element_size()))
@@ -350,7 +355,7 @@ class Lookup(SavedAsArrays):
             part = Lookup(index, self.b * inside.unsqueeze(2), last - first)
             yield slice(first * width, last * width), part.values
 
-    def gram(self, other, max_bytes):
+    def gram(self, other: Lookup, max_bytes: int) -> torch.Tensor:
         """Inner products with other gradients of the same table, (n, n_other)."""
         out = self.b.new_empty(len(self), len(other))
         theirs, b = other.index.reshape(-1), other.b.reshape(-1, other.b.shape[2])
@@ -367,15 +372,15 @@ class Lookup(SavedAsArrays):
         return out
 
 
-def _interleaved(tensors, n_each=1):
+def _interleaved(tensors: list[torch.Tensor], n_each: int = 1) -> torch.Tensor:
     return torch.stack([t.unflatten(0, (-1, n_each)) for t in tensors], dim=1).flatten(0, 2)
 
 
-def _n_bytes(tensor):
+def _n_bytes(tensor: torch.Tensor) -> int:
     return tensor.numel() * tensor.element_size()
 
 
-def _explicit_gram(first, second, max_bytes):
+def _explicit_gram(first: Outer, second: Outer, max_bytes: int) -> torch.Tensor:
     """Inner products by explicit gradients, a few columns at a time."""
     # Both sides get the same columns only if they get the same share of the memory.
     step = max_bytes * len(first) // max(1, len(first) + len(second))
@@ -392,7 +397,7 @@ def _explicit_gram(first, second, max_bytes):
     return out
 
 
-def _paired_gram(first, second, max_bytes):
+def _paired_gram(first: Outer, second: Outer, max_bytes: int) -> torch.Tensor:
     """Inner products by the factors: those of a times those of b, over pairs of positions."""
     out = first.b.new_zeros(len(first.a), first.n_sharing, len(second.a), second.n_sharing)
     mine, theirs = first.a.shape[2], second.a.shape[2]
@@ -416,7 +421,7 @@ def _paired_gram(first, second, max_bytes):
     return out.view(len(first), len(second))
 
 
-def add_terms(first, second):
+def add_terms(first: Any, second: Any) -> Term:
     """Add two gradients of the same samples in the same parameter.
 
     Parameters
@@ -434,7 +439,7 @@ def add_terms(first, second):
     return Explicit(first.values + second.values)
 
 
-def _alike(first, second):
+def _alike(first: Outer, second: Outer) -> bool:
     groups = first.a.shape[1] == second.a.shape[1]
     return (
         groups and first.a.shape[3] == second.a.shape[3] and first.b.shape[3] == second.b.shape[3]

@@ -1,8 +1,11 @@
 """Whether the gradients of samples add up to that of their batch, which torch computes itself."""
 
+from __future__ import annotations
+
 import torch
 
 from ..utils import eps_of_products
+from ._typing import Term
 
 # Of the size of what is added up: what rounding makes, in another order of the same operations.
 _ROUNDING = {torch.float64: 1e-9, torch.float32: 3e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}
@@ -10,7 +13,7 @@ _CANCELLED = 64
 _TF32 = 2e-3  # where torch may round factors to 10 bits
 
 
-def adds_up(term, total):
+def adds_up(term: Term, total: torch.Tensor | None) -> bool:
     """Tell whether a parameter's per-sample gradients add up to the batch's gradient.
 
     Parameters
@@ -39,7 +42,7 @@ def adds_up(term, total):
     return bool((error <= allowed).all())
 
 
-def _tolerance(dtype, device):
+def _tolerance(dtype: torch.dtype, device: torch.device) -> float:
     if dtype == torch.float32 and eps_of_products(device) > torch.finfo(dtype).eps:
         return _TF32
     return _ROUNDING[dtype]

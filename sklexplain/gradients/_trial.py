@@ -1,8 +1,13 @@
 """Passes of a network over a few samples, by which the plans of gradients are decided."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import nn
 
 from ..exceptions import WrongGradientRuleWarning
 from ..utils import warn
@@ -17,6 +22,7 @@ from ._per_sample import (
 )
 from ._plans import GradientPlan, rule_of
 from ._sets import terms_bytes
+from ._typing import Batch, Term
 from ._watching import VaryingRows, sample_axis
 
 # A rule that is wrong for a layer is wrong by more than rounding.
@@ -37,7 +43,7 @@ class Watched:
         gradient.
     """
 
-    output: object
+    output: Any
     edge: tuple | None = None
 
 
@@ -75,7 +81,14 @@ class Trial:
         What the watched part returned, call by call.
     """
 
-    def __init__(self, run, module, names, x, watched=None):
+    def __init__(
+        self,
+        run: Callable[..., Any],
+        module: nn.Module,
+        names: Iterable[str],
+        x: Batch,
+        watched: nn.Module | None = None,
+    ) -> None:
         named = dict(module.named_parameters())
         self.module, self.x, self.names = module, x, list(names)
         self.parameters = {name: named[name] for name in self.names}
@@ -87,7 +100,7 @@ class Trial:
             # Rules of attention cover the parameters of a layer inside it.
             if rule_of(layer) is not None and any(id(p) in chosen for p in layer.parameters())
         }
-        self.watched = []
+        self.watched: list[Watched] = []
         handle = None if watched is None else watched.register_forward_hook(self._watch)
         try:
             with (
@@ -104,20 +117,20 @@ class Trial:
         self._axes = {} if varying.seen else self._axes_of_samples(run)
         self._layers = {n: layer for n, layer in self._layers.items() if layer in self._axes}
 
-    def _axes_of_samples(self, run):
+    def _axes_of_samples(self, run: Callable[..., Any]) -> dict[nn.Module, list[int]]:
         """Axes of the samples in the inputs of layers, call by call; without unclear ones."""
         n = len(self.x)
         with recorded_calls(self._layers.values()) as more, torch.enable_grad():
             run(self.x[[*range(n), 0]])
-        axes = {}
+        axes: dict[nn.Module, list[int]] = {}
         for layer in self._layers.values():
             ours, theirs = ([c for c in calls if c.layer is layer] for calls in (self._calls, more))
-            found = [sample_axis(a, b, n) for a, b in zip(ours, theirs, strict=False)]
+            found: list[Any] = [sample_axis(a, b, n) for a, b in zip(ours, theirs, strict=False)]
             if len(ours) == len(theirs) and None not in found:
                 axes[layer] = found or [0]
         return axes
 
-    def _watch(self, _module, _args, output):
+    def _watch(self, _module: nn.Module, _args: tuple[Any, ...], output: Any) -> Any:
         if not isinstance(output, torch.Tensor):
             self.watched.append(Watched(output))
             return output
@@ -127,7 +140,7 @@ class Trial:
         self.watched.append(Watched(output, edge))
         return passed_on
 
-    def acts_through(self, values):
+    def acts_through(self, values: torch.Tensor) -> bool:
         """Tell whether the parameters act on values through the watched part's outputs only.
 
         Parameters
@@ -153,7 +166,9 @@ class Trial:
             todo.extend(node.next_functions)
         return True
 
-    def plan(self, values, function, x=None):
+    def plan(
+        self, values: torch.Tensor, function: Callable[..., Any], x: Batch | None = None
+    ) -> GradientPlan:
         """Decide how gradients are taken, by comparing every way with a loop.
 
         Parameters
@@ -189,7 +204,11 @@ class Trial:
         return GradientPlan(
             parameters=self.names,
             n_parameters=sum(p.numel() for p in self._tensors),
-            layers={name: rule_of(layer).__name__ for name, layer in layers.items()},
+            layers={
+                name: rule.__name__
+                for name, layer in layers.items()
+                if (rule := rule_of(layer)) is not None
+            },
             axes={name: self._axes[layer] for name, layer in layers.items()},
             by_rule=covered,
             unused=[name for name in covered if name not in terms],
@@ -198,7 +217,9 @@ class Trial:
             bytes_per_sample=max(1, terms_bytes(all_terms) // len(values)),
         )
 
-    def _looped(self, values, function, x):
+    def _looped(
+        self, values: torch.Tensor, function: Callable[..., Any], x: Batch
+    ) -> tuple[dict[str, torch.Tensor], set[str]]:
         """Gradients sample by sample, and names of the parameters that values do not depend on."""
         out = {n: p.new_zeros(len(values), p.numel()) for n, p in self.parameters.items()}
         unused = set(self.names)
@@ -218,7 +239,7 @@ class Trial:
                     unused.discard(name)
         return out, unused
 
-    def _layer_gradients(self, values):
+    def _layer_gradients(self, values: torch.Tensor) -> tuple[torch.Tensor | None, ...] | None:
         """Gradients of the batch's values in all outputs of layers; None if there are none."""
         edges = [edge for call in self._calls for edge in call.edges]
         if not edges or not values.requires_grad:
@@ -229,11 +250,17 @@ class Trial:
         except RuntimeError:  # then without rules
             return None
 
-    def _agreeing(self, grads, expected):
+    def _agreeing(
+        self, grads: Sequence[torch.Tensor | None] | None, expected: dict[str, torch.Tensor]
+    ) -> dict[str, Term]:
         """Gradients by rules, where they are those of the loop."""
         if grads is None:
             return {}
-        layers = {layer: (rule_of(layer), self._axes[layer]) for layer in self._layers.values()}
+        layers = {
+            layer: (rule, self._axes[layer])
+            for layer in self._layers.values()
+            if (rule := rule_of(layer)) is not None
+        }
         names_of = {id(p): name for name, p in self.parameters.items()}
         terms = rule_gradients(layers, names_of, self._calls, grads, len(self.x))
         return {name: t for name, t in terms.items() if _agree(t.values, expected[name])}
@@ -252,7 +279,13 @@ class Trial:
                     WrongGradientRuleWarning,
                 )
 
-    def _vmap_works(self, function, parameters, x, expected):
+    def _vmap_works(
+        self,
+        function: Callable[..., Any],
+        parameters: dict[str, nn.Parameter],
+        x: Batch,
+        expected: dict[str, torch.Tensor],
+    ) -> bool:
         try:
             found = vmapped_gradients(function, self.module, parameters, x)
         except Exception:  # whatever a network's code makes of vmap's tensors
@@ -260,7 +293,7 @@ class Trial:
         return all(_agree(found[name], expected[name]) for name in parameters)
 
 
-def _agree(found, expected):
+def _agree(found: torch.Tensor, expected: torch.Tensor) -> bool:
     if found.shape != expected.shape:
         return False
     tolerance = _TOLERANCE.get(expected.dtype, _MAX_ROUNDING)
@@ -270,7 +303,9 @@ def _agree(found, expected):
     return bool(((found - expected).abs() <= allowed).all())
 
 
-def plan_gradients(losses, module, names, x):
+def plan_gradients(
+    losses: Callable[..., Any], module: nn.Module, names: Iterable[str], x: Batch
+) -> GradientPlan:
     """Decide how the gradients of chosen parameters are taken, by passes over a few samples.
 
     Parameters

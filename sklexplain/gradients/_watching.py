@@ -1,8 +1,15 @@
 """What samples become inside of a network: rows of their own, and an axis of a layer's input."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
+
+if TYPE_CHECKING:
+    from ._per_sample import LayerCall
 
 _MASKS = (torch.bool, torch.uint8)
 
@@ -14,11 +21,17 @@ class VaryingRows(TorchDispatchMode):
     depends on the samples.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.seen = False
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
         """Run an operation, and look at which one it is."""
         if not self.seen:
             varies = torch.Tag.dynamic_output_shape in getattr(func, "tags", ())
@@ -28,7 +41,7 @@ class VaryingRows(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def sample_axis(call, longer, n):
+def sample_axis(call: LayerCall, longer: LayerCall, n: int) -> int | None:
     """Find the axis of a layer's input that follows the samples.
 
     Parameters
@@ -43,10 +56,10 @@ def sample_axis(call, longer, n):
     axis : int or None
         None if no axis does, or if it is not the one that layers of this kind take for it.
     """
-    shapes = [_input_shape(c) for c in (call, longer)]
-    if None in shapes or len(shapes[0]) != len(shapes[1]):
+    ours, theirs = _input_shape(call), _input_shape(longer)
+    if ours is None or theirs is None or len(ours) != len(theirs):
         return None
-    pairs = list(zip(*shapes, strict=True))
+    pairs = list(zip(ours, theirs, strict=True))
     changed = [k for k, (a, b) in enumerate(pairs) if a != b]
     if len(changed) != 1:
         return None
@@ -58,13 +71,13 @@ def sample_axis(call, longer, n):
     return axis
 
 
-def _input_shape(call):
+def _input_shape(call: LayerCall) -> tuple[int, ...] | None:
     x = call.args[0] if call.args else next(iter(call.kwargs.values()), None)
     x = call.kwargs.get("input", call.kwargs.get("query", x)) if not call.args else x
     return tuple(x.shape) if isinstance(x, torch.Tensor) else None
 
 
-def _own_axis(layer):
+def _own_axis(layer: nn.Module) -> int | None:
     """Return the axis that a layer itself takes for that of the samples; None if any will do."""
     if isinstance(layer, (nn.RNNBase, nn.MultiheadAttention)):
         return 0 if layer.batch_first else 1

@@ -4,6 +4,10 @@ Only the kinds of the operations count, never what they did to some samples: a R
 even if its inputs happen to be positive.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 import torch
 
 from ._recording import gradient_edge
@@ -22,7 +26,7 @@ _BY_NUMBER = {"Mul", "Div"}
 _LEAF = "torch::autograd::AccumulateGrad"
 
 
-def is_affine(z, tensors):
+def is_affine(z: torch.Tensor, tensors: list[torch.Tensor]) -> bool:
     """Whether an output is affine in tensors, with coefficients that no sample changes.
 
     Parameters
@@ -40,7 +44,7 @@ def is_affine(z, tensors):
     ends = {gradient_edge(tensor).node for tensor in tensors}
     if z.grad_fn is None:
         return False
-    reaches = {}
+    reaches: dict[Any, bool] = {}
     for node in _nodes(z.grad_fn):
         inputs = [n is not None and reaches[n] for n, _ in node.next_functions]
         reaches[node] = node in ends or any(inputs)
@@ -49,7 +53,7 @@ def is_affine(z, tensors):
     return reaches[z.grad_fn]
 
 
-def _nodes(root):
+def _nodes(root: Any) -> list[Any]:
     """Nodes that a root leads to, and the root; each comes after those that it leads to."""
     seen, order, stack = set(), [], [(root, False)]
     while stack:
@@ -63,7 +67,7 @@ def _nodes(root):
     return order
 
 
-def _is_affine_operation(node, inputs):
+def _is_affine_operation(node: Any, inputs: list[bool]) -> bool:
     """Whether one operation is affine, given which of its inputs depend on the tensors."""
     kind = node.name().rstrip("0123456789").removesuffix("Backward")
     if kind in _AFFINE:
@@ -85,11 +89,11 @@ def _is_affine_operation(node, inputs):
     return all(_is_parameter(n) for (n, _), does in zip(following, inputs, strict=True) if not does)
 
 
-def _is_number(other):
+def _is_number(other: object) -> bool:
     return not isinstance(other, torch.Tensor) or other.dim() == 0
 
 
-def _is_parameter(node):
+def _is_parameter(node: Any) -> bool:
     """Whether a node is a leaf, perhaps transposed, or belongs to a tensor without a gradient."""
     while node is not None and node.name() in ("TBackward0", "TransposeBackward0"):
         node = node.next_functions[0][0]

@@ -1,11 +1,18 @@
 """Aggregation of a multiset of numbers to a single one, at once or block by block."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import torch
 
 AGGREGATORS = ("mean", "abs", "var", "skew", "none")
 
 
-def aggregate(values, how, dim, overwrite=False):
+def aggregate(
+    values: torch.Tensor, how: str | Callable[..., Any], dim: int, overwrite: bool = False
+) -> torch.Tensor:
     """Aggregate along one axis.
 
     Parameters
@@ -54,7 +61,7 @@ def aggregate(values, how, dim, overwrite=False):
     return moments.result(how)
 
 
-def _by_callable(values, how, dim):
+def _by_callable(values: torch.Tensor, how: Callable[..., Any], dim: int) -> torch.Tensor:
     """Call a user's aggregator, and check what it returns."""
     said = f"channel_agg or unit_agg, {getattr(how, '__name__', type(how).__name__)}(values, dim),"
     try:
@@ -81,12 +88,14 @@ class RunningMoments:
         The highest moment.
     """
 
-    def __init__(self, order):
+    def __init__(self, order: int) -> None:
         self.order = order
         self.n = 0
-        self.mean = self.m2 = self.m3 = None
+        self.mean: Any = None  # a tensor each, as far as they are asked for
+        self.m2: Any = None
+        self.m3: Any = None
 
-    def add(self, values, dim=0):
+    def add(self, values: torch.Tensor, dim: int = 0) -> None:
         """Take in a block along one axis."""
         n = values.shape[dim]
         mean = values.mean(dim, keepdim=True)
@@ -97,7 +106,7 @@ class RunningMoments:
             m3 = (centred**3).sum(dim) if self.order > 2 else None
         self._merge(n, mean.squeeze(dim), m2, m3)
 
-    def _merge(self, n, mean, m2, m3):
+    def _merge(self, n: int, mean: torch.Tensor, m2: Any, m3: Any) -> None:
         # Chan, Golub & LeVeque's and Pébay's formulas for the union of two sets.
         if self.n == 0:
             self.n, self.mean, self.m2, self.m3 = n, mean, m2, m3
@@ -116,7 +125,7 @@ class RunningMoments:
         self.mean = self.mean + delta * (n / total)
         self.n = total
 
-    def result(self, how):
+    def result(self, how: str) -> torch.Tensor:
         """Aggregate of all blocks: "mean", "var" or "skew"."""
         if how == "mean":
             return self.mean
@@ -143,33 +152,34 @@ class RunningAggregate:
     # Fewer, larger steps: many small ones cost more than the numbers in them.
     _BUFFER = 32
 
-    def __init__(self, how):
+    def __init__(self, how: str | Callable[..., Any]) -> None:
         self.how = how
-        self.keeps_all = callable(how) or how == "none"
-        self._blocks, self._n = [], 0
+        self._blocks: list[torch.Tensor] = []
+        self._n = 0
         order = {"mean": 1, "abs": 1, "var": 2, "skew": 3}
-        self.moments = None if self.keeps_all else RunningMoments(order[how])
+        self.moments = None if callable(how) or how == "none" else RunningMoments(order[how])
+        self.keeps_all = self.moments is None
 
-    def add(self, values):
+    def add(self, values: torch.Tensor) -> None:
         """Take in a block of shape (k, ...)."""
         self._blocks.append(values.abs() if self.how == "abs" else values)
         self._n += len(values)
         if self._n >= self._BUFFER and not self.keeps_all:
             self._merge()
 
-    def _merge(self):
-        if self._blocks:
+    def _merge(self) -> None:
+        if self._blocks and self.moments is not None:
             self.moments.add(torch.cat(self._blocks))
         self._blocks, self._n = [], 0
 
-    def everything(self):
+    def everything(self) -> torch.Tensor:
         """Return all values, where they are kept: (N, ...)."""
         self._blocks = [torch.cat(self._blocks)]
         return self._blocks[0]
 
-    def result(self):
+    def result(self) -> torch.Tensor:
         """Aggregate of all blocks: (...), or (N, ...) for "none"."""
-        if self.keeps_all:
+        if self.moments is None:
             return aggregate(self.everything(), self.how, 0)
         self._merge()
-        return self.moments.result("mean" if self.how == "abs" else self.how)
+        return self.moments.result("mean" if self.how == "abs" else str(self.how))

@@ -1,8 +1,12 @@
 """Results of all samples, computed batch by batch and kept."""
 
+from __future__ import annotations
+
 import os
 import shutil
 import tempfile
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +17,14 @@ _MAX_BYTES = 2**28
 _BLOCK = 1024
 
 
-def activation_buffer(run, inputs, batch_size, max_bytes=_MAX_BYTES, *, finite=()):
+def activation_buffer(
+    run: Callable[..., Any],
+    inputs: np.ndarray | torch.Tensor,
+    batch_size: int,
+    max_bytes: float = _MAX_BYTES,
+    *,
+    finite: Sequence[str] = (),
+) -> Any:
     """Run all samples, batch by batch, and keep the results.
 
     Parameters
@@ -49,7 +60,8 @@ def activation_buffer(run, inputs, batch_size, max_bytes=_MAX_BYTES, *, finite=(
     >>> activation_buffer(torch.exp, torch.zeros(5, 2), batch_size=2).shape
     (5, 2)
     """
-    buffers, single = None, True
+    buffers: Any = None
+    single = True
     for rows, parts in in_blocks(lambda rows: run(inputs[rows]), len(inputs), batch_size):
         start = rows.start
         single = isinstance(parts, torch.Tensor)
@@ -63,7 +75,7 @@ def activation_buffer(run, inputs, batch_size, max_bytes=_MAX_BYTES, *, finite=(
     return buffers[0] if single else tuple(buffers)
 
 
-def activation_moments(z):
+def activation_moments(z: np.ndarray) -> tuple[np.ndarray, float]:
     """Return the mean of every unit, and the root mean square of what is left without it.
 
     They are computed in blocks, as the activations may be in a file.
@@ -94,7 +106,7 @@ def activation_moments(z):
     return mean, scale if scale > rounding else 1.0
 
 
-def _check_finite(array, what, start):
+def _check_finite(array: np.ndarray, what: str, start: int) -> None:
     with np.errstate(all="ignore"):
         # A sum is finite only if all terms are: cheaper than looking at each.
         if np.isfinite(array.sum(dtype=np.float64)):
@@ -104,14 +116,14 @@ def _check_finite(array, what, start):
         raise ValueError(f"{what} are not finite for sample {start + np.flatnonzero(bad)[0]}.")
 
 
-def _numpy(tensor):
+def _numpy(tensor: torch.Tensor) -> np.ndarray:
     tensor = tensor.detach().cpu()
     # In single precision, whatever half a network computes in: numpy has but one of them.
     is_half = tensor.dtype in (torch.bfloat16, torch.float16)
     return tensor.float().numpy() if is_half else tensor.numpy()
 
 
-def _empty(shape, dtype, max_bytes):
+def _empty(shape: tuple[int, ...], dtype: np.dtype[Any], max_bytes: float) -> np.ndarray:
     if np.prod(shape, dtype=np.float64) * dtype.itemsize <= max_bytes:
         return np.empty(shape, dtype)
     nbytes = int(np.prod([int(size) for size in shape], dtype=object)) * dtype.itemsize
@@ -124,7 +136,7 @@ def _empty(shape, dtype, max_bytes):
         raise _no_room(error, nbytes) from error
 
 
-def _reserve(file, nbytes):
+def _reserve(file: Any, nbytes: int) -> None:
     """Take a file's space on the disk; a mapped page for which there is none ends the process."""
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(file.fileno(), 0, nbytes)
@@ -135,7 +147,7 @@ def _reserve(file, nbytes):
     file.flush()
 
 
-def _no_room(error, nbytes):
+def _no_room(error: OSError, nbytes: int) -> OSError:
     """Say of an error of the system what was to be kept, and where."""
     try:
         folder = tempfile.gettempdir()
@@ -150,7 +162,7 @@ def _no_room(error, nbytes):
     )
 
 
-def _size(nbytes):
+def _size(nbytes: float) -> str:
     """Write a number of bytes as people do."""
     units = ["TB", "GB", "MB", "kB"]
     if nbytes < 1000:

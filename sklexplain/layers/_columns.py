@@ -6,7 +6,11 @@ backward passes do the work of forward-mode differentiation, and work for every 
 be differentiated twice.
 """
 
+from __future__ import annotations
+
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -26,13 +30,19 @@ class JacobianColumns:
         How many columns to compute together, where torch can vectorise all backward passes.
     """
 
-    def __init__(self, z, activations, flat, at_once):
+    def __init__(
+        self,
+        z: torch.Tensor,
+        activations: list[torch.Tensor],
+        flat: Callable[[torch.Tensor, int], torch.Tensor],
+        at_once: int,
+    ) -> None:
         self.z = z
         self.activations = activations
         self.flat = flat
         self.at_once = at_once
 
-    def jacobians(self, units):
+    def jacobians(self, units: torch.Tensor) -> list[torch.Tensor]:
         """Rows of the Jacobians.
 
         Parameters
@@ -63,7 +73,7 @@ class JacobianColumns:
             jacobians.append(jacobian)
         return jacobians
 
-    def _columns(self, gradient, v):
+    def _columns(self, gradient: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """Differentiate a gradient (b, d) by the cotangents (b, m): (d, b, m)."""
         eye = torch.eye(gradient.shape[1], dtype=gradient.dtype, device=gradient.device)
         blocks = eye[:, None].expand(-1, len(gradient), -1).split(self.at_once)
@@ -75,7 +85,9 @@ class JacobianColumns:
             columns.append(several)
         return torch.cat(columns)
 
-    def _batched(self, gradient, v, block):
+    def _batched(
+        self, gradient: torch.Tensor, v: torch.Tensor, block: torch.Tensor
+    ) -> torch.Tensor | None:
         """Several columns by one vectorised pass; None, also later on, where there is none."""
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -89,11 +101,13 @@ class JacobianColumns:
         return columns
 
 
-def _differentiated(gradient, v, cotangents, **params):
+def _differentiated(
+    gradient: torch.Tensor, v: torch.Tensor, cotangents: torch.Tensor, **params: Any
+) -> torch.Tensor:
     return torch.autograd.grad(gradient, v, cotangents, retain_graph=True, **params)[0]
 
 
-def _check(jacobian, row, gradient):
+def _check(jacobian: torch.Tensor, row: torch.Tensor, gradient: torch.Tensor) -> None:
     """Raise a RuntimeError unless a Jacobian (m, b, d) agrees with the gradient it came from.
 
     It does not where a user's own backward pass is cut off from the graph.

@@ -1,6 +1,9 @@
 """Weighted sums of output units that are the same for all samples, as that of probabilities is."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 
@@ -29,7 +32,7 @@ class ConstantSum:
     value: float
 
     @classmethod
-    def of(cls, z, weights=None):
+    def of(cls, z: torch.Tensor, weights: torch.Tensor | None = None) -> Self | None:
         """Look for it in the outputs of some samples.
 
         Parameters
@@ -54,7 +57,7 @@ class ConstantSum:
             return None
         return cls(weights, float(sums.mean()))
 
-    def holds(self, z):
+    def holds(self, z: torch.Tensor) -> torch.Tensor:
         """Tell for which samples the sum has that value.
 
         Parameters
@@ -71,6 +74,6 @@ class ConstantSum:
         return (sums - self.value).abs() <= 2 * self._rounding(z, self.weights)
 
     @staticmethod
-    def _rounding(z, weights):
+    def _rounding(z: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         sizes = z.abs() @ weights.to(z).abs()
         return rounding_of(sizes).double()

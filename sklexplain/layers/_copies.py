@@ -1,11 +1,16 @@
 """Copies of networks, also of those that keep results of a pass."""
 
+from __future__ import annotations
+
 import copy
+from collections.abc import Iterable
+from typing import Any
 
 import torch
+from torch import nn
 
 
-def copied(value, modules=None):
+def copied(value: Any, modules: Iterable[nn.Module] | None = None) -> Any:
     """Copy a network, or something that holds networks.
 
     Parameters

@@ -22,11 +22,15 @@ out by trying them once; `Points.batched` remembers the answers. Copies and batc
 pay for large samples, whose arithmetic outweighs the overhead of a pass.
 """
 
+from __future__ import annotations
+
 import functools
 import math
 import warnings
 import weakref
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from typing import Any, TypeAlias
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -34,8 +38,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from ._affine import is_affine
 from ._columns import JacobianColumns
 from ._memory import block_bytes
+from ._points import Point, Points
 from ._recording import gradient_edge
 from ._watching import entering, watching
+
+# What is made of gradients and activations at one point.
+Reduce: TypeAlias = Callable[[torch.Tensor, torch.Tensor], Any]
+# Of some units, or of sums of them: their index, their gradients and the activations.
+Block: TypeAlias = tuple[torch.Tensor | None, list[Any], list[torch.Tensor]]
 
 # If a batch keeps more bytes than this for its backward pass, the overhead of a pass is negligible.
 _LARGE = 4 * 2**20
@@ -48,8 +58,16 @@ _PASSES_SAVED = 2
 
 
 def unit_gradients(
-    call, points, x, *, units=None, weights=None, rows, create_graph=False, reduce=None
-):
+    call: Callable[..., Any],
+    points: Points,
+    x: torch.Tensor,
+    *,
+    units: torch.Tensor | Sequence[int] | None = None,
+    weights: torch.Tensor | None = None,
+    rows: int,
+    create_graph: bool = False,
+    reduce: Reduce | None = None,
+) -> Iterator[Block]:
     """Gradients of output units at layers, block by block over the units.
 
     Shared gradients and columns are tried only for single units and where no derivative of the
@@ -86,11 +104,10 @@ def unit_gradients(
     """
     if weights is not None:
         cotangents = _matrix(weights, points.n_units)
-        index = None
+        index, n_rows = None, len(cotangents)
     else:
         index = torch.arange(points.n_units) if units is None else torch.as_tensor(units)
-        cotangents = None
-    n_rows = len(cotangents) if weights is not None else len(index)
+        cotangents, n_rows = None, len(index)
     k = _units_at_once(points, x, n_rows, rows)
     args = (call, points, x, k, reduce, create_graph)
     differentiator = None
@@ -100,7 +117,7 @@ def unit_gradients(
     yield from differentiator.blocks(index, cotangents, k)
 
 
-def _matrix(weights, n_units):
+def _matrix(weights: torch.Tensor, n_units: int) -> torch.Tensor:
     weights = torch.as_tensor(weights)
     if weights.ndim not in (1, 2) or weights.shape[-1] != n_units:
         raise ValueError(
@@ -110,13 +127,13 @@ def _matrix(weights, n_units):
     return weights.reshape(-1, n_units)
 
 
-def _unit_rows(block, n_units):
+def _unit_rows(block: torch.Tensor, n_units: int) -> torch.Tensor:
     c = torch.zeros(len(block), n_units)
     c[torch.arange(len(block)), block.cpu()] = 1
     return c
 
 
-def _units_at_once(points, x, n_units, rows):
+def _units_at_once(points: Points, x: torch.Tensor, n_units: int, rows: int) -> int:
     """Return how many units to differentiate together."""
     k = min(n_units, points.block_rows(rows, x.device) // len(x))
     # Running k large copies forward takes k times as long as one: many units must share that cost.
@@ -125,11 +142,18 @@ def _units_at_once(points, x, n_units, rows):
     return max(1, k)
 
 
-def _is_large(points, x):
+def _is_large(points: Points, x: torch.Tensor) -> bool:
     return points.row_bytes * len(x) > _LARGE
 
 
-def _try_batched(call, points, x, k, reduce, create_graph):
+def _try_batched(
+    call: Callable[..., Any],
+    points: Points,
+    x: torch.Tensor,
+    k: int,
+    reduce: Reduce | None,
+    create_graph: bool,
+) -> _BatchedDifferentiator | None:
     """Differentiator by batched passes; None where they do not work or are not worthwhile."""
     if k == 1 or create_graph or _is_large(points, x) or not points.batched.get("works", True):
         return None
@@ -139,7 +163,15 @@ def _try_batched(call, points, x, k, reduce, create_graph):
     return differentiator if points.batched["works"] else None
 
 
-def _try_affine(call, points, x, k, reduce, create_graph, n_units):
+def _try_affine(
+    call: Callable[..., Any],
+    points: Points,
+    x: torch.Tensor,
+    k: int,
+    reduce: Reduce | None,
+    create_graph: bool,
+    n_units: int,
+) -> _SharedDifferentiator | None:
     """Differentiator of gradients that all samples share; None where they do not share them."""
     n_passes = -(-n_units // len(x)) + 1
     if n_units < _PASSES_SAVED * n_passes or not points.batched.get("affine", True):
@@ -149,7 +181,16 @@ def _try_affine(call, points, x, k, reduce, create_graph, n_units):
     return differentiator if points.batched["affine"] else None
 
 
-def _try_columns(call, points, x, k, reduce, create_graph, index, rows):
+def _try_columns(
+    call: Callable[..., Any],
+    points: Points,
+    x: torch.Tensor,
+    k: int,
+    reduce: Reduce | None,
+    create_graph: bool,
+    index: torch.Tensor,
+    rows: int,
+) -> _ColumnDifferentiator | None:
     """Differentiator by columns; None where columns do not work or would cost more than rows."""
     n_columns = sum(math.prod(point.shape) for point in points)
     n_units = min(len(index), block_bytes(x.device) // (len(x) * n_columns * 8))
@@ -169,7 +210,9 @@ def _try_columns(call, points, x, k, reduce, create_graph, index, rows):
     return differentiator
 
 
-def _forward(call, points, x, copies, create_graph):
+def _forward(
+    call: Callable[..., Any], points: Points, x: torch.Tensor, copies: int, create_graph: bool
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """Run a batch that holds all samples ``copies`` times, copy by copy.
 
     Parameters
@@ -193,8 +236,8 @@ def _forward(call, points, x, copies, create_graph):
     """
     seen = {}
 
-    def recorder(point):
-        def keep(tensor):
+    def recorder(point: Point) -> Callable[[torch.Tensor], None]:
+        def keep(tensor: torch.Tensor) -> None:
             seen[point] = tensor
 
         return keep
@@ -213,7 +256,9 @@ def _forward(call, points, x, copies, create_graph):
     return z, [seen[point] for point in points]
 
 
-def _activations(points, tensors, n_samples, copies, create_graph):
+def _activations(
+    points: Points, tensors: list[torch.Tensor], n_samples: int, copies: int, create_graph: bool
+) -> list[torch.Tensor]:
     arranged = []
     for point, tensor in zip(points, tensors, strict=True):
         tensor = point.arrange(tensor if create_graph else tensor.detach())
@@ -230,7 +275,15 @@ class _Differentiator:
     for all of them.
     """
 
-    def __init__(self, call, points, x, copies, reduce, create_graph):
+    def __init__(
+        self,
+        call: Callable[..., Any],
+        points: Points,
+        x: torch.Tensor,
+        copies: int,
+        reduce: Reduce | None,
+        create_graph: bool,
+    ) -> None:
         with torch.set_grad_enabled(create_graph):
             self.z, tensors = _forward(call, points, x, copies, create_graph)
             self.activations = _activations(points, tensors, len(x), copies, create_graph)
@@ -244,7 +297,7 @@ class _Differentiator:
         self.ends = tensors
         self._prepare(tensors)
 
-    def _prepare(self, tensors):
+    def _prepare(self, tensors: list[torch.Tensor]) -> None:
         self.reduces_early = self.reduce is not None and not self.create_graph
         if self.reduces_early:
             self.ends = [tensors[i] for i in _sources(tensors)]
@@ -253,20 +306,21 @@ class _Differentiator:
                 hook = functools.partial(_hand_on, weakref.WeakMethod(self._collect), i)
                 tensor.register_hook(hook)
 
-    def blocks(self, index, cotangents, k):
+    def blocks(self, index: Any, cotangents: Any, k: int) -> Iterator[Block]:
         """Yield what `unit_gradients` does, for the units of an index, else for cotangents."""
         n_rows = len(cotangents if index is None else index)
         for i in range(0, n_rows, k):
-            block = None if index is None else index[i : i + k]
+            block = None
             if index is None:
                 c = cotangents[i : i + k]
             else:
+                block = index[i : i + k]
                 c = _unit_rows(block, self.points.n_units)
             with torch.set_grad_enabled(self.create_graph):
                 gradients = self.backward(c.to(self.z), last=i + k >= n_rows)
             yield block, gradients, self.activations
 
-    def backward(self, cotangents, last):
+    def backward(self, cotangents: torch.Tensor, last: bool) -> list[Any]:
         """Run one backward pass; copies of the samples beyond the number of units get zeros."""
         c, self.n_units = cotangents, len(cotangents)
         if len(c) < self.copies:
@@ -284,7 +338,7 @@ class _Differentiator:
         collected, self.collected = self.collected, [None] * len(self.points)
         return collected
 
-    def _collect(self, i, gradient):
+    def _collect(self, i: int, gradient: torch.Tensor) -> None:
         """Store the gradient at one point, reduced if asked for."""
         gradient = self.points[i].arrange(gradient)
         gradient = gradient.unflatten(0, (self.copies, self.n_samples))[: self.n_units]
@@ -293,7 +347,9 @@ class _Differentiator:
         self.collected[i] = gradient
 
 
-def _hand_on(method, i, gradient):
+def _hand_on(
+    method: weakref.WeakMethod[Callable[[int, torch.Tensor], None]], i: int, gradient: torch.Tensor
+) -> None:
     """Call a method of an object that is there as long as gradients are asked for."""
     collect = method()
     if collect is not None:
@@ -303,10 +359,10 @@ def _hand_on(method, i, gradient):
 class _BatchedDifferentiator(_Differentiator):
     """Gradients of several units by one vectorised backward pass, without copies of samples."""
 
-    def _prepare(self, tensors):
+    def _prepare(self, tensors: list[torch.Tensor]) -> None:
         pass
 
-    def works(self):
+    def works(self) -> bool:
         """Whether torch can vectorise the backward pass of every operation on the way."""
         cotangents = _unit_rows(torch.zeros(2, dtype=torch.int64), self.z.shape[1])
         with warnings.catch_warnings(record=True) as caught, torch.no_grad():
@@ -317,7 +373,7 @@ class _BatchedDifferentiator(_Differentiator):
                 return False
         return not any("batching rule" in str(warning.message) for warning in caught)
 
-    def backward(self, cotangents, last):
+    def backward(self, cotangents: torch.Tensor, last: bool) -> list[Any]:
         """Run one vectorised backward pass."""
         gradients = torch.autograd.grad(
             self.z,
@@ -333,10 +389,10 @@ class _BatchedDifferentiator(_Differentiator):
 class _SharedDifferentiator(_Differentiator):
     """Gradients that are the same at all samples: each sample stands for another unit."""
 
-    def _prepare(self, tensors):
+    def _prepare(self, tensors: list[torch.Tensor]) -> None:
         pass
 
-    def holds(self):
+    def holds(self) -> bool:
         """Whether gradients are the same: the operations say so, and these samples agree."""
         if not is_affine(self.z, self.ends):
             return False
@@ -347,13 +403,13 @@ class _SharedDifferentiator(_Differentiator):
                 return False
         return True
 
-    def _gradients_at_samples(self, cotangents):
+    def _gradients_at_samples(self, cotangents: torch.Tensor) -> list[torch.Tensor]:
         """Gradients at each point, (b, C, *spatial), where every sample has its own cotangent."""
         c = torch.nn.functional.pad(cotangents, (0, 0, 0, self.n_samples - len(cotangents)))
         gradients = torch.autograd.grad(self.z, self.ends, c, retain_graph=True)
         return [p.arrange(g) for p, g in zip(self.points, gradients, strict=True)]
 
-    def blocks(self, index, cotangents, k):
+    def blocks(self, index: Any, cotangents: Any, k: int) -> Iterator[Block]:
         """Yield what `unit_gradients` does."""
         for units in index.split(self.n_samples):
             gradients = self._gradients_at_samples(
@@ -371,7 +427,14 @@ class _SharedDifferentiator(_Differentiator):
 class _ColumnDifferentiator:
     """Gradients of many units at once, as Jacobians that are computed by columns."""
 
-    def __init__(self, call, points, x, reduce, at_once):
+    def __init__(
+        self,
+        call: Callable[..., Any],
+        points: Points,
+        x: torch.Tensor,
+        reduce: Reduce | None,
+        at_once: int,
+    ) -> None:
         z, tensors = _forward(call, points, x, 1, True)
         self.points = points
         self.reduce = reduce
@@ -379,19 +442,19 @@ class _ColumnDifferentiator:
         self.columns = JacobianColumns(
             z, tensors, lambda g, i: points[i].arrange(g).flatten(1), at_once
         )
-        self.first = None
+        self.first: list[torch.Tensor] | None = None
 
-    def start(self, units):
+    def start(self, units: torch.Tensor) -> None:
         """Compute the gradients of the first units, which shows whether columns work at all."""
         self.first = self._gradients(units)
         self.n_units = len(units)
 
-    def _gradients(self, units):
+    def _gradients(self, units: torch.Tensor) -> list[torch.Tensor]:
         with torch.no_grad():
             jacobians = self.columns.jacobians(units)
             return [j.unflatten(2, p.shape) for j, p in zip(jacobians, self.points, strict=True)]
 
-    def blocks(self, index, cotangents, k):
+    def blocks(self, index: Any, cotangents: Any, k: int) -> Iterator[Block]:
         """Yield what `unit_gradients` does."""
         for units in index.split(self.n_units):
             gradients, self.first = self.first or self._gradients(units), None
@@ -400,16 +463,19 @@ class _ColumnDifferentiator:
             yield units, gradients, self.activations
 
 
-def _reduced(reduce, gradients, activations):
+def _reduced(
+    reduce: Reduce | None, gradients: list[torch.Tensor], activations: list[torch.Tensor]
+) -> list[Any]:
     if reduce is None:
         return gradients
     return [reduce(g, a) for g, a in zip(gradients, activations, strict=True)]
 
 
-def _sources(tensors):
+def _sources(tensors: list[torch.Tensor]) -> list[int]:
     """Positions of the tensors that no other tensor precedes: passes to these meet all others."""
     nodes = [gradient_edge(tensor).node for tensor in tensors]
-    reaches, sources = {}, []
+    reaches: dict[Any, bool] = {}
+    sources = []
     for i, node in enumerate(nodes):
         if not _reaches(node, reaches):
             reaches[node] = True
@@ -417,7 +483,7 @@ def _sources(tensors):
     return sources
 
 
-def _reaches(node, known):
+def _reaches(node: Any, known: dict[Any, bool]) -> bool:
     """Whether a backward pass leads from a node to one known to be, or to reach, a source."""
     stack = [node]
     while stack:

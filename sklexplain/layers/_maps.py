@@ -4,13 +4,18 @@ For output unit i and layer p the saliency has the shape (C_p, *spatial_p) of th
 activations; it is aggregated over the channels, then over the units.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
 from ._aggregators import aggregate
 from ._jacobian import unit_gradients
-from ._sizes import RunningSizedAggregate, aggregate_with_size
+from ._points import Points
+from ._sizes import RunningSizedAggregate, Sized, aggregate_with_size
 
 # So many numbers stay in the processor's cache between two operations.
 _CHUNK = 2**20
@@ -29,7 +34,7 @@ class NotFiniteMapError(ValueError):
         The first sample concerned.
     """
 
-    def __init__(self, layer, sample):
+    def __init__(self, layer: str, sample: int) -> None:
         super().__init__(
             f"the activations at layer {layer!r}, or the gradients there, are not finite (NaN or "
             f"infinity) for sample {sample}; check the network's weights, and whether X has the "
@@ -37,12 +42,12 @@ class NotFiniteMapError(ValueError):
         )
         self.layer, self.sample = layer, sample
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.layer, self.sample)
 
 
 @contextmanager
-def samples_from(start):
+def samples_from(start: int) -> Iterator[None]:
     """Count the samples in errors about maps from the first of a batch on.
 
     Parameters
@@ -65,7 +70,7 @@ def samples_from(start):
         raise NotFiniteMapError(error.layer, error.sample + start) from None
 
 
-def _check_finite(points, maps):
+def _check_finite(points: Points, maps: list[torch.Tensor]) -> None:
     """Raise if a map (k, b, ...) of one of the points holds NaN or infinity."""
     for point, m in zip(points, maps, strict=True):
         if torch.isfinite(m.detach().sum()):
@@ -75,7 +80,7 @@ def _check_finite(points, maps):
             raise NotFiniteMapError(point.name, int(bad.nonzero()[0, 0]))
 
 
-def check_grad_cam(points, saliency):
+def check_grad_cam(points: Points, saliency: str) -> None:
     """Raise a ValueError if Grad-CAM is asked for at a layer without channels and positions."""
     if saliency != "grad_cam":
         return
@@ -89,7 +94,12 @@ def check_grad_cam(points, saliency):
             )
 
 
-def channel_maps(gradients, activations, saliency, channel_agg):
+def channel_maps(
+    gradients: torch.Tensor,
+    activations: torch.Tensor,
+    saliency: str,
+    channel_agg: str | Callable[..., Any],
+) -> torch.Tensor:
     """Aggregate the saliency of one layer over its channels.
 
     Parameters
@@ -104,7 +114,12 @@ def channel_maps(gradients, activations, saliency, channel_agg):
     return sized_channel_maps(gradients, activations, saliency, channel_agg)[0]
 
 
-def sized_channel_maps(gradients, activations, saliency, channel_agg):
+def sized_channel_maps(
+    gradients: torch.Tensor,
+    activations: torch.Tensor,
+    saliency: str,
+    channel_agg: str | Callable[..., Any],
+) -> Sized:
     """Aggregate the saliency of one layer over its channels, and say how large that was.
 
     Parameters
@@ -133,9 +148,10 @@ def sized_channel_maps(gradients, activations, saliency, channel_agg):
             sizes = torch.einsum("kbc,bc...->kb...", weights.abs(), activations.abs())
         return maps.relu(), sizes
     if saliency == "gradient":
-        found = aggregate_with_size(distinct, None, channel_agg, 2)
+        maps, sizes = aggregate_with_size(distinct, None, channel_agg, 2)
         shape = (len(gradients), gradients.shape[1])
-        return tuple(None if t is None else t.expand(*shape, *t.shape[2:]) for t in found)
+        maps = maps.expand(*shape, *maps.shape[2:])
+        return maps, None if sizes is None else sizes.expand(*shape, *sizes.shape[2:])
     if torch.is_grad_enabled():
         values = gradients * activations
         sizes = aggregate_with_size(values.detach(), None, channel_agg, 2)[1]
@@ -145,11 +161,12 @@ def sized_channel_maps(gradients, activations, saliency, channel_agg):
     return aggregate_with_size(gradients * activations, None, channel_agg, 2, overwrite=True)
 
 
-def _mean_product(gradients, activations, how):
+def _mean_product(gradients: torch.Tensor, activations: torch.Tensor, how: str) -> Sized:
     """Mean over the channels of products or their absolute values, a few channels at a time."""
     n_channels, size = gradients.shape[2], gradients[:, :, :1].numel()
     step = max(1, _CHUNK // max(1, size))
-    total = signed = None
+    total: Any = None
+    signed: torch.Tensor | None = None
     for i in range(0, n_channels, step):
         product = gradients[:, :, i : i + step] * activations[:, i : i + step]
         if how == "mean":
@@ -162,18 +179,18 @@ def _mean_product(gradients, activations, how):
 
 
 def unit_maps(
-    call,
-    points,
-    x,
+    call: Callable[..., Any],
+    points: Points,
+    x: torch.Tensor,
     *,
-    saliency,
-    channel_agg,
-    units=None,
-    weights=None,
-    rows,
-    create_graph=False,
-    with_sizes=False,
-):
+    saliency: str,
+    channel_agg: str | Callable[..., Any],
+    units: torch.Tensor | Sequence[int] | None = None,
+    weights: torch.Tensor | None = None,
+    rows: int,
+    create_graph: bool = False,
+    with_sizes: bool = False,
+) -> Iterator[tuple[Any, ...]]:
     """Compute maps of single output units at layers, block by block over the units.
 
     Parameters
@@ -203,7 +220,7 @@ def unit_maps(
     """
     check_grad_cam(points, saliency)
 
-    def reduce(gradients, activations):
+    def reduce(gradients: torch.Tensor, activations: torch.Tensor) -> Sized:
         return sized_channel_maps(gradients, activations, saliency, channel_agg)
 
     blocks = unit_gradients(
@@ -224,19 +241,19 @@ def unit_maps(
 
 
 def layer_maps(
-    call,
-    points,
-    x,
+    call: Callable[..., Any],
+    points: Points,
+    x: torch.Tensor,
     *,
-    saliency,
-    channel_agg,
-    unit_agg,
-    units=None,
-    unit_weights=None,
-    rows,
-    create_graph=False,
-    with_sizes=False,
-):
+    saliency: str,
+    channel_agg: str | Callable[..., Any],
+    unit_agg: str | Callable[..., Any],
+    units: torch.Tensor | Sequence[int] | None = None,
+    unit_weights: torch.Tensor | None = None,
+    rows: int,
+    create_graph: bool = False,
+    with_sizes: bool = False,
+) -> Any:
     """Compute maps of a whole representation at layers, aggregated over channels, then units.
 
     Parameters
@@ -271,7 +288,7 @@ def layer_maps(
         weights = _mean_weights(points.n_units, units, x)
     if weights is not None and with_sizes:
         weights = torch.stack([torch.as_tensor(weights), _mixed_signs(weights)])
-    parts = []
+    parts: list[tuple[list[Any], ...]] = []
     for i in range(0, len(x), rows):
         blocks = unit_maps(
             call,
@@ -297,7 +314,7 @@ def layer_maps(
     return maps, [None if s[0] is None else torch.cat(s) for s in sizes]
 
 
-def _mixed_signs(weights):
+def _mixed_signs(weights: torch.Tensor) -> torch.Tensor:
     """Weights with other signs: every second of the units that count, against the others.
 
     Where the sum of all units' gradients cancels, it is 0 by what autograd adds up inside, and the
@@ -318,7 +335,7 @@ def _mixed_signs(weights):
     return weights
 
 
-def _of_sums(blocks):
+def _of_sums(blocks: Iterable[tuple[Any, ...]]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """Return maps of a weighted sum of units and their sizes, which its second row shows.
 
     Parameters
@@ -337,7 +354,9 @@ def _of_sums(blocks):
     return [m[0] for m in maps], [s.amax(dim=0) for s in sizes]
 
 
-def _over_units(blocks, unit_agg):
+def _over_units(
+    blocks: Iterable[tuple[Any, ...]], unit_agg: str | Callable[..., Any]
+) -> tuple[list[Any], ...]:
     """Aggregate blocks of maps (k, b, *spatial) over the units, for each layer.
 
     Parameters
@@ -365,14 +384,16 @@ def _over_units(blocks, unit_agg):
     )
 
 
-def _split(flat, shapes, unit_agg):
+def _split(
+    flat: torch.Tensor, shapes: list[torch.Size], unit_agg: str | Callable[..., Any]
+) -> list[torch.Tensor]:
     if unit_agg == "none":
         flat = flat.movedim(0, 1)
     parts = flat.split([shape.numel() for shape in shapes], dim=-1)
     return [m.unflatten(-1, shape) for m, shape in zip(parts, shapes, strict=True)]
 
 
-def cancels(params, n_units):
+def cancels(params: Any, n_units: int) -> bool:
     """Whether maps of all units aggregate to 0 if the sum of the units is constant.
 
     Parameters
@@ -395,11 +416,15 @@ def cancels(params, n_units):
     return n_units == 2 and params.unit_agg == "var" and params.channel_agg in ("abs", "var")
 
 
-def _only_mean(saliency, channel_agg, unit_agg):
+def _only_mean(
+    saliency: str, channel_agg: str | Callable[..., Any], unit_agg: str | Callable[..., Any]
+) -> bool:
     return saliency != "grad_cam" and channel_agg in ("mean", "none") and unit_agg == "mean"
 
 
-def _mean_weights(n_units, units, x):
+def _mean_weights(
+    n_units: int, units: torch.Tensor | Sequence[int] | None, x: torch.Tensor
+) -> torch.Tensor:
     dtype = x.dtype if x.is_floating_point() else None
     weights = torch.zeros(n_units, dtype=dtype, device=x.device)
     units = torch.arange(n_units) if units is None else torch.as_tensor(units)

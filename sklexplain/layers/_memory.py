@@ -1,6 +1,10 @@
 """How many rows run at once: what the processor's cache holds, or what a GPU has free."""
 
+from __future__ import annotations
+
 import torch
+
+from ..utils import BatchSize
 
 # Larger blocks do not fit the processor's cache.
 _CACHE_BYTES = 12 * 2**20
@@ -13,7 +17,7 @@ _SHARE, _PER_KEPT_BYTE = 0.5, 3
 _CPU_ROWS, _GPU_ROWS = 1024, 2**18
 
 
-def free_bytes(device):
+def free_bytes(device: torch.device) -> int | None:
     """Return the memory that a device has free for torch; None where it cannot be asked.
 
     Parameters
@@ -32,7 +36,7 @@ def free_bytes(device):
     return torch.cuda.mem_get_info(device)[0] + kept
 
 
-def block_bytes(device):
+def block_bytes(device: torch.device) -> int:
     """Return how much memory a block of rows may keep for its backward pass.
 
     Parameters
@@ -50,7 +54,7 @@ def block_bytes(device):
     return _MOST_BYTES if free is None else min(_MOST_BYTES, int(_SHARE * free) // _PER_KEPT_BYTE)
 
 
-def fitting_rows(batch_size, row_bytes, device, *, at_least):
+def fitting_rows(batch_size: int, row_bytes: int, device: torch.device, *, at_least: int) -> int:
     """Return how many rows fit into the processor's cache, or the memory meant for a block.
 
     Parameters
@@ -71,7 +75,7 @@ def fitting_rows(batch_size, row_bytes, device, *, at_least):
     return min(batch_size, max(at_least, block_bytes(device) // row_bytes))
 
 
-def most_rows(batch_size, row_bytes, device):
+def most_rows(batch_size: BatchSize, row_bytes: int, device: torch.device) -> int:
     """Return the number of rows that ``batch_size`` allows, and a GPU has room for.
 
     Parameters
@@ -101,7 +105,7 @@ def most_rows(batch_size, row_bytes, device):
     return fitting_rows(allowed, row_bytes, device, at_least=1)
 
 
-def fits(n_bytes, device):
+def fits(n_bytes: int, device: torch.device) -> bool:
     """Tell whether data may lie on a device for a while, and leave most of its memory free.
 
     Parameters

@@ -1,8 +1,11 @@
 """Nested outputs of modules: tuples, dicts and objects that hold tensors."""
 
+from __future__ import annotations
+
 import copy
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,7 +15,7 @@ _MOST = 8  # parts listed in a message
 _DEEPEST = 4
 
 
-def parts_of(output):
+def parts_of(output: Any) -> dict[Any, Any] | None:
     """Split a nested output into its parts.
 
     Parameters
@@ -41,7 +44,7 @@ def parts_of(output):
     return {name: value for name, value in held.items() if not name.startswith("_")}
 
 
-def key_of(output, item):
+def key_of(output: Any, item: int | str) -> Any:
     """Find the part that an item of a path means.
 
     Parameters
@@ -75,7 +78,7 @@ def key_of(output, item):
     raise KeyError(item)
 
 
-def replaced(nested, items, tensor):
+def replaced(nested: Any, items: tuple[int | str, ...], tensor: torch.Tensor) -> Any:
     """Replace one of the tensors of a nested output, in a copy of it.
 
     Parameters
@@ -95,11 +98,11 @@ def replaced(nested, items, tensor):
     if not items:
         return tensor
     key = key_of(nested, items[0])
-    new = replaced(parts_of(nested)[key], items[1:], tensor)
+    new = replaced((parts_of(nested) or {})[key], items[1:], tensor)
     return _with_parts(nested, {key: new})
 
 
-def mapped(function, output):
+def mapped(function: Callable[[torch.Tensor], Any], output: Any) -> Any:
     """Apply a function to every tensor of a nested output.
 
     Parameters
@@ -124,7 +127,7 @@ def mapped(function, output):
     return _with_parts(output, new) if new else output
 
 
-def _with_parts(output, new):
+def _with_parts(output: Any, new: dict[Any, Any]) -> Any:
     """Return a copy of an output with other parts under some of its keys."""
     if isinstance(output, tuple):
         items = [new.get(i, item) for i, item in enumerate(output)]
@@ -141,12 +144,12 @@ def _with_parts(output, new):
     return twin
 
 
-def path_of(name, items):
+def path_of(name: str, items: tuple[int | str, ...]) -> str:
     """Write a layer's name and the items of its output as a path, ``"enc['mu'][0]"``."""
     return name + "".join(f"[{item!r}]" for item in items)
 
 
-def tensor_paths(output, name, items=()):
+def tensor_paths(output: Any, name: str, items: tuple[int | str, ...] = ()) -> list[str]:
     """List the paths of the tensors of a nested output, the first few of them.
 
     Parameters
@@ -167,14 +170,14 @@ def tensor_paths(output, name, items=()):
     # Rows of a packed sequence belong to no sample alone.
     is_leaf = len(items) >= _DEEPEST or isinstance(output, PackedSequence)
     parts = None if is_leaf else parts_of(output)
-    paths = []
+    paths: list[str] = []
     for key, part in (parts or {}).items():
         if isinstance(key, (int, str)) and len(paths) < _MOST:
             paths += tensor_paths(part, name, (*items, key))
     return paths[:_MOST]
 
 
-def first_tensor(output):
+def first_tensor(output: Any) -> Any:
     """Return the first tensor of a nested output, the output itself if it holds none."""
     if isinstance(output, torch.Tensor):
         return output

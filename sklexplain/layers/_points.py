@@ -9,7 +9,11 @@ layer last) or, for a layer that works on any axes, from the last layer before i
 What watches the layers during a pass is in ``_watching.py``.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,7 +22,7 @@ from ..utils import warn
 from ._linear_map import LinearMap
 from ._memory import fitting_rows
 from ._nested import path_of
-from ._recording import ancestors, depends, is_rearranged, record
+from ._recording import Call, Recording, ancestors, depends, is_rearranged, record
 from ._run import batch_axis, known_layer, parse_path, pick
 from ._watching import check_floating
 from ._wrappers import hidden_layers
@@ -86,16 +90,16 @@ class Point:
     is_output: bool = False
 
     @property
-    def spatial_shape(self):
+    def spatial_shape(self) -> tuple[int, ...]:
         """Sizes of the axes of positions."""
         return self.shape[1:]
 
     @property
-    def has_channels(self):
+    def has_channels(self) -> bool:
         """Whether activations have an axis of channels beside positions."""
         return self.channel_axis is not None
 
-    def arrange(self, tensor, lead=0):
+    def arrange(self, tensor: torch.Tensor, lead: int = 0) -> torch.Tensor:
         """Bring activations, behind ``lead`` other axes, to the shape (b, C, *spatial)."""
         if self.channel_axis is None:
             return tensor.movedim(lead + self.batch_axis, lead).unsqueeze(lead + 1)
@@ -122,22 +126,22 @@ class Points:
     row_bytes: int
     batched: dict = field(default_factory=dict, compare=False, repr=False)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Point]:
         return iter(self.points)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.points)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> Point:
         return self.points[index]
 
     @property
-    def names(self):
+    def names(self) -> list[str]:
         """Names of the layers, in the order of the points."""
         return [point.name for point in self.points]
 
     @property
-    def hidden(self):
+    def hidden(self) -> tuple[Point, ...]:
         """The points before the one that makes the output, by itself or with a function after it.
 
         Where only an activation function follows the last layer, it has as many positions as there
@@ -146,16 +150,25 @@ class Points:
         last = [p.is_output or p.shape == (1, self.n_units) for p in self.points[-1:]]
         return self.points[: len(self.points) - any(last)]
 
-    def only(self, *indices):
+    def only(self, *indices: int) -> Points:
         """Points at some positions."""
         return replace(self, points=tuple(self.points[i] for i in indices), batched={})
 
-    def block_rows(self, batch_size, device):
+    def block_rows(self, batch_size: int, device: torch.device) -> int:
         """Return how many rows to run at once, at most ``batch_size``."""
         return fitting_rows(batch_size, self.row_bytes, device, at_least=MIN_BLOCK)
 
 
-def find_points(call, x, modules, *, layers=None, at="output", recordings=None, parameter="layer"):
+def find_points(
+    call: Callable[..., Any],
+    x: torch.Tensor,
+    modules: dict[str, nn.Module],
+    *,
+    layers: list[str] | None = None,
+    at: str = "output",
+    recordings: list[Recording] | None = None,
+    parameter: str = "layer",
+) -> Points:
     """Find layers in a network, by running it.
 
     Parameters
@@ -223,9 +236,9 @@ def find_points(call, x, modules, *, layers=None, at="output", recordings=None, 
     return Points(tuple(points), n_units, max(1, passes[1].bytes - passes[0].bytes))
 
 
-def _candidates(modules, at):
+def _candidates(modules: dict[str, nn.Module], at: str) -> list[Point]:
     """Every convolution, linear, recurrent and attention layer, by its first name."""
-    unique = {}
+    unique: dict[nn.Module, str] = {}
     for name, module in modules.items():
         if isinstance(module, _KINDS):
             unique.setdefault(module, name)
@@ -240,7 +253,7 @@ def _candidates(modules, at):
     return candidates
 
 
-def _reached(candidates, passes):
+def _reached(candidates: list[Point], passes: list[_Pass]) -> list[Point]:
     """Candidates on the way to the output, in call order, one for each layer."""
     order = passes[1].order
     reached = [c for c in candidates if all(id(c) in one.used for one in passes)]
@@ -248,15 +261,15 @@ def _reached(candidates, passes):
     return sorted(unique, key=lambda candidate: order[id(candidate)])
 
 
-def _returns_tuple(module, at):
+def _returns_tuple(module: nn.Module, at: str) -> bool:
     return at == "output" and isinstance(module, _TUPLES)
 
 
-def _rows(x, n):
+def _rows(x: torch.Tensor, n: int) -> torch.Tensor:
     return x[torch.arange(n, device=x.device) % len(x)]
 
 
-def _requested(layer, modules, at, parameter):
+def _requested(layer: str, modules: dict[str, nn.Module], at: str, parameter: str) -> Point:
     if not isinstance(layer, str):
         raise TypeError(f"{parameter}={layer!r} must be a string.")
     name, items = parse_path(layer)
@@ -279,7 +292,7 @@ class _Pass:
     used: set  # ids of candidates that the output depends on
 
 
-def _summarised(recording, candidates, lenient):
+def _summarised(recording: Recording, candidates: list[Point], lenient: bool) -> _Pass:
     """Find in a recorded pass what every candidate returned (or received) last, and when."""
     seen, order, modules = {}, {}, {}
     known = ancestors(recording.output)
@@ -301,7 +314,7 @@ def _summarised(recording, candidates, lenient):
     return _Pass(seen, order, modules, recording.output, recording.n_bytes, used)
 
 
-def _tensor_of(candidate, call, lenient):
+def _tensor_of(candidate: Point, call: Call, lenient: bool) -> torch.Tensor | None:
     """Activations that a candidate looks at in one call; None where it may be passed over."""
     if candidate.at == "output":
         where = call.output
@@ -319,10 +332,10 @@ def _tensor_of(candidate, call, lenient):
     return tensor
 
 
-def _described(candidate, passes):
+def _described(candidate: Point, passes: list[_Pass]) -> Point | None:
     """Fill in the axes of a candidate; raise a ValueError if it cannot be a point."""
     name = candidate.name
-    seen = [one.seen.get(id(candidate)) for one in passes]
+    seen: list[Any] = [one.seen.get(id(candidate)) for one in passes]
     if any(tensor is None for tensor in seen):
         raise ValueError(
             f"layer={name!r} is not called before the output is there: it comes after the output, "
@@ -335,14 +348,17 @@ def _described(candidate, passes):
             f"the output does not depend on layer {name!r} (or not differentiably), so its "
             f"gradient says nothing; name a layer on the way to the output.{hint}"
         )
-    axis = batch_axis(*(tuple(tensor.shape) for tensor in seen), f"layer {name!r}")
+    two, three = (tuple(tensor.shape) for tensor in seen)
+    axis = batch_axis(two, three, f"layer {name!r}")
     channel_axis = _channel_axis(candidate, seen[1], axis, passes[1].modules[id(candidate)])
     point = replace(candidate, batch_axis=axis, channel_axis=channel_axis)
     shape = tuple(point.arrange(seen[1]).shape[1:])
     return replace(point, shape=shape, is_output=is_rearranged(passes[1].z, seen[1], axis))
 
 
-def _channel_axis(candidate, tensor, batch, modules):
+def _channel_axis(
+    candidate: Point, tensor: torch.Tensor, batch: int, modules: list[nn.Module]
+) -> int | None:
     """Axis of channels by the layer's kind, else by that of the last known layer before it."""
     if tensor.dim() <= 2:
         return None

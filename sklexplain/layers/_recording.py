@@ -1,8 +1,13 @@
 """What happens in one forward pass: which modules are called, with what, in which order."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
+from torch import nn
 
 from ._nested import mapped
 
@@ -29,7 +34,7 @@ class Call:
     args: tuple
     kwargs: dict
     began: int
-    output: object = None
+    output: Any = None
     ended: int | None = None
     n_bytes: int = 0
 
@@ -54,15 +59,15 @@ class Recording:
 
     x: torch.Tensor
     leaf: torch.Tensor
-    output: object = None
+    output: Any = None
     calls: list = field(default_factory=list)
     n_bytes: int = 0
 
-    def of(self, module):
+    def of(self, module: nn.Module) -> list[Call]:
         """Return the calls of one module, in order."""
         return [call for call in self.calls if call.module is module]
 
-    def until(self, last):
+    def until(self, last: Call) -> Recording:
         """Cut the recording at the end of one call, as if the pass had stopped there."""
         calls = [call for call in self.calls if call.began <= last.ended]
         cut = [
@@ -93,11 +98,11 @@ class _Differentiates(Exception):
     """The network differentiates inside its forward pass, so its graph must not be dropped."""
 
 
-def _unfinished(call):
+def _unfinished(call: Call) -> Call:
     return Call(call.module, call.args, call.kwargs, call.began)
 
 
-def record(call, x, modules):
+def record(call: Callable[..., Any], x: torch.Tensor, modules: Iterable[nn.Module]) -> Recording:
     """Run a network once, with gradients, and note every call of its modules.
 
     Parameters
@@ -120,7 +125,7 @@ def record(call, x, modules):
         x = (leaf.requires_grad_() if leaf.is_floating_point() else leaf).clone()
     recording, opened, clock = Recording(x, leaf), [], iter(range(2**62))
 
-    def before(module, args, kwargs):
+    def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
         # Inputs without a gradient (codes, for example) get one: it shows what depends on them.
         leaves = tuple(map(_with_gradient, args))
         entered = Call(module, leaves, kwargs, next(clock))
@@ -129,7 +134,9 @@ def record(call, x, modules):
         flowing = (a if leaf is a else leaf.clone() for leaf, a in zip(leaves, args, strict=True))
         return tuple(flowing), kwargs
 
-    def after(module, _args, _kwargs, output):
+    def after(
+        module: nn.Module, _args: tuple[Any, ...], _kwargs: dict[str, Any], output: Any
+    ) -> Any:
         call = opened.pop()
         while call.module is not module:  # that call ended by an error, which the network caught
             call = opened.pop()
@@ -139,11 +146,11 @@ def record(call, x, modules):
 
     n_bytes = [0]
 
-    def pack(tensor):
+    def pack(tensor: torch.Tensor) -> None:
         # Nothing is kept: a tensor that holds its own graph would never be freed.
         n_bytes[0] += tensor.numel() * tensor.element_size()
 
-    def unpack(_):
+    def unpack(_: object) -> torch.Tensor:
         raise _Differentiates
 
     handles = []
@@ -168,14 +175,14 @@ def record(call, x, modules):
     return recording
 
 
-def _with_gradient(value):
+def _with_gradient(value: Any) -> Any:
     """Return the value or, for a floating tensor without a gradient, another that has one."""
     if not isinstance(value, torch.Tensor) or not value.is_floating_point():
         return value
     return value if value.requires_grad else value.detach().requires_grad_()
 
 
-def _own(output):
+def _own(output: Any) -> Any:
     """Return an output whose tensors nobody else has: a module may return its own input."""
     if isinstance(output, torch.Tensor) and not output.requires_grad:
         return _with_gradient(output)
@@ -191,7 +198,7 @@ _REARRANGING = {
 _BASE = 256  # digits below it are exact in every floating dtype
 
 
-def is_rearranged(z, tensor, batch_axis=0):
+def is_rearranged(z: torch.Tensor, tensor: torch.Tensor, batch_axis: int = 0) -> bool:
     """Tell whether an output is a tensor itself, flattened after the samples.
 
     Parameters
@@ -212,7 +219,8 @@ def is_rearranged(z, tensor, batch_axis=0):
     if z.numel() != tensor.numel() or not (z.requires_grad and tensor.requires_grad):
         return False
     start, end = map(gradient_edge, (z, tensor))
-    node, number = start.node, start.output_nr
+    node: Any = start.node
+    number = start.output_nr
     while (node, number) != (end.node, end.output_nr):
         kind = node.name().rstrip("0123456789").removesuffix("Backward")
         below = [edge for edge in node.next_functions if edge[0] is not None]
@@ -232,7 +240,7 @@ def is_rearranged(z, tensor, batch_axis=0):
             return True
 
 
-def ancestors(z):
+def ancestors(z: torch.Tensor) -> set[tuple[Any, int]]:
     """Everything that a tensor was computed from: pairs of a graph node and an output's number.
 
     Parameters
@@ -249,7 +257,8 @@ def ancestors(z):
         return set()
     if z.grad_fn is None:
         return {(id(z), 0)}
-    known, todo = {(z.grad_fn, z.output_nr)}, [z.grad_fn]
+    known: set[tuple[Any, int]] = {(z.grad_fn, z.output_nr)}
+    todo: list[Any] = [z.grad_fn]
     nodes = set(todo)
     while todo:
         node = todo.pop()
@@ -266,7 +275,7 @@ def ancestors(z):
     return known
 
 
-def depends(known, tensor):
+def depends(known: set[tuple[Any, int]], tensor: torch.Tensor) -> bool:
     """Tell whether a tensor is among the ancestors of another.
 
     Parameters

@@ -1,9 +1,14 @@
 """Run a network up to a named layer."""
 
+from __future__ import annotations
+
 import re
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
+from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
 from ..utils import did_you_mean
@@ -18,7 +23,7 @@ class _LayerReached(Exception):
     """Ends a forward pass once the wanted activations are computed."""
 
 
-def parse_path(path):
+def parse_path(path: str) -> tuple[str, tuple[int | str, ...]]:
     """Split ``"rnn[1][0]"`` or ``"enc['mu']"`` into the submodule's name and items of its output.
 
     Parameters
@@ -57,7 +62,7 @@ def parse_path(path):
     return match["name"], tuple(items)
 
 
-def unknown_layer(name, known, parameter="layer"):
+def unknown_layer(name: str, known: Iterable[str], parameter: str = "layer") -> ValueError:
     """Build the error for a layer name that does not exist, with the nearest ones that do."""
     known = [k for k in known if k]
     hint = did_you_mean(name, known, n=3)
@@ -67,7 +72,7 @@ def unknown_layer(name, known, parameter="layer"):
     )
 
 
-def known_layer(name, modules, parameter="layer"):
+def known_layer(name: str, modules: dict[str, nn.Module], parameter: str = "layer") -> str:
     """Find a layer by its name, with or without what wrappers of the network have put into it.
 
     Parameters
@@ -104,7 +109,9 @@ def known_layer(name, modules, parameter="layer"):
     return name
 
 
-def pick(output, items, where, parameter="layer"):
+def pick(
+    output: Any, items: tuple[int | str, ...], where: str, parameter: str = "layer"
+) -> torch.Tensor:
     """Take one tensor out of a module's (possibly nested) output.
 
     Parameters
@@ -129,10 +136,11 @@ def pick(output, items, where, parameter="layer"):
     """
     if isinstance(output, torch.Tensor) and not items:
         return output.dequantize() if output.is_quantized else output
-    whole, name = output, _PATH.match(where)["name"] if _PATH.match(where) else where
+    match = _PATH.match(where)
+    whole, name = output, match["name"] if match else where
     for depth, item in enumerate(items):
         try:
-            output = parts_of(output)[key_of(output, item)]
+            output = (parts_of(output) or {})[key_of(output, item)]
         except KeyError:
             raise ValueError(
                 f"{_named(name, items[:depth])} has no item [{item!r}]: it is "
@@ -147,14 +155,14 @@ def pick(output, items, where, parameter="layer"):
     return output.dequantize() if output.is_quantized else output
 
 
-def _named(name, items):
+def _named(name: str, items: tuple[int | str, ...]) -> str:
     """Name a part of what a layer, or the whole network, returns."""
     path = path_of(name, items)
     of = f"the output of layer {path!r}" if name else "the network's output"
     return of if name or not items else f"{of} {path!r}"
 
 
-def _described(output):
+def _described(output: Any) -> str:
     """Say what an output is, for an error message."""
     if output is None:
         return "None, which the network leaves out (attention with need_weights=False, for example)"
@@ -171,14 +179,14 @@ def _described(output):
     return f"{kind} ({len(parts)})" if by_position else f"{kind} with {keys}"
 
 
-def _suggested(output, name, parameter, items=()):
+def _suggested(output: Any, name: str, parameter: str, items: tuple[int | str, ...] = ()) -> str:
     """List the parts that are tensors, as values of the parameter."""
     paths = tensor_paths(output, name, items)
     listed = ", ".join(f"{parameter}={path!r}" for path in paths)
     return f" Name the part to explain: {listed}." if listed and paths != [name] else ""
 
 
-def batch_axis(two, three, what):
+def batch_axis(two: tuple[int, ...], three: tuple[int, ...], what: str) -> int:
     """Find the one axis that follows the samples, the others being fixed.
 
     Parameters
@@ -207,7 +215,13 @@ def batch_axis(two, three, what):
     )
 
 
-def run_to(call, module, x, n_calls=1, at="output"):
+def run_to(
+    call: Callable[..., Any],
+    module: nn.Module,
+    x: Any,
+    n_calls: int | None = 1,
+    at: str = "output",
+) -> tuple[Any, int]:
     """Output or input of a submodule during ``call(x)``, which is run no further than needed.
 
     Parameters
@@ -231,9 +245,9 @@ def run_to(call, module, x, n_calls=1, at="output"):
     count : int
         Number of calls.
     """
-    seen = []
+    seen: list[Any] = []
 
-    def see(value):
+    def see(value: Any) -> None:
         seen[:] = [value, seen[1] + 1 if seen else 1]
         if seen[1] == n_calls:
             raise _LayerReached
@@ -246,7 +260,14 @@ def run_to(call, module, x, n_calls=1, at="output"):
     return (seen[0], seen[1]) if seen else (None, 0)
 
 
-def run_through(call, module, x, items=(), where="", at="output"):
+def run_through(
+    call: Callable[..., Any],
+    module: nn.Module,
+    x: torch.Tensor,
+    items: tuple[int | str, ...] = (),
+    where: str = "",
+    at: str = "output",
+) -> tuple[torch.Tensor, Any]:
     """Activations of a submodule during ``call(x)``, and what the call returns.
 
     Parameters
@@ -265,9 +286,9 @@ def run_through(call, module, x, items=(), where="", at="output"):
     output : object
         What the call returned.
     """
-    seen = []
+    seen: list[Any] = []
 
-    def see(value):
+    def see(value: Any) -> None:
         seen[:] = [pick(value, items, where).clone()]
 
     with _watching(module, at, see):
@@ -276,13 +297,13 @@ def run_through(call, module, x, items=(), where="", at="output"):
 
 
 @contextmanager
-def _watching(module, at, see):
+def _watching(module: nn.Module, at: str, see: Callable[[Any], None]) -> Iterator[None]:
     """Hand what a module returns, or its first argument, to a function in every call."""
 
-    def after(_module, _args, output):
+    def after(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
         see(output)
 
-    def before(_module, args, kwargs):
+    def before(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         see(args[0] if args else next(iter(kwargs.values())))
 
     if at == "output":

@@ -8,9 +8,17 @@ the mean of the sizes; the variance of numbers that are off by :math:`\delta` is
 :math:`\delta / \sigma`. The size of a number that is no sum is its absolute value.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
 import torch
 
 from ._aggregators import RunningAggregate, RunningMoments, aggregate
+
+# Numbers and their sizes, None where these are the numbers' absolute values.
+Sized: TypeAlias = tuple[torch.Tensor, torch.Tensor | None]
 
 # The longest sums and the passes back through a few layers stay well below this many roundings.
 _ROUNDINGS = 64
@@ -18,7 +26,7 @@ _FEWEST = {"var": 2, "skew": 3}  # numbers that may differ in them
 _HALF_ROUNDINGS = 4  # more would be a good part of the number itself
 
 
-def rounding_of(size):
+def rounding_of(size: torch.Tensor) -> torch.Tensor:
     """Largest absolute error of numbers of a given size.
 
     Parameters
@@ -36,7 +44,13 @@ def rounding_of(size):
     return size * (_ROUNDINGS * torch.finfo(size.dtype).eps)
 
 
-def aggregate_with_size(values, sizes, how, dim, overwrite=False):
+def aggregate_with_size(
+    values: torch.Tensor,
+    sizes: torch.Tensor | None,
+    how: str | Callable[..., Any],
+    dim: int,
+    overwrite: bool = False,
+) -> Sized:
     """Aggregate along one axis, and say how large what was aggregated is.
 
     Parameters
@@ -83,13 +97,15 @@ def aggregate_with_size(values, sizes, how, dim, overwrite=False):
     return _skewness_with_size(moments, squares)
 
 
-def _size_of_variance(variance, squares):
+def _size_of_variance(variance: torch.Tensor, squares: torch.Tensor) -> torch.Tensor:
     """Size of a variance, from the mean of the squared sizes."""
     spread = variance.clamp(min=0).sqrt()
     return 2 * spread * squares.sqrt() + rounding_of(squares).to(squares.dtype)
 
 
-def _skewness_with_size(moments, squares):
+def _skewness_with_size(
+    moments: RunningMoments, squares: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Skewness, 0 where the numbers differ by their rounding only, and its size."""
     value = moments.result("skew")
     spread, rms = (moments.m2 / moments.n).sqrt(), squares.sqrt()
@@ -108,13 +124,13 @@ class RunningSizedAggregate:
         See `aggregate`.
     """
 
-    def __init__(self, how):
+    def __init__(self, how: str | Callable[..., Any]) -> None:
         self.how = how
         self._values = RunningAggregate(how)
-        self._sizes = []  # all of them, or their sum, or that of their squares
+        self._sizes: list[torch.Tensor] = []  # all of them, or their sum, or that of their squares
         self._n = 0
 
-    def add(self, values, sizes):
+    def add(self, values: torch.Tensor, sizes: torch.Tensor | None) -> None:
         """Take in a block of shape (k, ...), with its sizes or None for the absolute values."""
         self._values.add(values)
         self._n += len(values)
@@ -128,7 +144,7 @@ class RunningSizedAggregate:
         part = (sizes if self.how in ("mean", "abs") else sizes.square()).sum(dim=0)
         self._sizes = [self._sizes[0] + part if self._sizes else part]
 
-    def result(self):
+    def result(self) -> Sized:
         """Aggregate of all blocks, and its size; None for the absolute value.
 
         Returns
@@ -151,4 +167,5 @@ class RunningSizedAggregate:
             return value, torch.zeros_like(value)
         if self.how == "var":
             return value, _size_of_variance(value, mean)
+        assert self._values.moments is not None  # only "none" and callables have none
         return _skewness_with_size(self._values.moments, mean)

@@ -7,16 +7,24 @@ looked at: at a layer's output it is that through this output alone, at its inpu
 uses of the tensor.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from ..utils import ScopedMode
 from ._nested import replaced
 from ._run import pick
 
+if TYPE_CHECKING:
+    from ._points import Point
 
-def entering(x, points):
+
+def entering(x: torch.Tensor, points: Iterable[Point]) -> torch.Tensor:
     """Input of a network, with a gradient where a point may look at it.
 
     Parameters
@@ -35,7 +43,7 @@ def entering(x, points):
     return x
 
 
-def check_floating(tensor, name):
+def check_floating(tensor: torch.Tensor, name: str) -> None:
     """Raise a ValueError if activations have no gradient, by their dtype."""
     if not tensor.is_floating_point():
         raise ValueError(
@@ -52,7 +60,9 @@ class _GradientsOfIntegers(ScopedMode):
     when the first of them that is looked at is reached.
     """
 
-    def _instead(self, function, args, kwargs):
+    def _instead(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         result = function(*args, **kwargs)
         if not (
             isinstance(result, torch.Tensor)
@@ -68,7 +78,7 @@ class _GradientsOfIntegers(ScopedMode):
         return result.requires_grad_().clone()  # a network may write into it
 
 
-def _tensors(value):
+def _tensors(value: object) -> Iterator[torch.Tensor]:
     if isinstance(value, torch.Tensor):
         yield value
     elif isinstance(value, (tuple, list)):
@@ -76,7 +86,7 @@ def _tensors(value):
             yield from _tensors(part)
 
 
-def _shares_memory(tensor, others):
+def _shares_memory(tensor: torch.Tensor, others: Iterable[torch.Tensor]) -> bool:
     try:
         address = tensor.untyped_storage().data_ptr()
         return any(t.untyped_storage().data_ptr() == address for t in others)
@@ -85,7 +95,7 @@ def _shares_memory(tensor, others):
 
 
 @contextmanager
-def watching(watched):
+def watching(watched: Iterable[tuple[Point, Callable[..., Any]]]) -> Iterator[None]:
     """Hand activations to functions during forward passes.
 
     What flows on is a copy, so that a later operation in place leaves the activation as it is.
@@ -100,8 +110,8 @@ def watching(watched):
     None
     """
 
-    def hook(point, keep):
-        def see(where):
+    def hook(point: Point, keep: Callable[..., Any]) -> torch.utils.hooks.RemovableHandle:
+        def see(where: Any) -> Any:
             tensor = pick(where, point.items, point.name)
             check_floating(tensor, point.name)
             if not tensor.requires_grad:
@@ -113,10 +123,12 @@ def watching(watched):
             keep(tensor)
             return replaced(where, point.items, tensor.clone())
 
-        def after(_module, _inputs, output):
+        def after(_module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> Any:
             return see(output)
 
-        def before(_module, args, kwargs):
+        def before(
+            _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+        ) -> tuple[Any, Any]:
             if not args:
                 name = next(iter(kwargs))
                 return args, {**kwargs, name: see(kwargs[name])}

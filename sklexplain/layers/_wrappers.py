@@ -1,9 +1,14 @@
 """Modules that only hand on to the network inside: names are those of the network."""
 
+from __future__ import annotations
+
 import itertools
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
+from torch import nn
 
 # By name: most of them are loaded only where they are used. What they hand on to is an attribute.
 _INSIDE = {
@@ -17,7 +22,7 @@ _INSIDE = {
 _SHARDED = ("FullyShardedDataParallel",)
 
 
-def wrapped(module):
+def wrapped(module: nn.Module) -> nn.Module | None:
     """Return the network inside a wrapper of torch that only hands on to it.
 
     Parameters
@@ -30,15 +35,16 @@ def wrapped(module):
     inside : nn.Module or None
         None for any other module.
     """
-    if hasattr(type(module), "hands_on_to"):  # a stand-in of ours
-        return getattr(module, type(module).hands_on_to)
+    inside = getattr(type(module), "hands_on_to", None)
+    if inside is not None:  # a stand-in of ours
+        return getattr(module, inside)
     for kind in type(module).__mro__:
         if kind.__name__ in _INSIDE and kind.__module__.startswith("torch."):
             return getattr(module, _INSIDE[kind.__name__])
     return None
 
 
-def unwrapped(module):
+def unwrapped(module: nn.Module) -> nn.Module:
     """Look through all wrappers around a network.
 
     Parameters
@@ -56,12 +62,12 @@ def unwrapped(module):
     return module
 
 
-def can_be_passed_over(wrapper):
+def can_be_passed_over(wrapper: nn.Module) -> bool:
     """Whether the network inside can be run instead of a wrapper: its weights are all there."""
     return not any(kind.__name__ in _SHARDED for kind in type(wrapper).__mro__)
 
 
-def named_layers(module):
+def named_layers(module: nn.Module) -> dict[str, nn.Module]:
     """Submodules by the names that they have in the network itself.
 
     Parameters
@@ -75,12 +81,12 @@ def named_layers(module):
         As ``named_modules()`` of the network without wrappers: compiled with `torch.compile`, its
         layers are ``l1``, not ``_orig_mod.l1``.
     """
-    layers = {}
+    layers: dict[str, nn.Module] = {}
     _add_layers(layers, set(), module, "")
     return layers
 
 
-def _add_layers(layers, seen, module, name):
+def _add_layers(layers: dict[str, nn.Module], seen: set[int], module: nn.Module, name: str) -> None:
     # Not a closure: one that calls itself is a cycle, which would keep the modules it has seen.
     module = unwrapped(module)
     if id(module) in seen:
@@ -93,7 +99,7 @@ def _add_layers(layers, seen, module, name):
 
 
 @contextmanager
-def uncompiled(modules):
+def uncompiled(modules: Iterable[nn.Module]) -> Iterator[None]:
     """Run compiled modules as they are written, so that hooks on what is inside of them run.
 
     A compiled graph is used again whatever hooks there are: those it was traced with run, others do
@@ -109,7 +115,7 @@ def uncompiled(modules):
     None
     """
     # Bypassing whatever a class does on attribute access: a compiled one hands it on.
-    changes = []
+    changes: list[tuple[dict[str, Any], str, Any]] = []
     for module in modules:
         attributes = object.__getattribute__(module, "__dict__")
         if attributes.get("_compiled_call_impl") is not None:
@@ -127,7 +133,7 @@ def uncompiled(modules):
             attributes[name] = value
 
 
-def plain_name(name, known):
+def plain_name(name: str, known: Collection[str]) -> str:
     """Leave out of a name what wrappers have put into it.
 
     Parameters
@@ -154,7 +160,7 @@ def plain_name(name, known):
     return name
 
 
-def hidden_layers(modules):
+def hidden_layers(modules: Iterable[nn.Module]) -> str | None:
     """Say why layers cannot be looked at, where a network runs without calling them.
 
     Parameters
@@ -181,7 +187,7 @@ def hidden_layers(modules):
     return None
 
 
-def _is_exported(module):
+def _is_exported(module: nn.Module) -> bool:
     graph = getattr(module, "graph", None) if isinstance(module, torch.fx.GraphModule) else None
     if graph is None:
         return False

@@ -1,15 +1,30 @@
 """The autoencoder as a scikit-learn estimator."""
 
+from __future__ import annotations
+
+from typing import Literal
+
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import ClassifierTags, assert_all_finite, check_consistent_length, column_or_1d
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
+from torch import nn
 
 from ..training import PretextNet
-from ..utils import Choice, Number, as_array_like
+from ..utils import (
+    Choice,
+    DeviceLike,
+    Integers,
+    Number,
+    Params,
+    RandomState,
+    SplitterLike,
+    as_array_like,
+)
 from ._base import DecodingMixin, NetEstimator
 from ._modules import build_autoencoder
 from ._net import check_module_shapes, make_net
@@ -223,32 +238,32 @@ class Autoencoder(DecodingMixin, NetEstimator):
 
     def __init__(
         self,
-        module="mlp",
+        module: str | type[nn.Module] = "mlp",
         *,
-        n_components=8,
-        hidden_layer_sizes=(128, 64),
-        activation=None,
-        pretext="reconstruction",
-        noise_std=0.3,
-        mask_rate=0.2,
-        lambda_class=0.0,
-        lambda_noise=0.0,
-        lambda_variance=0.0,
-        score_every=20,
-        score_layer=None,
-        n_score_samples=8,
-        loss="squared_error",
-        validation_split=0.1,
-        patience=10,
-        lr=1e-3,
-        weight_decay=0.0,
-        max_epochs=100,
-        batch_size=64,
-        net_params=None,
-        device="cpu",
-        random_state=None,
-        verbose=0,
-    ):
+        n_components: int = 8,
+        hidden_layer_sizes: Integers = (128, 64),
+        activation: str | None = None,
+        pretext: Literal["reconstruction", "denoising", "inpainting"] = "reconstruction",
+        noise_std: float = 0.3,
+        mask_rate: float = 0.2,
+        lambda_class: float = 0.0,
+        lambda_noise: float = 0.0,
+        lambda_variance: float = 0.0,
+        score_every: int = 20,
+        score_layer: str | None = None,
+        n_score_samples: int | None = 8,
+        loss: Literal["squared_error", "absolute_error"] = "squared_error",
+        validation_split: float | SplitterLike | None = 0.1,
+        patience: int = 10,
+        lr: float = 1e-3,
+        weight_decay: float = 0.0,
+        max_epochs: int = 100,
+        batch_size: int = 64,
+        net_params: Params = None,
+        device: DeviceLike = "cpu",
+        random_state: RandomState = None,
+        verbose: int | bool = 0,
+    ) -> None:
         self.module = module
         self.n_components = n_components
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -275,7 +290,7 @@ class Autoencoder(DecodingMixin, NetEstimator):
         self.verbose = verbose
 
     @available_if(_has_class_head)
-    def predict_proba(self, X):
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Return class probabilities; only if `lambda_class` is positive.
 
         Parameters
@@ -292,7 +307,7 @@ class Autoencoder(DecodingMixin, NetEstimator):
         return logits.softmax(dim=1).numpy()
 
     @available_if(_has_class_head)
-    def predict(self, X):
+    def predict(self, X: ArrayLike) -> np.ndarray:
         """Return class labels; only if `lambda_class` is positive.
 
         Parameters
@@ -308,7 +323,7 @@ class Autoencoder(DecodingMixin, NetEstimator):
         X = self._validate(X)
         return self.classes_[self._apply("classify", X).argmax(axis=1)]
 
-    def score(self, X, y=None):
+    def score(self, X: ArrayLike, y: ArrayLike | None = None) -> float:
         """Return the R² of the reconstruction, or the accuracy if `lambda_class` is positive.
 
         Parameters

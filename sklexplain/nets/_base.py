@@ -1,10 +1,15 @@
 """The base class of estimators that train a network."""
 
+from __future__ import annotations
+
 import warnings
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
+from typing import Any, Self
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
@@ -24,6 +29,7 @@ from ..utils import (
     NONE,
     SEED,
     VERBOSE,
+    ArrayOrFrame,
     Device,
     Integer,
     Is,
@@ -48,7 +54,11 @@ def _is_module(value):
 class DecodingMixin:
     """What estimators with a decoder have in addition."""
 
-    def inverse_transform(self, Z):
+    # What the estimator has.
+    _n_features_out: int
+    _apply: Callable[..., Any]
+
+    def inverse_transform(self, Z: ArrayLike) -> np.ndarray:
         """Decode samples from codes.
 
         Parameters
@@ -110,9 +120,11 @@ class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     }
 
     # Names of parameters, beside those that all have, that make training diverge when large.
-    _larger = ()
+    _larger: tuple[str, ...] = ()
 
-    def fit(self, X, y=None, *, groups=None):
+    def fit(
+        self, X: ArrayLike, y: ArrayLike | None = None, *, groups: ArrayLike | None = None
+    ) -> Self:
         """Train the network.
 
         Parameters
@@ -162,7 +174,7 @@ class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self._warn_unless_converged()
         return self
 
-    def initialize(self, X, y=None):
+    def initialize(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
         """Build the network for samples like X, with new weights and without training.
 
         `net_` is there afterwards, but the estimator is fitted only after `load_state_dict` (or
@@ -184,7 +196,7 @@ class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self._prepare(X, None if y is None else as_array_like(y, "y"))
         return self
 
-    def load_state_dict(self, state_dict):
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Self:
         """Load the weights of a network of the same build; the estimator is fitted afterwards.
 
         Parameters
@@ -231,7 +243,7 @@ class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self.n_epochs_, self.loss_curve_, self.validation_loss_curve_ = 0, [], None
         return self
 
-    def transform(self, X):
+    def transform(self, X: ArrayLike) -> ArrayOrFrame:
         """Return the codes.
 
         Parameters

@@ -1,9 +1,15 @@
 """The contrastive encoder as a scikit-learn estimator."""
 
+from __future__ import annotations
+
 import zlib
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
+from torch import nn
 
 from ..training import AUGMENTATIONS, AUTO, STRENGTHS, ContrastiveNet, evaluating, nt_xent, rows_of
 from ..utils import (
@@ -11,10 +17,15 @@ from ..utils import (
     MAPPING,
     NONE,
     Choice,
+    DeviceLike,
     Entries,
     Integer,
+    Integers,
     Is,
     Number,
+    Params,
+    RandomState,
+    SplitterLike,
     check_choice,
     check_param,
 )
@@ -230,31 +241,31 @@ class ContrastiveEncoder(NetEstimator):
 
     def __init__(
         self,
-        module="mlp",
+        module: str | type[nn.Module] = "mlp",
         *,
-        n_components=16,
-        hidden_layer_sizes=(128, 64),
-        activation=None,
-        augment="auto",
-        augment_params=None,
-        temperature=0.5,
-        projection_dim=32,
-        lambda_noise=0.0,
-        lambda_variance=0.0,
-        score_every=20,
-        score_layer=None,
-        n_score_samples=8,
-        validation_split=0.1,
-        patience=10,
-        lr=1e-3,
-        weight_decay=0.0,
-        max_epochs=100,
-        batch_size=64,
-        net_params=None,
-        device="cpu",
-        random_state=None,
-        verbose=0,
-    ):
+        n_components: int = 16,
+        hidden_layer_sizes: Integers = (128, 64),
+        activation: str | None = None,
+        augment: str | Sequence[str] | Callable[..., Any] = "auto",
+        augment_params: Params = None,
+        temperature: float = 0.5,
+        projection_dim: int = 32,
+        lambda_noise: float = 0.0,
+        lambda_variance: float = 0.0,
+        score_every: int = 20,
+        score_layer: str | None = None,
+        n_score_samples: int | None = 8,
+        validation_split: float | SplitterLike | None = 0.1,
+        patience: int = 10,
+        lr: float = 1e-3,
+        weight_decay: float = 0.0,
+        max_epochs: int = 100,
+        batch_size: int = 64,
+        net_params: Params = None,
+        device: DeviceLike = "cpu",
+        random_state: RandomState = None,
+        verbose: int | bool = 0,
+    ) -> None:
         self.module = module
         self.n_components = n_components
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -279,7 +290,7 @@ class ContrastiveEncoder(NetEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def score(self, X, y=None):
+    def score(self, X: ArrayLike, y: ArrayLike | None = None) -> float:
         """Return minus the mean NT-Xent of the samples.
 
         All samples of X are told from each other, by four pairs of views of each. The views of a

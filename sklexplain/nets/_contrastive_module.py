@@ -1,7 +1,12 @@
 """The torch module of contrastive encoders."""
 
-from collections import OrderedDict
+from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
 from torch import nn
 from torch.nn import functional as F
 
@@ -40,13 +45,13 @@ class ContrastiveModule(nn.Module):
     torch.Size([5, 3])
     """
 
-    def __init__(self, encoder, projector, views):
+    def __init__(self, encoder: nn.Module, projector: nn.Module, views: Views) -> None:
         super().__init__()
         self.encoder = encoder
         self.projector = projector
         self.views = views
 
-    def encode(self, x):
+    def encode(self, x: torch.Tensor) -> torch.Tensor:
         """Return the codes.
 
         Parameters
@@ -61,7 +66,7 @@ class ContrastiveModule(nn.Module):
         """
         return self.encoder(x)
 
-    def project(self, x):
+    def project(self, x: torch.Tensor) -> torch.Tensor:
         """Return the unit vectors by which views are compared in training.
 
         Parameters
@@ -76,7 +81,7 @@ class ContrastiveModule(nn.Module):
         """
         return F.normalize(self.projector(self.encode(x)), dim=1)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the codes.
 
         Parameters
@@ -93,18 +98,18 @@ class ContrastiveModule(nn.Module):
 
 
 def build_contrastive(
-    module_class,
+    module_class: type[nn.Module],
     *,
-    input_shape,
-    n_components,
-    hidden_layer_sizes,
-    projection_dim,
-    augment,
-    strengths,
-    axes,
-    is_table,
-    **params,
-):
+    input_shape: tuple[int, ...],
+    n_components: int,
+    hidden_layer_sizes: Sequence[int],
+    projection_dim: int,
+    augment: tuple[str, ...] | Callable[..., Any],
+    strengths: dict[str, Any],
+    axes: Any,
+    is_table: bool,
+    **params: Any,
+) -> ContrastiveModule:
     """Build a `ContrastiveModule` from a class that makes an encoder.
 
     Parameters

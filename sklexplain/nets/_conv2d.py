@@ -1,6 +1,9 @@
 """The autoencoder for images."""
 
+from __future__ import annotations
+
 from collections import OrderedDict
+from collections.abc import Sequence
 from itertools import pairwise
 from math import prod
 
@@ -53,8 +56,12 @@ class Conv2dAutoencoder(nn.Module):
     """
 
     def __init__(
-        self, input_shape, n_components=8, hidden_layer_sizes=(128, 64), activation="relu"
-    ):
+        self,
+        input_shape: tuple[int, ...],
+        n_components: int = 8,
+        hidden_layer_sizes: Sequence[int] = (128, 64),
+        activation: str = "relu",
+    ) -> None:
         super().__init__()
         check_choice("activation", activation, ACTIVATIONS)
         if len(input_shape) not in (2, 3):
@@ -66,14 +73,15 @@ class Conv2dAutoencoder(nn.Module):
         one_channel = len(input_shape) == 2
         n_channels, *size = (1, *input_shape) if one_channel else input_shape
         channels = (n_channels, *hidden_layer_sizes)
-        encoder, upwards = OrderedDict(), []
+        encoder: OrderedDict[str, nn.Module] = OrderedDict()
+        upwards: list[nn.Module] = []
         if one_channel:
             encoder["channel"] = nn.Unflatten(1, (1, size[0]))
         for i, (n_in, n_out) in enumerate(pairwise(channels)):
             encoder[f"conv{i}"] = nn.Conv2d(n_in, n_out, 3, stride=2, padding=1)
             encoder[f"{activation}{i}"] = ACTIVATIONS[activation]()
             # 2 * ceil(length / 2) - 1 come back by themselves: one is missing if even.
-            missing = tuple(1 - length % 2 for length in size)
+            missing = (1 - size[0] % 2, 1 - size[1] % 2)
             upwards.append(nn.ConvTranspose2d(n_out, n_in, 3, 2, 1, output_padding=missing))
             size = [(length + 1) // 2 for length in size]
         left = (channels[-1], *size)
@@ -81,7 +89,7 @@ class Conv2dAutoencoder(nn.Module):
         encoder["code"] = nn.Linear(prod(left), n_components)
         self.encoder = nn.Sequential(encoder)
 
-        decoder = OrderedDict(
+        decoder: OrderedDict[str, nn.Module] = OrderedDict(
             expand=nn.Linear(n_components, prod(left)), unflatten=nn.Unflatten(1, left)
         )
         for i, conv in enumerate(reversed(upwards)):

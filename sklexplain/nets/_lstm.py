@@ -1,5 +1,7 @@
 """The recurrent autoencoder for series."""
 
+from __future__ import annotations
+
 from torch import nn
 
 from ._parts import series_shape
@@ -46,7 +48,7 @@ class LSTMAutoencoder(nn.Module):
     (torch.Size([5, 2]), torch.Size([5, 12, 1]))
     """
 
-    def __init__(self, input_shape, n_components=8):
+    def __init__(self, input_shape: tuple[int, ...], n_components: int = 8) -> None:
         super().__init__()
         n_steps, n_channels = series_shape("lstm", input_shape, "(n, time, channels)")
         one_channel = len(input_shape) == 1

@@ -5,11 +5,16 @@ per activation: explanation methods that rewrite or hook modules then need to kn
 them, and every step has a name (``"encoder.conv0"``, ``"encoder.code"``).
 """
 
+from __future__ import annotations
+
 import inspect
 from collections import OrderedDict
+from collections.abc import Sequence
 from itertools import pairwise
 from math import prod
+from typing import Any
 
+import torch
 from torch import nn
 
 from ..utils import check_choice, did_you_mean
@@ -46,13 +51,15 @@ class AutoencoderModule(nn.Module):
     torch.Size([3, 2])
     """
 
-    def __init__(self, encoder, decoder, classifier=None):
+    def __init__(
+        self, encoder: nn.Module, decoder: nn.Module, classifier: nn.Module | None = None
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
-        self.classifier = classifier
+        self.classifier: Any = classifier  # None without classes
 
-    def encode(self, x):
+    def encode(self, x: torch.Tensor) -> torch.Tensor:
         """Return the codes.
 
         Parameters
@@ -67,7 +74,7 @@ class AutoencoderModule(nn.Module):
         """
         return self.encoder(x)
 
-    def decode(self, code):
+    def decode(self, code: torch.Tensor) -> torch.Tensor:
         """Return what the codes stand for.
 
         Parameters
@@ -82,7 +89,7 @@ class AutoencoderModule(nn.Module):
         """
         return self.decoder(code)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the reconstructions.
 
         Parameters
@@ -97,7 +104,7 @@ class AutoencoderModule(nn.Module):
         """
         return self.decode(self.encode(x))
 
-    def classify(self, x):
+    def classify(self, x: torch.Tensor) -> torch.Tensor:
         """Return the class scores.
 
         Parameters
@@ -154,8 +161,12 @@ class MLPAutoencoder(nn.Module):
     """
 
     def __init__(
-        self, input_shape, n_components=8, hidden_layer_sizes=(128, 64), activation="relu"
-    ):
+        self,
+        input_shape: tuple[int, ...],
+        n_components: int = 8,
+        hidden_layer_sizes: Sequence[int] = (128, 64),
+        activation: str = "relu",
+    ) -> None:
         super().__init__()
         check_choice("activation", activation, ACTIVATIONS)
         sizes = (prod(input_shape), *hidden_layer_sizes, n_components)
@@ -213,14 +224,19 @@ class Conv1dAutoencoder(nn.Module):
     """
 
     def __init__(
-        self, input_shape, n_components=8, hidden_layer_sizes=(128, 64), activation="relu"
-    ):
+        self,
+        input_shape: tuple[int, ...],
+        n_components: int = 8,
+        hidden_layer_sizes: Sequence[int] = (128, 64),
+        activation: str = "relu",
+    ) -> None:
         super().__init__()
         check_choice("activation", activation, ACTIVATIONS)
         n_channels, n_steps = series_shape("conv1d", input_shape, "(n, channels, time)")
         channels = (n_channels, *hidden_layer_sizes)
         lengths = [n_steps]
-        encoder, upwards = OrderedDict(), []
+        encoder: OrderedDict[str, nn.Module] = OrderedDict()
+        upwards: list[nn.Module] = []
         if len(input_shape) == 1:
             encoder["channel"] = nn.Unflatten(1, (1, n_steps))
         for i, (n_in, n_out) in enumerate(pairwise(channels)):
@@ -234,7 +250,7 @@ class Conv1dAutoencoder(nn.Module):
         encoder["code"] = nn.Linear(channels[-1] * lengths[-1], n_components)
         self.encoder = nn.Sequential(encoder)
 
-        decoder = OrderedDict(
+        decoder: OrderedDict[str, nn.Module] = OrderedDict(
             expand=nn.Linear(n_components, channels[-1] * lengths[-1]),
             unflatten=nn.Unflatten(1, (channels[-1], lengths[-1])),
         )
@@ -297,8 +313,14 @@ def find_module_class(module):
 
 
 def build_autoencoder(
-    module_class, *, input_shape, n_components, hidden_layer_sizes, n_classes=None, **params
-):
+    module_class: type[nn.Module],
+    *,
+    input_shape: tuple[int, ...],
+    n_components: int,
+    hidden_layer_sizes: Sequence[int],
+    n_classes: int | None = None,
+    **params: Any,
+) -> AutoencoderModule:
     """Build an `AutoencoderModule` from a class that makes an encoder and a decoder.
 
     Parameters

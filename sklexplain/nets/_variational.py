@@ -1,10 +1,28 @@
 """The variational autoencoder as a scikit-learn estimator."""
 
+from __future__ import annotations
+
+from typing import Literal
+
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
+from torch import nn
 
 from ..training import VariationalNet, antithetic
-from ..utils import FLAG, Choice, Number, check_positive_int, draw_seed
+from ..utils import (
+    FLAG,
+    ArrayOrFrame,
+    Choice,
+    DeviceLike,
+    Integers,
+    Number,
+    Params,
+    RandomState,
+    SplitterLike,
+    check_positive_int,
+    draw_seed,
+)
 from ._base import DecodingMixin, NetEstimator
 from ._net import check_module_shapes, make_net
 from ._variational_module import build_variational
@@ -193,30 +211,30 @@ class VariationalAutoencoder(DecodingMixin, NetEstimator):
 
     def __init__(
         self,
-        module="mlp",
+        module: str | type[nn.Module] = "mlp",
         *,
-        n_components=8,
-        hidden_layer_sizes=(128, 64),
-        activation=None,
-        beta=1.0,
-        total_correlation=False,
-        likelihood="gaussian",
-        lambda_noise=0.0,
-        lambda_variance=0.0,
-        score_every=20,
-        score_layer=None,
-        n_score_samples=8,
-        validation_split=0.1,
-        patience=10,
-        lr=1e-3,
-        weight_decay=0.0,
-        max_epochs=100,
-        batch_size=64,
-        net_params=None,
-        device="cpu",
-        random_state=None,
-        verbose=0,
-    ):
+        n_components: int = 8,
+        hidden_layer_sizes: Integers = (128, 64),
+        activation: str | None = None,
+        beta: float = 1.0,
+        total_correlation: bool = False,
+        likelihood: Literal["gaussian", "bernoulli"] = "gaussian",
+        lambda_noise: float = 0.0,
+        lambda_variance: float = 0.0,
+        score_every: int = 20,
+        score_layer: str | None = None,
+        n_score_samples: int | None = 8,
+        validation_split: float | SplitterLike | None = 0.1,
+        patience: int = 10,
+        lr: float = 1e-3,
+        weight_decay: float = 0.0,
+        max_epochs: int = 100,
+        batch_size: int = 64,
+        net_params: Params = None,
+        device: DeviceLike = "cpu",
+        random_state: RandomState = None,
+        verbose: int | bool = 0,
+    ) -> None:
         self.module = module
         self.n_components = n_components
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -240,7 +258,7 @@ class VariationalAutoencoder(DecodingMixin, NetEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def transform(self, X):
+    def transform(self, X: ArrayLike) -> ArrayOrFrame:
         """Return the posterior means of the codes; nothing is drawn.
 
         Parameters
@@ -255,7 +273,7 @@ class VariationalAutoencoder(DecodingMixin, NetEstimator):
         """
         return super().transform(X)
 
-    def inverse_transform(self, Z):
+    def inverse_transform(self, Z: ArrayLike) -> np.ndarray:
         """Return the mean of X, given codes.
 
         Parameters
@@ -270,7 +288,7 @@ class VariationalAutoencoder(DecodingMixin, NetEstimator):
         """
         return super().inverse_transform(Z)
 
-    def sample(self, n_samples=1):
+    def sample(self, n_samples: int = 1) -> np.ndarray:
         """Draw codes from the prior and decode them.
 
         Parameters
@@ -290,7 +308,7 @@ class VariationalAutoencoder(DecodingMixin, NetEstimator):
         codes = generator.standard_normal((n_samples, self._n_features_out), dtype=np.float32)
         return self._apply("decode", codes)
 
-    def score_samples(self, X):
+    def score_samples(self, X: ArrayLike) -> np.ndarray:
         """Return the evidence lower bound of every sample, at beta = 1.
 
         Parameters
@@ -309,7 +327,7 @@ class VariationalAutoencoder(DecodingMixin, NetEstimator):
         noise = antithetic(_N_DRAWS, self._n_features_out, seed=0)
         return self._apply("elbo", X, noise)
 
-    def score(self, X, y=None):
+    def score(self, X: ArrayLike, y: ArrayLike | None = None) -> float:
         """Return the mean evidence lower bound of the samples, at beta = 1.
 
         Whatever `beta` training used: a bound that contains `beta` itself is largest for the

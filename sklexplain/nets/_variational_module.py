@@ -1,6 +1,10 @@
 """The torch module of variational autoencoders."""
 
+from __future__ import annotations
+
 from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -57,9 +61,18 @@ class VariationalModule(nn.Module):
     (torch.Size([3, 2]), torch.Size([3, 2]))
     """
 
-    def __init__(self, encoder, decoder, input_shape, likelihood, noise_variance):
+    noise_variance: torch.Tensor
+
+    def __init__(
+        self,
+        encoder: nn.Sequential,
+        decoder: nn.Module,
+        input_shape: tuple[int, ...],
+        likelihood: Literal["gaussian", "bernoulli"],
+        noise_variance: float,
+    ) -> None:
         super().__init__()
-        last = encoder[-1]
+        last: Any = encoder[-1]  # a linear layer
         self.encoder = encoder
         self.log_variance = nn.Linear(last.in_features, last.out_features)
         self.decoder = decoder
@@ -70,7 +83,7 @@ class VariationalModule(nn.Module):
         self.least = _SMALLEST * noise_variance
         self.register_buffer("noise_variance", torch.tensor(float(noise_variance)))
 
-    def encode(self, x):
+    def encode(self, x: torch.Tensor) -> torch.Tensor:
         """Return the posterior means.
 
         Parameters
@@ -85,7 +98,7 @@ class VariationalModule(nn.Module):
         """
         return self.encoder(x)
 
-    def posterior(self, x):
+    def posterior(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the parameters of the codes' distributions.
 
         Parameters
@@ -103,7 +116,7 @@ class VariationalModule(nn.Module):
             x = part(x)
         return last(x), self.log_variance(x)
 
-    def decode(self, code):
+    def decode(self, code: torch.Tensor) -> torch.Tensor:
         """Return the mean of X, given the code.
 
         Parameters
@@ -118,7 +131,7 @@ class VariationalModule(nn.Module):
         """
         return self.output(self.decoder(code))
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the reconstructions from the posterior means.
 
         Parameters
@@ -133,7 +146,7 @@ class VariationalModule(nn.Module):
         """
         return self.decode(self.encode(x))
 
-    def log_likelihood(self, raw, x):
+    def log_likelihood(self, raw: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         """Return log p(x | z).
 
         Parameters
@@ -153,7 +166,7 @@ class VariationalModule(nn.Module):
         variance = self.noise_variance.clone() if self.likelihood == "gaussian" else None
         return log_likelihood(raw, x, variance)
 
-    def elbo(self, x, noise):
+    def elbo(self, x: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """Return the evidence lower bound.
 
         Parameters
@@ -174,7 +187,7 @@ class VariationalModule(nn.Module):
         fits = [self.log_likelihood(self.decoder(mean + scale * e), x) for e in noise.to(x)]
         return sum(fits) / len(fits) - kl_divergence(mean, log_variance)
 
-    def update_noise(self, raw, x):
+    def update_noise(self, raw: torch.Tensor, x: torch.Tensor) -> None:
         """Move the variance of the noise towards the squared error of a batch.
 
         Parameters
@@ -188,15 +201,15 @@ class VariationalModule(nn.Module):
 
 
 def build_variational(
-    module_class,
+    module_class: type[nn.Module],
     *,
-    input_shape,
-    n_components,
-    hidden_layer_sizes,
-    likelihood="gaussian",
-    noise_variance=1.0,
-    **params,
-):
+    input_shape: tuple[int, ...],
+    n_components: int,
+    hidden_layer_sizes: Sequence[int],
+    likelihood: Literal["gaussian", "bernoulli"] = "gaussian",
+    noise_variance: float = 1.0,
+    **params: Any,
+) -> VariationalModule:
     """Build a `VariationalModule` from a class that makes an encoder and a decoder.
 
     Parameters

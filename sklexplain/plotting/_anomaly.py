@@ -1,9 +1,27 @@
 """Display of one anomaly: which part of a sample is abnormal, and how sure that is."""
 
-import numpy as np
+from __future__ import annotations
 
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..base import BaseExplainer
 from ..samples import resolve_kind, sample_of
-from ..utils import ARRAY, NONE, Number, as_array, as_array_like, check_params, visible_text
+from ..utils import (
+    ARRAY,
+    NONE,
+    Axes,
+    ChannelAxis,
+    Kind,
+    Names,
+    Number,
+    as_array,
+    as_array_like,
+    check_params,
+    visible_text,
+)
 from ._params import AXES, COUNT, KIND, NAMES, TEXT, VALUES, checked_numbers
 from ._samples import (
     as_channels,
@@ -117,22 +135,22 @@ class AnomalyDisplay:
 
     def __init__(
         self,
-        sample,
-        attributions,
+        sample: ArrayLike,
+        attributions: ArrayLike,
         *,
-        reference=None,
-        residuals=None,
-        p=None,
-        kind=None,
-        channel_axis=None,
-        group_index=None,
-        feature_names=None,
-        time_names=None,
-        channel_names=None,
-        value_name=None,
-        title=None,
-        n_top=10,
-    ):
+        reference: ArrayLike | None = None,
+        residuals: ArrayLike | None = None,
+        p: float | None = None,
+        kind: Kind = None,
+        channel_axis: int | None = None,
+        group_index: ArrayLike | None = None,
+        feature_names: Names | None = None,
+        time_names: Names | None = None,
+        channel_names: Names | None = None,
+        value_name: str | None = None,
+        title: str | None = None,
+        n_top: int = 10,
+    ) -> None:
         self.sample = sample
         self.attributions = attributions
         self.reference = reference
@@ -150,8 +168,16 @@ class AnomalyDisplay:
 
     @classmethod
     def from_estimator(
-        cls, estimator, X, *, index=0, kind=None, channel_axis="auto", ax=None, **kw
-    ):
+        cls,
+        estimator: BaseExplainer,
+        X: ArrayLike,
+        *,
+        index: int = 0,
+        kind: Kind = None,
+        channel_axis: ChannelAxis = "auto",
+        ax: Axes | None = None,
+        **kw: Any,
+    ) -> Self:
         """Compute and draw what makes one sample abnormal.
 
         Parameters
@@ -199,7 +225,7 @@ class AnomalyDisplay:
         kw |= {"kind": seen.kind, "channel_axis": seen.channel_axis}
         return cls(rows_of(X, index), attributions, **kw).plot(ax=ax)
 
-    def plot(self, ax=None):
+    def plot(self, ax: Axes | None = None) -> Self:
         """Draw the sample.
 
         Parameters

@@ -1,10 +1,27 @@
 """Display of one sample's attributions."""
 
-import numpy as np
+from __future__ import annotations
 
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..base import BaseExplainer
 from ..explaining import warn_of_close
 from ..samples import resolve_kind, sample_of
-from ..utils import ARRAY, NONE, as_array, as_array_like, check_params, visible_text
+from ..utils import (
+    ARRAY,
+    NONE,
+    Axes,
+    ChannelAxis,
+    Kind,
+    Names,
+    as_array,
+    as_array_like,
+    check_params,
+    visible_text,
+)
 from ._params import AXES, COUNT, KIND, LIMIT, NAMES, TEXT, VALUES, checked_errors
 from ._samples import (
     as_channels,
@@ -115,21 +132,21 @@ class AttributionDisplay:
 
     def __init__(
         self,
-        sample,
-        attributions,
+        sample: ArrayLike,
+        attributions: ArrayLike,
         *,
-        kind=None,
-        channel_axis=None,
-        errors=None,
-        baseline=None,
-        feature_names=None,
-        time_names=None,
-        channel_names=None,
-        value_name=None,
-        title=None,
-        limit=None,
-        n_top=10,
-    ):
+        kind: Kind = None,
+        channel_axis: int | None = None,
+        errors: ArrayLike | None = None,
+        baseline: ArrayLike | None = None,
+        feature_names: Names | None = None,
+        time_names: Names | None = None,
+        channel_names: Names | None = None,
+        value_name: str | None = None,
+        title: str | None = None,
+        limit: float | None = None,
+        n_top: int = 10,
+    ) -> None:
         self.sample = sample
         self.attributions = attributions
         self.kind = kind
@@ -146,8 +163,16 @@ class AttributionDisplay:
 
     @classmethod
     def from_estimator(
-        cls, estimator, X, *, index=0, kind=None, channel_axis="auto", ax=None, **kw
-    ):
+        cls,
+        estimator: BaseExplainer,
+        X: ArrayLike,
+        *,
+        index: int = 0,
+        kind: Kind = None,
+        channel_axis: ChannelAxis = "auto",
+        ax: Axes | None = None,
+        **kw: Any,
+    ) -> Self:
         """Compute and draw the attributions of one sample.
 
         Parameters
@@ -211,7 +236,7 @@ class AttributionDisplay:
         display = cls(rows_of(X, index), attributions, **kw)
         return display.plot(ax=ax)
 
-    def plot(self, ax=None):
+    def plot(self, ax: Axes | None = None) -> Self:
         """Draw the sample.
 
         Parameters

@@ -1,9 +1,27 @@
 """Display of one sample's concepts."""
 
-import numpy as np
+from __future__ import annotations
 
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..base import BaseExplainer
 from ..samples import resolve_kind, sample_of
-from ..utils import NONE, Numbers, as_array, as_array_like, check_params
+from ..utils import (
+    NONE,
+    Axes,
+    Baseline,
+    ChannelAxis,
+    Kind,
+    Names,
+    Numbers,
+    Params,
+    as_array,
+    as_array_like,
+    check_params,
+)
 from ._attribution import _coloured_line
 from ._channels import ChannelScales
 from ._params import AXES, COUNT, KIND, LIMIT, NAMES, VALUES
@@ -106,18 +124,18 @@ class ConceptDisplay:
 
     def __init__(
         self,
-        sample,
-        maps,
-        contributions,
+        sample: ArrayLike,
+        maps: ArrayLike,
+        contributions: ArrayLike,
         *,
-        kind=None,
-        channel_axis=None,
-        feature_names=None,
-        channel_names=None,
-        limit=None,
-        n_top=5,
-        n_maps=None,
-    ):
+        kind: Kind = None,
+        channel_axis: int | None = None,
+        feature_names: Names | None = None,
+        channel_names: Names | None = None,
+        limit: float | None = None,
+        n_top: int = 5,
+        n_maps: int | None = None,
+    ) -> None:
         self.sample = sample
         self.maps = maps
         self.contributions = contributions
@@ -132,19 +150,19 @@ class ConceptDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator,
-        X,
+        estimator: BaseExplainer,
+        X: ArrayLike,
         *,
-        index=0,
-        target=0,
-        method="integrated_gradients",
-        method_params=None,
-        baseline="mean",
-        kind=None,
-        channel_axis="auto",
-        ax=None,
-        **kw,
-    ):
+        index: int = 0,
+        target: int = 0,
+        method: str = "integrated_gradients",
+        method_params: Params = None,
+        baseline: Baseline = "mean",
+        kind: Kind = None,
+        channel_axis: ChannelAxis = "auto",
+        ax: Axes | None = None,
+        **kw: Any,
+    ) -> Self:
         """Compute and draw the concepts of one sample.
 
         Parameters
@@ -191,7 +209,7 @@ class ConceptDisplay:
         display = cls(rows_of(X, index), maps, contributions, **kw)
         return display.plot(ax=ax)
 
-    def plot(self, ax=None):
+    def plot(self, ax: Axes | None = None) -> Self:
         """Draw the concepts.
 
         Parameters

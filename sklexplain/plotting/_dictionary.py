@@ -1,9 +1,29 @@
 """Display of a dictionary's concepts by the samples that have most of them."""
 
-import numpy as np
+from __future__ import annotations
 
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..base import BaseExplainer
 from ..samples import resolve_kind, sample_of
-from ..utils import NONE, Numbers, as_array, as_array_like, check_params, check_positive_int
+from ..utils import (
+    NONE,
+    Axes,
+    Baseline,
+    ChannelAxis,
+    Integers,
+    Kind,
+    Names,
+    Numbers,
+    Params,
+    as_array,
+    as_array_like,
+    check_params,
+    check_positive_int,
+)
 from ._attribution import _coloured_line
 from ._params import AXES, COUNT, KIND, NAMES, VALUES
 from ._samples import as_channels, column_names, draw_image, format_value, rows_of, shortened
@@ -75,16 +95,16 @@ class DictionaryDisplay:
 
     def __init__(
         self,
-        examples,
-        values,
-        maps=None,
+        examples: ArrayLike,
+        values: ArrayLike,
+        maps: ArrayLike | None = None,
         *,
-        titles=None,
-        kind=None,
-        channel_axis=None,
-        feature_names=None,
-        n_top=5,
-    ):
+        titles: Names | None = None,
+        kind: Kind = None,
+        channel_axis: int | None = None,
+        feature_names: Names | None = None,
+        n_top: int = 5,
+    ) -> None:
         self.examples = examples
         self.values = values
         self.maps = maps
@@ -97,20 +117,20 @@ class DictionaryDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator,
-        X,
+        estimator: BaseExplainer,
+        X: ArrayLike,
         *,
-        concepts=None,
-        n_concepts=6,
-        n_examples=4,
-        method="integrated_gradients",
-        method_params=None,
-        baseline="mean",
-        kind=None,
-        channel_axis="auto",
-        ax=None,
-        **kw,
-    ):
+        concepts: Integers | None = None,
+        n_concepts: int = 6,
+        n_examples: int = 4,
+        method: str | None = "integrated_gradients",
+        method_params: Params = None,
+        baseline: Baseline = "mean",
+        kind: Kind = None,
+        channel_axis: ChannelAxis = "auto",
+        ax: Axes | None = None,
+        **kw: Any,
+    ) -> Self:
         """Find and draw the examples of concepts.
 
         Parameters
@@ -174,7 +194,7 @@ class DictionaryDisplay:
         kw |= {"kind": seen.kind, "channel_axis": seen.channel_axis}
         return cls(examples, values, maps, **kw).plot(ax=ax)
 
-    def plot(self, ax=None):
+    def plot(self, ax: Axes | None = None) -> Self:
         """Draw the concepts.
 
         Parameters

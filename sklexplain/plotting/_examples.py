@@ -1,12 +1,23 @@
 """Display of a sample with the training examples that matter most for it."""
 
-import numpy as np
+from __future__ import annotations
 
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..base import BaseExplainer
 from ..samples import resolve_kind, sample_of
 from ..utils import (
     NONE,
+    Axes,
+    ChannelAxis,
     Entries,
     Integer,
+    Integers,
+    Kind,
+    Names,
     Numbers,
     Text,
     as_array,
@@ -92,20 +103,20 @@ class ExampleDisplay:
 
     def __init__(
         self,
-        sample,
-        examples,
+        sample: ArrayLike,
+        examples: ArrayLike,
         *,
-        importance=None,
-        titles=None,
-        sample_title="sample",
-        kind=None,
-        channel_axis=None,
-        feature_names=None,
-        channel_names=None,
-        n_columns=3,
-        n_top=10,
-        columns=None,
-    ):
+        importance: ArrayLike | None = None,
+        titles: Names | None = None,
+        sample_title: str = "sample",
+        kind: Kind = None,
+        channel_axis: int | None = None,
+        feature_names: Names | None = None,
+        channel_names: Names | None = None,
+        n_columns: int = 3,
+        n_top: int = 10,
+        columns: Integers | None = None,
+    ) -> None:
         self.sample = sample
         self.examples = examples
         self.importance = importance
@@ -122,17 +133,17 @@ class ExampleDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator,
-        X,
+        estimator: BaseExplainer,
+        X: ArrayLike,
         *,
-        X_train=None,
-        index=0,
-        n_examples=5,
-        kind=None,
-        channel_axis="auto",
-        ax=None,
-        **kw,
-    ):
+        X_train: ArrayLike | None = None,
+        index: int = 0,
+        n_examples: int = 5,
+        kind: Kind = None,
+        channel_axis: ChannelAxis = "auto",
+        ax: Axes | None = None,
+        **kw: Any,
+    ) -> Self:
         """Find and draw the top training examples of one sample.
 
         Of `SimplExImportance`, every example's weight is shown; those without one are the next to
@@ -188,7 +199,7 @@ class ExampleDisplay:
         display = cls(rows_of(X, index), examples, importance=importance[0], **kw)
         return display.plot(ax=ax)
 
-    def plot(self, ax=None):
+    def plot(self, ax: Axes | None = None) -> Self:
         """Draw the sample and its examples.
 
         Parameters

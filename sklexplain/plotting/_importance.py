@@ -1,10 +1,27 @@
 """Display of what matters over a whole data set."""
 
-import numpy as np
+from __future__ import annotations
 
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..base import BaseExplainer
 from ..explaining import warn_of_close
 from ..samples import resolve_kind, sample_of
-from ..utils import ARRAY, NONE, Text, as_array, as_array_like, check_params
+from ..utils import (
+    ARRAY,
+    NONE,
+    Axes,
+    ChannelAxis,
+    Kind,
+    Names,
+    Text,
+    as_array,
+    as_array_like,
+    check_params,
+)
 from ._params import AXES, COUNT, KIND, NAMES, VALUES, checked_errors
 from ._samples import (
     as_channels,
@@ -102,18 +119,18 @@ class ImportanceDisplay:
 
     def __init__(
         self,
-        attributions,
-        X=None,
+        attributions: ArrayLike,
+        X: ArrayLike | None = None,
         *,
-        errors=None,
-        kind=None,
-        channel_axis=None,
-        feature_names=None,
-        time_names=None,
-        channel_names=None,
-        label=_LABEL,
-        n_top=12,
-    ):
+        errors: ArrayLike | None = None,
+        kind: Kind = None,
+        channel_axis: int | None = None,
+        feature_names: Names | None = None,
+        time_names: Names | None = None,
+        channel_names: Names | None = None,
+        label: str = _LABEL,
+        n_top: int = 12,
+    ) -> None:
         self.attributions = attributions
         self.X = X
         self.errors = errors
@@ -127,8 +144,16 @@ class ImportanceDisplay:
 
     @classmethod
     def from_estimator(
-        cls, estimator, X, *, unit=None, kind=None, channel_axis="auto", ax=None, **kw
-    ):
+        cls,
+        estimator: BaseExplainer,
+        X: ArrayLike,
+        *,
+        unit: int | None = None,
+        kind: Kind = None,
+        channel_axis: ChannelAxis = "auto",
+        ax: Axes | None = None,
+        **kw: Any,
+    ) -> Self:
         """Compute and draw attributions of samples.
 
         Parameters
@@ -190,7 +215,7 @@ class ImportanceDisplay:
         kw |= {"kind": seen.kind, "channel_axis": seen.channel_axis}
         return cls(maps, X, **kw).plot(ax=ax)
 
-    def plot(self, ax=None):
+    def plot(self, ax: Axes | None = None) -> Self:
         """Draw the samples.
 
         Parameters

@@ -1,8 +1,15 @@
 """Display of latent-shift curves."""
 
-import numpy as np
+from __future__ import annotations
 
-from ..utils import NONE, Number, Numbers, check_params
+from typing import Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.utils import Bunch
+
+from ..base import BaseExplainer
+from ..utils import NONE, Axes, Number, Numbers, check_params
 from ._params import checked_numbers
 from ._style import BLUE, MUTED, ORANGE, get_axes, plain_axes
 
@@ -60,7 +67,16 @@ class LatentShiftDisplay:
         "area_ratio": [Number(), NONE],
     }
 
-    def __init__(self, fractions, most, least, random, *, random_std=None, area_ratio=None):
+    def __init__(
+        self,
+        fractions: ArrayLike,
+        most: ArrayLike,
+        least: ArrayLike,
+        random: ArrayLike,
+        *,
+        random_std: ArrayLike | None = None,
+        area_ratio: float | None = None,
+    ) -> None:
         self.fractions = fractions
         self.most = most
         self.least = least
@@ -69,7 +85,9 @@ class LatentShiftDisplay:
         self.area_ratio = area_ratio
 
     @classmethod
-    def from_estimator(cls, estimator, X, *, n_random=10, ax=None):
+    def from_estimator(
+        cls, estimator: BaseExplainer, X: ArrayLike, *, n_random: int = 10, ax: Axes | None = None
+    ) -> Self:
         """Compute and draw the curves of a fitted attributor.
 
         Parameters
@@ -90,7 +108,7 @@ class LatentShiftDisplay:
         return cls.from_curve(estimator.latent_shift(X, n_random=n_random), ax=ax)
 
     @classmethod
-    def from_curve(cls, curve, *, ax=None):
+    def from_curve(cls, curve: Bunch, *, ax: Axes | None = None) -> Self:
         """Draw what `sklexplain.metrics.latent_shift_curve` returned.
 
         Parameters
@@ -114,7 +132,7 @@ class LatentShiftDisplay:
         )
         return display.plot(ax=ax)
 
-    def plot(self, ax=None):
+    def plot(self, ax: Axes | None = None) -> Self:
         """Draw the curves.
 
         Parameters

@@ -1,9 +1,28 @@
 """Display of samples and what reconstructions keep of them."""
 
-import numpy as np
+from __future__ import annotations
 
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..base import BaseExplainer
 from ..samples import resolve_kind, sample_of
-from ..utils import ARRAY, NONE, Numbers, as_array, as_array_like, check_params, visible_text
+from ..utils import (
+    ARRAY,
+    NONE,
+    Axes,
+    ChannelAxis,
+    Integers,
+    Kind,
+    Names,
+    Numbers,
+    as_array,
+    as_array_like,
+    check_params,
+    visible_text,
+)
 from ._channels import ChannelScales, name_channels
 from ._params import AXES, COUNT, KIND, NAMES, VALUES, checked_numbers
 from ._samples import as_channels, channel_labels, column_names, draw_series
@@ -87,19 +106,19 @@ class ReconstructionDisplay:
 
     def __init__(
         self,
-        inputs,
-        reconstructions,
+        inputs: ArrayLike,
+        reconstructions: ArrayLike,
         *,
-        references=None,
-        kind=None,
-        channel_axis=None,
-        feature_names=None,
-        channel_names=None,
-        titles=None,
-        center=None,
-        scale=None,
-        n_top=10,
-    ):
+        references: ArrayLike | None = None,
+        kind: Kind = None,
+        channel_axis: int | None = None,
+        feature_names: Names | None = None,
+        channel_names: Names | None = None,
+        titles: Names | None = None,
+        center: ArrayLike | None = None,
+        scale: ArrayLike | None = None,
+        n_top: int = 10,
+    ) -> None:
         self.inputs = inputs
         self.reconstructions = reconstructions
         self.references = references
@@ -114,8 +133,16 @@ class ReconstructionDisplay:
 
     @classmethod
     def from_estimator(
-        cls, estimator, X, *, index=None, kind=None, channel_axis="auto", ax=None, **kw
-    ):
+        cls,
+        estimator: BaseExplainer,
+        X: ArrayLike,
+        *,
+        index: int | Integers | None = None,
+        kind: Kind = None,
+        channel_axis: ChannelAxis = "auto",
+        ax: Axes | None = None,
+        **kw: Any,
+    ) -> Self:
         """Reconstruct and draw some samples.
 
         Parameters
@@ -169,7 +196,7 @@ class ReconstructionDisplay:
         )
         return display.plot(ax=ax)
 
-    def plot(self, ax=None):
+    def plot(self, ax: Axes | None = None) -> Self:
         """Draw the samples and reconstructions.
 
         Parameters

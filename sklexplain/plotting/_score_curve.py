@@ -1,8 +1,24 @@
 """Display of score curves."""
 
-import numpy as np
+from __future__ import annotations
 
-from ..utils import NONE, Number, Numbers, Text, as_array, check_params, visible_text
+from typing import Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..base import BaseExplainer
+from ..utils import (
+    NONE,
+    Axes,
+    Names,
+    Number,
+    Numbers,
+    Text,
+    as_array,
+    check_params,
+    visible_text,
+)
 from ._params import NAMES, checked_numbers
 from ._style import BLUE, MUTED, get_axes, plain_axes
 
@@ -67,14 +83,14 @@ class ScoreCurveDisplay:
 
     def __init__(
         self,
-        layers,
-        scores,
+        layers: Names,
+        scores: ArrayLike,
         *,
-        benchmark=None,
-        upper_bound=None,
-        standard_errors=None,
-        name="score",
-    ):
+        benchmark: ArrayLike | None = None,
+        upper_bound: float | None = None,
+        standard_errors: ArrayLike | None = None,
+        name: str = "score",
+    ) -> None:
         self.layers = layers
         self.scores = scores
         self.benchmark = benchmark
@@ -83,7 +99,15 @@ class ScoreCurveDisplay:
         self.name = name
 
     @classmethod
-    def from_estimator(cls, estimator, X, *, ax=None, label=None, color=None):
+    def from_estimator(
+        cls,
+        estimator: BaseExplainer,
+        X: ArrayLike,
+        *,
+        ax: Axes | None = None,
+        label: str | None = None,
+        color: object = None,
+    ) -> Self:
         """Compute and draw the curve of a fitted scorer.
 
         Parameters
@@ -117,7 +141,9 @@ class ScoreCurveDisplay:
         )
         return display.plot(ax=ax, label=label, color=color)
 
-    def plot(self, ax=None, *, label=None, color=None):
+    def plot(
+        self, ax: Axes | None = None, *, label: str | None = None, color: object = None
+    ) -> Self:
         """Draw the mean over samples, its quartiles, and what there is to compare it with.
 
         Parameters

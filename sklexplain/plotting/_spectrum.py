@@ -1,9 +1,26 @@
 """Display of attributions of frequencies."""
 
-import numpy as np
+from __future__ import annotations
 
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..base import BaseExplainer
 from ..samples import resolve_kind
-from ..utils import NONE, Number, Numbers, Text, as_array, as_array_like, check_params, visible_text
+from ..utils import (
+    NONE,
+    Axes,
+    Names,
+    Number,
+    Numbers,
+    Text,
+    as_array,
+    as_array_like,
+    check_params,
+    visible_text,
+)
 from ._params import AXES, NAMES, TEXT, VALUES, checked_numbers
 from ._samples import as_channels, channel_labels, shortened
 from ._style import INK, ORANGE, diverging_colormap, get_axes, plain_axes, split_axes
@@ -74,15 +91,15 @@ class SpectrumDisplay:
 
     def __init__(
         self,
-        attributions,
-        cycles=None,
+        attributions: ArrayLike,
+        cycles: ArrayLike | None = None,
         *,
-        sampling_rate=None,
-        channel_axis=None,
-        channel_names=None,
-        label=_LABEL,
-        title=None,
-    ):
+        sampling_rate: float | None = None,
+        channel_axis: int | None = None,
+        channel_names: Names | None = None,
+        label: str = _LABEL,
+        title: str | None = None,
+    ) -> None:
         self.attributions = attributions
         self.cycles = cycles
         self.sampling_rate = sampling_rate
@@ -92,7 +109,16 @@ class SpectrumDisplay:
         self.title = title
 
     @classmethod
-    def from_estimator(cls, estimator, X, *, index=None, unit=None, ax=None, **kw):
+    def from_estimator(
+        cls,
+        estimator: BaseExplainer,
+        X: ArrayLike,
+        *,
+        index: int | None = None,
+        unit: int | None = None,
+        ax: Axes | None = None,
+        **kw: Any,
+    ) -> Self:
         """Compute and draw attributions of frequencies.
 
         Parameters
@@ -140,7 +166,7 @@ class SpectrumDisplay:
         kw = {"cycles": basis.cycles, "channel_axis": _channel_axis(maps[0], basis)} | kw
         return cls(maps[0], **kw).plot(ax=ax)
 
-    def plot(self, ax=None):
+    def plot(self, ax: Axes | None = None) -> Self:
         """Draw the frequencies.
 
         Parameters

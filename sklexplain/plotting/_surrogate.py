@@ -1,8 +1,24 @@
 """Display of readable models of latent units: how well each unit is told, and from what."""
 
-import numpy as np
+from __future__ import annotations
 
-from ..utils import NONE, Entries, Integer, Numbers, as_array, check_params
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..base import BaseExplainer
+from ..utils import (
+    NONE,
+    Axes,
+    Entries,
+    Integer,
+    Integers,
+    Names,
+    Numbers,
+    as_array,
+    check_params,
+)
 from ._params import COUNT, NAMES
 from ._samples import column_names, shortened
 from ._style import BLUE, INK, get_axes, plain_axes, split_axes
@@ -64,7 +80,16 @@ class SurrogateDisplay:
         "n_columns": COUNT,
     }
 
-    def __init__(self, r2, importances, *, units=None, column_names=None, n_units=15, n_columns=12):
+    def __init__(
+        self,
+        r2: ArrayLike,
+        importances: ArrayLike,
+        *,
+        units: Integers | None = None,
+        column_names: Names | None = None,
+        n_units: int = 15,
+        n_columns: int = 12,
+    ) -> None:
         self.r2 = r2
         self.importances = importances
         self.units = units
@@ -73,7 +98,14 @@ class SurrogateDisplay:
         self.n_columns = n_columns
 
     @classmethod
-    def from_estimator(cls, estimator, X=None, *, ax=None, **kw):
+    def from_estimator(
+        cls,
+        estimator: BaseExplainer,
+        X: ArrayLike | None = None,
+        *,
+        ax: Axes | None = None,
+        **kw: Any,
+    ) -> Self:
         """Draw the models of a fitted surrogate.
 
         Parameters
@@ -95,7 +127,7 @@ class SurrogateDisplay:
         kw = {"units": estimator.units_, "column_names": estimator.column_names_} | kw
         return cls(r2, estimator.importances_, **kw).plot(ax=ax)
 
-    def plot(self, ax=None):
+    def plot(self, ax: Axes | None = None) -> Self:
         """Draw the units.
 
         Parameters

@@ -1,7 +1,12 @@
 """Loading the user's model for the command line."""
 
+from __future__ import annotations
+
 import importlib
 import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 from ..reading import InputError
@@ -100,7 +105,7 @@ def is_of_sklearn(name):
     return isinstance(found, type) and found.__module__.partition(".")[0] == "sklearn"
 
 
-def load_model(path, *, trust=(), allow_pickle=False):
+def load_model(path: Path, *, trust: Sequence[str] = (), allow_pickle: bool = False) -> Any:
     """Load a fitted estimator.
 
     Parameters

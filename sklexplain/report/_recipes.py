@@ -1,5 +1,7 @@
 """What the command line trains and explains: the bundled heartbeats, or the user's data."""
 
+from __future__ import annotations
+
 import numpy as np
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
@@ -14,7 +16,10 @@ from ..datasets import load_ecg5000
 from ..nets import Autoencoder
 from ..reading import InputError, prepare_series, prepare_table
 from ..representation import unwrap
-from ..utils import missing_extra
+from ..utils import (
+    EstimatorLike,
+    missing_extra,
+)
 from ._parts import split_rows
 from ._scaling import ChannelScaler
 
@@ -41,7 +46,7 @@ class EpochProgress(Callback):
         del self.bar_  # open streams cannot be saved
 
 
-def heartbeats(seed, *, max_epochs=None, progress=True):
+def heartbeats(seed: int, *, max_epochs: int | None = None, progress: bool = True) -> Bunch:
     """Return what is needed for a report on the bundled heartbeats.
 
     An autoencoder learns from normal beats only; abnormal beats that it has never seen are
@@ -107,7 +112,9 @@ def heartbeats(seed, *, max_epochs=None, progress=True):
     )
 
 
-def own_data(data, name, seed, *, max_epochs=None, progress=True):
+def own_data(
+    data: Bunch, name: str, seed: int, *, max_epochs: int | None = None, progress: bool = True
+) -> Bunch:
     """Return what is needed for a report on the user's data, with an autoencoder of ours.
 
     Parameters
@@ -196,7 +203,7 @@ def _array_pipeline(data, net):
     return Pipeline([("scaler", ChannelScaler(channel_axis)), ("autoencoder", autoencoder)])
 
 
-def own_model(model, data, name, data_name, seed):
+def own_model(model: EstimatorLike, data: Bunch, name: str, data_name: str, seed: int) -> Bunch:
     """Return what is needed for a report on the user's model and data.
 
     Parameters

@@ -1,13 +1,18 @@
 """Computing a report; it is written in _html."""
 
+from __future__ import annotations
+
 import time
+from collections.abc import Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import Any, Literal, Self
 
 import joblib
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
@@ -26,12 +31,22 @@ from ..utils import (
     NONE,
     SEED,
     VERBOSE,
+    Baseline,
+    BatchSize,
+    ChannelAxis,
     Choice,
     Device,
+    DeviceLike,
     Entries,
     Integer,
     Is,
+    Kind,
+    ModelLike,
+    Names,
     Number,
+    Params,
+    PathLike,
+    RandomState,
     Text,
     check_params,
     draw_seed,
@@ -250,38 +265,38 @@ class RepresentationReport(BaseEstimator):
 
     def __init__(
         self,
-        estimator,
+        estimator: ModelLike,
         *,
-        layer=None,
-        method="auto",
-        method_params=None,
-        baseline="mean",
-        center=False,
-        anomalies="auto",
-        clusters=True,
-        concepts="auto",
-        concept_params=None,
-        decoding="auto",
-        decoding_params=None,
-        n_examples=6,
-        n_neighbors=5,
-        n_explained=200,
-        max_corpus=5000,
-        test_size=0.2,
-        kind=None,
-        channel_axis="auto",
-        target_names=None,
-        time_names=None,
-        channel_names=None,
-        value_name=None,
-        id_name=None,
-        title="What the model has learned",
-        notes=(),
-        batch_size="auto",
-        device=None,
-        random_state=None,
-        verbose=0,
-    ):
+        layer: str | None = None,
+        method: str = "auto",
+        method_params: Params = None,
+        baseline: Baseline = "mean",
+        center: bool = False,
+        anomalies: bool | Literal["auto"] = "auto",
+        clusters: bool = True,
+        concepts: bool | Literal["auto"] = "auto",
+        concept_params: Params = None,
+        decoding: bool | Literal["auto"] = "auto",
+        decoding_params: Params = None,
+        n_examples: int = 6,
+        n_neighbors: int = 5,
+        n_explained: int = 200,
+        max_corpus: int = 5000,
+        test_size: int | float = 0.2,
+        kind: Kind = None,
+        channel_axis: ChannelAxis = "auto",
+        target_names: dict[str, Any] | None = None,
+        time_names: Names | None = None,
+        channel_names: Names | None = None,
+        value_name: str | None = None,
+        id_name: str | None = None,
+        title: str = "What the model has learned",
+        notes: Sequence[str] = (),
+        batch_size: BatchSize = "auto",
+        device: DeviceLike | None = None,
+        random_state: RandomState = None,
+        verbose: int | bool = 0,
+    ) -> None:
         self.estimator = estimator
         self.layer = layer
         self.method = method
@@ -315,19 +330,19 @@ class RepresentationReport(BaseEstimator):
 
     def fit(
         self,
-        X,
-        y=None,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
         *,
-        ids=None,
-        groups=None,
-        X_explain=None,
-        y_explain=None,
-        ids_explain=None,
-        X_corpus=None,
-        y_corpus=None,
-        ids_corpus=None,
-        X_calibration=None,
-    ):
+        ids: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+        X_explain: ArrayLike | None = None,
+        y_explain: ArrayLike | None = None,
+        ids_explain: ArrayLike | None = None,
+        X_corpus: ArrayLike | None = None,
+        y_corpus: ArrayLike | None = None,
+        ids_corpus: ArrayLike | None = None,
+        X_calibration: ArrayLike | None = None,
+    ) -> Self:
         """Train the model if it is not, explain samples, and grade the explanations.
 
         Parameters
@@ -372,7 +387,8 @@ class RepresentationReport(BaseEstimator):
             If the estimator is no model, or the method needs gradients that it does not have.
         """
         check_params(self)
-        self._clock, self._remarks = {}, []
+        self._clock: dict[str, float] = {}
+        self._remarks: list[str] = []
         self.seed_ = draw_seed(self.random_state)
         explained = (X_explain, y_explain, ids_explain)
         corpus = (X_corpus, y_corpus, ids_corpus)
@@ -411,7 +427,7 @@ class RepresentationReport(BaseEstimator):
         self.decoding_ = self._inside(*chosen, "learn to decode", decode_layer, *look)
         return self
 
-    def to_html(self, path):
+    def to_html(self, path: PathLike) -> Path:
         """Write the report as one HTML file that needs nothing else.
 
         Parameters
@@ -435,7 +451,7 @@ class RepresentationReport(BaseEstimator):
             write_file(path, render(self))
         return path
 
-    def to_numbers(self, path):
+    def to_numbers(self, path: PathLike) -> Path:
         """Write names, labels, nearest known samples and attributions of the explained samples.
 
         Parameters
@@ -471,7 +487,7 @@ class RepresentationReport(BaseEstimator):
         self._clock[name] = time.perf_counter() - start
 
     @property
-    def timings_(self):
+    def timings_(self) -> dict[str, float]:
         """Seconds of each step so far."""
         check_is_fitted(self)
         return dict(self._clock)

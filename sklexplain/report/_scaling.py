@@ -1,7 +1,12 @@
 """Scaling of series and images, as a step of the model: so all else stays in the file's units."""
 
+from __future__ import annotations
+
+from typing import Self
+
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
@@ -36,10 +41,10 @@ class ChannelScaler(TransformerMixin, BaseEstimator):
     [[[-1.0, 1.0], [-1.0, 1.0]]]
     """
 
-    def __init__(self, channel_axis=None):
+    def __init__(self, channel_axis: int | None = None) -> None:
         self.channel_axis = channel_axis
 
-    def fit(self, X, y=None):
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
         """Learn means and standard deviations.
 
         Parameters
@@ -62,7 +67,7 @@ class ChannelScaler(TransformerMixin, BaseEstimator):
         self.n_features_in_ = X.shape[1]
         return self
 
-    def transform(self, X):
+    def transform(self, X: ArrayLike) -> np.ndarray:
         """Scale samples.
 
         Parameters
@@ -78,7 +83,7 @@ class ChannelScaler(TransformerMixin, BaseEstimator):
         scaled = (np.asarray(X, dtype=np.float64) - self.mean_) / self.scale_
         return scaled.astype(np.float32)
 
-    def inverse_transform(self, X):
+    def inverse_transform(self, X: ArrayLike) -> np.ndarray:
         """Give samples their units back.
 
         Parameters

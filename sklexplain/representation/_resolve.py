@@ -74,7 +74,7 @@ def _last_method(estimator, response_method):
     if isinstance(estimator, nn.Module):
         return "forward"
     if isinstance(estimator, Pipeline):
-        *_, (_, last) = [(None, None), *named_steps(estimator)]
+        _, last = [(None, None), *named_steps(estimator)][-1]
         if isinstance(last, nn.Module):
             return "forward"
     return offered_method(estimator, response_method)

@@ -1,7 +1,10 @@
 """What the scorers share: layers, random units, the tables they return."""
 
+from __future__ import annotations
+
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
@@ -16,6 +19,7 @@ from ..utils import (
     Choice,
     Entries,
     Integer,
+    Names,
     Text,
     Written,
     by_blocks,
@@ -129,7 +133,7 @@ class LayerScorer(BaseExplainer):
         return (len(self.layers_),), numpy_dtype_of(self._representation.output_dtype)
 
     @by_blocks(A_NUMBER)
-    def score_samples(self, X):
+    def score_samples(self, X: ArrayLike) -> np.ndarray:
         """Mean over the layers of every sample's scores.
 
         Parameters
@@ -144,7 +148,7 @@ class LayerScorer(BaseExplainer):
         with self._door(X) as inputs:
             return self._scores(inputs)[0].mean(axis=1)
 
-    def score(self, X, y=None):
+    def score(self, X: ArrayLike, y: ArrayLike | None = None) -> float:
         """Score the representation on samples; needs no labels.
 
         Parameters
@@ -162,7 +166,7 @@ class LayerScorer(BaseExplainer):
         with self._door(X) as inputs:
             return float(self._overall(self._scores(inputs).mean(axis=1))[0])
 
-    def confidence_interval(self, X, level=0.95):
+    def confidence_interval(self, X: ArrayLike, level: float = 0.95) -> Bunch:
         """Confidence interval of the score of all units, from the random ones that were used.
 
         Parameters
@@ -192,7 +196,7 @@ class LayerScorer(BaseExplainer):
             return self._interval(inputs, level)
 
     @property
-    def standard_error_(self):
+    def standard_error_(self) -> float:
         """Standard error of `score` on the data given to ``fit``, from drawing units at random."""
         check_is_fitted(self)
         if "interval" not in self._later:
@@ -300,7 +304,7 @@ class LayerScorer(BaseExplainer):
             layers.append((torch.cat(maps), None if sizes[0] is None else torch.cat(sizes)))
         return layers
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: Names | None = None) -> np.ndarray:
         """Names of the layers, which are the columns of `transform`.
 
         Parameters

@@ -1,7 +1,13 @@
 """Drift: how unusual maps are, compared with those of the fitted data."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from sklearn.covariance import LedoitWolf
 
 from ..utils import A_NUMBER, by_blocks, check_choice
@@ -79,8 +85,15 @@ def split_in_halves(n_samples, rng):
 class DriftMixin:
     """How unusual samples are, for a scorer of maps; see `NoiseScorer`."""
 
+    # What the scorer has.
+    _door: Callable[..., Any]
+    _scores: Callable[..., Any]
+    _usual_scores: Callable[..., Any]
+
     @by_blocks(A_NUMBER)
-    def drift(self, X, method="relative"):
+    def drift(
+        self, X: ArrayLike, method: Literal["relative", "distance"] = "relative"
+    ) -> np.ndarray:
         """How far samples have drifted from the data given to ``fit``.
 
         Parameters
@@ -126,7 +139,7 @@ class DriftMixin:
         return (usual - scores) / usual
 
     @by_blocks(A_NUMBER)
-    def drift_pvalue(self, X):
+    def drift_pvalue(self, X: ArrayLike) -> np.ndarray:
         """P-values of no drift: the rank of ``drift(X, method="distance")`` among fitted samples.
 
         Parameters

@@ -1,11 +1,29 @@
 """The noise score: whether a representation looks at samples differently than at noise."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from ..layers import ConstantSum, aggregate, aggregate_with_size, cancels, layer_maps, samples_from
-from ..utils import NONE, Choice, Integer, Numbers, kept_rows, warn
+from ..utils import (
+    NONE,
+    BatchSize,
+    Choice,
+    DeviceLike,
+    Integer,
+    ModelLike,
+    Numbers,
+    RandomState,
+    ResponseMethod,
+    kept_rows,
+    warn,
+)
 from ._base import REDUCING, LayerScorer, layers_last
 from ._drift import DriftMixin
 from ._functions import excess_over_benchmark, noise_scores, scaled_maps
@@ -177,24 +195,26 @@ class NoiseScorer(DriftMixin, LayerScorer):
 
     def __init__(
         self,
-        estimator,
+        estimator: ModelLike,
         *,
-        layers=None,
-        output=None,
-        response_method="auto",
-        at="output",
-        saliency="activation_x_gradient",
-        channel_agg="abs",
-        unit_agg="abs",
-        noise="data",
-        n_noise=8,
-        reference=None,
-        n_units=None,
-        batch_size="auto",
-        device=None,
-        random_state=None,
-        verbose=0,
-    ):
+        layers: Sequence[str] | None = None,
+        output: str | None = None,
+        response_method: ResponseMethod = "auto",
+        at: Literal["output", "input"] = "output",
+        saliency: Literal[
+            "gradient", "activation_x_gradient", "grad_cam"
+        ] = "activation_x_gradient",
+        channel_agg: Literal["mean", "abs", "var", "skew"] | Callable[..., Any] = "abs",
+        unit_agg: Literal["mean", "abs", "var", "skew"] | Callable[..., Any] = "abs",
+        noise: Literal["data", "unit", "permuted"] = "data",
+        n_noise: int = 8,
+        reference: ArrayLike | None = None,
+        n_units: int | None = None,
+        batch_size: BatchSize = "auto",
+        device: DeviceLike | None = None,
+        random_state: RandomState = None,
+        verbose: int | bool = 0,
+    ) -> None:
         self.estimator = estimator
         self.layers = layers
         self.output = output
@@ -376,7 +396,7 @@ class NoiseScorer(DriftMixin, LayerScorer):
     # -- maps ----------------------------------------------------------------------------------
 
     @property
-    def mean_noise_(self):
+    def mean_noise_(self) -> np.ndarray:
         """Noise scores, averaged over the data given to ``fit``, or 1000 of its samples."""
         check_is_fitted(self)
         with self._inside(self._fit_inputs):

@@ -1,10 +1,15 @@
 """Scores of the embedding as constraints in training."""
 
+from __future__ import annotations
+
 import math
 from contextlib import nullcontext
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
+from skorch import NeuralNet
 from skorch.callbacks import Callback
 from skorch.dataset import unpack_data
 from skorch.utils import to_tensor
@@ -12,7 +17,19 @@ from torch import nn
 
 from ..layers import find_points, known_layer, named_layers, parse_path, pick, run_to, uncompiled
 from ..training import evaluating
-from ..utils import NONE, SEED, Choice, Integer, Number, Text, check_params, draw_seed, seeded, warn
+from ..utils import (
+    NONE,
+    SEED,
+    Choice,
+    Integer,
+    Number,
+    RandomState,
+    Text,
+    check_params,
+    draw_seed,
+    seeded,
+    warn,
+)
 from ._score_terms import add_gradients, piecewise_linear, run
 
 _SCORES = {"noise_score": "lambda_noise", "variance_score": "lambda_variance"}
@@ -147,17 +164,17 @@ class ScoreConstraint(Callback):
 
     def __init__(
         self,
-        lambda_noise=0.0,
-        lambda_variance=0.0,
+        lambda_noise: float = 0.0,
+        lambda_variance: float = 0.0,
         *,
-        score_every=20,
-        score_layer=None,
-        output=None,
-        n_score_samples=8,
-        n_noise=8,
-        noise="data",
-        random_state=None,
-    ):
+        score_every: int = 20,
+        score_layer: str | None = None,
+        output: str | None = None,
+        n_score_samples: int | None = 8,
+        n_noise: int = 8,
+        noise: Literal["data", "unit"] = "data",
+        random_state: RandomState = None,
+    ) -> None:
         self.lambda_noise = lambda_noise
         self.lambda_variance = lambda_variance
         self.score_every = score_every
@@ -168,7 +185,7 @@ class ScoreConstraint(Callback):
         self.noise = noise
         self.random_state = random_state
 
-    def initialize(self):
+    def initialize(self) -> Self:
         """Check the parameters and forget earlier training.
 
         Returns
@@ -185,10 +202,12 @@ class ScoreConstraint(Callback):
         self._seed = draw_seed(self._params["random_state"])
         self._range = None
         self._due = False
-        vars(self).pop("score_layer_", None)
+        self.__dict__.pop("score_layer_", None)
         return self
 
-    def on_train_begin(self, net, X=None, y=None, **kwargs):
+    def on_train_begin(
+        self, net: NeuralNet, X: ArrayLike | None = None, y: ArrayLike | None = None, **kwargs: Any
+    ) -> None:
         """Determine the range of the data, for the noise."""
         if not self._is_on():
             return
@@ -198,17 +217,26 @@ class ScoreConstraint(Callback):
         if self.noise == "data" and isinstance(X, (np.ndarray, torch.Tensor)):
             self._range = _percentiles(X)
 
-    def on_train_end(self, net, **kwargs):
+    def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:
         """Drop the reference to the module."""
         self._point = None
 
-    def on_batch_begin(self, net, batch=None, training=False, **kwargs):
+    def on_batch_begin(
+        self, net: NeuralNet, batch: Any = None, training: bool = False, **kwargs: Any
+    ) -> None:
         """Count the mini-batches."""
         if training:
             self._due = self.n_batches_ % self._params["score_every"] == 0
             self.n_batches_ += 1
 
-    def on_grad_computed(self, net, named_parameters, batch=None, training=True, **kwargs):
+    def on_grad_computed(
+        self,
+        net: NeuralNet,
+        named_parameters: Any,
+        batch: Any = None,
+        training: bool = True,
+        **kwargs: Any,
+    ) -> None:
         """Add the gradient of the constraints, if it is time to."""
         if not (training and self._due and self._is_on()):
             return
@@ -222,7 +250,7 @@ class ScoreConstraint(Callback):
         for name, score in scores.items():
             net.history.record_batch(name, score)
 
-    def on_epoch_end(self, net, **kwargs):
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
         """Record the means of the scores."""
         for name, weight in _SCORES.items():
             if getattr(self, weight):

@@ -1,10 +1,15 @@
 """The scores as ``scoring=`` of searches and cross-validation."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 from ._noise_scorer import NoiseScorer
 from ._variance_scorer import VarianceScorer
 
 
-def noise_scorer(**params):
+def noise_scorer(**params: Any) -> Callable[..., float]:
     """Make a scorer of fitted estimators: the noise score, which needs no labels.
 
     Parameters
@@ -51,7 +56,7 @@ def noise_scorer(**params):
     return Scoring(NoiseScorer, params)
 
 
-def variance_scorer(**params):
+def variance_scorer(**params: Any) -> Callable[..., float]:
     """Make a scorer of fitted estimators: the variance score, which needs no labels.
 
     Parameters

@@ -1,8 +1,13 @@
 """The variance score: whether a representation's units look at different things."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
 import torch
 
-from ..utils import NONE, Number
+from ..utils import NONE, BatchSize, DeviceLike, ModelLike, Number, RandomState, ResponseMethod
 from ._base import REDUCING, LayerScorer, layers_last
 from ._functions import UnitVariance, subset_variances
 
@@ -124,21 +129,23 @@ class VarianceScorer(LayerScorer):
 
     def __init__(
         self,
-        estimator,
+        estimator: ModelLike,
         *,
-        layers=None,
-        output=None,
-        response_method="auto",
-        at="output",
-        saliency="activation_x_gradient",
-        channel_agg="mean",
-        threshold=None,
-        n_units=None,
-        batch_size="auto",
-        device=None,
-        random_state=None,
-        verbose=0,
-    ):
+        layers: Sequence[str] | None = None,
+        output: str | None = None,
+        response_method: ResponseMethod = "auto",
+        at: Literal["output", "input"] = "output",
+        saliency: Literal[
+            "gradient", "activation_x_gradient", "grad_cam"
+        ] = "activation_x_gradient",
+        channel_agg: Literal["mean", "abs", "var", "skew"] | Callable[..., Any] = "mean",
+        threshold: float | None = None,
+        n_units: int | None = None,
+        batch_size: BatchSize = "auto",
+        device: DeviceLike | None = None,
+        random_state: RandomState = None,
+        verbose: int | bool = 0,
+    ) -> None:
         self.estimator = estimator
         self.layers = layers
         self.output = output

@@ -1,14 +1,37 @@
 """Readable models of the units of a representation."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from ..base import BaseExplainer
 from ..exceptions import UndefinedMetricWarning
 from ..explaining import checked_units
-from ..utils import ARRAY, MAPPING, NONE, Choice, Integer, Number, Numbers, check_positive_int, warn
+from ..utils import (
+    ARRAY,
+    MAPPING,
+    NONE,
+    BatchSize,
+    ChannelAxis,
+    Choice,
+    DeviceLike,
+    Groups,
+    Integer,
+    Integers,
+    ModelLike,
+    Names,
+    Number,
+    Numbers,
+    RandomState,
+    ResponseMethod,
+    check_positive_int,
+    warn,
+)
 from ._columns import ReadableColumns
 from ._models import UnitSum, UnitTree
 
@@ -135,22 +158,22 @@ class LatentSurrogate(BaseExplainer):
 
     def __init__(
         self,
-        estimator,
+        estimator: ModelLike,
         *,
-        layer=None,
-        response_method="auto",
-        units=None,
-        model="tree",
-        max_depth=3,
-        max_terms=5,
-        groups=None,
-        n_segments=10,
-        test_size=0.25,
-        channel_axis="auto",
-        batch_size="auto",
-        device=None,
-        random_state=None,
-    ):
+        layer: str | None = None,
+        response_method: ResponseMethod = "auto",
+        units: int | Integers | None = None,
+        model: Literal["tree", "linear"] = "tree",
+        max_depth: int = 3,
+        max_terms: int = 5,
+        groups: Groups = None,
+        n_segments: int = 10,
+        test_size: float = 0.25,
+        channel_axis: ChannelAxis = "auto",
+        batch_size: BatchSize = "auto",
+        device: DeviceLike | None = None,
+        random_state: RandomState = None,
+    ) -> None:
         self.estimator = estimator
         self.layer = layer
         self.response_method = response_method
@@ -226,7 +249,7 @@ class LatentSurrogate(BaseExplainer):
     def _row_form(self):
         return (len(self.units_),), np.float64
 
-    def unit_scores(self, X):
+    def unit_scores(self, X: ArrayLike) -> np.ndarray:
         """R² of every unit.
 
         Parameters
@@ -243,7 +266,7 @@ class LatentSurrogate(BaseExplainer):
             z = self._unit_values(samples)
             return _r2(z, self._transform(samples), self._vary(z))
 
-    def score(self, X, y=None):
+    def score(self, X: ArrayLike, y: ArrayLike | None = None) -> float:
         """Mean R² of the units that vary over X.
 
         Parameters
@@ -267,7 +290,7 @@ class LatentSurrogate(BaseExplainer):
                 return float(np.allclose(z, told, rtol=1e-5, atol=1e-8))
             return float(r2[vary].mean()) if len(z) > 1 else float("nan")
 
-    def export_text(self, unit=None, *, digits=4):
+    def export_text(self, unit: int | None = None, *, digits: int = 4) -> str:
         """Write the models as text.
 
         Parameters
@@ -304,7 +327,7 @@ class LatentSurrogate(BaseExplainer):
             raise ValueError(f"unit {unit} was not fitted; units={self.units_.tolist()} were.")
         return int(found[0])
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: Names | None = None) -> np.ndarray:
         """Names of the columns of `transform`.
 
         Parameters

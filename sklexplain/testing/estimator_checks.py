@@ -8,8 +8,16 @@ Every check is a function of ``(estimator, X, y)`` and raises an error that says
 Those that need a torch module to explain do nothing for other estimators.
 """
 
-from functools import partial
+from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..utils import EstimatorLike
 from ._inputs import (
     check_batch_equals_samples,
     check_batch_size,
@@ -113,7 +121,13 @@ __all__ = [
 ]
 
 
-def nd_checks(estimator, X, y=None, *, topics=TOPICS):
+def nd_checks(
+    estimator: EstimatorLike,
+    X: np.ndarray,
+    y: ArrayLike | None = None,
+    *,
+    topics: Sequence[str] = TOPICS,
+) -> Iterator[Callable[[], None]]:
     """Yield every check, ready to be called without arguments.
 
     Parameters
@@ -165,7 +179,12 @@ def _checks_of(topics):
     return [check for topic in topics for check in _TOPICS[topic]]
 
 
-def parametrize_nd_checks(cases, expected_failed_checks=None, *, topics=TOPICS):
+def parametrize_nd_checks(
+    cases: Sequence[Any] | dict[str, Any],
+    expected_failed_checks: Callable[..., dict[str, str]] | None = None,
+    *,
+    topics: Sequence[str] = TOPICS,
+) -> Any:
     """Pytest decorator that runs every check on every case.
 
     Parameters

@@ -4,7 +4,14 @@ Explanations are trained this way: on activations that were computed once, with 
 function of a module and a batch.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Self
+
+import numpy as np
 import torch
+from skorch import NeuralNet
 from skorch.callbacks import EarlyStopping
 from torch import nn
 
@@ -41,7 +48,15 @@ class ArrayBatches:
         Draws the order; None for torch's global generator.
     """
 
-    def __init__(self, arrays, rows, batch_size, *, shuffle=False, generator=None):
+    def __init__(
+        self,
+        arrays: dict[str, Any],
+        rows: np.ndarray,
+        batch_size: int,
+        *,
+        shuffle: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> None:
         self.arrays = arrays
         self.rows = rows
         self.batch_size = len(rows) if batch_size == -1 else batch_size
@@ -50,10 +65,10 @@ class ArrayBatches:
         # skorch's callbacks expect pairs: the second part is whatever comes closest to a target.
         self._target = next(n for n in ("y", "target", "x", "z") if n in arrays)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._starts()) - 1
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[tuple[dict[str, torch.Tensor], torch.Tensor]]:
         rows = self.rows
         if self.shuffle:
             rows = rows[torch.randperm(len(rows), generator=self.generator).numpy()]
@@ -69,7 +84,7 @@ class ArrayBatches:
                 batch = {name: torch.from_numpy(array) for name, array in batch.items()}
             yield batch, batch[self._target]
 
-    def _starts(self):
+    def _starts(self) -> list[int]:
         """Positions at which batches start, and the end of the last one."""
         n = len(self.rows)
         starts = list(range(0, n, self.batch_size))
@@ -81,7 +96,14 @@ class ArrayBatches:
 class ArrayNet(SavedNet):
     """A skorch net whose loss is a function of the module and a batch."""
 
-    def fit_arrays(self, arrays, objective, train, valid, generator=None):
+    def fit_arrays(
+        self,
+        arrays: dict[str, np.ndarray],
+        objective: Callable[..., Any],
+        train: np.ndarray,
+        valid: np.ndarray | None,
+        generator: torch.Generator | None = None,
+    ) -> Self:
         """Train from the present weights on some rows of arrays; monitor the loss on others.
 
         Parameters
@@ -112,23 +134,23 @@ class ArrayNet(SavedNet):
         self.module_.eval().requires_grad_(False)
         return self
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         if self.initialized_:
             self.module_.requires_grad_(False)
 
-    def get_split_datasets(self, X, y=None, **fit_params):
+    def get_split_datasets(self, X: Any, y: Any = None, **fit_params: Any) -> tuple[Any, Any]:
         """Return the rows of the two parts of the split."""
         return self._during_fit["split"]
 
-    def get_iterator(self, dataset, training=False):
+    def get_iterator(self, dataset: Any, training: bool = False) -> ArrayBatches:
         """Return the batches of one pass."""
         arrays, generator = (self._during_fit[name] for name in ("arrays", "generator"))
         if training:
             return ArrayBatches(arrays, dataset, self.batch_size, shuffle=True, generator=generator)
         return ArrayBatches(arrays, dataset, _VALID_ROWS)
 
-    def train_step_single(self, batch, **fit_params):
+    def train_step_single(self, batch: tuple[Any, Any], **fit_params: Any) -> dict[str, Any]:
         """Compute the loss of a batch and its gradients."""
         self._set_training(True)
         arrays, _ = batch
@@ -136,7 +158,7 @@ class ArrayNet(SavedNet):
         trained.backward()
         return {"loss": loss, "y_pred": outputs}
 
-    def validation_step(self, batch, **fit_params):
+    def validation_step(self, batch: tuple[Any, Any], **fit_params: Any) -> dict[str, Any]:
         """Compute the loss of a batch, in eval mode."""
         self._set_training(False)
         arrays, _ = batch
@@ -144,13 +166,21 @@ class ArrayNet(SavedNet):
             outputs, loss, _ = self._losses(arrays)
         return {"loss": loss, "y_pred": outputs}
 
-    def _losses(self, arrays):
+    def _losses(self, arrays: dict[str, torch.Tensor]) -> tuple[Any, torch.Tensor, torch.Tensor]:
         return self._during_fit["objective"](self.module_, arrays, len(self.history))
 
 
 def make_array_net(
-    params, module, device, reserved, owner, *, stopping=EarlyStopping, own=(), **defaults
-):
+    params: Any,
+    module: nn.Module | type[nn.Module],
+    device: torch.device,
+    reserved: dict[str, str | None],
+    owner: str,
+    *,
+    stopping: Callable[..., Any] = EarlyStopping,
+    own: Sequence[Any] = (),
+    **defaults: Any,
+) -> ArrayNet:
     """Make the skorch net that trains an explanation, not initialised.
 
     Parameters
@@ -206,7 +236,7 @@ def make_array_net(
     )
 
 
-def loss_curves(net):
+def loss_curves(net: NeuralNet) -> tuple[list[float], list[float] | None]:
     """Return training and validation losses of every epoch, None without validation.
 
     Parameters

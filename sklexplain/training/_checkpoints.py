@@ -1,19 +1,24 @@
 """Weights along the training path of a skorch net."""
 
+from __future__ import annotations
+
 import json
 import math
 import pickle
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Self, cast
 
 import torch
+from skorch import NeuralNet
 from skorch.callbacks import Callback
 
 from ..utils import (
     NONE,
     PATH,
     Integer,
+    PathLike,
     SavedWeights,
     check_params,
     missing_extra,
@@ -88,11 +93,11 @@ class CheckpointHistory(Callback):
 
     _parameter_constraints = {"every": [Integer()], "folder": [PATH, NONE]}
 
-    def __init__(self, every=10, folder=None):
+    def __init__(self, every: int = 10, folder: PathLike | None = None) -> None:
         self.every = every
         self.folder = folder
 
-    def initialize(self):
+    def initialize(self) -> Self:
         """Check the parameters, and look for checkpoints in the folder.
 
         Returns
@@ -122,7 +127,7 @@ class CheckpointHistory(Callback):
                 self.checkpoints_.append((folder / entry["file"], float(entry["lr"])))
         return self
 
-    def on_train_begin(self, net, **kwargs):
+    def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         """Forget checkpoints of epochs that this training run does not come after."""
         n_epochs = len(net.history)
         later = [i for i, epoch in enumerate(self.epochs_) if epoch > n_epochs]
@@ -135,7 +140,7 @@ class CheckpointHistory(Callback):
             if isinstance(saved, Path):
                 saved.unlink(missing_ok=True)
 
-    def on_epoch_begin(self, net, **kwargs):
+    def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         """Remember the learning rate, before a scheduler changes it."""
         groups = net.optimizer_.param_groups
         self._lr = float(groups[0]["lr"])
@@ -143,7 +148,7 @@ class CheckpointHistory(Callback):
         rates = {name: held.get(id(p), 0.0) for name, p in net.module_.named_parameters()}
         self._rates = None if set(rates.values()) == {self._lr} else rates
 
-    def on_epoch_end(self, net, **kwargs):
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
         """Keep the weights, if it is time to."""
         epoch = len(net.history)
         if epoch % self._every:
@@ -157,7 +162,7 @@ class CheckpointHistory(Callback):
         self.rates_.append(self._rates)
         self._write_index()
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         """Return parameters, names of files and plain arrays."""
         state = vars(self).copy()
         if "checkpoints_" in state:
@@ -167,9 +172,9 @@ class CheckpointHistory(Callback):
             ]
         return state
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: dict[str, Any]) -> None:
         """Make tensors of arrays."""
-        vars(self).update(state)
+        self.__dict__.update(state)
         if "checkpoints_" in state and "rates_" not in state:  # of an earlier version
             self.rates_ = [None] * len(state["checkpoints_"])
         if "checkpoints_" in state:
@@ -179,10 +184,10 @@ class CheckpointHistory(Callback):
             ]
 
     @property
-    def _index(self):
-        return Path(self.folder) / _INDEX
+    def _index(self) -> Path:
+        return Path(cast("PathLike", self.folder)) / _INDEX
 
-    def _write_index(self):
+    def _write_index(self) -> None:
         if self.folder is None:
             return
         entries = [
@@ -201,7 +206,7 @@ class CheckpointHistory(Callback):
             ) from error
 
 
-def read_index(path):
+def read_index(path: Path) -> list[dict[str, Any]]:
     """Read which checkpoints a folder has.
 
     Parameters
@@ -235,7 +240,7 @@ def read_index(path):
     return entries
 
 
-def _problem_of(entries):
+def _problem_of(entries: object) -> str | None:
     """Say why what an index holds cannot be used, None if it can."""
     if not isinstance(entries, list):
         return f"it holds {_kind(entries)}, not a list of checkpoints"
@@ -264,24 +269,24 @@ def _problem_of(entries):
     return None
 
 
-def _exists(path):
+def _exists(path: Path) -> bool:
     try:
         return path.exists()
     except OSError as error:  # no path can be so long, for example
         raise OSError(error.errno, f"folder={str(path)!r:.80}: {error.strerror}") from error
 
 
-def _kind(value):
+def _kind(value: object) -> str:
     kinds = {dict: "an object", list: "a list", type(None): "null"}
     return kinds.get(type(value), f"{value!r:.80}")
 
 
-def _stem(epoch):
+def _stem(epoch: int) -> str:
     """Name of the file of an epoch's weights, without suffix."""
     return f"epoch{epoch:05d}"
 
 
-def save_weights(weights, path):
+def save_weights(weights: dict[str, torch.Tensor], path: Path) -> Path:
     """Write weights to a file, completely or not at all.
 
     Parameters
@@ -311,7 +316,7 @@ def save_weights(weights, path):
     return path
 
 
-def load_weights(path):
+def load_weights(path: PathLike) -> Mapping[str, torch.Tensor]:
     """Read weights from a file.
 
     Parameters
@@ -368,14 +373,14 @@ def load_weights(path):
     )
 
 
-def _read_torch(path):
+def _read_torch(path: Path) -> Any:
     # The file is given to torch as a stream, so that errors of the system are the system's own.
     with path.open("rb") as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what the file is made of, which the error says
         return torch.load(file, map_location="cpu", weights_only=True)
 
 
-def _safetensors():
+def _safetensors() -> Any:
     try:
         from safetensors import torch as safetensors
     except ImportError as error:
@@ -383,7 +388,7 @@ def _safetensors():
     return safetensors
 
 
-def _first_words(error):
+def _first_words(error: Exception) -> str:
     """First sentence of what a library says, without its advice."""
     if isinstance(error, pickle.UnpicklingError):
         return "it is no file of torch.save, or holds other objects than tensors"

@@ -1,6 +1,10 @@
 """The net of contrastive encoders, its loss, and losses of single samples that stand for it."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch.nn import functional as F
@@ -10,7 +14,9 @@ from ._split_net import SplitNet
 SAMPLE_LOSSES = ("stability", "nt_xent")
 
 
-def nt_xent(one, two, temperature, anchors=slice(None)):
+def nt_xent(
+    one: torch.Tensor, two: torch.Tensor, temperature: float, anchors: slice = slice(None)
+) -> torch.Tensor:
     """Normalised temperature-scaled cross-entropy of pairs of views.
 
     Parameters
@@ -49,11 +55,13 @@ class ContrastiveNet(SplitNet):
         Of the loss.
     """
 
-    def __init__(self, *args, temperature=0.5, **kwargs):
+    def __init__(self, *args: Any, temperature: float = 0.5, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.temperature = temperature
 
-    def _step(self, X, y, training):
+    def _step(
+        self, X: torch.Tensor, y: torch.Tensor, training: bool
+    ) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
         module, x = self.module_, X.to(self.device)
         generator = self._generator(training)
         views = [module.views.view(x, module.views.draw(len(x), generator)) for _ in range(2)]
@@ -61,7 +69,7 @@ class ContrastiveNet(SplitNet):
         one, two = module.project(torch.cat(views)).chunk(2)
         return (one, two), nt_xent(one, two, self.temperature).mean()
 
-    def sample_objective(self, kind, n_draws, seed):
+    def sample_objective(self, kind: str | None, n_draws: int, seed: int) -> StabilityObjective:
         """Return a loss of single samples, for explanations by training examples.
 
         Parameters
@@ -98,10 +106,10 @@ class StabilityObjective:
         Of the draws, which all samples share.
     """
 
-    def __init__(self, net, n_draws, seed):
+    def __init__(self, net: ContrastiveNet, n_draws: int, seed: int) -> None:
         self.net, self.n_draws, self.seed = net, n_draws, seed
 
-    def prepare(self, module, examples):
+    def prepare(self, module: Any, examples: Callable[[], torch.Tensor]) -> None:
         """Draw the pairs of views.
 
         Parameters
@@ -118,28 +126,30 @@ class StabilityObjective:
             (views.draw(1, generator), views.draw(1, generator)) for _ in range(self.n_draws)
         ]
 
-    def draws(self, x):
+    def draws(self, x: torch.Tensor) -> list[Callable[[torch.Tensor], torch.Tensor]]:
         """Return one function from samples to their two views for each draw."""
         return [self._pair(*pair) for pair in self._pairs]
 
-    def _pair(self, one, two):
+    def _pair(
+        self, one: Sequence[torch.Tensor], two: Sequence[torch.Tensor]
+    ) -> Callable[[torch.Tensor], torch.Tensor]:
         views = self._module.views
 
-        def joined(x):
+        def joined(x: torch.Tensor) -> torch.Tensor:
             return torch.stack([views.view(x, one), views.view(x, two)], dim=1)
 
         return joined
 
-    def run(self, part):
+    def run(self, part: torch.Tensor) -> torch.Tensor:
         """Return the projections of both views, sample by sample."""
         project = self._module.project
         return torch.stack([project(part[:, 0]), project(part[:, 1])], dim=1)
 
-    def __call__(self, output, x, _y):
+    def __call__(self, output: torch.Tensor, x: torch.Tensor, _y: object) -> torch.Tensor:
         """Return one loss a sample."""
         return (output[:, 0] - output[:, 1]).square().sum(dim=1)
 
-    def prepared(self, output):
+    def prepared(self, output: torch.Tensor) -> torch.Tensor:
         """Return the output as it is."""
         return output
 
@@ -154,7 +164,7 @@ class BankObjective(StabilityObjective):
     leaving examples out does.
     """
 
-    def prepare(self, module, examples):
+    def prepare(self, module: Any, examples: Callable[[], torch.Tensor]) -> None:
         """Draw the pairs of views, and make those of the bank."""
         super().prepare(module, examples)
         self._sources = x = examples()
@@ -164,17 +174,17 @@ class BankObjective(StabilityObjective):
         size = self.net.batch_size
         self._n_others = 2 * max(1, min(len(x), size if size > 0 else len(x)) - 1)
 
-    def draws(self, x):
+    def draws(self, x: torch.Tensor) -> list[Callable[[torch.Tensor], torch.Tensor]]:
         """Make one function from samples to all of their views, pair by pair."""
         # In one, as the loss has to know which pair a view is of.
         pairs = super().draws(x)
         return [lambda x: torch.cat([pair(x) for pair in pairs], dim=1)]
 
-    def run(self, part):
+    def run(self, part: torch.Tensor) -> torch.Tensor:
         """Return the projections of all views, sample by sample."""
         return torch.stack([self._module.project(view) for view in part.unbind(dim=1)], dim=1)
 
-    def __call__(self, output, x, _y):
+    def __call__(self, output: torch.Tensor, x: torch.Tensor, _y: object) -> torch.Tensor:
         """Return one loss a sample."""
         temperature = self.net.temperature
         own = torch.stack([(x == each).flatten(1).all(dim=1) for each in self._sources], dim=1)

@@ -1,12 +1,16 @@
 """Eval mode inside a with block."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import nn
 
 
 @contextmanager
-def evaluating(module):
+def evaluating(module: nn.Module) -> Iterator[None]:
     """Put a module in eval mode inside a with block; restore each submodule's mode afterwards.
 
     Parameters

@@ -1,18 +1,32 @@
 """Training on a GPU: data that lie there already, and few occasions to wait for it."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 import torch
 from skorch.callbacks import Callback
 from skorch.dataset import get_len
 from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 
 from ..layers import fits
+from ..utils import DeviceLike
 
 # Optimizers that have all steps in one kernel, and the settings that exclude it.
+if TYPE_CHECKING:
+    from skorch import NeuralNet as _Net
+else:  # what it is mixed into is a net
+    _Net = object
+
 _FUSED = (torch.optim.Adam, torch.optim.AdamW)
 _OTHER_STEPS = ("fused", "foreach", "capturable", "differentiable")
 
 
-def on_device(arrays, device):
+def on_device(
+    arrays: dict[str, np.ndarray], device: DeviceLike | None
+) -> dict[str, torch.Tensor] | None:
     """Move arrays to a GPU as a whole.
 
     Parameters
@@ -47,14 +61,16 @@ class LoaderOnDevice:
         These rows.
     """
 
-    def __init__(self, loader, X, y, rows):
+    def __init__(
+        self, loader: DataLoader, X: torch.Tensor, y: torch.Tensor | None, rows: np.ndarray
+    ) -> None:
         self.loader, self.X, self.y = loader, X, y
         self.rows = torch.as_tensor(rows)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.loader)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[list[torch.Tensor]]:
         loader = self.loader
         # A loader draws a seed for its workers first, and has it even if it has none of these.
         torch.empty((), dtype=torch.int64).random_(generator=loader.generator)
@@ -66,7 +82,7 @@ class LoaderOnDevice:
                 yield [self.X[chosen], self.y[chosen]]
 
 
-def can_stand_in(loader):
+def can_stand_in(loader: Any) -> bool:
     """Tell whether a loader does nothing but cut batches, in an order that its sampler draws.
 
     Parameters
@@ -88,10 +104,17 @@ def can_stand_in(loader):
     )
 
 
-class OnDevice:
+class OnDevice(_Net):
     """What nets do differently where they train on a GPU; before a skorch net among the bases."""
 
-    def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
+    def run_single_epoch(
+        self,
+        iterator: Any,
+        training: bool,
+        prefix: str,
+        step_fn: Callable[..., Any],
+        **fit_params: Any,
+    ) -> None:
         """Run one epoch; read the losses at its end, as each reading waits for the GPU.
 
         Parameters
@@ -114,15 +137,17 @@ class OnDevice:
             entry[f"{prefix}_loss"] = loss
         self.history.record(f"{prefix}_batch_count", len(losses))
 
-    def _reads_late(self):
+    def _reads_late(self) -> bool:
         """Whether nobody asks for a batch's loss before the epoch ends."""
         asks = (type(c).on_batch_end is not Callback.on_batch_end for _, c in self.callbacks_)
         return self._on_gpu() and not any(asks)
 
-    def _on_gpu(self):
+    def _on_gpu(self) -> bool:
         return torch.device(self.device or "cpu").type == "cuda"
 
-    def get_params_for_optimizer(self, prefix, named_parameters):
+    def get_params_for_optimizer(
+        self, prefix: str, named_parameters: Any
+    ) -> tuple[Any, dict[str, Any]]:
         """Return the optimizer's arguments; on a GPU all weights are changed by one kernel.
 
         Parameters

@@ -1,6 +1,10 @@
 """Which parameters of a skorch net a user may set."""
 
+from __future__ import annotations
+
 import inspect
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from skorch import NeuralNet
@@ -10,7 +14,9 @@ from ..utils import Entries, Integer, Is, check_choice, check_param
 _ALL = Is("-1 (all samples)", lambda value: isinstance(value, int) and value == -1)
 
 
-def check_net_params(extra, owner, reserved):
+def check_net_params(
+    extra: dict[str, Any] | None, owner: str, reserved: Mapping[str, str | None]
+) -> dict[str, Any]:
     """Check the parameters of a net that its estimator passes on.
 
     Parameters

@@ -1,5 +1,10 @@
 """The net of autoencoders, and the pretext tasks that it is trained with."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 
 from ._split_net import SplitNet
@@ -31,20 +36,22 @@ class PretextNet(SplitNet):
 
     def __init__(
         self,
-        *args,
-        pretext="reconstruction",
-        noise_std=0.3,
-        mask_rate=0.2,
-        lambda_class=0.0,
-        **kwargs,
-    ):
+        *args: Any,
+        pretext: str = "reconstruction",
+        noise_std: float = 0.3,
+        mask_rate: float = 0.2,
+        lambda_class: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.pretext = pretext
         self.noise_std = noise_std
         self.mask_rate = mask_rate
         self.lambda_class = lambda_class
 
-    def get_loss(self, y_pred, y_true, X=None, training=False):
+    def get_loss(
+        self, y_pred: Sequence[torch.Tensor], y_true: Any, X: Any = None, training: bool = False
+    ) -> torch.Tensor:
         """Return the loss of reconstructions and class scores.
 
         Parameters
@@ -74,7 +81,9 @@ class PretextNet(SplitNet):
             loss = loss + self.lambda_class * torch.nn.functional.cross_entropy(scores, target)
         return loss
 
-    def _step(self, X, y, training):
+    def _step(
+        self, X: torch.Tensor, y: torch.Tensor, training: bool
+    ) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
         generator = self._generator(training)
         corrupted = corrupt(X, self.pretext, self.noise_std, self.mask_rate, generator)
         module = self.module_
@@ -85,7 +94,13 @@ class PretextNet(SplitNet):
         return outputs, self.get_loss(outputs, y, X=X, training=training)
 
 
-def corrupt(x, pretext, noise_std=0.3, mask_rate=0.2, generator=None):
+def corrupt(
+    x: torch.Tensor,
+    pretext: str,
+    noise_std: float = 0.3,
+    mask_rate: float = 0.2,
+    generator: torch.Generator | None = None,
+) -> torch.Tensor:
     """Corrupt inputs as a pretext task does.
 
     Parameters

@@ -1,17 +1,24 @@
 """Copies of networks in which one layer has new random weights."""
 
+from __future__ import annotations
+
 import zlib
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from ..layers import copied, named_layers, plain_name, unknown_layer
 from ..representation import torch_modules
-from ..utils import draw_seed, seeded
+from ..utils import ModelLike, RandomState, draw_seed, seeded
 from ._weights import draw_part
 
 
-def randomized_layers(estimator, layers=None, random_state=None):
+def randomized_layers(
+    estimator: ModelLike, layers: Sequence[str] | None = None, random_state: RandomState = None
+) -> Iterator[tuple[str, Any]]:
     """Copy a model once for every layer, with the weights of just that layer drawn anew.
 
     What each layer has learned shows by what is lost without it: "independent" randomisation, as in
@@ -62,7 +69,7 @@ def randomized_layers(estimator, layers=None, random_state=None):
     return _copies(estimator, names, draw_seed(random_state))
 
 
-def _copies(estimator, names, seed):
+def _copies(estimator: ModelLike, names: Sequence[str], seed: int) -> Iterator[tuple[str, Any]]:
     for name in names:
         randomized = copied(estimator, torch_modules(estimator))
         network = _network(randomized)
@@ -75,7 +82,7 @@ def _copies(estimator, names, seed):
         yield name, randomized
 
 
-def _network(estimator):
+def _network(estimator: ModelLike) -> nn.Module:
     modules = list(torch_modules(estimator))
     if len(modules) != 1:
         raise ValueError(
@@ -85,7 +92,7 @@ def _network(estimator):
     return modules[0]
 
 
-def _checked_layers(network, layers):
+def _checked_layers(network: nn.Module, layers: Sequence[str] | None) -> list[str]:
     modules = named_layers(network)
     if layers is None:
         return [name for name, m in modules.items() if _can_reset(m) and _has_weights(m)]
@@ -102,18 +109,18 @@ def _checked_layers(network, layers):
     return layers
 
 
-def _can_reset(module):
+def _can_reset(module: nn.Module) -> bool:
     return hasattr(module, "reset_parameters") or hasattr(module, "_reset_parameters")
 
 
-def _has_weights(module):
+def _has_weights(module: nn.Module) -> bool:
     own = list(module.parameters(recurse=False))
     for computed in getattr(module, "parametrizations", {}).values():
         own += computed.parameters()
     return any(parameter.dim() > 1 for parameter in own)
 
 
-def _reset(layer, network, seed, name):
+def _reset(layer: nn.Module, network: nn.Module, seed: int, name: str) -> None:
     """Draw a layer's weights on the CPU, so that they are the same on every device."""
     tensors = [*layer.parameters(), *layer.buffers()]
     device = tensors[0].device if tensors else torch.device("cpu")

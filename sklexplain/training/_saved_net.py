@@ -1,16 +1,22 @@
 """A skorch net that is saved as plain arrays, and that passes on an interruption."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+
 import numpy as np
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import EarlyStopping
 from skorch.utils import get_map_location
+from torch import nn
 
 from ..utils import seeded
 from ._on_device import OnDevice
 
 
-def arrays_of(module):
+def arrays_of(module: nn.Module) -> dict[str, Any]:
     """Weights and buffers of a module as arrays, by name.
 
     Parameters
@@ -26,7 +32,7 @@ def arrays_of(module):
     return {name: _array(value) for name, value in module.state_dict().items()}
 
 
-def _array(value):
+def _array(value: Any) -> Any:
     if not isinstance(value, torch.Tensor):  # extra state, which may be anything
         return value
     value = value.detach().cpu()
@@ -34,7 +40,7 @@ def _array(value):
     return value.float().numpy() if value.dtype == torch.bfloat16 else value.numpy()
 
 
-def load_arrays(module, arrays):
+def load_arrays(module: nn.Module, arrays: Mapping[str, Any]) -> nn.Module:
     """Give a module the weights and buffers that `arrays_of` returned.
 
     Parameters
@@ -55,7 +61,7 @@ def load_arrays(module, arrays):
     return module
 
 
-def _nothing(*args, **kwargs):
+def _nothing(*args: object, **kwargs: object) -> None:
     pass
 
 
@@ -67,7 +73,7 @@ class SavedNet(OnDevice, NeuralNet):
     state is not kept.
     """
 
-    def _train(self, X, y, **during):
+    def _train(self, X: Any, y: Any, **during: Any) -> None:
         """Train from the present weights.
 
         Parameters
@@ -88,7 +94,7 @@ class SavedNet(OnDevice, NeuralNet):
         finally:
             del self._during_fit
 
-    def partial_fit(self, X, y=None, classes=None, **fit_params):
+    def partial_fit(self, X: Any, y: Any = None, classes: Any = None, **fit_params: Any) -> Self:
         """Train from the present weights, in a user's own call without validation.
 
         Parameters
@@ -117,12 +123,12 @@ class SavedNet(OnDevice, NeuralNet):
         finally:
             if stopping is not None:
                 del stopping.on_epoch_end
-        interrupt = vars(self).pop("_interrupt", None)
+        interrupt = self.__dict__.pop("_interrupt", None)
         if interrupt is not None:
             raise interrupt
         return self
 
-    def fit_loop(self, *args, **kwargs):
+    def fit_loop(self, *args: Any, **kwargs: Any) -> Self:
         """Run the epochs; remember what interrupted them.
 
         Parameters
@@ -140,7 +146,7 @@ class SavedNet(OnDevice, NeuralNet):
         KeyboardInterrupt
             The one that ended training; ``partial_fit`` takes care of it.
         """
-        vars(self).pop("_interrupt", None)
+        self.__dict__.pop("_interrupt", None)
         try:
             return super().fit_loop(*args, **kwargs)
         except KeyboardInterrupt as interrupt:
@@ -149,12 +155,12 @@ class SavedNet(OnDevice, NeuralNet):
                 self._interrupt = interrupt
             raise
 
-    def _has_stopped_early(self):
+    def _has_stopped_early(self) -> bool:
         callbacks = (callback for _, callback in self.callbacks_)
         stopping = (c for c in callbacks if isinstance(c, EarlyStopping))
         return any(c.misses_ >= c.patience for c in stopping)
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         """Return parameters and plain arrays."""
         state = vars(self).copy()
         state.pop("_interrupt", None)
@@ -169,12 +175,12 @@ class SavedNet(OnDevice, NeuralNet):
             }
         return state
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: dict[str, Any]) -> None:
         state = state.copy()
         weights = state.pop("_weights", None)
         device = get_map_location(state["device"])  # the CPU, with a warning, if there is no GPU
         state["device"] = self._check_device(state["device"], device)
-        vars(self).update(state)
+        self.__dict__.update(state)
         if weights is None:
             return
         self.initialized_ = False  # else skorch would report that it initialises again

@@ -1,14 +1,18 @@
 """Which samples are held out to decide when training stops."""
 
+from __future__ import annotations
+
 import copy
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
 from ..utils import NONE, Is, Number
 
 
-def _is_splitter(value):
+def _is_splitter(value: object) -> bool:
     # Strings and tensors are split, too.
     others = (str, bytes, type, torch.Tensor)
     return callable(getattr(value, "split", None)) and not isinstance(value, others)
@@ -17,7 +21,9 @@ def _is_splitter(value):
 VALIDATION_SPLIT = [Number(above=0, below=1), Is("a splitter", _is_splitter), NONE]
 
 
-def split_validation(validation_split, X, y, groups, seed):
+def split_validation(
+    validation_split: Any, X: np.ndarray, y: np.ndarray | None, groups: ArrayLike | None, seed: int
+) -> tuple[np.ndarray, np.ndarray | None]:
     """Split rows into those to train on and those to validate on.
 
     Parameters

@@ -1,5 +1,11 @@
 """A skorch net that trains on some rows and watches others, with draws that depend on a seed."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Self
+
+import numpy as np
 import torch
 from skorch.dataset import unpack_data
 from torch.utils.data import Subset
@@ -16,7 +22,14 @@ class SplitNet(SavedNet):
     that begins anew in every epoch.
     """
 
-    def fit_split(self, X, y, train, valid, seed):
+    def fit_split(
+        self,
+        X: np.ndarray,
+        y: np.ndarray | None,
+        train: np.ndarray,
+        valid: np.ndarray | None,
+        seed: int,
+    ) -> Self:
         """Train from the present weights on some rows of (X, y); monitor the loss on others.
 
         Parameters
@@ -54,7 +67,7 @@ class SplitNet(SavedNet):
         self._set_training(False)
         return self
 
-    def get_split_datasets(self, X, y=None, **fit_params):
+    def get_split_datasets(self, X: Any, y: Any = None, **fit_params: Any) -> tuple[Any, Any]:
         """Return the datasets of the two parts of the split."""
         if not hasattr(self, "_during_fit"):
             return super().get_split_datasets(X, y, **fit_params)
@@ -62,7 +75,14 @@ class SplitNet(SavedNet):
         train, valid = self._during_fit["split"]
         return Subset(dataset, train), None if valid is None else Subset(dataset, valid)
 
-    def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
+    def run_single_epoch(
+        self,
+        iterator: Any,
+        training: bool,
+        prefix: str,
+        step_fn: Callable[..., Any],
+        **fit_params: Any,
+    ) -> None:
         """Run one epoch; what the validation loss draws is the same in each."""
         if not training and hasattr(self, "_during_fit"):
             # Other draws each time would make the losses of two epochs differ by chance, and early
@@ -74,26 +94,30 @@ class SplitNet(SavedNet):
             iterator = LoaderOnDevice(iterator, tensors["X"], tensors.get("y"), rows)
         super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
 
-    def train_step_single(self, batch, **fit_params):
+    def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         """Compute the loss of a batch and its gradients."""
         self._set_training(True)
-        outputs, loss = self._step(*unpack_data(batch), training=True)
+        X, y = unpack_data(batch)
+        outputs, loss = self._step(X, y, training=True)
         loss.backward()
         return {"loss": loss, "y_pred": outputs}
 
-    def validation_step(self, batch, **fit_params):
+    def validation_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         """Compute the loss of a batch, in eval mode."""
         self._set_training(False)
         with torch.no_grad():
-            outputs, loss = self._step(*unpack_data(batch), training=False)
+            X, y = unpack_data(batch)
+            outputs, loss = self._step(X, y, training=False)
         return {"loss": loss, "y_pred": outputs}
 
-    def _generator(self, training):
+    def _generator(self, training: bool) -> torch.Generator | None:
         """Return what draws come from; None for torch's global generator, in a user's own call."""
         if not hasattr(self, "_during_fit"):
             return None
         return self._during_fit["train" if training else "valid"]
 
-    def _step(self, X, y, training):
+    def _step(
+        self, X: torch.Tensor, y: torch.Tensor, training: bool
+    ) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
         """Return outputs and their loss."""
         raise NotImplementedError

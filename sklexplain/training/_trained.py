@@ -1,6 +1,12 @@
 """Checks of a skorch net after training."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
+
+from skorch import NeuralNet
 
 # The product of two weights that are larger is no number of float32.
 _LARGEST = 1e18
@@ -9,7 +15,7 @@ _LARGE = 1e3
 
 
 @contextmanager
-def diverging(net, params, *names, scale=True):
+def diverging(net: NeuralNet, params: Any, *names: str, scale: bool = True) -> Iterator[None]:
     """While a net is trained in it: raise an error that says what to change if that diverges.
 
     Parameters
@@ -50,7 +56,7 @@ def diverging(net, params, *names, scale=True):
             )
 
 
-def _advice(net, params, names, scale):
+def _advice(net: NeuralNet, params: Any, names: Iterable[str], scale: bool) -> str:
     values = {name: getattr(params, name) for name in names}
     for _, callback in net.callbacks_:  # a ScoreConstraint has weights of its own
         values |= {k: v for k, v in vars(callback).items() if k.startswith("lambda_")}
@@ -59,7 +65,7 @@ def _advice(net, params, names, scale):
     return f"Scale X (StandardScaler), or lower {lower}." if scale else f"Lower {lower}."
 
 
-def still_improves(net):
+def still_improves(net: NeuralNet) -> bool:
     """Whether training ended at its last epoch, before early stopping (if any) could end it.
 
     Parameters

@@ -1,6 +1,10 @@
 """The net of variational autoencoders, and the terms of their objective."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch.nn import functional as F
@@ -23,12 +27,16 @@ class VariationalNet(SplitNet):
         Whether only the total correlation has the weight.
     """
 
-    def __init__(self, *args, beta=1.0, total_correlation=False, **kwargs):
+    def __init__(
+        self, *args: Any, beta: float = 1.0, total_correlation: bool = False, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.beta = beta
         self.total_correlation = total_correlation
 
-    def _step(self, X, y, training):
+    def _step(
+        self, X: torch.Tensor, y: torch.Tensor, training: bool
+    ) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
         module, x = self.module_, X.to(self.device)
         mean, log_variance = module.posterior(x)
         noise = torch.randn(mean.shape, generator=self._generator(training), dtype=mean.dtype)
@@ -47,10 +55,10 @@ class VariationalNet(SplitNet):
             module.update_noise(raw.detach(), x)
         return (raw,), loss
 
-    def _n_training_samples(self, n):
+    def _n_training_samples(self, n: int) -> int:
         return len(self._during_fit["split"][0]) if hasattr(self, "_during_fit") else n
 
-    def sample_objective(self, kind, n_draws, seed):
+    def sample_objective(self, kind: str | None, n_draws: int, seed: int) -> ElboObjective:
         """Return the loss of single samples, for explanations by training examples.
 
         Parameters
@@ -103,10 +111,10 @@ class ElboObjective:
         Of the draws.
     """
 
-    def __init__(self, beta, n_draws, seed):
+    def __init__(self, beta: float, n_draws: int, seed: int) -> None:
         self.beta, self.n_draws, self.seed = beta, n_draws, seed
 
-    def prepare(self, module, examples):
+    def prepare(self, module: Any, examples: Callable[[], torch.Tensor]) -> None:
         """Draw the noise.
 
         Parameters
@@ -120,19 +128,19 @@ class ElboObjective:
         self._module = module
         self._noise = antithetic(self.n_draws, module.n_components, self.seed)
 
-    def draws(self, x):
+    def draws(self, x: torch.Tensor) -> list[Callable[[torch.Tensor], torch.Tensor]]:
         """Return one function from samples to the network's input for each draw."""
         return [self._with_noise(noise) for noise in self._noise]
 
     @staticmethod
-    def _with_noise(noise):
-        def joined(x):
+    def _with_noise(noise: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+        def joined(x: torch.Tensor) -> torch.Tensor:
             rows = noise.to(x).expand(len(x), -1)
             return torch.cat([x.flatten(1), rows], dim=1)
 
         return joined
 
-    def run(self, part):
+    def run(self, part: torch.Tensor) -> torch.Tensor:
         """Return mean, log-variance and raw reconstruction in one tensor, sample by sample."""
         module, size = self._module, self._module.n_components
         x = part[:, :-size].reshape(len(part), *module.input_shape)
@@ -140,7 +148,7 @@ class ElboObjective:
         raw = module.decoder(mean + (log_variance / 2).exp() * part[:, -size:])
         return torch.cat([mean, log_variance, raw.flatten(1)], dim=1)
 
-    def __call__(self, output, x, _y):
+    def __call__(self, output: torch.Tensor, x: torch.Tensor, _y: object) -> torch.Tensor:
         """Return one loss a sample."""
         size = self._module.n_components
         mean, log_variance = output[:, :size], output[:, size : 2 * size]
@@ -148,12 +156,12 @@ class ElboObjective:
         divergence = kl_divergence(mean, log_variance)
         return self.beta * divergence - self._module.log_likelihood(raw, x)
 
-    def prepared(self, output):
+    def prepared(self, output: torch.Tensor) -> torch.Tensor:
         """Return the output as it is."""
         return output
 
 
-def antithetic(n_draws, size, seed):
+def antithetic(n_draws: int, size: int, seed: int) -> torch.Tensor:
     """Draw normal vectors, the second half of them the first one's negative.
 
     Parameters
@@ -176,7 +184,9 @@ def antithetic(n_draws, size, seed):
     return torch.cat([draws, -draws])[:n_draws]
 
 
-def log_likelihood(raw, x, noise_variance=None):
+def log_likelihood(
+    raw: torch.Tensor, x: torch.Tensor, noise_variance: torch.Tensor | None = None
+) -> torch.Tensor:
     """Log-density of samples, given what the decoder makes of their codes.
 
     Parameters
@@ -202,7 +212,7 @@ def log_likelihood(raw, x, noise_variance=None):
     return -(squares.sum(dim=1) / noise_variance + constant) / 2
 
 
-def kl_divergence(mean, log_variance):
+def kl_divergence(mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
     """Divergence of independent normal distributions from standard normal ones.
 
     Parameters
@@ -218,7 +228,9 @@ def kl_divergence(mean, log_variance):
     return (mean.square() + log_variance.exp() - 1 - log_variance).sum(dim=1) / 2
 
 
-def total_correlation(code, mean, log_variance, n_train):
+def total_correlation(
+    code: torch.Tensor, mean: torch.Tensor, log_variance: torch.Tensor, n_train: int
+) -> torch.Tensor:
     """Total correlation of the codes of all training samples, by minibatch-weighted sampling.
 
     Parameters

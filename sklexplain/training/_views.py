@@ -1,6 +1,10 @@
 """Random views of samples, of which contrastive encoders learn to tell whose they are."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,7 +63,18 @@ class Views(nn.Module):
         of it is no sample.
     """
 
-    def __init__(self, names, strengths, input_shape, axes, is_table):
+    center: torch.Tensor
+    spread: torch.Tensor
+    values: torch.Tensor
+
+    def __init__(
+        self,
+        names: Sequence[str] | Callable[..., Any],
+        strengths: dict[str, float],
+        input_shape: tuple[int, ...],
+        axes: Sequence[int],
+        is_table: bool,
+    ) -> None:
         super().__init__()
         self.names = names if callable(names) else tuple(names)
         self.strengths = STRENGTHS | strengths
@@ -72,7 +87,7 @@ class Views(nn.Module):
         self.register_buffer("values", torch.zeros(n_values, *input_shape))
         self._channels = channels
 
-    def learn(self, X):
+    def learn(self, X: np.ndarray) -> None:
         """Take means, standard deviations and values from data.
 
         Parameters
@@ -94,10 +109,10 @@ class Views(nn.Module):
             self.values.copy_(torch.from_numpy(np.sort(X, axis=0)[ranks.astype(int)]))
 
     @staticmethod
-    def _inner(joint):
+    def _inner(joint: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(axis - 1 for axis in joint[1:])
 
-    def draw(self, n, generator):
+    def draw(self, n: int, generator: torch.Generator) -> list[torch.Tensor]:
         """Draw what n views depend on.
 
         Parameters
@@ -116,7 +131,7 @@ class Views(nn.Module):
             return [torch.randint(2**62, (n,), generator=generator)]
         return [draw for name in self.names for draw in _DRAW[name](self, n, generator)]
 
-    def view(self, x, draws):
+    def view(self, x: torch.Tensor, draws: Sequence[torch.Tensor]) -> torch.Tensor:
         """Make views of samples.
 
         Parameters
@@ -146,7 +161,7 @@ class Views(nn.Module):
             x = _APPLY[name](self, x, draws)
         return x
 
-    def _own_view(self, x, seed):
+    def _own_view(self, x: torch.Tensor, seed: int) -> torch.Tensor:
         generator = torch.Generator().manual_seed(seed)
         view = call_given("augment", self.names, x.detach().clone(), generator)
         if not isinstance(view, torch.Tensor):
@@ -162,38 +177,38 @@ class Views(nn.Module):
 
     # -- one augmentation each: what is drawn, and what that does --------------------------------
 
-    def _draw_corruption(self, n, generator):
+    def _draw_corruption(self, n: int, generator: torch.Generator) -> Sequence[torch.Tensor]:
         size = math.prod(self.input_shape)
         # As in SCARF, the same number of columns in every view.
         n_replaced = round(self.strengths["corruption_rate"] * size)
         order = torch.rand(n, size, generator=generator).argsort(dim=1).argsort(dim=1)
         return order < n_replaced, torch.randint(_N_VALUES, (n, size), generator=generator)
 
-    def _corrupt(self, x, draws):
+    def _corrupt(self, x: torch.Tensor, draws: Iterator[torch.Tensor]) -> torch.Tensor:
         replaced, which = next(draws), next(draws)
         new = self.values.flatten(1).gather(0, which).reshape(-1, *self.input_shape)
         return torch.where(replaced.reshape(new.shape), new.to(x), x)
 
-    def _draw_jitter(self, n, generator):
+    def _draw_jitter(self, n: int, generator: torch.Generator) -> Sequence[torch.Tensor]:
         noise = torch.randn(n, *self.input_shape, generator=generator)
         return (self.strengths["jitter_std"] * noise,)
 
-    def _jitter(self, x, draws):
+    def _jitter(self, x: torch.Tensor, draws: Iterator[torch.Tensor]) -> torch.Tensor:
         return x + (self.spread * next(draws)).to(x)
 
-    def _draw_scaling(self, n, generator):
+    def _draw_scaling(self, n: int, generator: torch.Generator) -> Sequence[torch.Tensor]:
         noise = torch.randn(n, *self._channels, generator=generator)
         return (1 + self.strengths["scaling_std"] * noise,)
 
-    def _scale(self, x, draws):
+    def _scale(self, x: torch.Tensor, draws: Iterator[torch.Tensor]) -> torch.Tensor:
         return x * next(draws).to(x)
 
-    def _draw_crop(self, n, generator):
+    def _draw_crop(self, n: int, generator: torch.Generator) -> Sequence[torch.Tensor]:
         share, *places = torch.rand(1 + len(self.axes), n, generator=generator)
         least = self.strengths["crop_least"]
         return least + (1 - least) * share, *places
 
-    def _crop(self, x, draws):
+    def _crop(self, x: torch.Tensor, draws: Iterator[torch.Tensor]) -> torch.Tensor:
         share = next(draws)
         for axis in self.axes:
             size = self.input_shape[axis]
@@ -202,10 +217,10 @@ class Views(nn.Module):
             x = _interpolated(x, axis + 1, places)
         return x
 
-    def _draw_mask(self, n, generator):
+    def _draw_mask(self, n: int, generator: torch.Generator) -> Sequence[torch.Tensor]:
         return torch.rand(len(self.axes), n, generator=generator).unbind()
 
-    def _mask(self, x, draws):
+    def _mask(self, x: torch.Tensor, draws: Iterator[torch.Tensor]) -> torch.Tensor:
         share = self.strengths["mask_share"] ** (1 / len(self.axes))
         hidden = torch.ones((), dtype=torch.bool, device=x.device)
         for axis in self.axes:
@@ -236,7 +251,7 @@ _APPLY = {
 AUGMENTATIONS = tuple(_DRAW)
 
 
-def _interpolated(x, axis, places):
+def _interpolated(x: torch.Tensor, axis: int, places: torch.Tensor) -> torch.Tensor:
     """Read samples at places between their positions along an axis, linearly.
 
     Parameters
@@ -261,7 +276,7 @@ def _interpolated(x, axis, places):
     return x.gather(axis, index) * (1 - weight) + x.gather(axis, above) * weight
 
 
-def rows_of(draws, rows):
+def rows_of(draws: Sequence[torch.Tensor], rows: Any) -> list[torch.Tensor]:
     """Choose some of the views that were drawn.
 
     Parameters

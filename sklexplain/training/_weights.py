@@ -1,5 +1,10 @@
 """New random weights for a network."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
@@ -12,7 +17,7 @@ from ._modes import evaluating
 _N_SETTLING = 15  # torch's own number of steps for a new spectral norm
 
 
-def draw_weights(module):
+def draw_weights(module: nn.Module) -> None:
     """Draw every weight anew, by the ``reset_parameters`` of each submodule.
 
     Parameters
@@ -34,7 +39,7 @@ def draw_weights(module):
             _draw_own(part, plain[part])
 
 
-def draw_part(part, network):
+def draw_part(part: nn.Module, network: nn.Module) -> None:
     """Draw the weights of one layer anew, by its ``reset_parameters``, and no others.
 
     Layers inside of it are kept, although its method may reset them, and so are those that it
@@ -70,7 +75,7 @@ def draw_part(part, network):
         _check_drawn(before, effective_weights(own))
 
 
-def _own_parts(part):
+def _own_parts(part: nn.Module) -> list[nn.Module]:
     """Return the layer, with what parametrises it; a container with all that is inside."""
     computed = list(getattr(part, "parametrizations", {}).values())
     own = [part, *(m for c in computed for m in c.modules())]
@@ -79,7 +84,7 @@ def _own_parts(part):
     return list(part.modules())
 
 
-def _part_from(own, network):
+def _part_from(own: list[nn.Module], network: nn.Module) -> None:
     """Give parts of a network their own copies of parameters that other parts use, too."""
     others = {id(p) for m in network.modules() if m not in own for p in m._parameters.values()}
     for part in own:
@@ -88,7 +93,7 @@ def _part_from(own, network):
                 part._parameters[name] = nn.Parameter(p.clone(), requires_grad=p.requires_grad)
 
 
-def effective_weights(parts):
+def effective_weights(parts: Iterable[Any]) -> dict[tuple[int, str], torch.Tensor]:
     """Weights that modules compute with (what is computed, if parametrised) and running statistics.
 
     Parameters
@@ -108,7 +113,8 @@ def effective_weights(parts):
         for hook in part._forward_pre_hooks.values():
             if isinstance(hook, (WeightNorm, SpectralNorm, BasePruningMethod)):
                 hook(part, None)  # computes the weight, as it does before every call
-        names, hidden = dict(part._parameters), set()
+        names: dict[str, Any] = dict(part._parameters)
+        hidden: set[str] = set()
         for name, value in vars(part).items():
             if isinstance(value, torch.Tensor) and value.is_floating_point():
                 names[name] = value
@@ -122,7 +128,9 @@ def effective_weights(parts):
     return weights
 
 
-def _check_drawn(before, after):
+def _check_drawn(
+    before: dict[tuple[int, str], torch.Tensor], after: dict[tuple[int, str], torch.Tensor]
+) -> None:
     """Raise if a matrix is the same as before, or, without matrices, all weights are."""
     same = [key for key, weight in after.items() if _is_same(before.get(key), weight)]
     kept = [name for i, name in same if after[i, name].dim() > 1]
@@ -136,12 +144,12 @@ def _check_drawn(before, after):
         )
 
 
-def _is_same(old, new):
+def _is_same(old: torch.Tensor | None, new: torch.Tensor) -> bool:
     # What is NaN was not drawn either: there is no way back through a parametrization.
     return bool(torch.isnan(new).any()) or (old is not None and torch.equal(old, new))
 
 
-def _draw_own(part, plain):
+def _draw_own(part: nn.Module, plain: dict[str, torch.Tensor]) -> None:
     """Draw a module's own weights, ``plain`` being those of a parametrized one."""
     reset = _reset_of(part)
     if reset is None:
@@ -157,7 +165,7 @@ def _draw_own(part, plain):
     _settle(part)
 
 
-def _reset_of(part):
+def _reset_of(part: nn.Module) -> Any:
     """Return the method that draws a module's weights, None if it has none."""
     for name in ("reset_parameters", "_reset_parameters"):
         if callable(getattr(part, name, None)):
@@ -165,7 +173,7 @@ def _reset_of(part):
     return None
 
 
-def _drawn_plain(part):
+def _drawn_plain(part: Any) -> dict[str, torch.Tensor]:
     """Newly drawn weights of a parametrized layer (weight_norm, for example), by name.
 
     A parametrized layer has no plain parameter ``weight`` any more: its class was replaced by a
@@ -188,7 +196,7 @@ def _drawn_plain(part):
     if not is_parametrized(part) or _reset_of(part) is None:
         return {}
     # torch puts one class in front of the original one, which is therefore the first base.
-    plain_class = type(part).__bases__[0]
+    plain_class: Any = type(part).__bases__[0]
     plain = plain_class.__new__(plain_class)
     vars(plain).update(vars(part))
     weights = {name: torch.empty_like(getattr(part, name)) for name in part.parametrizations}
@@ -198,7 +206,7 @@ def _drawn_plain(part):
     return {name: getattr(plain, name).detach() for name in weights}
 
 
-def _take_over(part, name, weight):
+def _take_over(part: Any, name: str, weight: torch.Tensor) -> None:
     """Set the parameters of a parametrized weight to those that give a drawn one, if possible."""
     try:
         setattr(part, name, weight)
@@ -210,7 +218,7 @@ def _take_over(part, name, weight):
         original.copy_(weight)
 
 
-def _computed(part):
+def _computed(part: nn.Module) -> Iterator[tuple[torch.Tensor, dict[str, nn.Parameter]]]:
     """Weights that a hook computes before every call, with what it computes them of.
 
     Old weight_norm and spectral_norm and pruning do that: ``weight`` is no parameter, but an
@@ -238,7 +246,9 @@ def _computed(part):
             yield value, originals
 
 
-def _take_over_computed(weight, originals, part):
+def _take_over_computed(
+    weight: torch.Tensor, originals: dict[str, nn.Parameter], part: nn.Module
+) -> None:
     """Set what a weight is computed of to what gives the weight that was drawn."""
     if "_orig" in originals:
         # Drawn into the attribute, or into the parameters themselves by recurrent layers.
@@ -253,7 +263,7 @@ def _take_over_computed(weight, originals, part):
             originals["_g"].copy_(torch.norm_except_dim(direction, 2, hook.dim))
 
 
-def _settle(part):
+def _settle(part: Any) -> None:
     """Let spectral norms find the largest singular values of weights that were drawn anew.
 
     They keep an estimate of the singular vectors, and improve it a little in every pass of
@@ -284,6 +294,6 @@ def _settle(part):
             m.training = mode
 
 
-def undrawn(module):
+def undrawn(module: nn.Module) -> list[str]:
     """Names of the weights that `draw_weights` could not draw."""
     return [name for name, p in module.named_parameters() if torch.isnan(p).any()]

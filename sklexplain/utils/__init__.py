@@ -59,6 +59,27 @@ from ._saving import SavedAsArrays, SavedWeights
 from ._scores import harmonic_mean
 from ._texts import visible_text
 from ._thread_modes import ScopedMode, ThreadModes
+from ._typing import (
+    ArrayOrFrame,
+    ArrayOrSparse,
+    Axes,
+    Baseline,
+    BatchSize,
+    ChannelAxis,
+    DeviceLike,
+    EstimatorLike,
+    Function,
+    Groups,
+    Integers,
+    Kind,
+    ModelLike,
+    Names,
+    Params,
+    PathLike,
+    RandomState,
+    ResponseMethod,
+    SplitterLike,
+)
 from ._validation import (
     check_choice,
     check_finite,
@@ -68,7 +89,26 @@ from ._validation import (
 )
 
 __all__ = [
+    "ArrayOrFrame",
+    "ArrayOrSparse",
+    "Axes",
+    "Baseline",
+    "BatchSize",
+    "ChannelAxis",
+    "DeviceLike",
+    "EstimatorLike",
+    "Function",
+    "Groups",
+    "Integers",
+    "Kind",
+    "ModelLike",
+    "Names",
+    "Params",
+    "PathLike",
+    "RandomState",
     "Registration",
+    "ResponseMethod",
+    "SplitterLike",
     "Rows",
     "Written",
     "FittedParams",

@@ -1,12 +1,15 @@
 """What values parameters may have: a table for each class, in scikit-learn's words."""
 
+from __future__ import annotations
+
 import functools
 import inspect
 import numbers
 import os
 import reprlib
 from collections import ChainMap
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -20,6 +23,7 @@ from sklearn.utils._param_validation import (
 
 from ._containers import as_array
 from ._messages import did_you_mean
+from ._typing import Function
 
 # More than anything here can count, and what torch and itertools still take.
 _MOST = 2**62
@@ -253,7 +257,7 @@ JOBS = Is(
     lambda value: (
         isinstance(value, numbers.Integral)
         and not isinstance(value, bool)
-        and 0 < abs(value) <= 100_000
+        and 0 < abs(int(value)) <= 100_000
     ),
 )
 
@@ -350,7 +354,7 @@ def check_param(caller, name, value, constraints):
     )
 
 
-def validated(**table):
+def validated(**table: list[Any]) -> Callable[[Function], Function]:
     """Check the arguments of a function by a table, before it runs.
 
     Parameters
@@ -365,7 +369,7 @@ def validated(**table):
     """
     table = {name: [_made(constraint) for constraint in row] for name, row in table.items()}
 
-    def decorator(function):
+    def decorator(function: Function) -> Function:
         signature = inspect.signature(function)
 
         @functools.wraps(function)
@@ -379,7 +383,7 @@ def validated(**table):
                 bound.arguments[name] = check_param(function.__name__, name, value, table[name])
             return function(*bound.args, **bound.kwargs)
 
-        return wrapper
+        return cast(Function, wrapper)
 
     return decorator
 

@@ -1,6 +1,13 @@
 """Docstrings of public methods, made of those of the hooks behind them."""
 
+from __future__ import annotations
+
 import inspect
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from ._typing import ArrayOrFrame
 
 
 def documented(cls, base, name, hook):
@@ -21,16 +28,16 @@ def documented(cls, base, name, hook):
     -------
     method : callable
     """
-    if name == "transform":
 
-        def method(self, X):
-            return base.transform(self, X)
+    def transform(self, X: ArrayLike) -> ArrayOrFrame:
+        return base.transform(self, X)
 
-    else:
+    def fit_transform(
+        self, X: ArrayLike, y: ArrayLike | None = None, **fit_params: Any
+    ) -> ArrayOrFrame:
+        return base.fit_transform(self, X, y, **fit_params)
 
-        def method(self, X, y=None, **fit_params):
-            return base.fit_transform(self, X, y, **fit_params)
-
+    method = transform if name == "transform" else fit_transform
     text, whole = inspect.getdoc(hook), inspect.getdoc(getattr(base, name))
     summary, _, rest = text.partition("\n")
     parameters = whole[whole.index("Parameters\n") : whole.index("Returns\n")]

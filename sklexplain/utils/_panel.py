@@ -1,5 +1,9 @@
 """Time series in the forms that libraries keep them in, as one array."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 
 from ._cells import as_numbers
@@ -10,7 +14,7 @@ from ._precision import cast_checked
 _MOST_CELLS_PER_VALUE = 100
 
 
-def as_numpy3d(panel, *, pad=False):
+def as_numpy3d(panel: Any, *, pad: bool = False) -> np.ndarray:
     """Read many time series as an array of shape (n, channels, time).
 
     That is the form in which explainers, convolutional networks, aeon and sktime take them.

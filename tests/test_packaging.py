@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import sklexplain
-from sklexplain.utils import _extras, missing_extra
+from sklexplain.utils import EXTRAS_OF, missing_extra
 
 ROOT = Path(sklexplain.__file__).parents[1]
 PACKAGE = ROOT / "sklexplain"
@@ -50,8 +50,8 @@ def test_what_an_index_shows():
         line.split(" = ")[0] for line in metadata["project_urls"].split("\n")[1:]
     }
     assert metadata["author_email"] and metadata["url"] and metadata["keywords"]
-    for name in metadata["license_files"].split("\n")[1:]:
-        assert (ROOT / name).is_file()
+    assert (ROOT / metadata["license_files"]).is_file()
+    assert (PACKAGE / "datasets" / "data" / "LICENSE.md").is_file()  # that of the data
 
 
 def test_one_version():
@@ -117,7 +117,7 @@ def test_one_version_of_ruff():
 
 
 def test_extras_hold_what_is_said_of_them():
-    for package, extra in _extras._EXTRAS.items():
+    for package, extra in EXTRAS_OF.items():
         named = " ".join(EXTRAS[extra])
         assert re.search(rf"\b{package}\b", named), f"{package} is not in {extra}"
     assert "dask[array,dataframe,distributed]" in EXTRAS["dask"][0]

@@ -12,8 +12,18 @@ NEIGHBOURS_BIN := .venv-neighbours/bin
 NEIGHBOURS_STAMP := .venv-neighbours/.stamp
 NEIGHBOURS_PIP := $(NEIGHBOURS_BIN)/python -m pip install --quiet -c constraints-neighbours.txt
 
+MIN_BIN := .venv-min/bin
+MIN_STAMP := .venv-min/.stamp
+MIN_PIP := $(MIN_BIN)/python -m pip install --quiet -c constraints-min.txt
+
+# What `make coverage` runs; empty: all.
+TESTS ?=
+# What `make bench-compare` compares with; empty: the last tag.
+REVISION ?=
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-benchmarks test-neighbours test-pages fuzz lint types bench
+.PHONY: test-min coverage bench-compare
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -46,6 +56,21 @@ $(NEIGHBOURS_STAMP): setup.cfg constraints-neighbours.txt
 test-neighbours: $(NEIGHBOURS_STAMP)  ## Run the tests with estimators of other libraries
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(NEIGHBOURS_BIN)/python -m pytest -n 2 tests/neighbours
 
+$(MIN_STAMP): setup.cfg constraints-min.txt
+	@echo "Setting up .venv-min with $(PYTHON) (a few minutes the first time)"
+	@test -x $(MIN_BIN)/python || $(PYTHON) -m venv .venv-min
+	@$(MIN_PIP) $(TORCH_PIP_ARGS) torch
+	@$(MIN_PIP) -e '.[dev,plot,report]'
+	@touch $@
+
+test-min: $(MIN_STAMP)  ## Run the library's tests with the lowest versions that are supported
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(MIN_BIN)/python -m pytest -n 2 --ignore tests/benchmarks
+
+# With the options in pyproject.toml; TESTS=tests/scores looks at one room.
+coverage: $(STAMP)  ## Report which lines and branches no test runs
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --ignore tests/benchmarks \
+		--cov --cov-report term-missing:skip-covered --cov-report html $(if $(TESTS),--cov-fail-under=0 $(TESTS))
+
 test-pages: $(STAMP)  ## Look at reports in a browser: widths, dark mode, print (Node.js, Chromium)
 	npm ci --prefix tests/pages --silent
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest tests/pages
@@ -62,3 +87,6 @@ types: $(STAMP)  ## Check the type hints
 
 bench: $(STAMP)  ## Run the speed benchmarks, and write their page
 	$(BIN)/python -m benchmarks speed
+
+bench-compare: $(STAMP)  ## Speed now beside that of the last release, or of REVISION=...
+	$(BIN)/python -m benchmarks.compare $(REVISION)

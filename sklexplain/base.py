@@ -181,7 +181,7 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
     # Whether `_transform` takes large samples as `Rows`, cast where they are looked at.
     _reads_rows = False
     # Why `fit` cannot do with a random sample of what is in dask; None: it can.
-    _needs_all = None
+    _needs_all: str | None = None
     # Whether `fit` goes through all of what is in dask itself, not through a random sample only.
     _merges_blocks = False
     # What is in dask while `fit` has a random sample of it.
@@ -865,8 +865,11 @@ def _then_by_blocks(fit_transform):
 
 
 # Around what scikit-learn has made of them for set_output, which would hold all of it in memory.
-BaseExplainer.transform = by_blocks(lambda self: self._row_form())(BaseExplainer.transform)
-BaseExplainer.fit_transform = _then_by_blocks(BaseExplainer.fit_transform)
+_wrapped = by_blocks(lambda self: self._row_form())(BaseExplainer.transform)
+BaseExplainer.transform = _wrapped  # type: ignore[method-assign]  # as the comment above says
+BaseExplainer.fit_transform = _then_by_blocks(  # type: ignore[method-assign]
+    BaseExplainer.fit_transform
+)
 
 
 @contextmanager

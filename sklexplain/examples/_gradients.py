@@ -775,6 +775,5 @@ def _form_without_targets(explainer, y=None):
 
 
 # Around what scikit-learn has made of it for set_output.
-BaseGradientImportance.transform = by_blocks(_form_without_targets)(
-    BaseGradientImportance.transform
-)
+_wrapped = by_blocks(_form_without_targets)(BaseGradientImportance.transform)
+BaseGradientImportance.transform = _wrapped  # type: ignore[method-assign]

@@ -1,9 +1,16 @@
 """Rules of users for the per-sample gradients of their own layers."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
 import torch
+from torch import nn
 
 from ._layers import NoRule, first_argument, samples_first
 from ._terms import Explicit
+from ._typing import Pair
 
 
 class OwnRule:
@@ -15,11 +22,19 @@ class OwnRule:
         ``rule(layer, x, grad)``, see `sklexplain.extending.register_gradient_rule`.
     """
 
-    def __init__(self, rule):
+    def __init__(self, rule: Callable[..., dict[str, torch.Tensor]]) -> None:
         self.rule = rule
         self.__name__ = getattr(rule, "__name__", type(rule).__name__)
 
-    def __call__(self, layer, args, kwargs, grads, n, axis):
+    def __call__(
+        self,
+        layer: nn.Module,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        grads: Sequence[Any],
+        n: int,
+        axis: int,
+    ) -> Iterator[Pair]:
         if len(grads) != 1:
             raise NoRule
         x = samples_first(first_argument(args, kwargs), n, axis)

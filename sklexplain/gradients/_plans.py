@@ -6,8 +6,10 @@ every view of the network, and every copy of it that has parts of the same names
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import torch
 from torch import nn
 
 from ..utils import Registration
@@ -51,7 +53,9 @@ def rule_of(layer: nn.Module) -> Rule | None:
     return next((_RULES[kind] for kind in type(layer).__mro__ if kind in _RULES), None)
 
 
-def register_gradient_rule(kind, rule):
+def register_gradient_rule(
+    kind: type[nn.Module], rule: Callable[..., dict[str, torch.Tensor]]
+) -> Registration:
     """Add a rule for a layer of one's own; see `sklexplain.extending.register_gradient_rule`."""
     if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
         raise TypeError(f"kind={kind!r} must be a class of layers, a subclass of nn.Module.")

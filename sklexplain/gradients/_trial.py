@@ -265,14 +265,14 @@ class Trial:
         terms = rule_gradients(layers, names_of, self._calls, grads, len(self.x))
         return {name: t for name, t in terms.items() if _agree(t.values, expected[name])}
 
-    def _tell_of_wrong_rules(self, covered):
+    def _tell_of_wrong_rules(self, covered: Iterable[str]) -> None:
         """Warn of rules of the user's that do not give what the loop gives."""
         for name, layer in self._layers.items():
             own = {f"{name}.{p}" if name else p for p, _ in layer.named_parameters(recurse=False)}
-            wrong = sorted(own.intersection(self.parameters) - covered)
-            if wrong and isinstance(rule_of(layer), OwnRule):
+            wrong, rule = sorted(own.intersection(self.parameters) - covered), rule_of(layer)
+            if wrong and isinstance(rule, OwnRule):
                 warn(
-                    f"the gradient rule {rule_of(layer).__name__!r} of {type(layer).__name__} "
+                    f"the gradient rule {rule.__name__!r} of {type(layer).__name__} "
                     f"{name!r} fails, or differs from gradients sample by sample, in "
                     f"{', '.join(wrong)}: it is not used there, and gradients are taken in a "
                     "slower way.",

@@ -77,7 +77,7 @@ class Recording:
         return Recording(self.x, self.leaf, last.output, cut, last.n_bytes)
 
 
-def gradient_edge(tensor):
+def gradient_edge(tensor: torch.Tensor) -> torch.autograd.graph.GradientEdge:
     """Where a tensor is in the graph of operations.
 
     Parameters

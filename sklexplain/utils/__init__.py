@@ -45,7 +45,7 @@ from ._dask import (
     tasks_of_blocks,
 )
 from ._docstrings import documented
-from ._extras import missing_extra
+from ._extras import EXTRAS_OF, missing_extra
 from ._files import replacing, write_file
 from ._messages import did_you_mean, n_shape, numpy_dtype_of, warn
 from ._missing import first_missing, known_mean, known_range
@@ -173,6 +173,7 @@ __all__ = [
     "kept_rows",
     "known_mean",
     "known_range",
+    "EXTRAS_OF",
     "missing_extra",
     "methods_by_blocks",
     "n_shape",

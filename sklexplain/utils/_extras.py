@@ -1,7 +1,7 @@
 """What is not installed, and the extra that brings it: the same sentence everywhere."""
 
 # Of setup.cfg.
-_EXTRAS = {
+EXTRAS_OF = {
     "dask": "dask",
     "distributed": "dask",
     "jinja2": "report",
@@ -35,5 +35,5 @@ def missing_extra(package, purpose, extra=None):
     >>> missing_extra("matplotlib", "Drawing")
     "Drawing needs matplotlib, which is not installed: pip install 'sklexplain[plot]'"
     """
-    extra = _EXTRAS[package] if extra is None else extra
+    extra = EXTRAS_OF[package] if extra is None else extra
     return f"{purpose} needs {package}, which is not installed: pip install 'sklexplain[{extra}]'"

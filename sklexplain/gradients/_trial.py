@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -265,7 +265,7 @@ class Trial:
         terms = rule_gradients(layers, names_of, self._calls, grads, len(self.x))
         return {name: t for name, t in terms.items() if _agree(t.values, expected[name])}
 
-    def _tell_of_wrong_rules(self, covered: Iterable[str]) -> None:
+    def _tell_of_wrong_rules(self, covered: Set[str]) -> None:
         """Warn of rules of the user's that do not give what the loop gives."""
         for name, layer in self._layers.items():
             own = {f"{name}.{p}" if name else p for p, _ in layer.named_parameters(recurse=False)}

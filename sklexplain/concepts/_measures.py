@@ -24,7 +24,7 @@ from ..utils import (
 def faithfulness(y_true: ArrayLike, y_approx: ArrayLike) -> Bunch:
     r"""How well an approximation predicts a network's output.
 
-    .. math:: F_{reg} = \frac 1 M \sum_m |\bar y_m - \hat y_m|
+    .. math:: F_{reg} = \frac{1}{M} \sum_m |\bar y_m - \hat y_m|
 
     is the paper's measure ([1]_, section 3), in the output's units; R² is free of them.
 

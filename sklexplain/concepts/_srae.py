@@ -61,8 +61,8 @@ class SRAEExplainer(ConceptExplainer):
     concepts, a linear head v that predicts the network's output :math:`\hat y` from them, and a
     decoder D back to the activations (Qi & Li, equation 1):
 
-    .. math:: \min \frac 1 M \sum_m (v^\top E(Z_m) - \hat y_m)^2 + \frac \beta {S_z} \sum_k
-        \log\Big(1 + \frac q M \sum_m (D(E(Z_m))_k - Z_{mk})^2\Big) + \eta \, P,
+    .. math:: \min \frac{1}{M} \sum_m (v^\top E(Z_m) - \hat y_m)^2 + \frac{\beta}{S_z} \sum_k
+        \log\Big(1 + \frac{q}{M} \sum_m (D(E(Z_m))_k - Z_{mk})^2\Big) + \eta \, P,
 
     with M samples in a mini-batch and :math:`S_z` units. The log gives up units that do not
     matter, and without the second term :math:`\hat y` itself would be a concept. P, the pull-away

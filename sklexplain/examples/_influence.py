@@ -177,7 +177,7 @@ class InfluenceImportance(BaseGradientImportance):
     With much damping, importance tends to the inner product of gradients over
     :math:`\delta\, n_\mathrm{train}`; with little, directions in which the training loss hardly
     bends decide. With the encoder's Jacobian E in the code z and the decoder's D,
-    the Gauss–Newton matrix is :math:`\frac 1 n \sum_n E_n^\top (D_n^\top S_n D_n) E_n`, S the
+    the Gauss–Newton matrix is :math:`\frac{1}{n} \sum_n E_n^\top (D_n^\top S_n D_n) E_n`, S the
     loss's second derivatives: that is why it has few rows. Training examples' gradients are
     combinations of the same rows :math:`E_n`, so ``"exact"`` needs no more than those rows' inner
     products. They are taken in the network's dtype where its rounding is far below the damping,

@@ -43,8 +43,8 @@ class SimplExImportance(BaseExampleImportance):
     A sample's representation is rebuilt from those of the training examples ([1]_, and section 3.2
     of [2]_). The weights are those that minimise
 
-    .. math:: F(w) = \frac12 \Big\| f(x) - \sum_n w_n f(x_n) \Big\|^2
-              + \frac\lambda2 \sum_n w_n \| f(x) - f(x_n) \|^2,
+    .. math:: F(w) = \frac{1}{2} \Big\| f(x) - \sum_n w_n f(x_n) \Big\|^2
+              + \frac{\lambda}{2} \sum_n w_n \| f(x) - f(x_n) \|^2,
               \quad w_n \ge 0, \quad \sum_n w_n = 1 .
 
     The second term, with a small :math:`\lambda`, chooses among the many combinations that come
@@ -132,7 +132,7 @@ class SimplExImportance(BaseExampleImportance):
     -----
     `transform` returns a CSR matrix in float64 whose rows sum to 1. Few examples have a weight; the
     others are ranked by `reduced_cost`, in `top_examples` and `score`. With the gradient
-    :math:`g_n = \langle f(x_n) - f(x), v \rangle + \frac\lambda2 \|f(x_n) - f(x)\|^2`, where
+    :math:`g_n = \langle f(x_n) - f(x), v \rangle + \frac{\lambda}{2} \|f(x_n) - f(x)\|^2`, where
     :math:`v = \sum_n w_n f(x_n) - f(x)`, no weights have an F smaller by more than the duality gap
     :math:`\sum_n w_n g_n - \min_n g_n`, so a small gap certifies the solution. An active-set
     method ([3]_, with the linear term added) that starts at the nearest example reaches it in a

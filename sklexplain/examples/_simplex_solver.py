@@ -2,8 +2,8 @@ r"""Convex combinations of a corpus that come closest to queries, with a certifi
 
 For a query z and examples :math:`z_n`, with :math:`b_n = z_n - z`,
 
-.. math:: \min_{w \ge 0,\ \sum_n w_n = 1} F(w) = \frac12 \Big\|\sum_n w_n b_n\Big\|^2
-          + \frac\lambda2 \sum_n w_n \|b_n\|^2 .
+.. math:: \min_{w \ge 0,\ \sum_n w_n = 1} F(w) = \frac{1}{2} \Big\|\sum_n w_n b_n\Big\|^2
+          + \frac{\lambda}{2} \sum_n w_n \|b_n\|^2 .
 
 With :math:`v = \sum_n w_n b_n` the gradient is :math:`g_n = \langle b_n, v\rangle + \lambda
 \|b_n\|^2 / 2`, and by convexity :math:`F(w) - \min F \le \langle g, w\rangle - \min_n g_n`, the

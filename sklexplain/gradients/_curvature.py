@@ -111,7 +111,7 @@ def curvature_products(
     vectors : torch.Tensor of shape (k, p)
         The vectors.
     curvature : {"hessian", "gauss_newton"}
-        The Hessian, or :math:`\frac 1 n \sum_n J_n^\top S_n J_n`, J the network's Jacobian and S
+        The Hessian, or :math:`\frac{1}{n} \sum_n J_n^\top S_n J_n`, J the network's Jacobian and S
         the Hessian of the loss in the network's output.
     cut : bool, default=False
         Whether to leave out what is negative in S.

@@ -194,7 +194,7 @@ def _largest(products: Callable[[torch.Tensor], torch.Tensor], p: int, like: tor
 class RowsSolver(SavedAsArrays):
     r"""Inverse of :math:`A^\top A + \lambda I` by the inner products of A's few rows.
 
-    .. math:: (A^\top A + \lambda I)^{-1} = \frac 1 \lambda \left(
+    .. math:: (A^\top A + \lambda I)^{-1} = \frac{1}{\lambda} \left(
               I - A^\top (A A^\top + \lambda I)^{-1} A \right)
 
     Where parameters have shifts of their own, A and all vectors are divided by their roots before.
@@ -255,7 +255,7 @@ class JacobianSolver(SavedAsArrays):
     With J the Jacobian of z, for every training example a few rows, the gradients are
     :math:`J^\top D` and the curvature :math:`J^\top L L^\top J`, D and L block-diagonal. So
 
-    .. math:: (J^\top L L^\top J + \lambda I)^{-1} J^\top D = \frac 1 \lambda J^\top \left(
+    .. math:: (J^\top L L^\top J + \lambda I)^{-1} J^\top D = \frac{1}{\lambda} J^\top \left(
               D - L (L^\top G L + \lambda I)^{-1} L^\top G D \right), \qquad G = J J^\top,
 
     and only inner products of J's rows are needed.

@@ -6,6 +6,7 @@ TORCH_PIP_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
+DOCS_STAMP := $(VENV)/.docs-stamp
 PIP := $(BIN)/python -m pip install --quiet -c constraints.txt
 
 NEIGHBOURS_BIN := .venv-neighbours/bin
@@ -13,7 +14,7 @@ NEIGHBOURS_STAMP := .venv-neighbours/.stamp
 NEIGHBOURS_PIP := $(NEIGHBOURS_BIN)/python -m pip install --quiet -c constraints-neighbours.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-benchmarks test-neighbours test-pages fuzz lint bench
+.PHONY: help demo test test-benchmarks test-neighbours test-pages docs test-docs fuzz lint bench
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -49,6 +50,15 @@ test-neighbours: $(NEIGHBOURS_STAMP)  ## Run the tests with estimators of other 
 test-pages: $(STAMP)  ## Look at reports in a browser: widths, dark mode, print (Node.js, Chromium)
 	npm ci --prefix tests/pages --silent
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest tests/pages
+
+$(DOCS_STAMP): $(STAMP)
+	@echo "Adding what the documentation is built with"
+	@$(PIP) -e '.[docs]'
+	@touch $@
+
+# Every page and every picture of the gallery; pictures whose example has not changed are kept.
+docs: $(DOCS_STAMP)  ## Build the documentation: docs/_build/html/index.html
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m sphinx -n -W --keep-going docs docs/_build/html
 
 fuzz: $(STAMP)  ## Try many more Pipelines and networks drawn at random
 	SKLEXPLAIN_FUZZ=many OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/fuzz

@@ -23,6 +23,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.viewcode",
+    "matplotlib.sphinxext.plot_directive",
     "numpydoc",
     "sphinx_copybutton",
     "sphinx_design",
@@ -59,6 +60,15 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(numpy|np|scipy|sklearn|torch|skorch|pandas|polars|matplotlib|dask|joblib)\..*"),
     (r"py:.*", r"(nn|torch\.nn)\..*"),
 ]
+
+# -- Pictures that pages draw -----------------------------------------------------------------------
+
+plot_include_source = True
+plot_html_show_source_link = False
+plot_html_show_formats = False
+plot_formats = [("png", 150)]
+plot_rcparams = {"savefig.bbox": "tight"}
+plot_apply_rcparams = True
 
 # -- Gallery --------------------------------------------------------------------------------------
 

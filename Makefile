@@ -6,6 +6,7 @@ TORCH_PIP_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
+DOCS_STAMP := $(VENV)/.docs-stamp
 PIP := $(BIN)/python -m pip install --quiet -c constraints.txt
 
 NEIGHBOURS_BIN := .venv-neighbours/bin
@@ -22,8 +23,8 @@ TESTS ?=
 REVISION ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-benchmarks test-neighbours test-pages fuzz lint types bench
-.PHONY: test-min coverage bench-compare
+.PHONY: help demo test test-benchmarks test-neighbours test-pages docs test-docs fuzz lint types
+.PHONY: bench bench-compare test-min coverage
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -74,6 +75,15 @@ coverage: $(STAMP)  ## Report which lines and branches no test runs
 test-pages: $(STAMP)  ## Look at reports in a browser: widths, dark mode, print (Node.js, Chromium)
 	npm ci --prefix tests/pages --silent
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest tests/pages
+
+$(DOCS_STAMP): $(STAMP)
+	@echo "Adding what the documentation is built with"
+	@$(PIP) -e '.[docs]'
+	@touch $@
+
+# Every page and every picture of the gallery; pictures whose example has not changed are kept.
+docs: $(DOCS_STAMP)  ## Build the documentation: docs/_build/html/index.html
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m sphinx -n -W --keep-going docs docs/_build/html
 
 fuzz: $(STAMP)  ## Try many more Pipelines and networks drawn at random
 	SKLEXPLAIN_FUZZ=many OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/fuzz

@@ -104,7 +104,7 @@ def locality(
         The part of every entry: integer or string labels that broadcast to ``shape``
         (`sklexplain.attribution.time_segments`, `grid_parts`, `voronoi_parts`), or for columns
         {name: list of columns}; or each sample's own integer labels, which broadcast to
-        (n, *shape) and have one axis more than a sample. Entries of a negative label are in no
+        ``(n, *shape)`` and have one axis more than a sample. Entries of a negative label are in no
         part.
     active : array-like of bool of shape (n_concepts,) or None, default=None
         Which concepts are used (``explainer.active_concepts_``); others are left out. None: all.

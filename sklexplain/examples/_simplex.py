@@ -416,8 +416,8 @@ class SimplExImportance(BaseExampleImportance):
         .. math:: p_{c,i} = (x_{c,i} - \bar x_i) \int_0^1 \frac{\partial}{\partial x_i}
                   \langle f(\bar x + t (x_c - \bar x)), u \rangle \, dt
 
-        of it, and over all weights :math:`\sum_c w_c \sum_i p_{c,i} = 1` ([1]_ of
-        `SimplExImportance`, section 2.2).
+        of it, and over all weights :math:`\sum_c w_c \sum_i p_{c,i} = 1`
+        (section 2.2 of the paper that `SimplExImportance` follows).
 
         Parameters
         ----------

@@ -104,9 +104,9 @@ class ScoreConstraint(Callback):
 
     Notes
     -----
-    The maps are activations times gradients. For N they are |.|, averaged over channels and units;
-    for V averaged over channels, one for each unit. Every map is scaled to [0, 1]; V has the
-    population variance and is at most 1/4.
+    The maps are activations times gradients. For N their absolute values are averaged over channels
+    and units; for V they are averaged over channels, one map for each unit. Every map is scaled to
+    [0, 1]; V has the population variance and is at most 1/4.
 
     ``net.history`` has "noise_score" and "variance_score" for every scored mini-batch, and their
     means for every epoch (NaN in one without a scored mini-batch). "train_loss" stays the loss of

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import re
 from typing import Any
 
 from numpy.typing import ArrayLike
 
 from ._typing import ArrayOrFrame
+
+_TITLE = re.compile(r"^(\w[\w ]*)\n-+\n", flags=re.MULTILINE)
+_ORDER = ("Parameters", "Returns", "Raises", "Warns", "See Also", "Notes", "References", "Examples")
 
 
 def documented(cls, base, name, hook):
@@ -38,18 +42,21 @@ def documented(cls, base, name, hook):
         return base.fit_transform(self, X, y, **fit_params)
 
     method = transform if name == "transform" else fit_transform
-    text, whole = inspect.getdoc(hook), inspect.getdoc(getattr(base, name))
-    summary, _, rest = text.partition("\n")
-    parameters = whole[whole.index("Parameters\n") : whole.index("Returns\n")]
-    raises = whole[whole.index("Raises\n") :] if "Raises\n" in whole else ""
-    before, found, results = rest.partition("Returns\n-------\n")
-    before = before.partition("Parameters\n")[0].rstrip()
-    sections = [summary + before, parameters.rstrip()]
-    if found:
-        returns, warns, after = results.partition("Warns\n-----\n")
-        sections += ["Returns\n-------\n" + returns.rstrip(), raises.rstrip()]
-        sections += ["Warns\n-----\n" + after.rstrip()] if warns else []
-    method.__doc__ = "\n\n".join(filter(None, sections)) + "\n"
+    summary, own = _sections(inspect.getdoc(hook))
+    _, common = _sections(inspect.getdoc(getattr(base, name)))
+    # A hook that tells its errors tells all of them; parameters are the same everywhere.
+    told = {**common, **own, "Parameters": common["Parameters"]}
+    sections = [f"{title}\n{'-' * len(title)}\n{told[title]}" for title in _ORDER if title in told]
+    method.__doc__ = "\n\n".join([summary, *sections]) + "\n"
     method.__name__, method.__qualname__ = name, f"{cls.__qualname__}.{name}"
     method.__module__ = cls.__module__
     return method
+
+
+def _sections(docstring):
+    """Return what stands before a docstring's sections, and each section by its title."""
+    before, *parts = _TITLE.split(docstring)
+    titles, texts = parts[::2], parts[1::2]
+    return before.rstrip(), {
+        title: text.rstrip() for title, text in zip(titles, texts, strict=True)
+    }

@@ -1,0 +1,114 @@
+// Opens pages of the documentation as files, as somebody without a network does.
+// Usage: node docs.mjs BROWSER FOLDER ROOT PAGE...; writes a picture of each to FOLDER.
+
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { join, relative } from "node:path";
+import { pathToFileURL } from "node:url";
+import puppeteer from "puppeteer-core";
+
+const [browserPath, folder, root, ...pages] = process.argv.slice(2);
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+// Together they show both widths and both schemes, at half the time of all four.
+const views = [
+  { width: 400, scheme: "light" },
+  { width: 1400, scheme: "dark" },
+];
+const rules = { type: "tag", values: ["wcag2a", "wcag2aa"] };
+const faults = [];
+
+// What is wider than its place: cut off, or the reason for a scroll bar of the whole page. What is in
+// a box with a scroll bar of its own can be seen.
+const clipped = () => {
+  const found = [];
+  const page = document.documentElement;
+  if (page.scrollWidth > page.clientWidth + 1) {
+    found.push(`the page is ${page.scrollWidth} px wide in ${page.clientWidth}`);
+  }
+  const scrolls = (element) => {
+    for (let up = element.parentElement; up; up = up.parentElement) {
+      if (["auto", "scroll"].includes(getComputedStyle(up).overflowX)) return true;
+    }
+    return false;
+  };
+  for (const element of document.querySelectorAll("main *, header *")) {
+    const box = element.getBoundingClientRect();
+    if (!box.width || !box.height || !(box.right > page.clientWidth + 1 || box.left < -1)) continue;
+    if (element.closest(".sr-only, .visually-hidden, .pst-async-banner-revealer")) continue;
+    if (!scrolls(element)) {
+      found.push(`${element.tagName}.${element.className} reaches to ${Math.round(box.right)} px`);
+    }
+  }
+  for (const image of document.images) {
+    if (!image.complete || !image.naturalWidth) found.push(`no picture: ${image.src}`);
+    if (!image.alt.trim()) found.push(`no text for the picture ${image.src}`);
+  }
+  return found.slice(0, 5);
+};
+
+const browser = await puppeteer.launch({
+  executablePath: browserPath,
+  args: ["--no-sandbox", "--disable-gpu"],
+});
+
+const listened = async (name) => {
+  const page = await browser.newPage();
+  page.on("console", (message) => {
+    if (["error", "warning"].includes(message.type())) {
+      faults.push(`${name}: console: ${message.text()}`);
+    }
+  });
+  page.on("pageerror", (error) => faults.push(`${name}: error: ${error.message}`));
+  page.on("request", (request) => {
+    if (!/^(file|data|blob):/.test(request.url())) {
+      faults.push(`${name}: asks for ${request.url()}`);
+    }
+  });
+  return page;
+};
+
+for (const path of pages) {
+  const name = relative(root, path);
+  const page = await listened(name);
+  for (const { width, scheme } of views) {
+    const say = (what) => faults.push(`${name}: ${width} px, ${scheme}: ${what}`);
+    await page.setViewport({ width, height: 900 });
+    await page.emulateMediaFeatures([
+      { name: "prefers-color-scheme", value: scheme },
+      { name: "prefers-reduced-motion", value: "reduce" },
+    ]);
+    await page.goto(pathToFileURL(path).href, { waitUntil: "load" });
+    for (const fault of await page.evaluate(clipped)) say(fault);
+    await page.evaluate(axe);
+    const result = await page.evaluate(
+      (runOnly) => globalThis.axe.run({ runOnly, resultTypes: ["violations"] }),
+      rules,
+    );
+    for (const { id, nodes } of result.violations) {
+      say(`${id} (${nodes.length}): ${nodes[0].html.slice(0, 200)}`);
+    }
+    const picture = name.replaceAll("/", "-").replace(".html", `-${width}.png`);
+    await page.screenshot({ path: join(folder, picture) });
+  }
+  await page.close();
+}
+
+// Search has to find the class whose name is typed, and a word of a page, without a server.
+for (const [query, wanted] of [
+  ["LabelFreeAttributor", "sklexplain.LabelFreeAttributor.html"],
+  ["skops", "saving_and_sharing.html"],
+]) {
+  const page = await listened("search.html");
+  await page.goto(`${pathToFileURL(join(root, "search.html")).href}?q=${query}`);
+  try {
+    const link = `#search-results a[href*="${wanted}"]`;
+    await page.waitForSelector(link, { timeout: 20000 });
+  } catch {
+    faults.push(`search.html: ${query} does not find ${wanted}`);
+  }
+  await page.screenshot({ path: join(folder, `search-${query}.png`) });
+  await page.close();
+}
+await browser.close();
+console.log(faults.join("\n"));
+process.exit(faults.length ? 1 : 0);

@@ -263,6 +263,11 @@ class SimplExImportance(BaseExampleImportance):
         """float64, in which the weights sum to 1."""
         return np.dtype(np.float64)
 
+    def _more_examples(self):
+        if self._corpus_blocks is None:
+            return super()._more_examples()
+        return "with the corpus in dask, the others have no order"
+
     def _over_blocks(self, name, X, form, args, kwargs):
         if self._corpus_blocks is not None:
             raise self._corpus_blocks.not_here(f"{name} of samples in dask")

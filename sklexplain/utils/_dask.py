@@ -96,7 +96,7 @@ def _function(kind, name):
 
 def one_block_a_sample(X):
     """Rechunk an array so that samples are whole: only their own axis is cut."""
-    if dask_kind(X) == "frame" or all(n == 1 for n in X.numblocks[1:]):
+    if dask_kind(X) != "array" or all(n == 1 for n in X.numblocks[1:]):
         return X
     return X.rechunk(dict.fromkeys(range(1, X.ndim), -1))
 
@@ -221,8 +221,7 @@ def _explained(block, explainer, *, method, args, kwargs, empty, flat):
 def tasks_of_blocks(X):
     """List the blocks, one task each."""
     X = one_block_a_sample(X)
-    tasks = X.to_delayed()
-    return list(np.ravel(tasks)) if dask_kind(X) == "array" else list(tasks)
+    return list(np.ravel(X.to_delayed()))
 
 
 def drawn_rows(X, y, seed):
@@ -270,7 +269,7 @@ def _targets_of_blocks(X, y):
         if hasattr(y, "chunks") and dask_kind(X) == "array" and y.chunks[0] != X.chunks[0]:
             if not np.isnan([*y.chunks[0], *X.chunks[0]]).any():
                 y = y.rechunk({0: X.chunks[0]})
-        tasks = list(np.ravel(one_block_a_sample(y).to_delayed())) if y.ndim else []
+        tasks = tasks_of_blocks(y)
         if len(tasks) != n_blocks:
             raise ValueError(
                 f"X has {n_blocks} blocks of samples but y has {len(tasks)}; they must be cut at "

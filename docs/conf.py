@@ -61,7 +61,7 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(nn|torch\.nn)\..*"),
 ]
 
-# -- Pictures that pages draw -----------------------------------------------------------------------
+# -- Pictures that pages draw ----------------------------------------------------------------------
 
 plot_include_source = True
 plot_html_show_source_link = False

@@ -6,6 +6,14 @@ of joblib that are processes of their own have to import it, too. Each function 
 whose ``remove()`` takes the piece out again, and which a ``with`` block removes at its end.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
 from .explaining import Method, Setup
 from .explaining import register_method as _register_method
 from .gradients import register_gradient_rule as _register_gradient_rule
@@ -22,7 +30,9 @@ __all__ = [
 ]
 
 
-def register_converter(kind, converter, method="transform"):
+def register_converter(
+    kind: type, converter: Callable[[Any], nn.Module | None], method: str = "transform"
+) -> Registration:
     """Register the torch form of an estimator of your own, so that gradients pass through it.
 
     Without one a step is a black box, and only methods that need outputs explain what comes after
@@ -98,7 +108,9 @@ def register_converter(kind, converter, method="transform"):
     return _register_converter(kind, converter, method)
 
 
-def register_gradient_rule(kind, rule):
+def register_gradient_rule(
+    kind: type[nn.Module], rule: Callable[..., dict[str, torch.Tensor]]
+) -> Registration:
     """Register per-sample gradients of a layer of your own, for influence functions and TracIn.
 
     Without one, gradients of its parameters are taken by ``torch.vmap`` or one sample at a time,
@@ -160,7 +172,7 @@ def register_gradient_rule(kind, rule):
     return _register_gradient_rule(kind, rule)
 
 
-def register_method(record):
+def register_method(record: Method) -> Registration:
     """Register an attribution method of your own, for ``method=`` of all attributors.
 
     Parameters

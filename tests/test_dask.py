@@ -35,7 +35,7 @@ from sklexplain import (
 )
 from sklexplain.base import BaseExplainer
 from sklexplain.exceptions import SklexplainWarning
-from sklexplain.utils import _dask
+from sklexplain.utils import drawn_rows
 
 dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")
@@ -279,8 +279,8 @@ def test_small_collections_are_fitted_on_whole(explainer):
 
 @pytest.fixture
 def few_drawn(monkeypatch):
-    monkeypatch.setattr(_dask, "_MOST_ROWS", 12)
-    monkeypatch.setattr(_dask, "_FEWEST_ROWS", 1)
+    monkeypatch.setattr("sklexplain.utils._dask._MOST_ROWS", 12)
+    monkeypatch.setattr("sklexplain.utils._dask._FEWEST_ROWS", 1)
 
 
 @pytest.mark.usefixtures("few_drawn")
@@ -308,7 +308,7 @@ def test_every_sample_is_drawn_equally_often():
     counts = np.zeros(60)
     with dask.config.set(scheduler="synchronous"):
         for seed in range(20):
-            rows, _, n = _dask.drawn_rows(array, None, seed)
+            rows, _, n = drawn_rows(array, None, seed)
             assert n == 60 and len(rows) == 12
             counts[rows[:, 0].astype(int)] += 1
     assert counts.max() < 4 + 5 * np.sqrt(4 * 0.8) and counts.any()
@@ -327,7 +327,7 @@ def test_targets_are_drawn_with_their_samples():
         (array, label),
     ]
     for each, y in given:
-        rows, drawn, _ = _dask.drawn_rows(each, y, 0)
+        rows, drawn, _ = drawn_rows(each, y, 0)
         np.testing.assert_array_equal(np.asarray(rows)[:, 0] > 0, np.asarray(drawn) == 1)
         contrast = LabelFreeAttributor(NET, corpus={"label": 1}, foil="rest", random_state=0)
         assert contrast.fit(each, y).transform(X[:2]).shape == (2, 4)

@@ -57,12 +57,14 @@ def test_code_of_a_page_runs(page, tmp_path, monkeypatch):
 @needs_docs
 def test_every_public_name_has_a_page():
     import sklexplain
-    from sklexplain import datasets, exceptions, metrics, nets, plotting
+    from sklexplain import datasets, exceptions, extending, metrics, nets, plotting
 
     api = (DOCS / "api.md").read_text(encoding="utf-8")
     for module in (sklexplain, datasets, exceptions, metrics, nets, plotting):
         for name in set(module.__all__) - {"__version__"}:
             assert f"   ~{module.__name__}.{name}\n" in api, name
+    for name in extending.__all__:
+        assert not name.startswith("register_") or f"   ~sklexplain.extending.{name}\n" in api, name
 
 
 @needs_docs

@@ -867,7 +867,7 @@ def _then_by_blocks(fit_transform):
 # Around what scikit-learn has made of them for set_output, which would hold all of it in memory.
 _wrapped = by_blocks(lambda self: self._row_form())(BaseExplainer.transform)
 BaseExplainer.transform = _wrapped  # type: ignore[method-assign]  # as the comment above says
-BaseExplainer.fit_transform = _then_by_blocks(  # type: ignore[method-assign]
+BaseExplainer.fit_transform = _then_by_blocks(  # type: ignore[method-assign]  # likewise
     BaseExplainer.fit_transform
 )
 

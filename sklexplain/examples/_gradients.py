@@ -776,4 +776,4 @@ def _form_without_targets(explainer, y=None):
 
 # Around what scikit-learn has made of it for set_output.
 _wrapped = by_blocks(_form_without_targets)(BaseGradientImportance.transform)
-BaseGradientImportance.transform = _wrapped  # type: ignore[method-assign]
+BaseGradientImportance.transform = _wrapped  # type: ignore[method-assign]  # only wrapped

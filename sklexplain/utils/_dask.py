@@ -3,15 +3,20 @@
 dask is imported only where a collection of its own has come in.
 """
 
+from __future__ import annotations
+
 import functools
 import math
 import pickle
 import sys
 import uuid
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from ._containers import as_array_like
+from ._typing import Function
 
 # Samples that are kept of a collection, and numbers in them.
 _MOST_ROWS, _MOST_NUMBERS, _FEWEST_ROWS = 10_000, 2**26, 100
@@ -49,7 +54,7 @@ def dask_text(X):
     return "a dask Array" if dask_kind(X) == "array" else "a dask DataFrame"
 
 
-def by_blocks(form):
+def by_blocks(form: Any) -> Callable[[Function], Function]:
     """Let a method with a result for each sample take collections of dask, and return lazy ones.
 
     Parameters
@@ -63,15 +68,16 @@ def by_blocks(form):
     decorate : callable
     """
 
-    def decorate(method):
+    def decorate(method: Function) -> Function:
         @functools.wraps(method)
         def of_any(self, X, *args, **kwargs):
             if dask_kind(X) is None:
                 return method(self, X, *args, **kwargs)
             return self._over_blocks(method.__name__, X, form, args, kwargs)
 
-        of_any.takes_dask = True
-        return of_any
+        wrapped: Any = of_any
+        wrapped.takes_dask = True
+        return wrapped
 
     return decorate
 

@@ -1,5 +1,10 @@
 """Tables that users add their own pieces to, for as long as they want."""
 
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from typing import Any, Self
+
 
 class Registration:
     """One entry of a table, which can be taken out again.
@@ -23,7 +28,7 @@ class Registration:
         If the table has an entry with this key.
     """
 
-    def __init__(self, table, key, value, words):
+    def __init__(self, table: MutableMapping[Any, Any], key: Any, value: Any, words: str) -> None:
         if table.setdefault(key, value) is not value:
             raise ValueError(
                 f"{words} is registered already; to exchange what you have registered, call "
@@ -31,13 +36,13 @@ class Registration:
             )
         self._table, self._key, self._value = table, key, value
 
-    def remove(self):
+    def remove(self) -> None:
         """Take the entry out. What is fitted needs it; a second call does nothing."""
         if self._table.get(self._key) is self._value:
             del self._table[self._key]
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.remove()

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from scipy import sparse
 
     # What a method returns that `set_output` is for: an array unless it was asked for a frame.
+    # Of what is in dask, results are in dask, too, which no type says.
     ArrayOrFrame: TypeAlias = np.ndarray | pd.DataFrame | pl.DataFrame
     ArrayOrSparse: TypeAlias = ArrayLike | sparse.spmatrix | sparse.sparray
 else:  # not everybody has these libraries, and no signature is worth the time to import them

@@ -86,7 +86,7 @@ docs: $(DOCS_STAMP)  ## Build the documentation: docs/_build/html/index.html
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m sphinx -n -W --keep-going docs docs/_build/html
 
 fuzz: $(STAMP)  ## Try many more Pipelines and networks drawn at random
-	SKLEXPLAIN_FUZZ=many OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/fuzz
+	SKLEXPLAIN_FUZZ=many OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/fuzz tests/test_dask_processes.py
 
 lint: $(STAMP)  ## Check style, imports, docstrings and formatting
 	$(BIN)/ruff check .

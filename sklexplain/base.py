@@ -100,7 +100,9 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
     for all samples, and ``self._params_at_fit`` has the parameters as they were in ``fit``, and of
     ``batch_size="auto"`` the number that it stands for. Where
     ``fit_transform`` differs from ``fit`` and ``transform``, there is ``_fit_transform(inputs)``.
-    Other public methods that take X begin with ``with self._door(X) as inputs:``.
+    Other public methods that take X begin with ``with self._door(X) as inputs:``. ``_row_form()``
+    returns the shape and dtype of one sample's explanation, so that samples in dask can be
+    explained lazily.
 
     Parameters that every explainer has, and that are None where the subclass has no such one:
     ``layer``, ``batch_size``, ``device``, ``random_state``, ``channel_axis``; ``"auto"``:
@@ -149,6 +151,9 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
     ...
     ...     def _transform(self, inputs):
     ...         return abs(self._z(inputs) - self.mean_)
+    ...
+    ...     def _row_form(self):
+    ...         return self.mean_.shape, self.mean_.dtype
     ...
     ...     def _z(self, inputs):
     ...         return self._representation.activations(inputs, self._params_at_fit.batch_size)

@@ -1,8 +1,6 @@
 """Samples in dask: lazy, block by block, and what comes out is what memory gives."""
 
-import os
 import pickle
-import threading
 import warnings
 
 import numpy as np
@@ -44,7 +42,6 @@ dd = pytest.importorskip("dask.dataframe")
 NAMES = ["age", "dose", "height", "mass"]
 X = np.random.RandomState(0).normal(size=(50, 4))
 NEW = 1.01 * X  # p-values of the fitted samples themselves hang on rounding
-MANY = os.environ.get("SKLEXPLAIN_FUZZ") == "many"
 
 
 @pytest.fixture(autouse=True)
@@ -451,36 +448,3 @@ def test_subclasses_without_a_form():
     explainer = Surprise(PCA(2)).fit(X)
     with pytest.raises(TypeError, match="_row_form.*map_blocks"):
         explainer.transform(da.from_array(X, chunks=20))
-
-
-# -- a cluster -------------------------------------------------------------------------------------
-
-
-@pytest.mark.skipif(not MANY, reason="starts processes; SKLEXPLAIN_FUZZ=many runs it")
-@pytest.mark.filterwarnings("ignore")
-def test_two_processes_of_which_one_is_killed():
-    distributed = pytest.importorskip("distributed")
-    rows = np.random.RandomState(3).normal(size=(4000, 4))
-    explainer = LabelFreeAttributor(NET, method="shapley_sampling", random_state=0).fit(rows[:500])
-    expected = explainer.transform(rows)
-    cluster = distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
-    )
-    with cluster, distributed.Client(cluster) as client, dask.config.set(scheduler=client):
-        lazy_X = da.from_array(rows, chunks=(100, 4))
-        lazy = explainer.transform(lazy_X)
-        np.testing.assert_array_equal(lazy.compute(), expected)
-        # Large ones are on the workers before, and the graph stays small.
-        small = pickle.dumps(explainer.transform(lazy_X).__dask_graph__())
-        future = client.compute(lazy)
-        done = threading.Event()
-        future.add_done_callback(lambda _: done.set())
-        killed = next(iter(client.scheduler_info()["workers"].values()))["pid"]
-        os.kill(killed, 9)
-        assert not done.is_set()
-        np.testing.assert_array_equal(future.result(), expected)
-        assert len(small) < 10 * len(pickle.dumps(explainer)) + 200_000
-        corpus = DKNNImportance(NET, n_neighbors=5, random_state=0).fit(lazy_X)
-        memory = DKNNImportance(NET, n_neighbors=5, random_state=0).fit(rows)
-        found = corpus.transform(rows[:50])
-        np.testing.assert_allclose(found.toarray(), memory.transform(rows[:50]).toarray())

@@ -139,6 +139,10 @@ class DKNNImportance(NeighborsInBlocks, BaseExampleImportance):
     and `transform` with ``n_neighbors``, need little memory beside ``embedding_`` and the result,
     but time in proportion to samples times examples. An approximate index needs less time.
 
+    Given a dask Array or DataFrame, ``fit`` takes all of it: ``embedding_`` is a dask Array, whose
+    blocks each find their nearest, and the median distance is that of the whole corpus. Then there
+    is no `score` and no ``exclude_self``, which need the examples themselves.
+
     Cost: `fit` runs every training example once through the network, `transform` every sample once;
     the rest is a search of neighbours among codes.
 

@@ -140,6 +140,11 @@ class SimplExImportance(BaseExampleImportance):
     changes if representations are shifted, scaled, rotated or reflected. Of duplicates in the
     corpus only the first can have a weight.
 
+    Given a dask Array or DataFrame, ``fit`` takes all of it. Few candidates are solved for, and all
+    blocks are asked for better ones until there are none, so that the gap is that of the whole
+    corpus. Samples must then be in memory; there is no `score`, `reduced_cost` or
+    `feature_projections`, and `top_examples` has examples with a weight only.
+
     Cost: `fit` runs every training example once through the network, `transform` every sample once;
     the solver takes a few steps for each latent unit. `feature_projections` takes 50 rows for each
     example with a weight.

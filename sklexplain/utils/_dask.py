@@ -10,6 +10,7 @@ import math
 import pickle
 import sys
 import uuid
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +22,7 @@ from ._typing import Function
 # Samples that are kept of a collection, and numbers in them.
 _MOST_ROWS, _MOST_NUMBERS, _FEWEST_ROWS = 10_000, 2**26, 100
 _MERGED = 8  # parts put together at once
-# Bytes from which an explainer is put on a cluster's workers before any task, not into the graph.
+# Bytes from which an explainer is sent to a cluster before any task, and is in no other graph.
 _LARGE = 2**23
 
 
@@ -128,9 +129,10 @@ def sent(explainer, container="default"):
 
     Returns
     -------
-    task : Delayed or Future
-        A future where there is a client of `distributed` and the explainer is large: the workers
-        have it before the first task, and the graph stays small.
+    task : Delayed
+        Where there is a client of `distributed` and the explainer is large, it is sent at once and
+        graphs only name it. It is not scattered: what a worker that dies had of scattered data
+        cannot be made again, but a task can.
     """
     import dask
 
@@ -139,11 +141,14 @@ def sent(explainer, container="default"):
     vars(still).update(vars(explainer))
     vars(still).pop("_whole", None)
     still._sklearn_output_config = {"transform": container}
-    client = _client()
-    if client is not None and len(pickle.dumps(still)) > _LARGE:
-        return client.scatter(still, broadcast=True, hash=False)
     name = f"{type(explainer).__name__}-{uuid.uuid4().hex}"
-    return dask.delayed(still, name=name, traverse=False)
+    task = dask.delayed(still, name=name, traverse=False)
+    client = _client()
+    if client is None or len(pickle.dumps(still)) <= _LARGE:
+        return task
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sending large graph")  # it is sent only here
+        return client.persist(task)
 
 
 def _client():

@@ -22,7 +22,16 @@ from sklexplain import (
 )
 
 # Modules of which everything public is documented for users, and single names of others.
-MODULES = ("datasets", "exceptions", "metrics", "nets", "plotting", "scores", "testing")
+MODULES = (
+    "datasets",
+    "exceptions",
+    "extending",
+    "metrics",
+    "nets",
+    "plotting",
+    "scores",
+    "testing",
+)
 NAMES = (
     *(name for name in sklexplain.__all__ if not name.startswith("__")),
     "attribution.time_segments",

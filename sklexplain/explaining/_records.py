@@ -31,6 +31,17 @@ class Setup:
         Number of raw columns.
     basis : Basis or None
         Basis along time whose coefficients are attributed to; None: time steps are.
+
+    See Also
+    --------
+    sklexplain.extending.Method : What is built from it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklexplain.extending import Setup
+    >>> Setup(n_references=1, players=np.array([0, 0, 1]), n_players=2).basis is None
+    True
     """
 
     n_references: int
@@ -83,6 +94,17 @@ class Method:
         The parameter that makes a numerical error smaller if it is raised.
     shortfall : str
         What to do if attributions miss their sum and ``refined_by`` is None or does not help.
+
+    See Also
+    --------
+    sklexplain.extending.register_method : Makes a method known by its name.
+    sklexplain.extending.Setup : What a method is built from.
+
+    Examples
+    --------
+    >>> from sklexplain.explaining import METHODS
+    >>> METHODS["saliency"].needs_gradients, METHODS["kernel_shap"].needs_gradients
+    (True, False)
     """
 
     name: str

@@ -26,6 +26,20 @@ class Registration:
     ------
     ValueError
         If the table has an entry with this key.
+
+    See Also
+    --------
+    sklexplain.extending.register_method : Returns one.
+
+    Examples
+    --------
+    >>> from sklexplain.extending import Registration
+    >>> table = {}
+    >>> with Registration(table, "mine", 1, "the name 'mine'"):
+    ...     print(table)
+    {'mine': 1}
+    >>> table
+    {}
     """
 
     def __init__(self, table: MutableMapping[Any, Any], key: Any, value: Any, words: str) -> None:

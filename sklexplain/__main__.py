@@ -302,9 +302,13 @@ def _check_drawing():
     """Say now, and not after minutes of training, if nothing can be drawn or written."""
     from .plotting import import_pyplot
     from .report import import_jinja2
+    from .utils import missing_extra
 
-    import_jinja2()  # first: its extra has matplotlib, too
-    import_pyplot()
+    import_jinja2()
+    try:
+        import_pyplot()
+    except ImportError as error:  # with the extra for drawing alone, tables would be missing next
+        raise ImportError(missing_extra("matplotlib", "Writing reports", "report")) from error
 
 
 def _summarise(report, path, seconds, say):

@@ -53,6 +53,13 @@ def run(tmp_path, capsys, monkeypatch):
     return call
 
 
+def test_what_is_not_installed_is_named_before_anything_is_done(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    status, out, err = run()
+    assert status == 2 and not out
+    assert "Writing reports needs matplotlib" in err and "'sklexplain[report]'" in err
+
+
 @pytest.fixture(scope="module")
 def patients():
     rng = np.random.default_rng(0)

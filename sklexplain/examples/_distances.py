@@ -164,6 +164,8 @@ def _all_pairs(queries, corpus, metric):
     def number(a, b):
         value = call_given("metric", metric, a, b)
         try:
+            if np.ndim(value):  # older versions of numpy make a number of an array with one entry
+                raise TypeError
             return float(value)
         except (TypeError, ValueError):
             raise ValueError(

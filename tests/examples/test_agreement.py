@@ -114,6 +114,6 @@ def test_correlation_errors():
     with pytest.raises(ValueError, match="Did you mean 'pearson'"):
         saliency_correlation(np.eye(3), np.eye(3), mode="pearsons")
     with pytest.raises(TypeError, match="toarray"):
-        saliency_correlation(sparse.eye_array(3), np.eye(3), mode="spearman")
+        saliency_correlation(sparse.csr_array(np.eye(3)), np.eye(3), mode="spearman")
     with pytest.raises(ValueError, match="NaN"):
         saliency_correlation(np.eye(3) * np.nan, np.eye(3))

@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -342,6 +343,25 @@ REFUSED = {
     "numbers beyond all": ("a.npz", npz(X=BEATS * 1e300), {}, "above 1e150"),
     "whole numbers beyond all": ("a.npz", npz(X=np.full((20, 3), 2**60)), {}, r"above 2\*\*53"),
     "options for other files": ("a.npz", npz(X=BEATS), {"separator": ";"}, "are for text files"),
+    "a name in an array": ("a.npy", npy(BEATS), {"samples": "X"}, "a .npy file has one"),
+    "an array that is not there": ("a.npz", npz(X=BEATS), {"samples": "Z"}, "--x Z: .* arrays 'X'"),
+    "labels that are not there": ("a.npz", npz(X=BEATS), {"target": "z"}, "--target z: .* named y"),
+    "tests of another shape": (
+        "a.npz",
+        npz(X_train=BEATS, X_test=BEATS[:, :9]),
+        {},
+        r"X_test has shape \(40, 9\) but X_train has \(40, 140\)",
+    ),
+    "a column in an archive": ("a.npz", npz(X=BEATS), {"id": "a"}, "--id and --group name columns"),
+    "an array in a table": ("a.csv", ROWS.encode(), {"samples": "X"}, "a table has columns"),
+    "no parquet": ("a.parquet", b"PAR0", {}, "cannot be read as .parquet"),
+    "text options of parquet": ("a.parquet", b"", {"decimal": ","}, "are for text files"),
+    "a mark of an encoding": (
+        "a.csv",
+        b"\xef\xbb\xbfa,\xff\n1,2",
+        {},
+        "begins as .* but is not",
+    ),
     "gaps in channels": (
         "a.npz",
         npz(X=np.full((20, 3, 9), np.nan)),
@@ -361,6 +381,21 @@ def test_refusals(tmp_path, case):
         path.write_bytes(content)
     with pytest.raises(InputError, match=text):
         read_data(path, **options)
+
+
+@pytest.mark.parametrize("missing, name", [("pandas", "a.csv"), ("pyarrow", "a.parquet")])
+def test_what_is_not_installed_is_named(monkeypatch, tmp_path, missing, name):
+    path = tmp_path / name
+    mixed().to_csv(path) if name == "a.csv" else mixed().to_parquet(path)
+    monkeypatch.setitem(sys.modules, missing, None)
+    if missing == "pyarrow":
+
+        def read_parquet(path):
+            raise ImportError("Missing optional dependency 'pyarrow'")
+
+        monkeypatch.setattr(pd, "read_parquet", read_parquet)
+    with pytest.raises(InputError, match=rf"needs {missing}, .* 'sklexplain\[report\]'"):
+        read_data(path)
 
 
 def test_folders_and_pipes(tmp_path):

@@ -95,7 +95,7 @@ if list((HERE / "gallery").glob("**/plot_*.py")):
     warnings.filterwarnings("ignore", category=DeprecationWarning)
 else:
     exclude_patterns.append("auto_gallery")
-    suppress_warnings += ["toc.empty_glob", "toctree"]
+    suppress_warnings.append("toc.empty_glob")
 
 # -- HTML -----------------------------------------------------------------------------------------
 

@@ -60,7 +60,7 @@ def test_every_public_name_has_a_page():
     from sklexplain import datasets, exceptions, extending, metrics, nets, plotting
 
     api = (DOCS / "api.md").read_text(encoding="utf-8")
-    for module in (sklexplain, datasets, exceptions, metrics, nets, plotting):
+    for module in (sklexplain, datasets, exceptions, extending, metrics, nets, plotting):
         for name in set(module.__all__) - {"__version__"}:
             assert f"   ~{module.__name__}.{name}\n" in api, name
     for name in extending.__all__:

@@ -27,7 +27,11 @@ def written():
     found = sorted(ROOT.rglob("*.html"))
     left_out = {"genindex.html", "py-modindex.html", "search.html"}
     names = [(path, path.relative_to(ROOT)) for path in found]
-    return [p for p, name in names if name.parts[0] != "_modules" and str(name) not in left_out]
+    return [
+        p
+        for p, name in names
+        if name.parts[0] not in ("_modules", "_static") and str(name) not in left_out
+    ]
 
 
 class Links(HTMLParser):

@@ -78,7 +78,7 @@ test-pages: $(STAMP)  ## Look at reports in a browser: widths, dark mode, print 
 
 $(DOCS_STAMP): $(STAMP)
 	@echo "Adding what the documentation is built with"
-	@$(PIP) -e '.[docs]'
+	@$(PIP) -e '.[docs,dask]'
 	@touch $@
 
 # Every page and every picture of the gallery; pictures whose example has not changed are kept.

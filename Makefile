@@ -78,12 +78,16 @@ test-pages: $(STAMP)  ## Look at reports in a browser: widths, dark mode, print 
 
 $(DOCS_STAMP): $(STAMP)
 	@echo "Adding what the documentation is built with"
-	@$(PIP) -e '.[docs]'
+	@$(PIP) -e '.[docs,dask]'
 	@touch $@
 
 # Every page and every picture of the gallery; pictures whose example has not changed are kept.
 docs: $(DOCS_STAMP)  ## Build the documentation: docs/_build/html/index.html
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m sphinx -n -W --keep-going docs docs/_build/html
+
+test-docs: docs  ## Run the code of all pages, and look at them in a browser (Node.js, Chromium)
+	if command -v npm > /dev/null; then npm ci --prefix tests/pages --silent; fi
+	SKLEXPLAIN_DOCS=all OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_docs.py tests/pages/test_docs_pages.py
 
 fuzz: $(STAMP)  ## Try many more Pipelines and networks drawn at random
 	SKLEXPLAIN_FUZZ=many OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/fuzz tests/test_dask_processes.py

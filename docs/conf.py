@@ -34,6 +34,7 @@ root_doc = "index"
 exclude_patterns = ["_build", "_ext", "_templates", "gallery", "generated/backreferences"]
 exclude_patterns += ["auto_gallery/*.ipynb", "auto_gallery/*.py", "auto_gallery/*.md5"]
 templates_path = ["_templates"]
+toc_object_entries_show_parents = "hide"  # a class's name in front of every method is too long
 suppress_warnings = ["config.cache"]  # functions in the gallery's settings are not kept
 
 # -- Pages ----------------------------------------------------------------------------------------
@@ -94,7 +95,7 @@ if list((HERE / "gallery").glob("**/plot_*.py")):
     warnings.filterwarnings("ignore", category=DeprecationWarning)
 else:
     exclude_patterns.append("auto_gallery")
-    suppress_warnings += ["toc.empty_glob", "toctree"]
+    suppress_warnings.append("toc.empty_glob")
 
 # -- HTML -----------------------------------------------------------------------------------------
 
@@ -107,6 +108,7 @@ html_show_sourcelink = False
 html_copy_source = False
 # Summaries are fetched by the browser, which it may not do on pages that are opened as files.
 html_show_search_summary = False
+html_context = {"default_mode": "auto"}
 html_theme_options = {
     "navbar_align": "left",
     "show_nav_level": 1,
@@ -116,6 +118,8 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": ["sphinx-version"],
 }
-html_sidebars = {"index": [], "changelog": [], "contributing": [], "install": [], "quick_start": []}
+# Pages that have no others beside them.
+_ALONE = ("index", "install", "quick_start", "which_explainer", "changelog", "contributing")
+html_sidebars = dict.fromkeys(_ALONE, [])
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True

@@ -14,6 +14,7 @@ import pytest
 
 DOCS = Path(__file__).parents[1] / "docs"
 BLOCK = re.compile(r"^```(python|text)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 # A second of processor time at most, all of them together, when the library is imported already.
 CHEAP = {"how_to/pipelines.md", "how_to/what_is_explained.md"}
 GENERATED = ("results", "generated", "auto_gallery", "_build")
@@ -31,6 +32,13 @@ def pages():
             yield pytest.param(path, id=name, marks=marks)
 
 
+def assert_says(printed, told):
+    """Words are the same, and numbers nearly: of what is trained they differ between machines."""
+    assert NUMBER.sub("#", printed).split() == NUMBER.sub("#", told).split(), printed
+    for found, expected in zip(NUMBER.findall(printed), NUMBER.findall(told), strict=True):
+        assert float(found) == pytest.approx(float(expected), rel=0.15, abs=0.1), printed
+
+
 @needs_docs
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("page", list(pages()))
@@ -44,7 +52,7 @@ def test_code_of_a_page_runs(page, tmp_path, monkeypatch):
     for match in BLOCK.finditer(text):
         kind, code = match.groups()
         if kind == "text":  # what the block before it printed
-            assert printed.split() == code.split(), printed
+            assert_says(printed, code)
             continue
         line = text.count("\n", 0, match.start()) + 1
         out = io.StringIO()
@@ -60,11 +68,9 @@ def test_every_public_name_has_a_page():
     from sklexplain import datasets, exceptions, extending, metrics, nets, plotting
 
     api = (DOCS / "api.md").read_text(encoding="utf-8")
-    for module in (sklexplain, datasets, exceptions, metrics, nets, plotting):
+    for module in (sklexplain, datasets, exceptions, extending, metrics, nets, plotting):
         for name in set(module.__all__) - {"__version__"}:
             assert f"   ~{module.__name__}.{name}\n" in api, name
-    for name in extending.__all__:
-        assert not name.startswith("register_") or f"   ~sklexplain.extending.{name}\n" in api, name
 
 
 @needs_docs

@@ -69,7 +69,7 @@ class Method:
         to the function
         ``(encode, x, references, cotangents, block_rows, squares=None, signs=None, spread=None)
         -> maps`` of tensors, whose maps have shape (n, k, ...) or, without gradients, (n, k,
-        n_players). See `path_gradients` for ``squares`` and ``signs``, `Spread` for the last.
+        n_players). See `path_gradients` for ``squares`` and ``signs``, ``Spread`` for the last.
     params : mapping
         Parameters with their defaults.
     needs_gradients : bool

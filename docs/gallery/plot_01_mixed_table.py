@@ -158,5 +158,5 @@ for name in ["note", "weight class", "hdl", "age", "sex", "patient"]:
 # * The model reads the note as it was written: "creamy" serum adds 51 to 63 points whatever the
 #   pressure is, and "high" pressure adds 26 points to "lean" serum. "Medium" pressure adds nothing.
 # * Without the note R² falls from .42 by .10, in every split. HDL is third in the map, but without
-#   it the model loses hardly anything (.009): it *uses* HDL, and does not *need* it, because other
-#   columns tell much the same. A map answers the first question and not the second.
+#   it the model loses hardly anything (.009): it *uses* HDL, and does not *need* it, most likely
+#   because other columns tell much the same. A map answers the first question and not the second.

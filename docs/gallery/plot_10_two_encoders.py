@@ -26,6 +26,7 @@ from sklexplain.metrics import saliency_correlation, similarity_rate
 from sklexplain.nets import Autoencoder, ContrastiveEncoder
 
 X, y = load_ecg5000(return_X_y=True)
+X = X[:, None]  # (beats, one channel, time): series, not rows of a table
 X, X_test, y, y_test = train_test_split(
     X, y, train_size=600, test_size=400, stratify=y, random_state=0
 )
@@ -70,11 +71,11 @@ print(f"autoencoder and contrastive: {np.mean(agreement):.2f}")
 
 figure, (above, below) = plt.subplots(2, 1, figsize=(8, 5), sharex=True, layout="constrained")
 for label, color in {1: "0.3", 2: "tab:red"}.items():
-    above.plot(X_test[y_test == label].mean(axis=0), color=color, label=f"class {label}, mean")
+    above.plot(X_test[y_test == label, 0].mean(axis=0), color=color, label=f"class {label}, mean")
 above.set_ylabel("signal (standard deviations)")
 above.legend(frameon=False)
 for name, color in zip(encoders, ["tab:blue", "tab:orange"], strict=True):
-    mean_map = np.abs(maps[name, 0]).mean(axis=0)
+    mean_map = np.abs(maps[name, 0]).mean(axis=(0, 1))
     below.plot(mean_map / mean_map.sum(), color=color, label=name)
 below.set(xlabel="time step", ylabel="share of the map")
 below.legend(frameon=False)
@@ -90,7 +91,7 @@ figure, ax = plt.subplots(figsize=(8, 3), layout="constrained")
 cycles = np.arange(140) / 2
 for name, color in zip(encoders, ["tab:blue", "tab:orange"], strict=True):
     attributor = LabelFreeAttributor(encoders[name], basis="dct", center=True).fit(X)
-    spectrum = np.abs(attributor.transform(X_test)).mean(axis=0)
+    spectrum = np.abs(attributor.transform(X_test)).mean(axis=(0, 1))
     spectrum /= spectrum.sum()
     print(f"{name}: {spectrum[cycles > 10].sum():.1%} of the map above 10 cycles a beat")
     ax.semilogy(cycles, spectrum, color=color, label=name)

@@ -100,3 +100,15 @@ print(
 print("concepts by the digit that is most frequent among them:")
 print("digit   ", *(f"{digit:3}" for digit in range(10)))
 print("concepts", *(f"{np.sum(counts[used] == digit):3}" for digit in range(10)))
+
+# %%
+# What was found
+# --------------
+# * One number is enough to tell the score of the digit 8 (R² .99), which is no wonder: it is one
+#   number. But it says little of the layer that the score was made from (.25). Four concepts tell
+#   the score as well, and rebuild 86 % of the units that matter to it. ``score`` is the harmonic
+#   mean of the two, so that a search does not choose the empty explanation.
+# * The dictionary rebuilds 92 % of the layer from four directions an image. Half of its concepts
+#   stand for a digit: of the ten images that have most of them, at least eight are of one digit in
+#   52 %. The others are parts that digits share. Every digit has a concept, the 1 has seven.
+# * The last concept drawn shows zeros, and what adds to it is the *empty* middle.

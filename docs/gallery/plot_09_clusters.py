@@ -87,19 +87,14 @@ plt.show()
 # %%
 # Two clusters beside each other
 # ------------------------------
-# A foil may be any samples. What tells cluster 0 from cluster 1 alone is something else than what
-# tells it from all:
+# A foil may be any samples, those of one other cluster for example.
 
-pair = LabelFreeAttributor(encoder, corpus={"label": 0}, foil={"label": 1}).fit(X, cluster)
-against_one = pair.transform(X[cluster == 0]).mean(axis=0)
-shares = pd.DataFrame(
-    {
-        "against all others": mean_maps[0] / mean_maps[0].sum(),
-        "against cluster 1": against_one / against_one.sum(),
-    },
-    index=X.columns,
-)
-print(shares.sort_values("against cluster 1", ascending=False).head(5).round(2).to_string())
+for k, other in [(0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1)]:
+    pair = LabelFreeAttributor(encoder, corpus={"label": k}, foil={"label": other})
+    pair_map = pair.fit(X, cluster).transform(X[cluster == k]).mean(axis=0)
+    order = np.argsort(pair_map)[::-1][:3]
+    told = ", ".join(f"{X.columns[i]} ({pair_map[i] / pair_map.sum():.0%})" for i in order)
+    print(f"cluster {k}, not {other}: {told}")
 
 # %%
 # A check that costs nothing: the three columns that a map names first are enough to find the

@@ -116,3 +116,16 @@ for layer, explainer in explainers.items():
         means = X_test[mine].mean(axis=0) - X_test.mean(axis=0)
         before_between += mine.sum() * np.sum(means**2)
     print(f"{layer:8} {within / before_within:14.2f} {between / before_between:17.2f}")
+
+# %%
+# What was found
+# --------------
+# * The second convolution keeps nearly everything (.93 of the pixels' variation). The narrow layer
+#   keeps .71, and the ten logits, from which only a class is read, still .70. An image can be drawn
+#   from what a classifier calls its opinion of it, and 97 % of these drawings get the same class.
+# * With 16 units, .76 would have been possible, as the reference shows. So most of the loss in the
+#   narrow layer is due to its width, and only the rest (.05) to the classifier's having better
+#   things to do.
+# * What is lost is style. Means of classes are as far apart as before (1.02), and images of one class
+#   have .59 of their variation left, behind the logits .56. In the last row of the picture, what
+#   the classifier dropped and a reference kept is the foot of the 1 and the slant of the 4.

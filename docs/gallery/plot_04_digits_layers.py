@@ -126,6 +126,5 @@ for layer, explainer in explainers.items():
 # * With 16 units, .76 would have been possible, as the reference shows. So most of the loss in the
 #   narrow layer is due to its width, and only the rest (.05) to the classifier's having better
 #   things to do.
-# * What is lost is style. Means of classes are as far apart as before (1.02), and images of one class
-#   have .59 of their variation left, behind the logits .56. In the last row of the picture, what
-#   the classifier dropped and a reference kept is the foot of the 1 and the slant of the 4.
+# * What is lost is style. Means of classes are as far apart as before (1.02), and images of one
+#   class have .59 of their variation left, behind the logits .56.

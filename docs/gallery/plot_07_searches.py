@@ -84,7 +84,7 @@ plt.show()
 # so look at both before you prefer a layer.
 
 classifier = make_pipeline(
-    StandardScaler(), MLPClassifier((32, 16), max_iter=300, random_state=0)
+    StandardScaler(), MLPClassifier((32, 16), max_iter=500, random_state=0)
 ).fit(X_train, y_train)
 print(f"accuracy of the classifier on tumours held out: {classifier.score(X_test, y_test):.3f}")
 
@@ -134,5 +134,6 @@ print("best:", by_method.best_params_)
 # amount, and a layer that is easy to move would win.
 
 for layer in ["hidden_0", "hidden_1"]:
-    other = LabelFreeAttributor(classifier, layer=f"mlpclassifier.{layer}").fit(X_train)
+    other = LabelFreeAttributor(classifier, layer=f"mlpclassifier.{layer}", random_state=0)
+    other.fit(X_train)
     print(f"{layer}: score {other.score(X_test):.2f}, which says nothing about the layer's worth")

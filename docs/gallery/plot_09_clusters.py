@@ -51,7 +51,8 @@ print(pd.crosstab(pd.Series(cluster, name="cluster"), cultivar).to_string())
 
 maps = {}
 for k in range(3):
-    explainer = LabelFreeAttributor(encoder, corpus={"label": k}, foil="rest").fit(X, cluster)
+    explainer = LabelFreeAttributor(encoder, corpus={"label": k}, foil="rest", random_state=0)
+    explainer.fit(X, cluster)
     members = X[cluster == k]
     maps[k] = explainer.transform(members)
     area = explainer.latent_shift(members).area_ratio
@@ -97,8 +98,10 @@ for k, other in [(0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1)]:
     print(f"cluster {k}, not {other}: {told}")
 
 # %%
-# A check that costs nothing: the three columns that a map names first are enough to find the
-# cluster again, or they are not.
+# Are these columns enough?
+# -------------------------
+# A shallow tree that is given three columns only: those that the map of a cluster names first, or
+# those that it names last.
 
 for k in range(3):
     order = np.argsort(np.abs(mean_maps[k]))[::-1]
@@ -110,3 +113,16 @@ for k in range(3):
         ).mean()
     print(f"cluster {k}: told from three columns named first {found['first']:.2f}", end=", ")
     print(f"named last {found['last']:.2f} (balanced accuracy; chance .50)")
+
+# %%
+# What was found
+# --------------
+# * Clusters 1 and 0 are the two ends of one scale: many flavanoids and phenols, much proline in the
+#   one; few flavanoids, a low od280/od315 and hue in the other. They are, but for a few wines, the
+#   cultivars 0 and 2.
+# * Cluster 2 is something else: light wines, with little colour, magnesium and proline. Flavanoids,
+#   first for cluster 1, play no part in it, because its members are in the middle there.
+# * Reasons depend on what a cluster is told from. Cluster 2 is unlike cluster 1 by its low proline
+#   (28 %) and unlike cluster 0 by its colour (27 %).
+# * Three columns named first tell a cluster nearly as a whole (.87 to .94); those named last less
+#   well (.55 to .76).

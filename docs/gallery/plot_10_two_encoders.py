@@ -118,9 +118,8 @@ for name, encoder in encoders.items():
 # * They look elsewhere. Maps of two trainings of one kind correlate at .88 and .74, those of the
 #   two kinds at .52. The autoencoder looks at the rise or fall at steps 130 to 139, the contrastive
 #   encoder at the very first and very last time steps.
-# * That looks like a shortcut: a random mask covers the ends of a series less often than its middle,
-#   so what stands there tells views of one beat from others. This was not tested here; other views
-#   (``augment``) would be the first thing to try.
+# * That may be a shortcut: if views leave the ends of a beat alone more often than its middle, the
+#   ends tell which beat it is. This was not tested; other views (``augment``) would be a test.
 # * At high frequencies they hardly differ (17 % and 14 % of the map), although jitter was to be
 #   ignored.
 # * The codes differ in what they are worth: a linear model reads the five classes with a balanced

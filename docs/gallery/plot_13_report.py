@@ -84,4 +84,4 @@ frame  # noqa: B018
 # Masking columns in the order of the maps moves its output twice as far as in random order, so the
 # maps can be trusted. Three concepts tell 98 % of its output, and all wines rebuilt from its hidden
 # layer are classified as before: the layer keeps what the decision needs. The page says all of it
-# in words, and says of each what it does *not* mean.
+# in words.

@@ -105,7 +105,7 @@ print(f"score on abnormal beats: {explainer.score(X[y != 1][:300]):.2f}")
 #   compare with, 5 % ± 2.3 % is what to expect. Of abnormal beats 99 to 100 % do, and 22 of the 24
 #   unclassified ones.
 # * In the three named kinds, 60 to 72 % of the error is in the last 30 of the 140 time steps. There
-#   a beat is abnormal, not in the deep first wave, at which an eye looks first.
+#   a beat is abnormal, not in the deep first wave, which is the largest feature of all beats.
 # * Unclassified beats share no place: no segment has more than 19 % of their error. The one that is
 #   drawn is odd in steps 10 to 19, and only its own map says so.
 # * Maps can be trusted this far: putting back what they name first lowers the error 1.54 times as

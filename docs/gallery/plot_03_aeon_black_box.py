@@ -154,3 +154,7 @@ for name, which in {"three named segments": top, "three random segments": drawn}
 #   classifier.
 # * The map holds for the classifier: with the three named segments put back, none of 40 premature
 #   beats is called premature any more; with three random ones, 78 % still are.
+#
+# Run with aeon 1.6 the example finds the same of MiniRocket: an accuracy of .984, the same three
+# segments in the same order, a score of 1.97, and no beat that is still called premature with the
+# named segments put back, beside 68 % with random ones.

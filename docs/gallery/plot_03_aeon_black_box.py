@@ -150,8 +150,8 @@ for name, which in {"three named segments": top, "three random segments": drawn}
 #   rise), and then two waves that are *missing* in premature beats: the peak of normal beats at
 #   steps 100 to 109 and their dip at 30 to 39. Intervals of nearly all beats are above 0 there, so
 #   25 orders were enough.
-# * The deep wave at the beginning, the largest difference to the eye, hardly matters to this
-#   classifier.
+# * The deep wave at the beginning, in which the two kinds differ clearly as well, hardly matters to
+#   this classifier.
 # * The map holds for the classifier: with the three named segments put back, none of 40 premature
 #   beats is called premature any more; with three random ones, 78 % still are.
 #

@@ -39,7 +39,7 @@ from ..utils import (
     Rows,
     kept_rows,
 )
-from ._calibration import held_out_rows, rows_of_params
+from ._calibration import held_out_rows, rows_of_params, takes_groups
 from ._detector import CalibratedDetector
 from ._references import References, ReferencesByRows
 from ._scores import OF_RESIDUALS, SCORES
@@ -127,7 +127,8 @@ class AnomalyAttributor(CalibratedDetector, BaseAttributor):
         found in segments, not in single time steps.
     calibration : float, default=0.3
         Share of X that an unfitted estimator is not trained on, at random (whole groups, if ``fit``
-        is given ``groups``), in (0, 1). A fitted one is calibrated on all of X.
+        is given ``groups``, which go on to an estimator whose own ``fit`` takes them), in (0, 1).
+        A fitted one is calibrated on all of X.
     channel_axis : {"auto"}, int or None, default="auto"
         As in `LabelFreeAttributor`.
     absolute : bool, default=False
@@ -261,6 +262,8 @@ class AnomalyAttributor(CalibratedDetector, BaseAttributor):
         self._held_out = train, held
         y = None if y is None else _safe_indexing(y, train)
         part = rows_of_params(fit_params, train, len(train) + len(held))
+        if "groups" in part and not takes_groups(self.estimator):
+            del part["groups"]  # they said what to hold back, which is all that they can
         return super()._fitted_estimator(_safe_indexing(X, train), y, part)
 
     @property

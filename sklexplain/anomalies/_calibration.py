@@ -1,7 +1,10 @@
 """Which samples a model is not trained on, so that they tell how it sees new ones."""
 
+import inspect
+
 import numpy as np
 from sklearn.model_selection import GroupShuffleSplit
+from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _is_arraylike, _num_samples
 
@@ -72,3 +75,21 @@ def rows_of_params(fit_params, rows, n):
         else value
         for name, value in fit_params.items()
     }
+
+
+def takes_groups(estimator):
+    """Tell whether an estimator's ``fit`` takes ``groups``, as networks and searches do.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A Pipeline's ``fit`` takes arguments of any name, but refuses those of no step.
+
+    Returns
+    -------
+    takes : bool
+    """
+    parameters = inspect.signature(estimator.fit).parameters.values()
+    any_name = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    named = any(p.name == "groups" for p in parameters)
+    return named or (any_name and not isinstance(estimator, Pipeline))

@@ -120,10 +120,10 @@ class Autoencoder(DecodingMixin, NetEstimator):
         The reconstruction loss, the mean over all entries of a batch.
 
     validation_split : float, splitter or None, default=0.1
-        Which samples are held out to decide when to stop: a share, drawn at random; the last split
-        of a scikit-learn splitter, such as ``GroupShuffleSplit(n_splits=1, test_size=0.1)`` (give
-        `groups` to `fit`), ``TimeSeriesSplit()`` or ``PredefinedSplit(...)``; or None, to train on
-        all samples for `max_epochs`.
+        Which samples are held out to decide when to stop: a share, drawn at random (of the groups,
+        if `fit` is given `groups`); the last split of a scikit-learn splitter, such as
+        ``TimeSeriesSplit()`` or ``PredefinedSplit(...)``; or None, to train on all samples for
+        `max_epochs`.
 
     patience : int, default=10
         Number of epochs without improvement of the validation loss (by 0.01 %) after which

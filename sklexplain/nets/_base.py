@@ -137,8 +137,8 @@ class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             `validation_split`.
 
         groups : array-like of shape (n_samples,) or None, default=None
-            Groups of samples, for a splitter given as `validation_split` that keeps groups
-            together.
+            Groups of samples that are held out whole, rows of one patient for example: by the share
+            in `validation_split`, or by a splitter that looks at groups.
 
         Returns
         -------

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from sklearn.model_selection import GroupShuffleSplit
+from sklearn.utils import check_consistent_length
 
 from ..utils import NONE, Is, Number
 
@@ -29,7 +31,8 @@ def split_validation(
     Parameters
     ----------
     validation_split : float, None or splitter
-        Share of the rows, drawn at random; no split; or the splitter whose last split is used.
+        Share of the rows (of the groups, if there are any), drawn at random; no split; or the
+        splitter whose last split is used.
 
     X : ndarray of shape (n, ...)
         The inputs.
@@ -38,7 +41,7 @@ def split_validation(
         The target, for splitters that look at it.
 
     groups : array-like of shape (n,) or None
-        The groups, for splitters that look at them.
+        Groups of rows that stay together, unless by a splitter that does not look at them.
 
     seed : int
         Determines the draw, also in a splitter whose own random_state is None.
@@ -53,8 +56,7 @@ def split_validation(
     TypeError
         Whatever the splitter raises.
     ValueError
-        If a part is empty, groups are given that nothing looks at, or the splitter needs y and
-        there is none.
+        If a part is empty, there is one group only, or the splitter needs y and there is none.
     """
     n = len(X)
     if hasattr(validation_split, "split"):
@@ -79,13 +81,10 @@ def split_validation(
                 f"to train on and {len(valid)} to validate: both need at least one."
             )
         return np.asarray(train), np.asarray(valid)
-    if groups is not None:
-        raise ValueError(
-            f"groups was given, but validation_split={validation_split!r} does not look at it: "
-            "pass a splitter that does, such as GroupShuffleSplit(n_splits=1, test_size=0.1)."
-        )
     if validation_split is None:
         return np.arange(n), None
+    if groups is not None:
+        return _split_groups(validation_split, X, groups, seed)
     n_valid = max(1, int(validation_split * n))
     if n_valid >= n:
         raise ValueError(
@@ -94,3 +93,20 @@ def split_validation(
         )
     order = np.random.RandomState(seed).permutation(n)
     return np.sort(order[n_valid:]), np.sort(order[:n_valid])
+
+
+def _split_groups(
+    share: float, X: np.ndarray, groups: ArrayLike, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Hold back a share of the groups, at least one."""
+    groups = np.asarray(groups)
+    check_consistent_length(X, groups)
+    n_groups = len(np.unique(groups))
+    if n_groups < 2:
+        raise ValueError(
+            f"groups holds one group only, so validation_split={share} leaves nothing to train on; "
+            "set validation_split=None, or leave groups out."
+        )
+    splitter = GroupShuffleSplit(1, test_size=max(1, int(share * n_groups)), random_state=seed)
+    train, valid = next(splitter.split(X, groups=groups))
+    return np.sort(train), np.sort(valid)

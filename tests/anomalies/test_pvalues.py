@@ -11,7 +11,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sklexplain import AnomalyAttributor
+from sklexplain.anomalies._calibration import held_out_rows
 from sklexplain.exceptions import SklexplainWarning
+from sklexplain.nets import Autoencoder
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(100, 2)) @ RNG.normal(size=(2, 4)) + 0.1 * RNG.normal(size=(100, 4))
@@ -119,6 +121,22 @@ def test_what_calibrates_was_not_trained_on():
     again = clone(explainer).set_params(random_state=1).fit(X)
     assert len(again.estimator_.seen_[0]) == 75
     assert not np.array_equal(again.estimator_.seen_[0], seen)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [PCA(1), make_pipeline(StandardScaler(), PCA(1)), Autoencoder(max_epochs=1, random_state=0)],
+    ids=["PCA", "Pipeline", "Autoencoder"],
+)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_groups_are_held_back_whole_whatever_the_model_takes(model):
+    groups = np.random.default_rng(0).permutation(np.arange(100) // 5)
+    explainer = AnomalyAttributor(model, method="saliency", random_state=0)
+    explainer.fit(X, groups=groups)
+    train, held = held_out_rows(X, 0.3, groups, explainer.seed_)
+    assert len(held) == 30 and not set(groups[train]) & set(groups[held])
+    expected = np.sort(explainer.score_samples(X[held]))
+    np.testing.assert_allclose(explainer.calibration_scores_, expected, rtol=1e-5, atol=1e-9)
 
 
 def test_errors_name_the_model_that_has_no_torch_form():

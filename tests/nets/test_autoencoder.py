@@ -242,11 +242,11 @@ def test_groups_and_time_reach_the_splitter(monkeypatch):
         warnings.simplefilter("ignore", ConvergenceWarning)
         quick(validation_split=by_group).fit(X, groups=groups)
         quick(validation_split=TimeSeriesSplit(4)).fit(X)
-    (train, valid), (before, after) = splits
+        quick(validation_split=0.4).fit(X, groups=groups)
+    (train, valid), (before, after), (others, share) = splits
     assert not set(groups[train]) & set(groups[valid]) and len(valid) == 20
     assert before.max() < after.min()
-    with pytest.raises(ValueError, match="groups was given"):
-        quick(validation_split=0.1).fit(X, groups=groups)
+    assert not set(groups[others]) & set(groups[share]) and len(share) == 20
 
 
 # -- random states

@@ -100,8 +100,10 @@ def test_a_splitter_without_random_state_gets_ours():
 def test_impossible_splits_are_named():
     with pytest.raises(ValueError, match=r"leaves no sample to train on \(n_samples=1\)"):
         split_validation(0.1, X[:1], None, None, seed=0)
-    with pytest.raises(ValueError, match="groups was given, but validation_split=0.1 does not"):
+    with pytest.raises(ValueError, match="one group only, so validation_split=0.1 leaves nothing"):
         split_validation(0.1, X, None, np.zeros(20), seed=0)
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        split_validation(0.1, X, None, np.arange(3), seed=0)
     with pytest.raises(ValueError, match="has 0 samples to train on and 0 to validate"):
         split_validation(PredefinedSplit(np.full(20, -1)), X, None, None, seed=0)
 

@@ -3,7 +3,7 @@ Comparing two encoders
 ======================
 
 An autoencoder must keep whatever it needs to rebuild a heartbeat. A contrastive encoder only has to
-recognise a beat that was jittered, scaled, cropped or masked. Do they see the same? Scores such as
+recognise a beat that was jittered, scaled or masked in part. Do they see the same? Scores such as
 the latent shift do not answer that: lengths in one latent space mean nothing in another. Four
 comparisons do, as each of them is between numbers that both encoders share: neighbours, maps in the
 units of the input, frequencies, and what a linear model can read from the codes.

@@ -75,7 +75,7 @@ with TemporaryDirectory() as folder:
     path = report.to_html(Path(folder) / "wine.html")
     print(f"{path.stat().st_size / 1000:.0f} kB")
     frame = Frame(path)
-frame  # noqa: B018
+frame
 
 # %%
 # What was found

@@ -1,5 +1,7 @@
 """Fresh copies of a network up to a layer: the encoders of references."""
 
+import threading
+
 import torch
 from torch import nn
 
@@ -8,6 +10,8 @@ from ..representation import layer_table
 from ..training import draw_weights, undrawn
 
 _HALF = (torch.float16, torch.bfloat16)
+# The layer is found by hooks on it, which would see the passes of other threads, too.
+_HOOKED = threading.RLock()
 
 
 class FreshEncoder(nn.Module):
@@ -57,7 +61,8 @@ class FreshEncoder(nn.Module):
     def forward(self, x):
         """Turn samples (b, ...) into activations (b, *z_shape)."""
         record = self._record
-        seen, n = run_to(self.chain, self._layer[0], x.clone(), record.n_calls, record.at)
+        with _HOOKED:
+            seen, n = run_to(self.chain, self._layer[0], x.clone(), record.n_calls, record.at)
         if n == 0:
             raise ValueError(
                 "the reference needs a copy of the network, but the copy calls layers of the "

@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -43,6 +45,12 @@ EXACT = {
         "batch_size": -1,
     },
 }
+
+
+class Slow(nn.Module):
+    def forward(self, x):
+        time.sleep(0.01)  # so that passes of threads overlap
+        return x
 
 
 def correlated(n=80, d=5):
@@ -765,3 +773,14 @@ def test_scoring_callbacks_see_pairs(alpha):
     with pytest.warns(ConvergenceWarning):
         explainer.fit(make_X("mlp", 30))
     assert len(scored) == 2 * 2  # epochs, of the decoder and of the reference
+
+
+def test_references_in_several_threads():
+    X, net = correlated(), nn.Sequential(nn.Linear(5, 4), Slow(), nn.Linear(4, 2)).double()
+    explainer = ClaDecExplainer(net, layer="1", **QUICK).fit(X)
+    parts = np.array_split(X, 4)
+    expected = [explainer.transform_reference(part) for part in parts]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(explainer.transform_reference, parts))
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -88,6 +88,7 @@ if list((HERE / "gallery").glob("**/plot_*.py")):
         "inspect_global_variables": False,
         "remove_config_comments": True,
         "show_memory": False,
+        "write_computation_times": False,  # a table that needs the network
         "plot_gallery": os.environ.get("SKLEXPLAIN_GALLERY", "run") == "run",
         "thumbnail_size": (400, 280),
     }

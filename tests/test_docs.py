@@ -41,6 +41,7 @@ def assert_says(printed, told):
 
 @needs_docs
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:X has .* samples in dask")  # the page speaks of it
 @pytest.mark.parametrize("page", list(pages()))
 def test_code_of_a_page_runs(page, tmp_path, monkeypatch):
     pytest.importorskip("pandas")

@@ -86,6 +86,8 @@ if list((HERE / "gallery").glob("**/plot_*.py")):
         "backreferences_dir": "generated/backreferences",
         "reference_url": {"sklexplain": None},
         "inspect_global_variables": False,
+        # The boxes in which scikit-learn shows estimators put buttons into buttons.
+        "ignore_repr_types": r"matplotlib|sklearn|sklexplain|skorch",
         "remove_config_comments": True,
         "show_memory": False,
         "write_computation_times": False,  # a table that needs the network

@@ -1,5 +1,7 @@
 """Fresh copies of a network up to a layer: the encoders of references."""
 
+import threading
+
 import torch
 from torch import nn
 
@@ -7,6 +9,9 @@ from ..layers import LinearMap, copied, pick, run_to, unwrapped
 from ..representation import layer_table
 from ..training import draw_weights, undrawn
 
+# A run stops at a hook on the layer, which would be met by another thread's run, too. (Not an
+# attribute: modules are copied and pickled.)
+_ONE_RUN = threading.RLock()
 _HALF = (torch.float16, torch.bfloat16)
 
 
@@ -57,7 +62,8 @@ class FreshEncoder(nn.Module):
     def forward(self, x):
         """Turn samples (b, ...) into activations (b, *z_shape)."""
         record = self._record
-        seen, n = run_to(self.chain, self._layer[0], x.clone(), record.n_calls, record.at)
+        with _ONE_RUN:
+            seen, n = run_to(self.chain, self._layer[0], x.clone(), record.n_calls, record.at)
         if n == 0:
             raise ValueError(
                 "the reference needs a copy of the network, but the copy calls layers of the "

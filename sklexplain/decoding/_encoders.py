@@ -9,9 +9,10 @@ from ..layers import LinearMap, copied, pick, run_to, unwrapped
 from ..representation import layer_table
 from ..training import draw_weights, undrawn
 
+# A run stops at a hook on the layer, which would be met by another thread's run, too. (Not an
+# attribute: modules are copied and pickled.)
+_ONE_RUN = threading.RLock()
 _HALF = (torch.float16, torch.bfloat16)
-# The layer is found by hooks on it, which would see the passes of other threads, too.
-_HOOKED = threading.RLock()
 
 
 class FreshEncoder(nn.Module):
@@ -61,7 +62,7 @@ class FreshEncoder(nn.Module):
     def forward(self, x):
         """Turn samples (b, ...) into activations (b, *z_shape)."""
         record = self._record
-        with _HOOKED:
+        with _ONE_RUN:
             seen, n = run_to(self.chain, self._layer[0], x.clone(), record.n_calls, record.at)
         if n == 0:
             raise ValueError(

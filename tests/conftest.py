@@ -6,7 +6,15 @@ import pytest
 # What other packages say of themselves while they are imported is attributed to whoever imports
 # them, and a warning at a line of ours is an error: so they are imported once, quietly, before.
 OTHERS = [
-    *("captum.attr", "hypothesis", "jinja2", "joblib", "matplotlib.figure", "numpy.testing"),
+    *(
+        "captum.attr",
+        "dask",
+        "hypothesis",
+        "jinja2",
+        "joblib",
+        "matplotlib.figure",
+        "numpy.testing",
+    ),
     *("pandas", "polars", "pyarrow", "safetensors.torch", "scipy.integrate", "scipy.stats"),
     *("sklearn.utils.estimator_checks", "sklearn.utils._test_common.instance_generator"),
     *("skorch.callbacks", "skorch.helper", "skops.io", "torch.nn.utils.prune", "tqdm"),

@@ -8,6 +8,8 @@ from sphinx.util import logging
 
 # Sizes of brackets, which MathML chooses by itself.
 _SIZES = re.compile(r"\\[bB]igg?[lr]?(?![a-zA-Z])")
+# An index of a letter with an accent, which docutils would set below the letter.
+_ACCENTS = re.compile(r"\\(hat|bar|tilde)(?:\s*\{(\w)\}|\s+(\w))(?=_)")
 
 logger = logging.getLogger(__name__)
 
@@ -18,14 +20,16 @@ def _mathml(translator, node, as_block):
     parts = source.split("\n\n") if as_block else [source]
     for part in filter(str.strip, parts):
         try:
-            found = latex2mathml.tex2mathml(
-                _SIZES.sub("", " ".join(part.split())), as_block=as_block
-            )
+            found = latex2mathml.tex2mathml(_tex(part), as_block=as_block)
         except MathError as error:
             logger.warning("a formula cannot be drawn: %s: %s", part, error, location=node)
             found = f"<code>{translator.encode(part)}</code>"
         translator.body.append(found)
     raise nodes.SkipNode
+
+
+def _tex(part):
+    return _ACCENTS.sub(r"{\\\1{\2\3}{}}", _SIZES.sub("", " ".join(part.split())))
 
 
 def _inline(translator, node):

@@ -75,7 +75,7 @@ coverage: $(STAMP)  ## Report which lines and branches no test runs
 
 test-pages: $(STAMP)  ## Look at reports in a browser: widths, dark mode, print (Node.js, Chromium)
 	npm ci --prefix tests/pages --silent
-	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest tests/pages
+	SKLEXPLAIN_PAGES=1 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest tests/pages
 
 $(DOCS_STAMP): $(STAMP)
 	@echo "Adding what the documentation is built with"

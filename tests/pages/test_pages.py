@@ -1,5 +1,6 @@
 """Reports as browsers show them; run by ``make test-pages``, which installs what is needed."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -20,6 +21,7 @@ HERE = Path(__file__).parent
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 
 pytestmark = [
+    pytest.mark.skipif("SKLEXPLAIN_PAGES" not in os.environ, reason="run make test-pages"),
     pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js"),
     pytest.mark.skipif(BROWSER is None, reason="needs Chromium"),
     pytest.mark.skipif(not (HERE / "node_modules").is_dir(), reason="run make test-pages"),

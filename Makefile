@@ -40,10 +40,9 @@ $(STAMP): setup.cfg constraints.txt
 demo: $(STAMP)  ## Train an autoencoder on real heartbeats, explain it, write report.html
 	$(BIN)/python -m sklexplain report --out report.html
 
-# One thread a worker: the two workers share the cores, and oversubscribed threads are slower. A file
-# is run by one of them, so that its fixtures are made once, and its draws are the same every time.
+# One thread a worker: the two workers share the cores, and oversubscribed threads are slower.
 test: $(STAMP)  ## Run the library's tests and the examples in docstrings
-	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/benchmarks
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --ignore tests/benchmarks
 
 test-benchmarks: $(STAMP)  ## Run every benchmark script in a tiny size
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/benchmarks

@@ -11,7 +11,6 @@ import torch
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 from torch.nn import functional
-from tqdm import tqdm
 
 from ..base import BaseExplainer
 from ..explaining import warn_of_unreached
@@ -42,6 +41,7 @@ from ..utils import (
     Written,
     kept_rows,
     numpy_dtype_of,
+    progress,
     warn,
 )
 from ._embedding_checks import (
@@ -360,7 +360,7 @@ class EmbeddingAttributor(BaseExplainer):
 
         rows = points.block_rows(params.batch_size, representation.device)
         blocks = representation.in_blocks(run, len(inputs), rows, lambda: params.batch_size)
-        with tqdm(total=len(inputs), desc="maps", disable=not params.verbose) as bar:
+        with progress(len(inputs), params.verbose, "maps") as bar:
             for block, (m, n) in blocks:
                 bar.update(block.stop - block.start)
                 maps.add(m)

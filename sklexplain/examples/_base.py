@@ -8,7 +8,6 @@ from numpy.typing import ArrayLike
 from scipy import sparse
 from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import _num_samples, check_is_fitted
-from tqdm import tqdm
 
 from ..base import BaseExplainer
 from ..gradients import samples_of
@@ -23,6 +22,7 @@ from ..utils import (
     dask_kind,
     known_mean,
     numpy_dtype_of,
+    progress,
     sent,
     tasks_of_blocks,
     warn,
@@ -188,7 +188,7 @@ class BaseExampleImportance(BaseExplainer):
         return self._shown(len(inputs), blocks(inputs, exclude_self))
 
     def _bar(self, n):
-        return tqdm(total=n, disable=not self.verbose)
+        return progress(n, self.verbose)
 
     def _shown(self, n, blocks):
         with self._bar(n) as bar:

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from sklearn.utils import check_random_state
-from tqdm import tqdm
 
-from ..utils import Written, in_blocks, known_range, numpy_dtype_of
+from ..utils import Written, in_blocks, known_range, numpy_dtype_of, progress
 from ._baselines import own_baselines
 from ._completeness import MAX_ERROR, beyond_sampling, completeness_errors, warn_incomplete
 from ._methods import PERTURBATION_METHODS, RECORDS
@@ -251,7 +250,7 @@ class AttributionEngine:
 
             # Enough samples at once to fill a block; the methods divide further.
             blocks = in_blocks(run, len(task), rows, shrink)
-            with tqdm(total=len(task), desc=what, disable=not verbose) as bar:
+            with progress(len(task), verbose, what) as bar:
                 for block, (result, error, score, spread) in blocks:
                     bar.update(block.stop - block.start)
                     if spread is not None:

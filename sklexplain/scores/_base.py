@@ -7,7 +7,6 @@ import torch
 from numpy.typing import ArrayLike
 from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
-from tqdm import tqdm
 
 from ..base import BaseExplainer
 from ..layers import AGGREGATORS, SALIENCIES, check_grad_cam, samples_from, unit_maps
@@ -26,6 +25,7 @@ from ..utils import (
     is_sequence,
     kept_rows,
     numpy_dtype_of,
+    progress,
 )
 from ._sampling import draw_units, standard_error, t_quantile
 
@@ -256,8 +256,8 @@ class LayerScorer(BaseExplainer):
             return self._params_at_fit.batch_size
 
         blocks = representation.in_blocks(run, len(inputs), self._rows(), most_rows)
-        bar = tqdm(total=len(inputs), desc=type(self).__name__, disable=not self.verbose)
-        with representation.session(), bar:
+        name = type(self).__name__
+        with representation.session(), progress(len(inputs), self.verbose, name) as bar:
             for block, scores in blocks:
                 bar.update(block.stop - block.start)
                 written.add(np.moveaxis(scores, 1, 0))

@@ -52,6 +52,7 @@ from ._missing import first_missing, known_mean, known_range
 from ._owning import FittedParams, own_arrays, own_value
 from ._panel import as_numpy3d
 from ._precision import cast_checked, check_half, eps_of_products, too_large
+from ._progress import progress
 from ._random import GENERATOR_LOCK, draw_seed, kept_rows, seeded
 from ._registry import Registration
 from ._rows import Rows, Written, read_by_rows
@@ -188,6 +189,7 @@ __all__ = [
     "streamed_mean",
     "tasks_of_blocks",
     "too_large",
+    "progress",
     "read_by_rows",
     "validate_X",
     "visible_text",

@@ -102,7 +102,13 @@ from .common import ROOT, environment, write_json, write_section
 HERE = Path(__file__).parent
 PAGES = ROOT / "docs" / "results"
 FOLDERS = ("papers", "speed")
-SHARED = ("common", "embedding_scores", "embeddings", "pydvl_side")  # in this folder, no scripts
+SHARED = (
+    "compare",
+    "common",
+    "embedding_scores",
+    "embeddings",
+    "pydvl_side",
+)  # in this folder, no scripts
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import inspect
 import re
 import threading
 from contextlib import contextmanager
-from functools import partial, wraps
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -16,6 +16,7 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils.metadata_routing import MetadataRouter
 from sklearn.utils.validation import check_is_fitted
 
+from .base_dask import SamplesInDask, then_by_blocks
 from .exceptions import ChangedModelWarning
 from .representation import (
     RESPONSE_METHODS,
@@ -58,19 +59,14 @@ from .utils import (
     check_half,
     check_params,
     dask_kind,
-    dask_text,
     documented,
     draw_seed,
-    drawn_rows,
-    explained_by_blocks,
     first_missing,
-    methods_by_blocks,
     not_finite_error,
     numpy_dtype_of,
     own_arrays,
     own_value,
     read_by_rows,
-    stand_in,
     validate_X,
     warn,
 )
@@ -87,7 +83,7 @@ _LAYERS = ("layer", "output")
 _DURING_FIT = ("_skl_callbacks", "_parent_callback_ctx")
 
 
-class BaseExplainer(TransformerMixin, BaseEstimator):
+class BaseExplainer(SamplesInDask, TransformerMixin, BaseEstimator):
     """Base class of all explainers: validates X, resolves the estimator, runs its network.
 
     A subclass stores its parameters in ``__init__``, ``estimator`` among them, and has two hooks:
@@ -185,12 +181,6 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
     _whole_again = False
     # Whether `_transform` takes large samples as `Rows`, cast where they are looked at.
     _reads_rows = False
-    # Why `fit` cannot do with a random sample of what is in dask; None: it can.
-    _needs_all: str | None = None
-    # Whether `fit` goes through all of what is in dask itself, not through a random sample only.
-    _merges_blocks = False
-    # What is in dask while `fit` has a random sample of it.
-    _whole = None
     # Attributes that are made anew after loading instead of being saved: they hold modules.
     _not_saved: tuple[str, ...] = ("_representation_of_fit",)
 
@@ -309,30 +299,6 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
             self._table.settle()
         representation.forget_recordings()
         vars(self).pop("_whole", None)
-
-    def _drawn(self, X, y, fit_params):
-        """Draw samples of a collection of dask, to be fitted on in its place."""
-        name = type(self).__name__
-        if self._needs_all is not None:
-            raise TypeError(
-                f"{name} {self._needs_all}, but X is {dask_text(X)}; pass X.compute(), or a part "
-                "of it that fits into memory. What is to be explained may be in dask."
-            )
-        if fit_params:
-            raise TypeError(
-                f"X is {dask_text(X)}, of which a random part is fitted on, and it is not known "
-                f"which part of {', '.join(fit_params)} belongs to it; fit the estimator before."
-            )
-        rows, y, n = drawn_rows(X, y, self.seed_)
-        if len(rows) < n or self._merges_blocks:
-            self._whole = X
-        if len(rows) < n and not self._merges_blocks:
-            warn(
-                f"X has {n} samples in dask: {name} is fitted on {len(rows)} of them, drawn at "
-                "random (by random_state); a mean baseline is that of all. To fit on others, pass "
-                "these in memory."
-            )
-        return rows, y
 
     def _fitted_estimator(self, X, y, fit_params):
         """Return what is explained, fitted on X if it was not; subclasses may hold samples back.
@@ -571,74 +537,6 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
                 self._warn_if_changed()
                 yield inputs, X
 
-    # -- samples in dask -----------------------------------------------------------------------
-
-    def _over_blocks(self, name, X, form, args, kwargs):
-        """Make the results of a method with a result for each sample lazily.
-
-        Parameters
-        ----------
-        name : str
-            The method.
-        X : dask Array or DataFrame
-            Samples.
-        form : tuple or callable
-            See `by_blocks`.
-        args, kwargs : tuple and dict
-            What else the method was given.
-
-        Returns
-        -------
-        results : dask Array or DataFrame
-
-        Raises
-        ------
-        TypeError
-            If it cannot be told beforehand what results look like, or dask has no such container.
-        ValueError
-            If X is not of the kind given to ``fit``, or a DataFrame is to hold sparse results.
-        """
-        check_is_fitted(self)
-        container = self._container() if name == "transform" else "default"
-        if container not in ("default", "pandas"):
-            raise TypeError(
-                f"set_output(transform={container!r}) has no lazy form in dask; use 'pandas' or "
-                "'default'."
-            )
-        if not self._texts:
-            validate_X(self, stand_in(X), reset=False, raw=dask_kind(X) == "frame")
-        form = form(self, *args, **kwargs) if callable(form) else form
-        names = None if container == "default" else self.get_feature_names_out()
-        if names is not None and any(form[2:]):
-            raise ValueError(
-                "pandas output does not hold the sparse results of this "
-                f"{type(self).__name__}; use set_output(transform='default')."
-            )
-        return explained_by_blocks(self, X, name, form, args, kwargs, names)
-
-    def _row_form(self):
-        """Shape and dtype of what `transform` returns for one sample, and True if in a CSR matrix.
-
-        For subclasses; without it they explain what is in memory only.
-
-        Raises
-        ------
-        TypeError
-            If the class has no such method of its own.
-        """
-        raise TypeError(
-            f"{type(self).__name__} cannot say what its results look like before they are there "
-            "(it has no _row_form), so X must be in memory; pass X.compute(), or map its "
-            "transform over the blocks: X.map_blocks(explainer.transform)."
-        )
-
-    def _not_by_blocks(self, X):
-        methods = ", ".join(methods_by_blocks(self))
-        return TypeError(
-            f"X is {dask_text(X)}, but this method of {type(self).__name__} needs all samples in "
-            f"memory; pass X.compute(), or a random part of it. Block by block there are {methods}."
-        )
-
     def _rows_of(self, X):
         """Read large samples by rows; None where they have to be read at once.
 
@@ -857,22 +755,10 @@ class BaseExplainer(TransformerMixin, BaseEstimator):
         return tags
 
 
-def _then_by_blocks(fit_transform):
-    """Have what is in dask explained lazily once it is fitted on."""
-
-    @wraps(fit_transform)
-    def of_any(self, X, y=None, **fit_params):
-        if dask_kind(X) is None:
-            return fit_transform(self, X, y, **fit_params)
-        return self.fit(X, y, **fit_params).transform(X)
-
-    return of_any
-
-
 # Around what scikit-learn has made of them for set_output, which would hold all of it in memory.
 _wrapped = by_blocks(lambda self: self._row_form())(BaseExplainer.transform)
 BaseExplainer.transform = _wrapped  # type: ignore[method-assign]  # as the comment above says
-BaseExplainer.fit_transform = _then_by_blocks(  # type: ignore[method-assign]  # likewise
+BaseExplainer.fit_transform = then_by_blocks(  # type: ignore[method-assign]  # likewise
     BaseExplainer.fit_transform
 )
 

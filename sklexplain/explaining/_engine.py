@@ -220,18 +220,8 @@ class AttributionEngine:
         rows = representation.block_rows(batch_size)
         encode = representation if encode is None else encode
         slopes = slopes if RECORDS[self.method].in_raw_slope else None
-        task = _Task(
-            representation,
-            encode,
-            inputs,
-            index,
-            cotangents,
-            own_baseline,
-            slopes,
-            rows,
-            what,
-            by_mass,
-        )
+        functions = encode, inputs, index, cotangents, own_baseline
+        task = _Task(representation, *functions, slopes, rows, what, by_mass)
         written, errors, scores, spreads = Written(len(task)), [], [], []
         with representation.session(), torch.no_grad():
             if own_baseline is None:
@@ -260,14 +250,18 @@ class AttributionEngine:
                     written.add(result)
             if RECORDS[self.method].is_complete:
                 errors, scores = np.concatenate(errors), np.concatenate(scores)
-                errors[scores <= self._allowed(errors.size * written.array.shape[1])] = 0.0
-                advice = _Advice(self, task, errors, parameter)
-                warn_incomplete(errors, advice, what=what, items=items)
+                allowed = self._allowed(errors.size * written.array.shape[1])
+                self._check_sums(task, np.where(scores <= allowed, 0.0, errors), items, parameter)
         if not with_spread:
             return written.array
         return Estimates(
             written.array, *(np.concatenate(one) for one in zip(*spreads, strict=True))
         )
+
+    def _check_sums(self, task, errors, items, parameter):
+        """Warn where maps miss their sum."""
+        advice = _Advice(self, task, errors, parameter)
+        warn_incomplete(errors, advice, what=task.what, items=items)
 
     def _run(self, task, attribute, positions, with_spread=False):
         """Make maps of some samples; also what their sums miss, this in standard errors, spread."""

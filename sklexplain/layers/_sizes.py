@@ -11,7 +11,7 @@ the mean of the sizes; the variance of numbers that are off by :math:`\delta` is
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import torch
 
@@ -167,5 +167,5 @@ class RunningSizedAggregate:
             return value, torch.zeros_like(value)
         if self.how == "var":
             return value, _size_of_variance(value, mean)
-        assert self._values.moments is not None  # only "none" and callables have none
-        return _skewness_with_size(self._values.moments, mean)
+        # Only "none" and callables have none.
+        return _skewness_with_size(cast(RunningMoments, self._values.moments), mean)

@@ -31,8 +31,10 @@ def progress(total: int, shown: Any, desc: str | None = None) -> Any:
 
 
 class _Unseen:
+    """A bar that is not shown."""
+
     def update(self, n: int = 1) -> None:
-        pass
+        """Do nothing."""
 
 
 @contextmanager

@@ -1,14 +1,15 @@
 """Per-sample gradients in the parameters of single layers.
 
-A rule takes a layer, the arguments of one call of it, the gradients of its outputs, the number of
-samples and the input's axis that follows them, and yields pairs of a parameter and its per-sample
-gradients. The axis is decided once (see `Trial`) and not by the shape of each batch: as many
-samples as time steps would be taken for them.
+A rule takes a call of a layer, the gradients of its outputs, the number of samples and the input's
+axis that follows them, and yields pairs of a parameter and its per-sample gradients. The axis is
+decided once (see `Trial`) and not by the shape of each batch: as many samples as time steps would
+be taken for them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -21,6 +22,37 @@ from ._typing import Pair
 
 class NoRule(Exception):
     """A layer was called in a way that its rule does not cover."""
+
+
+@dataclass
+class LayerCall:
+    """One call of a layer.
+
+    Attributes
+    ----------
+    layer : nn.Module
+        What was called.
+    args, kwargs : tuple, dict
+        Its arguments.
+    edges : list of torch.autograd.graph.GradientEdge
+        Where its outputs are in the graph.
+    memo : dict
+        What rules keep for other gradients of the same call.
+    """
+
+    layer: Any
+    args: tuple
+    kwargs: dict
+    edges: list
+    memo: dict = field(default_factory=dict)
+
+    @property
+    def input(self) -> torch.Tensor:
+        """The tensor that the layer was called with."""
+        x = self.args[0] if self.args else self.kwargs.get("input")
+        if not isinstance(x, torch.Tensor):
+            raise NoRule
+        return x.detach()
 
 
 def samples_first(tensor: torch.Tensor, n: int, axis: int) -> torch.Tensor:
@@ -63,53 +95,35 @@ def _bias(layer: Any, b: torch.Tensor) -> Iterator[Pair]:
         yield layer.bias, Explicit(b.sum(dim=1))
 
 
-def linear(
-    layer: nn.Linear,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    grads: Sequence[Any],
-    n: int,
-    axis: int,
-) -> Iterator[Pair]:
+def linear(call: LayerCall, grads: Sequence[Any], n: int, axis: int) -> Iterator[Pair]:
     """Rule of ``nn.Linear``."""
-    x = first_argument(args, kwargs)
+    layer = call.layer
+    x = call.input
     a, b = _by_position(x, n, axis), _by_position(grads[0], n, axis)
     yield layer.weight, Outer(a.unsqueeze(1), b.unsqueeze(1))
     yield from _bias(layer, b)
 
 
-def convolution(
-    layer: nn.Conv1d | nn.Conv2d,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    grads: Sequence[Any],
-    n: int,
-    _axis: int = 0,
-    memo: dict[str, torch.Tensor] | None = None,
-) -> Iterator[Pair]:
-    """Rule of ``nn.Conv1d`` and ``nn.Conv2d``: a matrix applied to patches, kept in ``memo``."""
-    a = None if memo is None else memo.get("patches")
+def convolution(call: LayerCall, grads: Sequence[Any], n: int, _axis: int) -> Iterator[Pair]:
+    """Rule of ``nn.Conv1d`` and ``nn.Conv2d``: a matrix applied to patches, which are kept."""
+    layer = call.layer
+    a = call.memo.get("patches")
     if a is None:
         # A convolution may leave out the last entries of its input, and unfold does too.
-        x = _padded(layer, first_argument(args, kwargs))
+        x = _padded(layer, call.input)
         a = _in_groups(_patches(layer, x), layer.groups, n)
-        if memo is not None:
-            memo["patches"] = a
+        call.memo["patches"] = a
     b = grads[0].flatten(2)
     yield layer.weight, Outer(a, _in_groups(b, layer.groups, n))
     yield from _bias(layer, samples_first(b, n, 0).transpose(2, 3).flatten(1, 2))
 
 
 def transposed_convolution(
-    layer: nn.ConvTranspose1d | nn.ConvTranspose2d,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    grads: Sequence[Any],
-    n: int,
-    _axis: int = 0,
+    call: LayerCall, grads: Sequence[Any], n: int, _axis: int
 ) -> Iterator[Pair]:
     """Rule of ``nn.ConvTranspose1d`` and ``nn.ConvTranspose2d``: the roles are exchanged."""
-    x, out = first_argument(args, kwargs), grads[0]
+    layer = call.layer
+    x, out = call.input, grads[0]
     size = x.shape[2:]
     padding: list[Any] = [p for q in reversed(layer.padding) for p in (q, q)]
     a = _patches(layer, functional.pad(out, padding))
@@ -168,32 +182,20 @@ def _patches(layer: Any, x: torch.Tensor) -> torch.Tensor:
     return functional.unfold(x, kernel, dilation=dilation, stride=stride)
 
 
-def batch_norm(
-    layer: Any,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    grads: Sequence[Any],
-    n: int,
-    _axis: int = 0,
-) -> Iterator[Pair]:
+def batch_norm(call: LayerCall, grads: Sequence[Any], n: int, _axis: int) -> Iterator[Pair]:
     """Rule of ``nn.BatchNorm1d`` to ``3d`` with running statistics."""
-    x = first_argument(args, kwargs)
+    layer = call.layer
+    x = call.input
     if layer.running_mean is None:
         raise NoRule
     plain = functional.batch_norm(x, layer.running_mean, layer.running_var, eps=layer.eps)
     yield from _scaled(layer, plain, grads[0], n)
 
 
-def group_norm(
-    layer: nn.GroupNorm,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    grads: Sequence[Any],
-    n: int,
-    _axis: int = 0,
-) -> Iterator[Pair]:
+def group_norm(call: LayerCall, grads: Sequence[Any], n: int, _axis: int) -> Iterator[Pair]:
     """Rule of ``nn.GroupNorm``."""
-    plain = functional.group_norm(first_argument(args, kwargs), layer.num_groups, eps=layer.eps)
+    layer = call.layer
+    plain = functional.group_norm(call.input, layer.num_groups, eps=layer.eps)
     yield from _scaled(layer, plain, grads[0], n)
 
 
@@ -205,16 +207,10 @@ def _scaled(layer: Any, plain: torch.Tensor, out: torch.Tensor, n: int) -> Itera
             yield parameter, Explicit(product.sum(dim=2))
 
 
-def layer_norm(
-    layer: nn.LayerNorm,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    grads: Sequence[Any],
-    n: int,
-    axis: int,
-) -> Iterator[Pair]:
+def layer_norm(call: LayerCall, grads: Sequence[Any], n: int, axis: int) -> Iterator[Pair]:
     """Rule of ``nn.LayerNorm``."""
-    x, shape = first_argument(args, kwargs), layer.normalized_shape
+    layer = call.layer
+    x, shape = call.input, layer.normalized_shape
     if x.dim() == len(shape):
         raise NoRule
     plain = functional.layer_norm(x, shape, eps=layer.eps)
@@ -224,16 +220,10 @@ def layer_norm(
             yield parameter, Explicit(product.sum(dim=1))
 
 
-def embedding(
-    layer: nn.Embedding,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    grads: Sequence[Any],
-    n: int,
-    axis: int,
-) -> Iterator[Pair]:
+def embedding(call: LayerCall, grads: Sequence[Any], n: int, axis: int) -> Iterator[Pair]:
     """Rule of ``nn.Embedding``."""
-    index = first_argument(args, kwargs)
+    layer = call.layer
+    index = call.input
     b = _by_position(grads[0], n, axis)
     index = samples_first(index, n, axis).reshape(n, -1)
     if layer.padding_idx is not None:
@@ -241,19 +231,13 @@ def embedding(
     yield layer.weight, Lookup(index.long(), b, layer.num_embeddings)
 
 
-def attention(
-    layer: nn.MultiheadAttention,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    grads: Sequence[Any],
-    n: int,
-    _axis: int = 0,
-) -> Iterator[Pair]:
+def attention(call: LayerCall, grads: Sequence[Any], n: int, _axis: int) -> Iterator[Pair]:
     """Rule of ``nn.MultiheadAttention``: its projections, by running the rest of it again."""
+    layer = call.layer
     if not layer._qkv_same_embed_dim or layer.bias_k is not None:
         raise NoRule
     names = ("query", "key", "value", "key_padding_mask", "need_weights", "attn_mask")
-    arguments = dict(zip(names, args, strict=False)) | kwargs
+    arguments = dict(zip(names, call.args, strict=False)) | call.kwargs
     inputs = [arguments[name] for name in names[:3]]
     if inputs[0].dim() != 3 or grads[0] is None:
         raise NoRule
@@ -330,11 +314,3 @@ def _heads(
 
 def _lengthened(x: torch.Tensor, length: int) -> torch.Tensor:
     return functional.pad(x.detach(), (0, 0, 0, 0, 0, length - x.shape[0]))
-
-
-def first_argument(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
-    """Return the tensor that a layer was called with."""
-    x = args[0] if args else kwargs.get("input")
-    if not isinstance(x, torch.Tensor):
-        raise NoRule
-    return x.detach()

@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import nn
 
-from ._layers import NoRule, first_argument, samples_first
+from ._layers import LayerCall, NoRule, samples_first
 from ._terms import Explicit
 from ._typing import Pair
 
@@ -26,21 +25,13 @@ class OwnRule:
         self.rule = rule
         self.__name__ = getattr(rule, "__name__", type(rule).__name__)
 
-    def __call__(
-        self,
-        layer: nn.Module,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        grads: Sequence[Any],
-        n: int,
-        axis: int,
-    ) -> Iterator[Pair]:
+    def __call__(self, call: LayerCall, grads: Sequence[Any], n: int, axis: int) -> Iterator[Pair]:
         if len(grads) != 1:
             raise NoRule
-        x = samples_first(first_argument(args, kwargs), n, axis)
+        x = samples_first(call.input, n, axis)
         grad = samples_first(grads[0], n, axis)
-        own = dict(layer.named_parameters(recurse=False))
-        found = self.rule(layer, x.flatten(0, 1), grad.flatten(0, 1))
+        own = dict(call.layer.named_parameters(recurse=False))
+        found = self.rule(call.layer, x.flatten(0, 1), grad.flatten(0, 1))
         for name, values in found.items():
             if own.get(name) is not None:
                 # A sample may have several rows, as the time steps of a series.

@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -25,7 +24,7 @@ from torch import nn
 
 from ..layers import gradient_edge, mapped
 from ._labelled import Labelled
-from ._layers import convolution
+from ._layers import LayerCall
 from ._plans import BoundPlan, GradientPlan
 from ._terms import Explicit, add_terms
 from ._totals import adds_up
@@ -255,9 +254,8 @@ def rule_gradients(
             continue
         rule, axes = layers[call.layer]
         axis = axes[min(number, len(axes) - 1)]
-        keeping = {"memo": call.memo} if rule is convolution else {}
         try:
-            pairs = list(rule(call.layer, call.args, call.kwargs, of_outputs, n, axis, **keeping))
+            pairs = list(rule(call, of_outputs, n, axis))
         except Exception:  # whatever a rule makes of arguments that it was not written for
             continue
         for parameter, term in pairs:
@@ -271,29 +269,6 @@ def _sum(terms: list[Term]) -> Term:
     for term in terms[1:]:
         total = add_terms(total, term)
     return total
-
-
-@dataclass
-class LayerCall:
-    """One call of a layer.
-
-    Attributes
-    ----------
-    layer : nn.Module
-        What was called.
-    args, kwargs : tuple, dict
-        Its arguments.
-    edges : list of torch.autograd.graph.GradientEdge
-        Where its outputs are in the graph.
-    memo : dict
-        What rules keep for other gradients of the same call.
-    """
-
-    layer: nn.Module
-    args: tuple
-    kwargs: dict
-    edges: list
-    memo: dict = field(default_factory=dict)
 
 
 @contextmanager

@@ -13,32 +13,23 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ._layers import NoRule
+from ._layers import LayerCall, NoRule
 from ._terms import Explicit, Outer
 from ._typing import Pair
 
 
-def recurrent(
-    layer: nn.RNNBase,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    grads: Sequence[Any],
-    n: int,
-    _axis: int = 0,
-) -> Iterator[Pair]:
+def recurrent(call: LayerCall, grads: Sequence[Any], n: int, _axis: int) -> Iterator[Pair]:
     """Rule of ``nn.LSTM``, ``nn.GRU`` and ``nn.RNN``.
 
     Parameters
     ----------
-    layer : nn.RNNBase
-        The layer, in eval mode.
-    args, kwargs : tuple, dict
-        Its arguments.
+    call : LayerCall
+        Of a layer in eval mode.
     grads : list of torch.Tensor or None
         Gradients of the output sequence and of the last states.
     n : int
         Number of samples.
-    _axis : int, default=0
+    _axis : int
         Not used: the layer knows which axis follows the samples.
 
     Yields
@@ -51,13 +42,13 @@ def recurrent(
     NoRule
         For packed sequences, single sequences and projected states.
     """
-    x = args[0] if args else kwargs.get("input")
-    if not isinstance(x, torch.Tensor) or x.dim() != 3 or layer.proj_size:
+    layer, x = call.layer, call.input
+    if x.dim() != 3 or layer.proj_size:
         raise NoRule
-    x = x.detach().transpose(0, 1) if layer.batch_first else x.detach()
+    x = x.transpose(0, 1) if layer.batch_first else x
     if x.shape[1] != n:
         raise NoRule
-    states = args[1] if len(args) > 1 else kwargs.get("hx")
+    states = call.args[1] if len(call.args) > 1 else call.kwargs.get("hx")
     with torch.enable_grad():
         outputs, taps = _run(layer, x, _detached(states))
     if layer.batch_first:

@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 if TYPE_CHECKING:
-    from ._per_sample import LayerCall
+    from ._layers import LayerCall
 
 _MASKS = (torch.bool, torch.uint8)
 

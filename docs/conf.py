@@ -122,7 +122,8 @@ html_theme_options = {
     "footer_end": ["sphinx-version"],
 }
 # Pages that have no others beside them.
-_ALONE = ("index", "install", "quick_start", "which_explainer", "changelog", "contributing")
+_ALONE = ("index", "install", "five_minutes", "quick_start", "which_explainer")
+_ALONE += ("changelog", "contributing")
 html_sidebars = dict.fromkeys(_ALONE, [])
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True

@@ -1,3 +1,4 @@
+import gc
 import importlib
 import warnings
 
@@ -33,20 +34,32 @@ def import_quietly(names):
                 pass
 
 
-import_quietly(OTHERS)
+def pytest_configure(config):
+    """Get ready to collect, in the processes that run tests: the one that hands them out waits."""
+    hands_out = getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput")
+    if not hands_out:
+        gc.disable()  # next to nothing of what is made while tests are collected is garbage
+        import_quietly(OTHERS)
 
-import torch  # noqa: E402
 
-from sklexplain.utils import ThreadModes  # noqa: E402
+def pytest_collection_finish(session):
+    """Keep what was collected out of every look for garbage, which would go through all of it."""
+    gc.freeze()
+    gc.enable()
 
 
-@pytest.fixture
-def undrawn(monkeypatch):
-    """Pictures are made, but not laid out and written: for tests that read the words only."""
+def draw_nothing(monkeypatch):
+    """Pictures are made, but not laid out and written, for as long as the patch lasts."""
     figure = pytest.importorskip("matplotlib.figure")
     layout = pytest.importorskip("matplotlib.layout_engine")
     monkeypatch.setattr(layout.ConstrainedLayoutEngine, "execute", lambda self, figure: None)
     monkeypatch.setattr(figure.Figure, "savefig", lambda self, out, **kwargs: out.write(b"<svg/>"))
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Pictures are not drawn: for tests that read the words only."""
+    draw_nothing(monkeypatch)
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +68,10 @@ def _leaves_no_modes():
 
     The tests of interrupts count what is left; some of it shows only when garbage is collected.
     """
+    import torch
+
+    from sklexplain.utils import ThreadModes
+
     before = ThreadModes.now()
     yield
     before.put_back()

@@ -28,6 +28,7 @@ from sklexplain.datasets import make_motif_series, make_relevant_columns
 from sklexplain.nets import Autoencoder
 from sklexplain.report import RepresentationReport, _decoding, _figures
 from sklexplain.samples import Sample
+from tests.conftest import draw_nothing
 
 # With so little training, concepts bend within a step of the path from the baseline.
 pytestmark = pytest.mark.filterwarnings("ignore:integrated_gradients attributions miss")
@@ -122,7 +123,9 @@ def test_without_labels_nothing_is_said_about_them(table, tmp_path, undrawn):
 
 
 @pytest.mark.parametrize("frame", [pd.DataFrame, pl.DataFrame])
-def test_names_from_users_are_escaped(table, tmp_path, frame):
+def test_names_from_users_are_escaped(table, tmp_path, frame, request):
+    if frame is pl.DataFrame:  # pictures of one of them will do
+        request.getfixturevalue("undrawn")
     X, y, _ = table
     names = [_EVIL, "$\\frac{1}{", "a & b", "${title}", *(f"x{i}" for i in range(6))]
     X = frame({name: column for name, column in zip(names, X.T, strict=True)})
@@ -137,7 +140,10 @@ def test_names_from_users_are_escaped(table, tmp_path, frame):
 
 
 @pytest.mark.parametrize("shape", ["time", "channels first", "channels last", "image"])
-def test_report_on_series_and_images(shape, tmp_path):
+def test_report_on_series_and_images(shape, tmp_path, request):
+    whole = shape in ("channels last", "image")
+    if not whole:
+        request.getfixturevalue("undrawn")
     X, y, _ = make_motif_series(n_samples=60, n_timesteps=24, n_channels=2, random_state=0)
     X = X.astype(np.float32)
     estimator = Autoencoder("conv1d", n_components=2, hidden_layer_sizes=(4,))
@@ -150,7 +156,6 @@ def test_report_on_series_and_images(shape, tmp_path):
         X = X.reshape(60, 1, 6, 8)
         estimator = Autoencoder("mlp", n_components=2, hidden_layer_sizes=(8,))
     estimator.set_params(max_epochs=2, validation_split=None, random_state=0)
-    whole = shape in ("channels last", "image")
     sections = {"anomalies": "auto", "clusters": True} if whole else {}
     report = RepresentationReport(estimator, **options(n_examples=2, **sections)).fit(X, y)
     assert report.feature_importances_.shape == X.shape[1:]
@@ -285,7 +290,12 @@ def looked_into(request, tmp_path_factory):
     names = dict(enumerate(classes.classes_))
     report = RepresentationReport(net, **options(n_examples=2, target_names=names), **INSIDE)
     report.fit(X, classes.transform(y))
-    return net, X, report, report.to_html(tmp_path_factory.mktemp("report") / "report.html")
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    with pytest.MonkeyPatch.context() as patch:
+        if len(shape) == 2:  # tables and images are drawn
+            draw_nothing(patch)
+        report.to_html(path)
+    return net, X, report, path
 
 
 def test_classifiers_are_looked_into(looked_into, tmp_path, monkeypatch):
@@ -317,7 +327,7 @@ def test_classifiers_are_looked_into(looked_into, tmp_path, monkeypatch):
         assert page.text.count(text) == 2  # in the contents, and above the section
     assert f"score of {_EVIL}" in page.text
     assert "that were allowed" in page.text
-    if X.ndim == 3:
+    if X.ndim == 4:
         check_that_writing_only_writes(report, path.read_text(), tmp_path, monkeypatch)
 
 
@@ -334,7 +344,7 @@ def check_that_writing_only_writes(report, before, tmp_path, monkeypatch):
     assert pictures.findall(before) == pictures.findall(after)
 
 
-def test_regressors_and_heads(tmp_path):
+def test_regressors_and_heads(tmp_path, undrawn):
     rng = np.random.RandomState(0)
     X = pd.DataFrame({"a": rng.randn(60), "b": rng.randn(60), "site": list("xyz") * 20})
     X.loc[::7, "b"] = np.nan

@@ -50,7 +50,7 @@ def test_scikit_learn_checks(estimator, check):
 
 @parametrize_nd_checks(
     {
-        **{n: lambda n=n: (Watchful(make_net(n)), make_X(n)) for n in ("conv2d", "lstm", "mlp")},
+        **{n: lambda n=n: (Watchful(make_net(n)), make_X(n)) for n in ("conv2d", "lstm")},
         "pca": lambda: (Surprise(make_pipeline(StandardScaler(), PCA(2))), make_X("mlp")),
         "autoencoder": lambda: (Surprise(_autoencoder()), make_X("mlp")),
     }

@@ -4,6 +4,9 @@ import numpy as np
 import torch
 from torch import nn
 
+# Networks are seeded by the CPU's generator alone: torch.manual_seed keeps a call for every kind of
+# accelerator that there is not, with the whole stack as text.
+
 
 class Recurrent(nn.Module):
     """A recurrent encoder: (n, time, channels) to (n, 4)."""
@@ -80,7 +83,7 @@ def make_net(name, dtype=torch.float32):
     """A network in training mode, as training leaves it, with running statistics of its own."""
     factory, shape = NETS[name]
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)
         net = factory().to(dtype)
         net(torch.randn(16, *shape, dtype=dtype))  # moves BatchNorm's statistics
     return net
@@ -120,7 +123,7 @@ class Reconstructor(nn.Module):
 def make_reconstructor(name, dtype=torch.float32):
     """An autoencoder in training mode, with running statistics of its own."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)
         net = Reconstructor(name).to(dtype)
         net(torch.randn(16, *NETS[name][1], dtype=dtype))
     return net

@@ -45,6 +45,7 @@ def pytest_configure(config):
 def pytest_collection_finish(session):
     """Keep what was collected out of every look for garbage, which would go through all of it."""
     gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
     gc.enable()
 
 

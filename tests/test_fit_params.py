@@ -71,7 +71,7 @@ def test_metadata_is_routed():
         unset = LabelFreeAttributor(LogisticRegression())
         with pytest.raises(UnsetMetadataPassedError, match="LogisticRegression.fit"):
             unset.fit(X, LABELS, sample_weight=SAMPLE_WEIGHT)
-        with pytest.raises(TypeError, match="LabelFreeAttributor.fit got unexpected argument"):
+        with pytest.raises(TypeError, match=r"LabelFreeAttributor.*\.fit got unexpected argument"):
             LabelFreeAttributor(asking).fit(X, LABELS, groups=SAMPLE_WEIGHT)
         routes = LabelFreeAttributor(asking).get_metadata_routing()
         assert routes.consumes("fit", ["sample_weight", "groups"]) == {"sample_weight"}

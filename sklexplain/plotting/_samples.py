@@ -209,10 +209,11 @@ def rows_of(X, positions):
 
 
 def _cells(frame):
-    try:
+    kinds = set(frame.dtypes)
+    if len(kinds) == 1 or not any(kind.is_temporal() for kind in kinds):
         return frame.to_numpy()
-    except TypeError:  # dates beside numbers have no dtype in common
-        cells = np.empty(frame.shape, dtype=object)
-        for i, name in enumerate(frame.columns):
-            cells[:, i] = frame[name].to_list()
-        return cells
+    # Dates have no dtype in common with numbers, and beside text nanoseconds would become numbers.
+    cells = np.empty(frame.shape, dtype=object)
+    for i, name in enumerate(frame.columns):
+        cells[:, i] = frame[name].to_list()
+    return cells

@@ -6,6 +6,7 @@ from sklearn import get_config
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import NotFittedError
+from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import FeatureUnion, Pipeline
@@ -99,7 +100,8 @@ def is_fitted(estimator):
         return True
     if not _has_tags(estimator):
         return _has_learnt(estimator)
-    if not get_tags(estimator).requires_fit:
+    # The tags of a HashingVectorizer say so from scikit-learn 1.8 on.
+    if isinstance(estimator, HashingVectorizer) or not get_tags(estimator).requires_fit:
         return None
     try:
         check_is_fitted(estimator)

@@ -144,9 +144,10 @@ class _Pandas:
         return pandas.Index(names)  # tuples make a MultiIndex
 
     def plain(self, dtype):
-        if not _is_categorical(dtype):
-            return str(dtype)
-        return [list(dtype.categories), bool(dtype.ordered)]
+        if _is_categorical(dtype):
+            return [list(dtype.categories), bool(dtype.ordered)]
+        # "string" alone would be kept in whatever way pandas prefers where it is read again.
+        return f"string[{dtype.storage}]" if str(dtype) == "string" else str(dtype)
 
     def dtype_of(self, plain):
         import pandas

@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from scipy.integrate import trapezoid
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_wine
 from sklearn.decomposition import PCA, TruncatedSVD
@@ -147,7 +148,7 @@ def test_score_by_a_loop():
                 row[ranks_of(i) < m] = reference[i][ranks_of(i) < m]
             fall = explainer.score_samples(changed) - explainer.score_samples(ODD)
             curve.append(np.mean(fall))
-        return np.trapezoid(curve, np.array(sizes) / 6)
+        return trapezoid(curve, np.array(sizes) / 6)
 
     most = area(lambda i: (maps[i] > maps[i][:, None]).sum(axis=1))
     random = np.mean([area(lambda i, rank=rank: rank) for rank in ranks])

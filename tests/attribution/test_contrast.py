@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy.integrate import trapezoid
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.ensemble import RandomForestClassifier
@@ -200,7 +201,7 @@ def test_score_measures_how_far_g_falls(name):
     assert_allclose(curve.most, falls, atol=1e-10)
     away = g(net, X, corpus, foil, name) - g(net, mean[None], corpus, foil, name)
     assert_allclose(curve.full_shift, np.abs(away).mean())
-    areas = np.trapezoid([curve.most, curve.random, curve.least], curve.fractions, axis=1)
+    areas = trapezoid([curve.most, curve.random, curve.least], curve.fractions, axis=1)
     by_chance, rng = np.zeros(len(X)), np.random.RandomState(explainer.seed_)
     for _ in range(10):
         rank, falls = rng.permutation(5), []
@@ -208,7 +209,7 @@ def test_score_measures_how_far_g_falls(name):
             masked = np.where(rank < m, mean, X)
             before, after = (g(net, rows, corpus, foil, name) for rows in (X, masked))
             falls.append(before - after)
-        by_chance += np.trapezoid(falls, curve.fractions, axis=0) / 10
+        by_chance += trapezoid(falls, curve.fractions, axis=0) / 10
     assert_allclose(by_chance.mean(), areas[1], atol=1e-10)
     assert areas[1] < np.abs(by_chance).mean() / 3  # the mean is the baseline: all but cancels
     assert_allclose(curve.area_ratio, 1 + (areas[0] - areas[1]) / (np.abs(by_chance).mean() / 3))
@@ -216,7 +217,7 @@ def test_score_measures_how_far_g_falls(name):
     one = explainer.latent_shift(some)
     assert_allclose(
         one.area_ratio,
-        np.trapezoid(one.most, one.fractions) / np.trapezoid(one.random, one.fractions),
+        trapezoid(one.most, one.fractions) / trapezoid(one.random, one.fractions),
     )
     assert_allclose(curve.separation, (areas[0] - areas[2]) / curve.full_shift)
     assert explainer.score(X) == curve.area_ratio > 1

@@ -62,9 +62,10 @@ def mixed():
     )
 
 
+@pytest.mark.parametrize("unit", ["ns", "us"])
 @pytest.mark.parametrize("container", [pd.DataFrame, pl.from_pandas])
-def test_cells_of_mixed_tables_are_what_they_were(container):
-    frame = container(mixed())
+def test_cells_of_mixed_tables_are_what_they_were(container, unit):
+    frame = container(mixed().astype({"seen": f"datetime64[{unit}]"}))
     columns = make_column_transformer((SimpleImputer(), ["age"]), (OneHotEncoder(), ["city"]))
     forest = make_pipeline(columns, RandomForestClassifier(3, random_state=0))
     explainer = DKNNImportance(forest).fit(frame, np.arange(30) % 2)

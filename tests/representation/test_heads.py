@@ -594,7 +594,11 @@ def test_zeros_of_polars():
         {"a": [1.0, float("nan"), 3.0], "b": ["u", "v", "u"], "c": [True, False, True]}
     )
     columns = ColumnTransformer(
-        [("a", SimpleImputer(), ["a"]), ("b", OneHotEncoder(), ["b"]), ("c", "passthrough", ["c"])]
+        [
+            ("a", SimpleImputer(), ["a"]),
+            ("b", OneHotEncoder(sparse_output=False), ["b"]),
+            ("c", "passthrough", ["c"]),
+        ]
     ).fit(frame)
     representation = Representation(columns, 3, X=frame)
     inputs = representation.inputs(frame)

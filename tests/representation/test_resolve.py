@@ -371,7 +371,8 @@ def test_black_boxes(name, fitted_on):
     representation, inputs = resolve(estimator, X)
     z = representation.activations(inputs, 30)
     np.testing.assert_array_equal(X, before)
-    np.testing.assert_array_equal(z, offered(estimator, fitted_on.copy()))
+    # Columns and rows of a kernel's sums lie otherwise in memory: the last bits may differ.
+    np.testing.assert_allclose(z, offered(estimator, fitted_on.copy()), rtol=1e-11)
     assert not representation.differentiable
     assert representation.output_dtype == torch.float64
 

@@ -1,5 +1,6 @@
 import gc
 import importlib
+import sys
 import warnings
 
 import pytest
@@ -61,6 +62,15 @@ def draw_nothing(monkeypatch):
 def undrawn(monkeypatch):
     """Pictures are not drawn: for tests that read the words only."""
     draw_nothing(monkeypatch)
+
+
+@pytest.fixture(autouse=True)
+def _leaves_no_figures():
+    """Close what was drawn: of 20 open figures on, pyplot warns, in whichever test that is."""
+    yield
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    if pyplot is not None:
+        pyplot.close("all")
 
 
 @pytest.fixture(autouse=True)

@@ -402,6 +402,14 @@ def test_combinations_of_a_corpus_in_blocks(params):
         blocks.transform(da.from_array(queries, chunks=5))
     with pytest.raises(TypeError, match="score needs the training examples in memory"):
         blocks.score(queries)
+    for needing in (blocks.reduced_cost, blocks.feature_projections):
+        with pytest.raises(TypeError, match=f"{needing.__name__} needs the training examples"):
+            needing(queries)
+    with pytest.raises(TypeError, match="top_examples of samples in dask needs the training"):
+        blocks.top_examples(da.from_array(queries, chunks=5), 2)
+    weights, places = blocks.top_examples(queries, 1)
+    np.testing.assert_array_equal(places, memory.top_examples(queries, 1)[1])
+    np.testing.assert_allclose(weights, expected.toarray().max(axis=1, keepdims=True), atol=1e-7)
 
 
 # -- what is refused -------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ import pytest
 from scipy.integrate import trapezoid
 from sklearn.utils import Bunch
 
-from sklexplain.report import _compute, _concepts, _words
+from sklexplain.report import _compute, _concepts, _numbers, _words
 
 
 @pytest.mark.parametrize(
@@ -124,3 +124,29 @@ def test_concepts_that_are_one_are_not_several():
 def test_learning_from_a_part_is_said():
     assert _words.drawn_part(20, 20) == ""
     assert "from 2,000 of the 16,000 training samples" in _words.drawn_part(2000, 16000)
+
+
+@pytest.mark.parametrize(
+    ("kind", "axis", "shape", "name_of"),
+    [
+        ("series", None, (3,), lambda place: f"{place[0]}"),
+        ("series", 0, (2, 3), lambda place: f"channel {place[0]} {place[1]}"),
+        ("series", 1, (3, 2), lambda place: f"channel {place[1]} {place[0]}"),
+        ("image", 0, (1, 2, 3), lambda place: " ".join(map(str, place))),
+    ],
+)
+def test_entries_have_their_names_in_the_order_of_their_values(kind, axis, shape, name_of):
+    report = SimpleNamespace(
+        attributor_=SimpleNamespace(input_shape_=shape),
+        _sample=SimpleNamespace(kind=kind, channel_axis=axis),
+        time_names=None,
+        channel_names=None,
+    )
+    expected = [name_of(place) for place in np.ndindex(*shape)]
+    assert _numbers.entry_names(report) == expected
+    if axis is not None and kind == "series":
+        report.time_names, report.channel_names = ["mon", "tue", "wed"], ["II", "V1"]
+        words = {"channel 0": "II", "channel 1": "V1", " 0": " mon", " 1": " tue", " 2": " wed"}
+        for number, word in words.items():
+            expected = [name.replace(number, word) for name in expected]
+        assert _numbers.entry_names(report) == expected

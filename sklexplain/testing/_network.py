@@ -5,7 +5,7 @@ import copy
 import gc
 import signal
 import threading
-import time
+import timeit
 import warnings
 import weakref
 from contextlib import contextmanager
@@ -274,7 +274,7 @@ def check_interrupts(estimator, X, y):
     modules = list(torch_modules(fitted.estimator_)) if hasattr(fitted, "estimator_") else []
     expected = fitted.transform(X)
     # The shortest of a few: interrupts drawn over one slow call would come after most others.
-    seconds = min(_seconds(lambda: fitted.transform(X)) for _ in range(5))
+    seconds = min(timeit.repeat(lambda: fitted.transform(X), number=1, repeat=5))
     before, switches, lost = snapshot(modules), _switches(), 0
     modes = ThreadModes.now()
     random_state = np.random.RandomState(0)
@@ -311,12 +311,6 @@ def _alarm_interrupts():
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, old)
-
-
-def _seconds(call):
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
 
 
 def _interrupted(call, seconds):

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import sklearn
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.compose import ColumnTransformer, make_column_transformer
@@ -27,6 +28,7 @@ from sklearn.preprocessing import (
     RobustScaler,
     StandardScaler,
 )
+from sklearn.utils.fixes import parse_version
 from torch import nn
 
 from sklexplain import DKNNImportance, LabelFreeAttributor
@@ -589,14 +591,17 @@ def test_zeros_of_columns_without_a_zero_are_no_category():
     np.testing.assert_allclose(zeros_of(head, as_objects)[:7], expected[:7])
 
 
-def test_zeros_of_polars():
+@pytest.mark.parametrize("sparse", [False, True])
+def test_zeros_of_polars(sparse):
+    if sparse and parse_version(sklearn.__version__) < parse_version("1.8"):
+        pytest.skip("scikit-learn 1.7 does not stack columns of polars beside sparse ones")
     frame = pl.DataFrame(
         {"a": [1.0, float("nan"), 3.0], "b": ["u", "v", "u"], "c": [True, False, True]}
     )
     columns = ColumnTransformer(
         [
             ("a", SimpleImputer(), ["a"]),
-            ("b", OneHotEncoder(sparse_output=False), ["b"]),
+            ("b", OneHotEncoder(sparse_output=sparse), ["b"]),
             ("c", "passthrough", ["c"]),
         ]
     ).fit(frame)

@@ -372,7 +372,8 @@ def test_black_boxes(name, fitted_on):
     z = representation.activations(inputs, 30)
     np.testing.assert_array_equal(X, before)
     # Columns and rows of a kernel's sums lie otherwise in memory: the last bits may differ.
-    np.testing.assert_allclose(z, offered(estimator, fitted_on.copy()), rtol=1e-11)
+    rtol = 1e-11 if name == "kernel-pca" else 0
+    np.testing.assert_allclose(z, offered(estimator, fitted_on.copy()), rtol=rtol, atol=0)
     assert not representation.differentiable
     assert representation.output_dtype == torch.float64
 

@@ -10,12 +10,18 @@ from sklearn.decomposition import PCA
 from torch import nn
 
 from sklexplain.anomalies import AnomalyAttributor
-from sklexplain.attribution import EmbeddingAttributor, LabelFreeAttributor
+from sklexplain.attribution import EmbeddingAttributor, LabelFreeAttributor, RelevanceMasker
 from sklexplain.concepts import SparseDictionary, SRAEExplainer
 from sklexplain.decoding import ClaDecExplainer
-from sklexplain.examples import DKNNImportance
+from sklexplain.examples import (
+    DKNNImportance,
+    InfluenceImportance,
+    SimplExImportance,
+    TracInImportance,
+)
 from sklexplain.exceptions import DataConversionWarning
 from sklexplain.scores import NoiseScorer, VarianceScorer
+from sklexplain.surrogates import LatentSurrogate
 from sklexplain.utils import Rows, Written
 
 RNG = np.random.default_rng(0)
@@ -52,7 +58,16 @@ class Autoencoder(nn.Module):
         return self.decoder(self.encoder(x))
 
 
+def rebuilt(output, x):
+    return (output - x).square().mean(dim=1)
+
+
+def cross_entropy(output, x, y):
+    return nn.functional.cross_entropy(output, y, reduction="none")
+
+
 torch.manual_seed(0)
+LABELS = RNG.integers(4, size=len(TRAIN))
 NET = nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 4))
 MAKE = {
     "saliency": lambda: LabelFreeAttributor(NET, method="saliency"),
@@ -69,6 +84,13 @@ MAKE = {
     "anomaly, rebuilt": lambda: AnomalyAttributor(
         Autoencoder(), method_params={"n_steps": 4}, baseline="reconstruction"
     ),
+    "surrogate": lambda: LatentSurrogate(NET, random_state=0),
+    "surrogate, sums": lambda: LatentSurrogate(NET, model="linear", random_state=0),
+    "masks": lambda: RelevanceMasker(NET, n_masks=8, random_state=0),
+    "simplex": lambda: SimplExImportance(NET),
+    "influence": lambda: InfluenceImportance(Autoencoder(), loss=rebuilt, damping=0.1),
+    "tracin": lambda: TracInImportance(Autoencoder(), loss=rebuilt),
+    "tracin, classes": lambda: TracInImportance(NET, loss=cross_entropy, parameters="all"),
     "dknn": lambda: DKNNImportance(NET, n_neighbors=3),
     "dknn, dense": lambda: DKNNImportance(NET),
 }
@@ -88,7 +110,10 @@ def dense(values):
 @pytest.mark.parametrize("kind", MAKE)
 def test_rows_are_read_and_cast_a_few_at_a_time(kind, monkeypatch):
     monkeypatch.setattr("sklexplain.anomalies._references._AT_ONCE", 64)
-    explainer = MAKE[kind]().fit(TRAIN).set_params(batch_size=32)
+    monkeypatch.setattr("sklexplain.surrogates._latent._READ_AT_ONCE", 200)
+    monkeypatch.setattr("sklexplain.examples._gradients._BLOCK_BYTES", 1000)
+    monkeypatch.setattr("sklexplain.examples._gradients._ROWS", 64)
+    explainer = MAKE[kind]().fit(TRAIN, LABELS).set_params(batch_size=32)
     expected = dense(explainer.transform(X))
     monkeypatch.setattr("sklexplain.utils._rows._LARGE", 1000)
     monkeypatch.setattr("sklexplain.utils._rows._BLOCK", 200)
@@ -99,6 +124,7 @@ def test_rows_are_read_and_cast_a_few_at_a_time(kind, monkeypatch):
     assert len(X) <= sum(stored.read) <= 6 * len(X)  # looked through, and again where it is used
     # One that needs no cast is not read at once either.
     single = Stored(X.astype(np.float32))
+    expected = dense(explainer.transform(X.astype(np.float32)))
     np.testing.assert_array_equal(dense(explainer.transform(single)), expected)
     assert max(single.read) <= 64
 
@@ -115,7 +141,7 @@ def test_a_float64_path_reads_stored_samples_by_rows():
 def test_no_copy_of_all_samples(monkeypatch):
     monkeypatch.setattr("sklexplain.utils._rows._BLOCK", 2**14)
     many = RNG.normal(size=(220_000, 5))
-    for kind in ("saliency", "cladec", "embedding"):
+    for kind in ("saliency", "cladec", "embedding", "surrogate", "masks"):
         explainer = MAKE[kind]().fit(TRAIN).set_params(batch_size=8192)
         tracemalloc.start()
         try:

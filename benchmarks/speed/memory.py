@@ -21,9 +21,14 @@ from sklexplain import (
     ClaDecExplainer,
     DKNNImportance,
     EmbeddingAttributor,
+    InfluenceImportance,
     LabelFreeAttributor,
+    LatentSurrogate,
     NoiseScorer,
+    RelevanceMasker,
+    SimplExImportance,
     SRAEExplainer,
+    TracInImportance,
     VarianceScorer,
 )
 
@@ -47,6 +52,12 @@ class SmallAutoencoder(nn.Module):
         return self.decoder(self.encoder(x))
 
 
+def rebuilt(output, x):
+    """Loss of a sample."""
+    return (output - x).square().mean(dim=1)
+
+
+N_TRAIN, N_CORPUS = 300, 20  # a corpus has a column for each example
 MAKE = {
     "LabelFreeAttributor, saliency": lambda m: LabelFreeAttributor(m.encoder, method="saliency"),
     "EmbeddingAttributor": lambda m: EmbeddingAttributor(m.encoder),
@@ -60,7 +71,15 @@ MAKE = {
         m, method="saliency", random_state=0
     ),
     "DKNNImportance, n_neighbors=5": lambda m: DKNNImportance(m.encoder, n_neighbors=5),
+    "LatentSurrogate": lambda m: LatentSurrogate(m.encoder, random_state=0),
+    "LatentSurrogate, linear": lambda m: LatentSurrogate(m.encoder, model="linear", random_state=0),
+    "RelevanceMasker, n_masks=20": lambda m: RelevanceMasker(m.encoder, n_masks=20, random_state=0),
+    "SimplExImportance": lambda m: SimplExImportance(m.encoder),
+    "InfluenceImportance": lambda m: InfluenceImportance(m, loss=rebuilt, damping=0.1),
+    "TracInImportance": lambda m: TracInImportance(m, loss=rebuilt),
 }
+
+CORPORA = ("SimplExImportance", "InfluenceImportance", "TracInImportance")
 
 
 def worker(name, n):
@@ -69,8 +88,9 @@ def worker(name, n):
     torch.manual_seed(0)
     warnings.simplefilter("ignore", ConvergenceWarning)
     rng = np.random.default_rng(0)
-    train = rng.normal(size=(300, N_FEATURES))
-    explainer = MAKE[name](SmallAutoencoder()).fit(train)
+    train = rng.normal(size=(N_TRAIN, N_FEATURES))
+    fitted = train[:N_CORPUS] if name in CORPORA else train
+    explainer = MAKE[name](SmallAutoencoder()).fit(fitted)
     explainer.transform(np.tile(train, (10, 1)))  # imports, and what is kept of the first call
     X = rng.normal(size=(n, N_FEATURES))
     before, start = _status("VmRSS"), time.process_time()

@@ -25,6 +25,8 @@ class JudgedAttributor(BaseAttributor):
     `_learn_baseline` and sets ``_units``, ``_contrast`` and ``_basis``.
     """
 
+    _reads_rows = True
+
     _parameter_constraints = {"baseline": [Choice(*BASELINES), CALLABLE, ARRAY, MAPPING]}
 
     def _handed(self, inputs, X):

@@ -222,8 +222,6 @@ class LabelFreeAttributor(JudgedAttributor):
     'ch0_cycles3'
     """
 
-    _reads_rows = True
-
     _parameter_constraints = {
         "corpus": CORPUS,
         "foil": FOIL,

@@ -64,6 +64,7 @@ from ._objective import LossPlan, NetLoss, Planner, as_targets, telling_rows
 _CACHE_BYTES = 2**28  # gradients of the corpus kept for the next samples
 _BLOCK_BYTES = 2**27  # gradients of samples at once
 _N_BANK = 256  # training examples that stand for all, where a loss looks at others
+_ROWS = 1024  # in the network at once, where no gradients are kept
 _N_TRIED = 6  # training examples whose gradients are compared with a loop
 
 
@@ -157,7 +158,7 @@ class Network:
             return x
         return x.to(self._stage.dtype)
 
-    def batches(self, inputs, n_rows=1024):
+    def batches(self, inputs, n_rows=_ROWS):
         """Yield a few samples at a time, as `tensor` returns them."""
         for i in range(0, len(inputs), n_rows):
             yield self.tensor(inputs[i : i + n_rows])
@@ -516,6 +517,7 @@ class BaseGradientImportance(BaseExampleImportance):
         "n_draws": [Integer(1, 1_000_000)],
     }
 
+    _reads_rows = True
     _projection = None
     _needs_all = "compares gradients of all training examples"
     # Solvers go over all batches again and again.
@@ -583,13 +585,15 @@ class BaseGradientImportance(BaseExampleImportance):
         if exclude_self:
             return self._examples
         known = self._known_targets()
-        targets = [known.get(row.tobytes()) for row in np.ascontiguousarray(inputs)]
+        starts = range(0, len(inputs), _ROWS)
+        rows = (row for i in starts for row in inputs[i : i + _ROWS])
+        targets = [known.get(row.tobytes()) for row in rows]
         unknown = np.flatnonzero([target is None for target in targets])
         out = np.zeros((len(inputs), *self._targets.shape[1:]), self._targets.dtype)
         for i, target in enumerate(targets):
             out[i] = 0 if target is None else target
         if len(unknown):
-            out[unknown] = self._predicted_targets(inputs[unknown])
+            out[unknown] = self._predicted_targets(inputs, unknown)
         return Labelled(inputs, out)
 
     def _checked_targets(self, inputs, y):
@@ -612,9 +616,10 @@ class BaseGradientImportance(BaseExampleImportance):
                 known[row.tobytes()] = None
         return known
 
-    def _predicted_targets(self, inputs):
+    def _predicted_targets(self, inputs, positions):
         network = self._network()
-        found = [network.predicted(x, self._targets) for x in network.batches(inputs)]
+        parts = (positions[i : i + _ROWS] for i in range(0, len(positions), _ROWS))
+        found = [network.predicted(network.tensor(inputs[part]), self._targets) for part in parts]
         if any(y is None for y in found):
             raise ValueError(
                 "the loss takes y, and what it is for new samples cannot be told from the "
@@ -647,7 +652,7 @@ class BaseGradientImportance(BaseExampleImportance):
             If X does not have the fitted shape or holds NaN or infinity, if the network's output
             is not finite, or if y is needed.
         """
-        with self._door(X) as inputs:
+        with self._door(X, by_rows=self._reads_rows) as inputs:
             return self._matrix(self._with_targets(inputs, y))
 
     def top_examples(

@@ -176,6 +176,7 @@ class SimplExImportance(BaseExampleImportance):
     True
     """
 
+    _reads_rows = True
     _sparse_output = True
     _merges_blocks = True
 

@@ -29,6 +29,8 @@ from ..utils import (
     Numbers,
     RandomState,
     ResponseMethod,
+    Rows,
+    Written,
     check_positive_int,
     warn,
 )
@@ -37,6 +39,7 @@ from ._models import UnitSum, UnitTree
 
 # Held-out R² up to which a model tells nothing.
 _NOTHING = 0.05
+_READ_AT_ONCE = 2**16  # numbers that the models read at once
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,15 @@ class _Samples:
 
     def __len__(self):
         return len(self.inputs)
+
+    def parts(self):
+        """Yield a few samples at a time, of arrays of numbers; of all else all at once."""
+        if not isinstance(self.X, (np.ndarray, Rows)):
+            yield self
+            return
+        step = max(1, _READ_AT_ONCE // max(1, int(np.prod(self.X.shape[1:]))))
+        for i in range(0, len(self), step):
+            yield _Samples(self.inputs[i : i + step], self.X[i : i + step])
 
 
 class LatentSurrogate(BaseExplainer):
@@ -143,6 +155,7 @@ class LatentSurrogate(BaseExplainer):
     |   |--- value: 1.386
     """
 
+    _reads_rows = True
     _keeps_results = True
     _minds_few_values = False  # a unit of few values is the easiest to read
 
@@ -243,8 +256,11 @@ class LatentSurrogate(BaseExplainer):
         values : ndarray of shape (n_samples, n_units)
             What the models take the units to be.
         """
-        read = self._columns(samples.X, samples.inputs)
-        return np.stack([model.predict(read) for model in self._models], axis=1)
+        written = Written(len(samples), np.float64)
+        for part in samples.parts():
+            read = self._columns(part.X, part.inputs)
+            written.add(np.stack([model.predict(read) for model in self._models], axis=1))
+        return written.array
 
     def _row_form(self):
         return (len(self.units_),), np.float64

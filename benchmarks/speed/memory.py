@@ -139,7 +139,8 @@ def render(results):
             f"in float64 ({megabytes:.0f} MB, not counted) by a small float32 network: the result, "
             "and how far the most memory that the process held rose beside it; at most "
             f"{settings['most_mb']} MB is wanted. Each in a process of its own, one thread. Made "
-            "by `benchmarks/speed/memory.py`.",
+            "by `benchmarks/speed/memory.py`. Explainers by examples were fitted on "
+            f"{settings['n_corpus']} of them, for each of which the result has a column.",
             markdown_table(header, rows),
         ]
     )
@@ -152,6 +153,6 @@ BENCHMARK = Benchmark(
     render=render,
     settings={"n_samples": 1_000_000},
     options={"explainers": Option(list(MAKE), choices=MAKE)},
-    fixed={"n_features": N_FEATURES, "most_mb": MOST_MB},
+    fixed={"n_features": N_FEATURES, "most_mb": MOST_MB, "n_corpus": N_CORPUS},
     smoke={"n_samples": 2000, "explainers": ["LabelFreeAttributor, saliency"]},
 )

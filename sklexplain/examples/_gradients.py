@@ -62,7 +62,7 @@ from ._losses import (
 from ._objective import LossPlan, NetLoss, Planner, as_targets, telling_rows
 
 _CACHE_BYTES = 2**28  # gradients of the corpus kept for the next samples
-_BLOCK_BYTES = 2**27  # gradients of samples at once
+_BLOCK_BYTES, _MOST_ROWS = 2**27, 2**13  # gradients of samples at once
 _N_BANK = 256  # training examples that stand for all, where a loss looks at others
 _ROWS = 1024  # in the network at once, where no gradients are kept
 _N_TRIED = 6  # training examples whose gradients are compared with a loop
@@ -435,8 +435,8 @@ class GradientPass:
 
     @property
     def rows_at_once(self):
-        """Number of samples whose gradients fit into memory."""
-        return max(1, _BLOCK_BYTES // self.bytes_per_sample)
+        """Number of samples whose gradients fit into memory; more than some gain nothing."""
+        return max(1, min(_MOST_ROWS, _BLOCK_BYTES // self.bytes_per_sample))
 
 
 def _no_gradient_text(names):

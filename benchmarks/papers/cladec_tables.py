@@ -193,7 +193,7 @@ class Run:
 
     def __init__(self, args, seed):
         self.args, self.seed = args, seed
-        self._nets = {}
+        self._nets, self._learners = {}, {}
         self._data = {}
 
     def data(self, case):
@@ -212,21 +212,27 @@ class Run:
 
     def net(self, case, n_epochs):
         """The explained classifier, trained on from one number of epochs to the next."""
-        if case not in self._nets:
-            X, y, X_test, y_test = self.data(case)
-            torch.manual_seed(self.seed)
-            module = Classifier if case == "digits" else HeartbeatClassifier
-            net = classifier(module, 0, self.args.device)
-            net.initialize()
-            self._nets[case] = {}
-            for n in sorted({*self.args.epochs, self.args.classifier_epochs}):
-                net.set_params(max_epochs=n - len(net.history))
-                net.partial_fit(X, y)
-                done = copy.deepcopy(net)
-                if n == 0:  # as drawn; skorch counts it as fitted by its history
-                    done.history.new_epoch()
-                self._nets[case][n] = done, float((done.predict(X_test) == y_test).mean())
-        return self._nets[case][n_epochs]
+        X, y, X_test, y_test = self.data(case)
+        known = self._nets.setdefault(case, {})
+        with torch.random.fork_rng(devices=[]):
+            if case in self._learners:
+                net, state = self._learners[case]
+                torch.set_rng_state(state)
+            else:
+                torch.manual_seed(self.seed)
+                module = Classifier if case == "digits" else HeartbeatClassifier
+                net = classifier(module, 0, self.args.device)
+                net.initialize()
+            for n in sorted({*self.args.epochs, self.args.classifier_epochs} - {*known}):
+                if n <= n_epochs:
+                    net.set_params(max_epochs=n - len(net.history))
+                    net.partial_fit(X, y)
+                    done = copy.deepcopy(net)
+                    if n == 0:  # as drawn; skorch counts it as fitted by its history
+                        done.history.new_epoch()
+                    known[n] = done, float((done.predict(X_test) == y_test).mean())
+            self._learners[case] = net, torch.get_rng_state()
+        return known[n_epochs]
 
     def explained(self, case, n_epochs=None, normed=False):
         """Return the classifier of a row and its accuracy."""

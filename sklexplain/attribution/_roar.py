@@ -16,6 +16,7 @@ from sklearn.utils import Bunch, check_consistent_length
 
 from ..utils import (
     JOBS,
+    NONE,
     SEED,
     Entries,
     EstimatorLike,
@@ -35,7 +36,7 @@ from ..utils import (
     shares=[Entries("a sequence of shares", Number(above=0, below=1))],
     n_random=[Integer()],
     random_state=[SEED],
-    n_jobs=[JOBS],
+    n_jobs=[JOBS, NONE],
 )
 def roar(
     estimator: EstimatorLike,

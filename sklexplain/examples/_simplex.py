@@ -7,6 +7,7 @@ from numbers import Real
 import numpy as np
 import torch
 from joblib import Parallel, delayed, effective_n_jobs
+from joblib.parallel import get_active_backend
 from numpy.typing import ArrayLike
 from scipy import sparse
 
@@ -310,7 +311,8 @@ class SimplExImportance(BaseExampleImportance):
                 "own corpus; fit on more."
             )
         params, worst, n_failed = self._params_at_fit, 0.0, 0
-        step = self._rows_at_once
+        step, (backend, _) = self._rows_at_once, get_active_backend(prefer="threads")
+        return_as = "generator" if backend.supports_return_generator else "list"  # of ray: a list
         for start in range(0, len(inputs), step):
             z = self._latents(inputs[start : start + step])
             n_jobs = self._params_at_fit.n_jobs
@@ -320,7 +322,7 @@ class SimplExImportance(BaseExampleImportance):
                 for part in parts
             ]
             # Mostly in compiled code, which lets other threads run.
-            solutions = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(
+            solutions = Parallel(n_jobs=n_jobs, prefer="threads", return_as=return_as)(
                 delayed(self._problem.solve)(
                     z[part],
                     exclude=indices,

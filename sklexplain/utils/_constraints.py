@@ -365,12 +365,17 @@ def validated(**table: list[Any]) -> Callable[[Function], Function]:
     Returns
     -------
     decorator : callable
-        From a function to one that is handed Python's numbers in place of numpy's.
+        From a function to one that is handed Python's numbers in place of numpy's. A default that
+        the table does not allow is an error at once, as users may pass it, too.
     """
     table = {name: [_made(constraint) for constraint in row] for name, row in table.items()}
 
     def decorator(function: Function) -> Function:
         signature = inspect.signature(function)
+        for name, row in table.items():
+            default = signature.parameters[name].default
+            if default is not inspect.Parameter.empty:
+                check_param(function.__name__, name, default, row)
 
         @functools.wraps(function)
         def wrapper(*args, **kwargs):

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from joblib.parallel import ThreadingBackend
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
@@ -515,6 +516,16 @@ def test_representations_that_are_not_finite():
         SimplExImportance(Root()).fit(np.vstack([TRAIN[:2], -TRAIN[:2]]))
     with pytest.raises(ValueError, match="not finite .* for sample 0"):
         SimplExImportance(Root()).fit(TRAIN).transform(-TRAIN[:1])
+
+
+def test_a_backend_that_returns_lists_only(monkeypatch):
+    """As that of ray."""
+    simplex = SimplExImportance(small_net()).fit(TRAIN)
+    monkeypatch.setattr(ThreadingBackend, "supports_return_generator", False)
+    with joblib.parallel_config("threading", n_jobs=2):
+        found = simplex.transform(QUERY)
+    monkeypatch.undo()
+    np.testing.assert_allclose(found.toarray(), simplex.transform(QUERY).toarray(), atol=1e-12)
 
 
 @pytest.mark.parametrize("batch_size", [7, 1024])

@@ -90,7 +90,7 @@ def test_it_repeats_whatever_the_number_of_jobs():
     first = roar(LinearRegression(), by_weight, X, Y, random_state=0, **params)
     with joblib.parallel_config("threading"):
         again = roar(LinearRegression(), by_weight, X, Y, random_state=0, n_jobs=2, **params)
-    other = roar(LinearRegression(), by_weight, X, Y, random_state=1, **params)
+    other = roar(LinearRegression(), by_weight, X, Y, random_state=1, n_jobs=None, **params)
     np.testing.assert_array_equal(first.random, again.random)
     assert not np.array_equal(first.random, other.random)
 

@@ -212,3 +212,11 @@ def test_functions():
         repeated(1, "dwn")
     with pytest.raises(TypeError, match=r"repeated\(\) missing 1 required positional argument"):
         repeated()
+
+
+def test_a_functions_default_has_to_be_allowed():
+    with pytest.raises(InvalidParameterError, match="'times' parameter of function .* Got None"):
+
+        @validated(times=[Integer()])
+        def function(times=None):
+            pass

@@ -266,8 +266,12 @@ def measure(args, results, save):
 
 
 def summarize(results):
-    """Add the scores of all versions, and their rank correlations with the performance."""
-    results["scores"], results["spearman"] = {}, {}
+    """Add the scores of all versions, and their rank correlations with the performance.
+
+    Of a saliency that fewer versions were computed for there are other correlations to be compared
+    with: those over the versions that all saliencies have.
+    """
+    results["scores"], results["spearman"], results["spearman_of_common"] = {}, {}, {}
     order = {name: i for i, name in enumerate(results.get("versions", ()))}
     for key in sorted(results["curves"], key=lambda key: order[_split(key)[2]]):
         piece, (method, run, name) = results["curves"][key], _split(key)
@@ -280,6 +284,13 @@ def summarize(results):
         results["spearman"][key] = {
             score: _correlations(rows, score) for score in SCORES if len(rows) > 3
         }
+    common = set.intersection(*map(set, results["scores"].values())) if results["scores"] else ()
+    for key, rows in results["scores"].items():
+        kept = {name: row for name, row in rows.items() if name in common}
+        if 3 < len(kept) < max(map(len, results["scores"].values())):
+            results["spearman_of_common"][key] = {
+                score: _correlations(kept, score) for score in SCORES
+            }
 
 
 def _split(key):
@@ -348,7 +359,8 @@ def render(results):
         f"changed ones; AUC: of the changed versions' score, for a top-5 agreement above "
         f"{PREDICTIVE:g}. The paper, ResNet18 and 12 versions: {PAPER['top1']:.2f} with top-1 and "
         f"{PAPER['top5']:.2f} with top-5 accuracy.",
-        _spearman_table(results),
+        _spearman_table(results["spearman"]),
+        *_common(results),
         "*" + SCORES["excess"] + "*: each version's own N⁰, the mean over layers; where a layer's "
         "maps of noise inputs are all alike there is none, and the version is left out ("
         + _left_out(results)
@@ -368,17 +380,27 @@ def render(results):
     return "\n\n".join(parts_)
 
 
-def _spearman_table(results):
+def _common(results):
+    """Return the same over the versions that all saliencies have, if some have more."""
+    found = results["spearman_of_common"]
+    if not found:
+        return []
+    n = next(iter(found.values()))["mean"]["n"]
+    words = f"Over the {n + 1} versions that all saliencies were computed for, {n} of them changed:"
+    return [words, _spearman_table(found)]
+
+
+def _spearman_table(correlations):
     columns = ("top1", "top5", "top1, changed only", "top5, changed only", "auc")
-    header = ["drawn by", "saliency", "score", "ρ, top 1", "ρ, top 5"]
+    header = ["drawn by", "saliency", "score", "versions", "ρ, top 1", "ρ, top 5"]
     header += ["ρ, top 1, changed", "ρ, top 5, changed", "AUC"]
     lines = []
-    for key, found in results["spearman"].items():
+    for key, found in correlations.items():
         saliency, draw, seed = key.split(", ")
         drawn = DRAWS[draw] + ("" if seed == "seed 0" else f", {seed}")
         for score, entry in found.items():
             cells = ["–" if entry[c] is None else f"{entry[c]:.2f}" for c in columns]
-            lines.append([drawn, WORDS[saliency], SCORES[score], *cells])
+            lines.append([drawn, WORDS[saliency], SCORES[score], entry["n"] + 1, *cells])
     return markdown_table(header, lines)
 
 

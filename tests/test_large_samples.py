@@ -19,7 +19,7 @@ from sklexplain.examples import (
     SimplExImportance,
     TracInImportance,
 )
-from sklexplain.exceptions import DataConversionWarning
+from sklexplain.exceptions import ConvergenceWarning, DataConversionWarning
 from sklexplain.scores import NoiseScorer, VarianceScorer
 from sklexplain.surrogates import LatentSurrogate
 from sklexplain.utils import Rows, Written
@@ -111,7 +111,7 @@ def dense(values):
 def test_rows_are_read_and_cast_a_few_at_a_time(kind, monkeypatch):
     monkeypatch.setattr("sklexplain.anomalies._references._AT_ONCE", 64)
     monkeypatch.setattr("sklexplain.surrogates._latent._READ_AT_ONCE", 200)
-    monkeypatch.setattr("sklexplain.examples._gradients._BLOCK_BYTES", 1000)
+    monkeypatch.setattr("sklexplain.examples._gradient_pass._BLOCK_BYTES", 1000)
     monkeypatch.setattr("sklexplain.examples._gradients._ROWS", 64)
     explainer = MAKE[kind]().fit(TRAIN, LABELS).set_params(batch_size=32)
     expected = dense(explainer.transform(X))
@@ -127,6 +127,25 @@ def test_rows_are_read_and_cast_a_few_at_a_time(kind, monkeypatch):
     expected = dense(explainer.transform(X.astype(np.float32)))
     np.testing.assert_array_equal(dense(explainer.transform(single)), expected)
     assert max(single.read) <= 64
+
+
+@pytest.mark.parametrize("baseline", ["reconstruction", "neighbors"])
+def test_what_is_said_of_samples_here_and_there(baseline, monkeypatch):
+    """Those that miss their sum most are explained once more, the worst first."""
+    network = Autoencoder()
+    with torch.no_grad():
+        network.encoder[0].weight.mul_(5)
+    explainer = AnomalyAttributor(network, method_params={"n_steps": 1}, baseline=baseline)
+    explainer.set_params(batch_size=32, random_state=0).fit(TRAIN)
+    with pytest.warns(ConvergenceWarning) as before:
+        expected = explainer.transform(X)
+    monkeypatch.setattr("sklexplain.anomalies._references._AT_ONCE", 64)
+    monkeypatch.setattr("sklexplain.utils._rows._LARGE", 1000)
+    monkeypatch.setattr("sklexplain.utils._rows._BLOCK", 200)
+    with pytest.warns(ConvergenceWarning) as after:
+        found = explainer.transform(Stored(X))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert [str(w.message) for w in after] == [str(w.message) for w in before]
 
 
 @pytest.mark.usefixtures("small_is_large")

@@ -171,7 +171,7 @@ class References:
 
 
 class ReferencesByRows:
-    """References of many samples, found as they are asked for: from the first to the last.
+    """References of many samples, found as they are asked for: mostly from the first to the last.
 
     Parameters
     ----------
@@ -190,12 +190,14 @@ class ReferencesByRows:
         self._first, self._held = 0, ()
 
     def __getitem__(self, positions):
-        """Return references of samples at ascending positions."""
-        first, last = int(positions[0]), int(positions[-1])
-        if not (self._first <= first and last < self._first + len(self._held)):
+        """Return references of samples at some positions."""
+        first, end = int(np.min(positions)), int(np.max(positions)) + 1
+        if not self._first <= first < end <= self._first + len(self._held):
+            if end - first > len(positions):  # some samples once more, here and there
+                return self._find(positions)
             # Many at once, as an index of neighbours is made every time.
             self._first = first
-            self._held = self._find(slice(first, max(last + 1, first + _AT_ONCE)))
+            self._held = self._find(slice(first, max(end, first + _AT_ONCE)))
         return self._held[positions - self._first]
 
 

@@ -17,7 +17,8 @@ from ..layers import plain_name
 from ..training import CheckpointHistory, load_weights
 from ..utils import NONE, BatchSize, DeviceLike, Integer, Is, ModelLike, RandomState, SavedWeights
 from ._base import check_finite
-from ._gradients import BaseGradientImportance, loaded
+from ._gradients import BaseGradientImportance
+from ._network import loaded
 from ._optimizer import of_groups
 
 _ROW_ENTRIES = 2**25  # of the importance matrix at once

@@ -468,7 +468,7 @@ def test_little_memory(monkeypatch):
     for solver in ("exact", "cg"):
         whole = InfluenceImportance(module, solver=solver, damping=0.1).fit(X).transform(X)
         monkeypatch.setattr(_influence, "_ROW_ENTRIES", 60)
-        monkeypatch.setattr("sklexplain.examples._gradients._BLOCK_BYTES", 2000)
+        monkeypatch.setattr("sklexplain.examples._gradient_pass._BLOCK_BYTES", 2000)
         monkeypatch.setattr(_linear_system, "_ROOT_BYTES", 100)
         parts = InfluenceImportance(module, solver=solver, damping=0.1, batch_size=3).fit(X)
         np.testing.assert_allclose(parts.transform(X), whole, rtol=1e-4, atol=1e-7)

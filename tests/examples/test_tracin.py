@@ -20,7 +20,7 @@ from torch import nn
 from torch.optim.lr_scheduler import StepLR
 
 from sklexplain import InfluenceImportance, TracInImportance
-from sklexplain.examples import _gradients, _tracin
+from sklexplain.examples import _gradient_pass, _network, _tracin
 from sklexplain.examples._losses import ReconstructionLoss
 from sklexplain.nets import Autoencoder, CheckpointHistory
 from sklexplain.training import corrupt, load_weights, save_weights
@@ -212,7 +212,7 @@ def test_little_memory_and_small_batches(monkeypatch):
     expected = TracInImportance(net, **params).fit(X[:13]).transform(X[13:])
     for constants in ({"_CACHE_BYTES": 0}, {"_BLOCK_BYTES": 2000}, {"_BLOCK_BYTES": 1}):
         for name, value in constants.items():
-            monkeypatch.setattr(_gradients, name, value)
+            monkeypatch.setattr(_gradient_pass, name, value)
         monkeypatch.setattr(_tracin, "_ROW_ENTRIES", 40)
         few = TracInImportance(net, batch_size=3, **params).fit(X[:13])
         np.testing.assert_allclose(few.transform(X[13:]), expected, rtol=1e-12)
@@ -548,7 +548,7 @@ def test_what_a_part_keeps_beside_its_weights_is_put_back():
     net = Scaled()
     other = copy.deepcopy(net.state_dict())
     other["_extra_state"]["scale"] = 3.0
-    with _gradients.loaded(net, other):
+    with _network.loaded(net, other):
         assert net.scale == 3.0
     assert net.scale == 1.0
 

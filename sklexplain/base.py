@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import re
-import threading
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Self
@@ -17,7 +16,7 @@ from sklearn.utils.metadata_routing import MetadataRouter
 from sklearn.utils.validation import check_is_fitted
 
 from .base_dask import SamplesInDask, then_by_blocks
-from .exceptions import ChangedModelWarning
+from .base_door import Door
 from .representation import (
     RESPONSE_METHODS,
     NotFiniteError,
@@ -30,7 +29,6 @@ from .representation import (
     checked_texts,
     fitted_estimator,
     may_take_raw,
-    not_finite_text,
     represent,
     routed_params,
     routes,
@@ -51,24 +49,17 @@ from .utils import (
     Entries,
     FittedParams,
     Integer,
-    Rows,
     Text,
     as_array_like,
     by_blocks,
-    cast_checked,
-    check_half,
     check_params,
     dask_kind,
     documented,
     draw_seed,
     first_missing,
-    not_finite_error,
-    numpy_dtype_of,
     own_arrays,
     own_value,
-    read_by_rows,
     validate_X,
-    warn,
 )
 
 # Words of errors about the values of X, in any library.
@@ -83,7 +74,7 @@ _LAYERS = ("layer", "output")
 _DURING_FIT = ("_skl_callbacks", "_parent_callback_ctx")
 
 
-class BaseExplainer(SamplesInDask, TransformerMixin, BaseEstimator):
+class BaseExplainer(Door, SamplesInDask, TransformerMixin, BaseEstimator):
     """Base class of all explainers: validates X, resolves the estimator, runs its network.
 
     A subclass stores its parameters in ``__init__``, ``estimator`` among them, and has two hooks:
@@ -359,20 +350,6 @@ class BaseExplainer(SamplesInDask, TransformerMixin, BaseEstimator):
                 raise error from None
             raise self._missing_error(X[gap], gap) from error
 
-    def _check_missing(self, X):
-        """Raise unless the network takes missing values, which a trial run shows."""
-        gap = first_missing(X)
-        if gap is not None and not self._representation.takes(X[gap : gap + 1]):
-            raise self._missing_error(X[gap], gap)
-
-    def _missing_error(self, sample, row, fix=None):
-        names = getattr(self, "feature_names_in_", None)
-        head = None if "_representation_of_fit" not in vars(self) else self._representation.head
-        if names is not None and head is not None:
-            names = names[head.columns]
-        where = tuple(np.argwhere(np.isnan(sample))[0].tolist())
-        return not_finite_error(sample, where, row, names, self, fix)
-
     def _validate_params(self):
         """Validate parameters; return them, numpy's numbers as Python's."""
         checked = check_params(self)
@@ -494,158 +471,6 @@ class BaseExplainer(SamplesInDask, TransformerMixin, BaseEstimator):
         explanations : ndarray of shape (n_samples, ...)
         """
         raise NotImplementedError(f"{type(self).__name__} has no _transform(inputs)")
-
-    @contextmanager
-    def _door(self, X, by_rows=False):
-        """Let samples in: for every public method that takes X.
-
-        Parameters
-        ----------
-        X : array-like, DataFrame or tensor of shape (n_samples, ...)
-            Samples.
-        by_rows : bool, default=False
-            Whether large arrays may be read and cast a few rows at a time, as `Rows`.
-
-        Yields
-        ------
-        inputs : ndarray of shape (n_samples, ...)
-            As they enter the network (see `_handed`), which can be run while the context lasts.
-
-        Raises
-        ------
-        ValueError
-            If they are not of the kind given to ``fit``.
-        """
-        with self._opened(X, by_rows) as (inputs, checked):
-            yield self._handed(inputs, checked)
-
-    @contextmanager
-    def _opened(self, X, by_rows=False):
-        """Let samples in, and keep hold of them in raw units: yields (inputs, validated X)."""
-        check_is_fitted(self)
-        if dask_kind(X) is not None:
-            raise self._not_by_blocks(X)
-        inputs = self._rows_of(X) if by_rows else None
-        if inputs is None:
-            X = self._like_fitted(X)
-        elif not isinstance(X, np.ndarray):
-            X = Rows(X, X.dtype)
-        with self._representation.reading():
-            if inputs is None:
-                inputs = self._cast(self._representation.inputs(X))
-            with self._inside(inputs):
-                self._warn_if_changed()
-                yield inputs, X
-
-    def _rows_of(self, X):
-        """Read large samples by rows; None where they have to be read at once.
-
-        So they are where something has to be said of them, and where a step or a function of the
-        user's is to see them as they are.
-
-        Parameters
-        ----------
-        X : object
-            Samples.
-
-        Returns
-        -------
-        rows : Rows or None
-        """
-        representation = self._representation
-        if self._raw or self._texts or representation.takes_raw or representation.takes_integers:
-            return None
-        if representation.entry_dtype in (torch.float16, torch.bfloat16):
-            return None
-        if callable(getattr(self._params_at_fit, "baseline", None)):
-            return None
-        rows = read_by_rows(X, self.input_shape_, numpy_dtype_of(representation.input_dtype))
-        if rows is not None:
-            self._like_fitted(np.asarray(X[:1]))
-        return rows
-
-    def _like_fitted(self, X):
-        """Validate samples that are to be of the kind given to ``fit``."""
-        if self._texts:
-            X = checked_texts(X, type(self).__name__)
-        else:
-            X = validate_X(self, X, reset=False, raw=self._raw, allow_nan=True)
-        if not self._raw:
-            self._check_missing(X)
-        return X
-
-    def _warn_if_changed(self):
-        if self._keeps_results and self._representation.fingerprint() != self._fingerprint:
-            warn(
-                f"the network's weights have changed since this {type(self).__name__} was "
-                "fitted, and what it has kept is of the network as it was; fit it again.",
-                ChangedModelWarning,
-            )
-
-    def _handed(self, inputs, X):
-        """Return what hooks are handed of samples: their inputs, unless X itself tells more.
-
-        Parameters
-        ----------
-        inputs : ndarray of shape (n_samples, ...)
-            Samples as they enter the network.
-        X : ndarray or DataFrame of shape (n_samples, ...)
-            The same in raw units, validated.
-
-        Returns
-        -------
-        inputs : object
-        """
-        return inputs
-
-    @contextmanager
-    def _inside(self, inputs):
-        """Open a session; say which sample's output is not finite, and if weights change in it."""
-        representation = self._representation
-        # Only another thread can change weights meanwhile.
-        watched = representation.fingerprint() if threading.active_count() > 1 else None
-        limit = representation.limit
-        try:
-            with representation.session(), torch.no_grad():
-                yield
-        except NotFiniteError as error:
-            raise self._located(error, inputs) from None
-        except RuntimeError as error:
-            if "modified by an inplace operation" in str(error) and watched is not None:
-                raise _changed_meanwhile() from error
-            raise
-        if watched is not None and watched != representation.fingerprint():
-            raise _changed_meanwhile()
-        if representation.limit != limit and getattr(self, "verbose", 0):
-            print(
-                f"memory was too small for so many rows; at most {representation.limit} run at "
-                f"once in this {type(self).__name__} from now on."
-            )
-
-    def _located(self, error, inputs):
-        representation = self._representation
-        rows = self._most_rows(getattr(self, "batch_size", None) or "auto")
-        position = representation.not_finite_sample(inputs, rows)
-        if position is not None and np.isnan(inputs[position]).any():
-            return self._missing_error(inputs[position], position)
-        if position is None:
-            return ValueError(not_finite_text("inputs between the samples and the baseline"))
-        return ValueError(not_finite_text(f"sample {position}"))
-
-    def _cast(self, inputs):
-        """Check that the network's dtype can hold the inputs."""
-        representation = self._representation
-        if representation.takes_integers and inputs.dtype.kind not in "iu":
-            raise TypeError(
-                f"the network takes integers (token numbers, for example) but X has dtype "
-                f"{inputs.dtype}; pass X.astype('int64')."
-            )
-        names = getattr(self, "feature_names_in_", None)
-        if names is not None and representation.head is not None:
-            names = names[representation.head.columns]
-        inputs = cast_checked(inputs, numpy_dtype_of(representation.input_dtype), names)
-        check_half(inputs, representation.entry_dtype, names)
-        return inputs
 
     def _output(self, values):
         """Return explanations as they are, or with flat columns where a DataFrame is asked for."""
@@ -773,10 +598,3 @@ def _blaming(obstacle):
         if obstacle is None or of_output or not _ABOUT_VALUES.search(str(error)):
             raise
         raise obstacle from error
-
-
-def _changed_meanwhile():
-    return RuntimeError(
-        "the network's weights changed while it was being explained (another thread trains it); "
-        "the result would be of no network there ever was. Explain a copy of it, or wait."
-    )

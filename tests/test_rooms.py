@@ -21,7 +21,7 @@ FLOORS = [
     {"utils"},
     {"layers", "explaining", "datasets", "reading"},
     {"gradients", "representation"},
-    {"training", "samples", "testing", "extending", "base_dask"},
+    {"training", "samples", "testing", "extending", "base_dask", "base_door"},
     {"base"},
     {"base_attributor"},
     {"anomalies", "attribution", "concepts", "decoding", "examples", "scores", "surrogates"},

@@ -48,9 +48,17 @@ class ConvergenceWarning(SklexplainWarning, exceptions.ConvergenceWarning):
     Examples
     --------
     >>> import warnings
+    >>> import numpy as np
+    >>> from sklearn.decomposition import PCA
+    >>> from sklexplain import SimplExImportance
     >>> from sklexplain.exceptions import ConvergenceWarning
-    >>> with warnings.catch_warnings():
-    ...     warnings.simplefilter("ignore", ConvergenceWarning)
+    >>> X = np.random.RandomState(0).normal(size=(50, 3))
+    >>> simplex = SimplExImportance(PCA(2), max_iter=1).fit(X)
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     found = simplex.transform(X / 3)
+    >>> [warning.category for warning in caught] == [ConvergenceWarning]
+    True
     """
 
 
@@ -64,9 +72,16 @@ class DataConversionWarning(SklexplainWarning, exceptions.DataConversionWarning)
     Examples
     --------
     >>> import warnings
+    >>> import numpy as np
+    >>> from torch import nn
+    >>> from sklexplain import DKNNImportance
     >>> from sklexplain.exceptions import DataConversionWarning
-    >>> with warnings.catch_warnings():
-    ...     warnings.simplefilter("error", DataConversionWarning)
+    >>> X = np.random.RandomState(0).normal(size=(50, 3))
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     found = DKNNImportance(nn.Linear(3, 2)).fit(X + 1e8)
+    >>> [warning.category for warning in caught] == [DataConversionWarning]
+    True
     """
 
 
@@ -80,9 +95,17 @@ class UndefinedMetricWarning(SklexplainWarning, exceptions.UndefinedMetricWarnin
     Examples
     --------
     >>> import warnings
+    >>> import numpy as np
+    >>> from sklearn.decomposition import PCA
+    >>> from sklexplain import LatentSurrogate
     >>> from sklexplain.exceptions import UndefinedMetricWarning
-    >>> with warnings.catch_warnings():
-    ...     warnings.simplefilter("error", UndefinedMetricWarning)
+    >>> X = np.random.RandomState(0).normal(size=(50, 3))
+    >>> surrogate = LatentSurrogate(PCA(2), random_state=0).fit(X)
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     found = surrogate.unit_scores(X[:1])
+    >>> [warning.category for warning in caught] == [UndefinedMetricWarning]
+    True
     """
 
 
@@ -96,9 +119,19 @@ class ChangedModelWarning(SklexplainWarning):
     Examples
     --------
     >>> import warnings
+    >>> import numpy as np
+    >>> from torch import nn
+    >>> from sklexplain import DKNNImportance
     >>> from sklexplain.exceptions import ChangedModelWarning
-    >>> with warnings.catch_warnings():
-    ...     warnings.simplefilter("error", ChangedModelWarning)
+    >>> X = np.random.RandomState(0).normal(size=(50, 3))
+    >>> net = nn.Linear(3, 2)
+    >>> dknn = DKNNImportance(net).fit(X)
+    >>> net.weight.data *= 2  # as more training would
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     found = dknn.transform(X)
+    >>> [warning.category for warning in caught] == [ChangedModelWarning]
+    True
     """
 
 
@@ -112,9 +145,17 @@ class FewValuesWarning(SklexplainWarning):
     Examples
     --------
     >>> import warnings
+    >>> import numpy as np
+    >>> from sklearn.tree import DecisionTreeClassifier
+    >>> from sklexplain import LabelFreeAttributor
     >>> from sklexplain.exceptions import FewValuesWarning
-    >>> with warnings.catch_warnings():
-    ...     warnings.simplefilter("ignore", FewValuesWarning)
+    >>> X = np.random.RandomState(0).normal(size=(50, 3))
+    >>> tree = DecisionTreeClassifier(max_depth=1).fit(X, X[:, 0] > 0)
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     found = LabelFreeAttributor(tree, method="feature_ablation").fit(X)
+    >>> [warning.category for warning in caught] == [FewValuesWarning]
+    True
     """
 
 
@@ -128,9 +169,19 @@ class RandomModelWarning(SklexplainWarning):
     Examples
     --------
     >>> import warnings
+    >>> import numpy as np
+    >>> from torch import nn
+    >>> from sklexplain import DKNNImportance
     >>> from sklexplain.exceptions import RandomModelWarning
-    >>> with warnings.catch_warnings():
-    ...     warnings.simplefilter("error", RandomModelWarning)
+    >>> X = np.random.RandomState(0).normal(size=(50, 3))
+    >>> class Noisy(nn.Module):
+    ...     def forward(self, x):
+    ...         return nn.functional.dropout(x)  # whatever the mode
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     found = DKNNImportance(Noisy()).fit(X)
+    >>> [warning.category for warning in caught] == [RandomModelWarning]
+    True
     """
 
 
@@ -144,9 +195,20 @@ class UnreachedInputWarning(SklexplainWarning):
     Examples
     --------
     >>> import warnings
+    >>> import numpy as np
+    >>> import torch
+    >>> from torch import nn
+    >>> from sklexplain import LabelFreeAttributor
     >>> from sklexplain.exceptions import UnreachedInputWarning
-    >>> with warnings.catch_warnings():
-    ...     warnings.simplefilter("error", UnreachedInputWarning)
+    >>> X = np.random.RandomState(0).normal(size=(50, 3))
+    >>> class Rounding(nn.Module):
+    ...     def forward(self, x):
+    ...         return torch.cat([x[:, :1], x[:, 1:].round()], dim=1)
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     found = LabelFreeAttributor(Rounding()).fit(X)
+    >>> [warning.category for warning in caught] == [UnreachedInputWarning]
+    True
     """
 
 
@@ -160,7 +222,26 @@ class WrongGradientRuleWarning(SklexplainWarning):
     Examples
     --------
     >>> import warnings
+    >>> import numpy as np
+    >>> import torch
+    >>> from torch import nn
+    >>> from sklexplain import TracInImportance
+    >>> from sklexplain.extending import register_gradient_rule
     >>> from sklexplain.exceptions import WrongGradientRuleWarning
-    >>> with warnings.catch_warnings():
-    ...     warnings.simplefilter("error", WrongGradientRuleWarning)
+    >>> X = np.random.RandomState(0).normal(size=(50, 3))
+    >>> class Gains(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.gain = nn.Parameter(torch.ones(3))
+    ...
+    ...     def forward(self, x):
+    ...         return x * self.gain
+    >>> autoencoder = nn.Sequential(Gains(), nn.Linear(3, 3))
+    >>> registration = register_gradient_rule(Gains, lambda layer, x, grad: {"gain": 2 * x * grad})
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     found = TracInImportance(autoencoder, parameters="all").fit(X)
+    >>> [warning.category for warning in caught] == [WrongGradientRuleWarning]
+    True
+    >>> registration.remove()
     """

@@ -10,11 +10,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from .exceptions import ChangedModelWarning
-from .representation import (
-    NotFiniteError,
-    checked_texts,
-    not_finite_text,
-)
+from .representation import NotFiniteError, checked_texts, not_finite_text
 from .utils import (
     Rows,
     cast_checked,

@@ -8,13 +8,7 @@ from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 
 from ..base_attributor import BaseAttributor, Samples
-from ..explaining import (
-    BASELINES,
-    fall_curve,
-    fitted_baseline,
-    latent_shift,
-    raw_baselines,
-)
+from ..explaining import BASELINES, fall_curve, fitted_baseline, latent_shift, raw_baselines
 from ..utils import ARRAY, CALLABLE, MAPPING, Choice, check_positive_int
 
 

@@ -2,16 +2,8 @@
 
 from __future__ import annotations
 
-from ..gradients import (
-    join_terms,
-    per_sample_gradients,
-    project_terms,
-    scale_terms,
-    terms_bytes,
-)
-from ..utils import (
-    in_blocks,
-)
+from ..gradients import join_terms, per_sample_gradients, project_terms, scale_terms, terms_bytes
+from ..utils import in_blocks
 
 _CACHE_BYTES = 2**28  # gradients of the corpus kept for the next samples
 _BLOCK_BYTES, _MOST_ROWS = 2**27, 2**13  # gradients of samples at once

@@ -7,10 +7,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 
-from ..gradients import (
-    Labelled,
-    Trial,
-)
+from ..gradients import Labelled, Trial
 from ..training import SAMPLE_LOSSES
 from ..utils import (
     CALLABLE,
@@ -29,12 +26,7 @@ from ..utils import (
 )
 from ._base import BaseExampleImportance
 from ._gradient_pass import GradientPass
-from ._losses import (
-    ALTERNATIVES,
-    acts_on_weights,
-    check_losses,
-    is_flat,
-)
+from ._losses import ALTERNATIVES, acts_on_weights, check_losses, is_flat
 from ._net_loss import as_targets
 from ._network import Network, choose_parameters
 from ._objective import telling_rows

@@ -10,17 +10,11 @@ from sklearn.pipeline import Pipeline
 from skorch import NeuralNet, NeuralNetBinaryClassifier
 from torch import nn
 
-from ..gradients import (
-    Labelled,
-)
+from ..gradients import Labelled
 from ..layers import plain_name, unwrapped
 from ..representation import BlackBox, Chain, Stage, named_steps, unwrap
 from ..training import PretextNet
-from ..utils import (
-    did_you_mean,
-    kept_rows,
-    numpy_dtype_of,
-)
+from ..utils import did_you_mean, kept_rows, numpy_dtype_of
 from ._losses import (
     ALTERNATIVES,
     GivenLoss,

@@ -37,9 +37,13 @@ from sklexplain.nets import Autoencoder
 from .._runner import Benchmark, Option
 from ..common import ROOT, MnistAutoencoder, load_digits_28x28, markdown_table, rounded
 
-TARGET = 0.25  # our time over Nyström's
+TARGET = 0.2  # the time of one of ours over that of pyDVL's fastest
 TOL, MAX_ITER = 1e-4, 2000  # of the reference
-OURS = {"auto": {}, "low_rank, rank 1000": {"solver": "low_rank", "rank": 1000}}
+OURS = {
+    "auto": {},
+    "low_rank, rank 1000": {"solver": "low_rank", "rank": 1000},
+    "low_rank, rank 100": {"solver": "low_rank", "rank": 100},
+}
 THEIRS = {
     "Nyström, rank 50": {"method": "nystroem", "rank": 50},
     "inverse harmonic mean": {"method": "harmonic mean"},
@@ -271,11 +275,16 @@ def summary(seconds):
             "cpu_seconds": rounded(np.median(cpu), 3),
             "n_repeats": len(turns),
         }
+    others = {n: entry["cpu_seconds"] for n, entry in entries.items() if n.startswith("pyDVL")}
+    fastest = min(others, key=others.get, default=None)
     for name, turns in seconds.items():
-        if name.startswith("ours") and "pyDVL, Nyström, rank 50" in seconds:
-            ratio = np.array(turns) / np.array(seconds["pyDVL, Nyström, rank 50"])
-            wall, cpu = np.median(ratio, axis=0)
-            entries[name] |= {"ratio": rounded(wall, 3), "cpu_ratio": rounded(cpu, 3)}
+        if name.startswith("ours") and others:
+            for key, other in (("", "pyDVL, Nyström, rank 50"), ("fastest_", fastest)):
+                wall, cpu = np.median(np.array(turns) / np.array(seconds[other]), axis=0)
+                entries[name] |= {
+                    f"{key}ratio": rounded(wall, 3),
+                    f"{key}cpu_ratio": rounded(cpu, 3),
+                }
     return entries
 
 
@@ -290,12 +299,13 @@ def render(results):
         for curvature, found in entry.items()
         if "negative_curvature" not in found
     ]
-    header = ["method", "seconds", "processor time", "over Nyström's", "the same, processor time"]
+    header = ["method", "seconds", "processor time"]
+    header += ["processor time over Nyström's", "over pyDVL's fastest"]
     header += [f"{c.replace('_', '-')}, damping {d}" for d, c in columns]
     rows = []
     for name, entry in results["speed"].items():
         row = [name, f"{entry['seconds']:.2f}", f"{entry['cpu_seconds']:.2f}"]
-        row += [f"{entry[k]:.2f}" if k in entry else "" for k in ("ratio", "cpu_ratio")]
+        row += [f"{entry[k]:.2f}" if k in entry else "" for k in ("cpu_ratio", "fastest_cpu_ratio")]
         row += [results["agreement"][d][c].get(name, "") for d, c in columns]
         rows.append(row)
     negative = [d for d, e in results["agreement"].items() if "negative_curvature" in e["hessian"]]
@@ -312,7 +322,7 @@ def render(results):
         f"`{results['solver']['ours, auto']}`; a plain forward and backward pass over the "
         f"{settings['n_train'] + settings['n_query']} samples takes "
         f"{results['backward_cpu_seconds']:.2f} s of processor time. Aim: {TARGET} of the time of "
-        "Nyström's method with 50 dimensions, at an agreement that is no lower.",
+        "pyDVL's fastest, at an agreement that is higher.",
         markdown_table(header, rows),
         f"The last columns are the mean over {settings['n_checked']} samples of Spearman's rank "
         "correlation, over the training digits, with the importance by conjugate gradients (to a "

@@ -149,6 +149,14 @@ def test_what_is_said_of_samples_here_and_there(baseline, monkeypatch):
 
 
 @pytest.mark.usefixtures("small_is_large")
+@pytest.mark.parametrize("kind", ["saliency", "anomaly", "dknn", "surrogate", "tracin"])
+def test_numbers_that_torch_lacks(kind):
+    explainer = MAKE[kind]().fit(TRAIN)
+    expected, found = (dense(explainer.transform(X.astype(t))) for t in (float, np.longdouble))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.usefixtures("small_is_large")
 def test_a_float64_path_reads_stored_samples_by_rows():
     dknn = DKNNImportance(PCA(2), n_neighbors=3, batch_size=32).fit(TRAIN)
     stored = Stored(X)

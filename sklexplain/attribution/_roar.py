@@ -186,7 +186,9 @@ class _Task:
     def explained(self, train, test):
         """Return the score of a fitted model, and attributions of all samples."""
         fitted = self._fitted(self.X, train)
-        importance = np.asarray(self.make(fitted, self.pack(self.X[train]), self.pack(self.X)))
+        importance = np.asarray(
+            self.make(fitted, self.pack(self.X[train]), self.pack(self.X)), dtype=np.float64
+        )
         if importance.shape != self.X.shape:
             raise ValueError(
                 f"the attributor returned shape {importance.shape} for X of shape "

@@ -50,6 +50,8 @@ def map_sparsity(maps: ArrayLike, *, absolute: bool = False) -> np.ndarray:
     maps = check_numbers("maps", maps, min_ndim=2)
     flat = maps.reshape(len(maps), -1).astype(np.float64)
     flat = np.abs(flat) if absolute else flat
+    most = np.abs(flat).max(axis=1, keepdims=True)
+    flat = flat / np.where(most > 0, most, 1.0)  # so that no difference is infinite
     low, high = flat.min(axis=1), flat.max(axis=1)
     span = high - low
     mean = (flat - low[:, None]).mean(axis=1)

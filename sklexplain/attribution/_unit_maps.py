@@ -137,9 +137,10 @@ def unit_correlation(
             f"the maps of units {np.flatnonzero(constant).tolist()} are constant, so their "
             "correlations are not defined."
         )
+    # Before means, which may be infinite, and before squares, which may vanish.
+    rows = _of_largest(rows)
     if mode != "cosine":
-        rows = rows - rows.mean(axis=1, keepdims=True)
-    rows = rows / np.where(constant, 1, np.abs(rows).max(axis=1))[:, None]
+        rows = _of_largest(rows - rows.mean(axis=1, keepdims=True))
     lengths = np.where(constant, 1, np.sqrt((rows**2).sum(axis=1)))
     matrix = np.clip(rows @ rows.T / np.outer(lengths, lengths), -1, 1)
     matrix[constant] = matrix[:, constant] = np.nan
@@ -194,7 +195,18 @@ def active_units(codes: ArrayLike, *, threshold: float = 0.01) -> np.ndarray:
         raise ValueError(
             f"codes has shape {codes.shape}, but must be (n, n_units) with two samples at least."
         )
-    return codes.astype(np.float64).var(axis=0, ddof=1) > threshold
+    eps = np.finfo(codes.dtype if codes.dtype.kind == "f" else np.float64).eps
+    codes = codes.astype(np.float64)
+    # What rounding alone makes vary does not, whatever the threshold.
+    varies = np.ptp(codes, axis=0) > 8 * eps * np.abs(codes).max(axis=0)
+    with np.errstate(over="ignore"):  # an infinite variance is above any threshold
+        return varies & (codes.var(axis=0, ddof=1) > threshold)
+
+
+def _of_largest(rows):
+    """Divide rows by their largest absolute values."""
+    most = np.abs(rows).max(axis=1, keepdims=True)
+    return rows / np.where(most > 0, most, 1.0)
 
 
 def _checked_maps(maps):

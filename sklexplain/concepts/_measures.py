@@ -61,17 +61,22 @@ def faithfulness(y_true: ArrayLike, y_approx: ArrayLike) -> Bunch:
     >>> round(result.f_reg, 3), round(result.r2, 3)
     (0.167, 0.875)
     """
-    y_true = check_numbers("y_true", y_true).astype(np.float64)
-    y_approx = check_numbers("y_approx", y_approx).astype(np.float64)
+    y_true, y_approx = check_numbers("y_true", y_true), check_numbers("y_approx", y_approx)
+    eps = _rounding(y_true)
+    y_true, y_approx = y_true.astype(np.float64), y_approx.astype(np.float64)
     if y_true.shape != y_approx.shape:
         raise ValueError(
             f"y_true has shape {y_true.shape}, but y_approx has {y_approx.shape}; they must be "
             "alike, else one would be compared with every other."
         )
-    error = np.square(y_true - y_approx).sum(axis=0)
-    total = np.square(y_true - y_true.mean(axis=0)).sum(axis=0)
+    # Of the largest value, so that squares are neither infinite nor lost.
+    size = np.abs(y_true).max(axis=0)
+    size = np.where(size > 0, size, 1.0)
+    scaled = y_true / size
+    error = np.square(scaled - y_approx / size).sum(axis=0)
+    total = np.square(scaled - scaled.mean(axis=0)).sum(axis=0)
     # What rounding alone makes vary does not.
-    varies = total > len(y_true) * (1e-12 * np.abs(y_true).max(axis=0)) ** 2
+    varies = total > len(y_true) * max(1e-12, 8 * eps) ** 2
     r2 = float(np.mean(1 - error[varies] / total[varies])) if np.any(varies) else float("nan")
     return Bunch(f_reg=float(np.abs(y_true - y_approx).mean()), r2=r2)
 
@@ -142,8 +147,12 @@ def locality(
     >>> locality(maps, [0, 0, 1, 1], average=False).round(3)
     array([0.   , 0.693])
     """
-    maps = np.abs(check_numbers("attributions", attributions, min_ndim=3)).astype(np.float64)
+    maps = check_numbers("attributions", attributions, min_ndim=3)
+    maps = np.abs(maps, dtype=np.float64)
     n, n_concepts, shape = maps.shape[0], maps.shape[1], maps.shape[2:]
+    # Shares are of a map: of the largest value, so that sums are not infinite.
+    most = maps.max(axis=tuple(range(2, maps.ndim)), keepdims=True)
+    maps = maps / np.where(most > 0, most, 1.0)
     used = _check_active(active, n_concepts)
     index, n_parts = _part_index(parts, n, shape, feature_names)
     if n_parts < 2:
@@ -166,6 +175,11 @@ def locality(
     logs = np.log(np.where(mean > 0, mean, 1.0))
     entropy = np.where(used, np.abs((mean * logs).sum(axis=1)), np.nan)
     return float(entropy[used].mean()) if average else entropy
+
+
+def _rounding(values):
+    """Return the relative size of rounding in the dtype of values; integers have that of floats."""
+    return np.finfo(values.dtype if values.dtype.kind == "f" else np.float64).eps
 
 
 def _shown(parts):
@@ -373,12 +387,14 @@ def concept_orthogonality(concepts: ArrayLike, *, active: ArrayLike | None = Non
     0.0
     """
     concepts = check_numbers("concepts", concepts, min_ndim=2)
-    dtype = concepts.dtype if concepts.dtype.kind == "f" else np.dtype(np.float64)
+    if concepts.ndim != 2:
+        raise ValueError(f"concepts has shape {concepts.shape}, but must be (n, n_concepts).")
+    eps = _rounding(concepts)
     # Of the largest value, so that squares are neither infinite nor lost.
     size = np.abs(concepts).max(axis=0).astype(np.float64)
     concepts = concepts.astype(np.float64) / np.where(size > 0, size, 1.0)
     # What rounding alone makes vary does not.
-    varies = np.ptp(concepts, axis=0) > 8 * np.finfo(dtype).eps
+    varies = np.ptp(concepts, axis=0) > 8 * eps
     used = varies & _check_active(active, concepts.shape[1])
     if used.sum() < 2:
         raise ValueError(

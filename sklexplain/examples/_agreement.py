@@ -113,7 +113,8 @@ def similarity_rate(
         rows = slice(start, start + step)
         block = importance[rows]
         if ties is not None:
-            block = _ranks(block.toarray() if sparse.issparse(block) else block, ties[rows])
+            block = block.toarray() if sparse.issparse(block) else block
+            block = _ranks(block.astype(np.float64), ties[rows])
         values, before, matches = _groups(block, y_query[rows], y_train, -1 if least else 1)
         total += [_matches(values, before, matches, m).sum() / m for m in sizes]
     rates = total / n_query
@@ -334,12 +335,20 @@ def _pearson(a, b):
 
 
 def _sparse_pearson(a, b, centred=True):
-    """Pearson correlation, or cosine, from sums over stored entries only."""
-    n = float(a.shape[0]) * a.shape[1]
-    a, b = a.astype(np.float64), b.astype(np.float64)
-    a, b = a / abs(a).max(), b / abs(b).max()
-    mean_a, mean_b = (a.sum() / n, b.sum() / n) if centred else (0.0, 0.0)
-    covariance = a.multiply(b).sum() / n - mean_a * mean_b
-    variance_a = a.multiply(a).sum() / n - mean_a**2
-    variance_b = b.multiply(b).sum() / n - mean_b**2
-    return float(np.clip(covariance / np.sqrt(variance_a * variance_b), -1.0, 1.0))
+    """Pearson correlation, or cosine, from what either of two CSR arrays stores only."""
+    n, n_columns = float(a.shape[0]) * a.shape[1], a.shape[1]
+    stored = [matrix.tocoo() for matrix in (a, b)]
+    places = [m.row.astype(np.int64) * n_columns + m.col for m in stored]
+    either = np.union1d(*places)
+    found = []
+    for matrix, place in zip(stored, places, strict=True):
+        values = np.zeros(len(either))
+        values[np.searchsorted(either, place)] = matrix.data
+        values /= np.abs(values).max()
+        mean = values.sum() / n if centred else 0.0
+        found.append((values - mean, mean))
+    (a, mean_a), (b, mean_b) = found
+    n_rest = n - len(either)  # entries that are 0 in both
+    covariance = a @ b + n_rest * mean_a * mean_b
+    variances = (a @ a + n_rest * mean_a**2) * (b @ b + n_rest * mean_b**2)
+    return float(np.clip(covariance / np.sqrt(variances), -1.0, 1.0))

@@ -24,6 +24,7 @@ from ..utils import (
     RandomState,
     SplitterLike,
     as_array_like,
+    check_labels,
 )
 from ._base import DecodingMixin, NetEstimator
 from ._modules import build_autoencoder
@@ -36,6 +37,11 @@ _RESERVED = {name: name for name in ("pretext", "noise_std", "mask_rate", "lambd
 
 def _has_class_head(estimator):
     if estimator.lambda_class > 0:
+        if hasattr(estimator, "net_") and not hasattr(estimator, "classes_"):
+            raise AttributeError(
+                f"This {type(estimator).__name__} was fitted without a class head: lambda_class="
+                f"{estimator.lambda_class} counts from the next fit on. Call fit(X, y)."
+            )
         return True
     raise AttributeError(
         f"This {type(estimator).__name__} has no class head: it predicts classes only with "
@@ -353,10 +359,9 @@ class Autoencoder(DecodingMixin, NetEstimator):
             return float(accuracy_score(as_array_like(y, "y"), self.predict(X)))
         X = self._validate(X)
         reconstruction = self._apply("forward", X)
-        flat = (len(X), -1)
-        return float(
-            r2_score(X.reshape(flat), reconstruction.reshape(flat), multioutput="variance_weighted")
-        )
+        # In float32 sums would round, the more so the larger the samples' mean.
+        pair = (values.reshape(len(X), -1).astype(np.float64) for values in (X, reconstruction))
+        return float(r2_score(*pair, multioutput="variance_weighted"))
 
     _larger = ("noise_std", "lambda_class")
 
@@ -393,6 +398,7 @@ class Autoencoder(DecodingMixin, NetEstimator):
         y = column_or_1d(y, warn=True)
         check_consistent_length(X, y)
         assert_all_finite(y, input_name="y")
+        check_labels("y", y)
         check_classification_targets(y)
         encoder = LabelEncoder().fit(y)
         if len(encoder.classes_) < 2:

@@ -276,7 +276,8 @@ class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         module_class = find_module_class(self.module)
         X = validate_X(self, X, reset=True)
         X = cast_checked(X, np.float32, getattr(self, "feature_names_in_", None))
-        X = np.require(X, requirements="W")  # a DataFrame's values are read-only; torch warns
+        # Of a DataFrame's values, which are read-only, torch warns; negative strides it refuses.
+        X = np.require(X, requirements=["C", "W"])
         target = self._encode_target(X, y)
         seed = draw_seed(params.random_state)
         self._n_features_out = params.n_components  # of the net, whatever is set later

@@ -273,7 +273,7 @@ class AnomalyDisplay:
         return self
 
     def _bars(self, ax, sample, maps, reference):
-        order = np.argsort(-np.abs(maps), kind="stable")[: self.n_top]
+        order = np.argsort(-np.abs(maps, dtype=float), kind="stable")[: self.n_top]
         self.figure_, self.ax_ = get_axes(ax, (5.6, 0.9 + 0.3 * len(order)))
         self.axes_ = np.array([self.ax_])
         names = column_names(self.feature_names, len(maps))

@@ -271,7 +271,7 @@ class AttributionDisplay:
         return self
 
     def _table(self, ax, sample, attributions):
-        order = np.argsort(-np.abs(attributions), kind="stable")[: self.n_top]
+        order = np.argsort(-np.abs(attributions, dtype=float), kind="stable")[: self.n_top]
         self.figure_, self.ax_ = get_axes(ax, (5.0, 0.9 + 0.27 * len(order)))
         self.axes_ = np.array([self.ax_])
         names = column_names(self.feature_names, len(sample))

@@ -248,7 +248,7 @@ class ConceptDisplay:
         width = columns * _WIDTH[kind]
         self.figure_, self.ax_ = get_axes(ax, (2.6 + width, 0.8 + height * rows))
         left, right = split_axes(self.ax_, 1, 2, width_ratios=[2.2, width])[0]
-        self.order_ = np.argsort(-np.abs(contributions), kind="stable")
+        self.order_ = np.argsort(-np.abs(contributions, dtype=float), kind="stable")
         self._bars(left, contributions[self.order_])
         grid = split_axes(right, rows, columns, **({"sharex": True} if kind == "series" else {}))
         draw = {"table": self._table, "series": self._series, "image": self._image}[kind]
@@ -276,7 +276,7 @@ class ConceptDisplay:
         names = column_names(self.feature_names, len(sample))
         norm = centred_norm(maps, self.limit)
         for ax, values in zip(self.axes_, maps, strict=True):
-            top = np.argsort(-np.abs(values), kind="stable")[: self.n_top]
+            top = np.argsort(-np.abs(values, dtype=float), kind="stable")[: self.n_top]
             colors = diverging_colormap()(norm(values[top]))
             ax.barh(np.arange(len(top)), values[top], color=colors, edgecolor=INK, linewidth=0.4)
             ax.axvline(0, color=INK, linewidth=0.8)

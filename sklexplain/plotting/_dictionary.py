@@ -273,7 +273,7 @@ class DictionaryDisplay:
                 panel.set_axis_off()
                 continue
             mean = one[have].mean(axis=0)
-            top = np.argsort(-np.abs(mean), kind="stable")[: self.n_top]
+            top = np.argsort(-np.abs(mean, dtype=float), kind="stable")[: self.n_top]
             colors = diverging_colormap()(centred_norm(mean)(mean[top]))
             places = np.arange(len(top))
             panel.barh(places, mean[top], color=colors, edgecolor=INK, linewidth=0.4)

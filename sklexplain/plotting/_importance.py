@@ -247,7 +247,7 @@ class ImportanceDisplay:
 
     def _table(self, ax, maps):
         names = column_names(self.feature_names, maps.shape[1])
-        order = np.argsort(-np.abs(maps).mean(axis=0), kind="stable")[: self.n_top]
+        order = np.argsort(-np.abs(maps, dtype=float).mean(axis=0), kind="stable")[: self.n_top]
         self.order_ = order
         self.figure_, self.ax_ = get_axes(ax, (5.0, 0.9 + 0.34 * len(order)))
         some = np.arange(len(maps))

@@ -133,8 +133,8 @@ def explained_variance(inputs, outputs):
     if len(inputs) < 2:
         return None
     flat = (len(inputs), -1)
-    inputs, outputs = inputs.reshape(flat), outputs.reshape(flat)
-    return float(r2_score(inputs, outputs, multioutput="variance_weighted"))
+    pair = (values.reshape(flat).astype(np.float64) for values in (inputs, outputs))
+    return float(r2_score(*pair, multioutput="variance_weighted"))
 
 
 def squared_errors(result):

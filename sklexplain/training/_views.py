@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -63,6 +64,7 @@ class Views(nn.Module):
         of it is no sample.
     """
 
+    names: tuple[str, ...] | Callable[..., Any]
     center: torch.Tensor
     spread: torch.Tensor
     values: torch.Tensor
@@ -76,7 +78,10 @@ class Views(nn.Module):
         is_table: bool,
     ) -> None:
         super().__init__()
-        self.names = names if callable(names) else tuple(names)
+        # A module of the user's is copied and kept beside ours: it is not trained, nor is its mode
+        # ever set. Into the dict itself, as torch would take it for a part of this one.
+        own = copy.deepcopy(names) if isinstance(names, nn.Module) else names
+        vars(self)["names"] = own if callable(names) else tuple(names)
         self.strengths = STRENGTHS | strengths
         self.input_shape, self.axes = tuple(input_shape), tuple(axes)
         channels = [1 if axis in axes else size for axis, size in enumerate(input_shape)]
@@ -86,6 +91,12 @@ class Views(nn.Module):
         n_values = 0 if callable(names) or "corruption" not in names else _N_VALUES
         self.register_buffer("values", torch.zeros(n_values, *input_shape))
         self._channels = channels
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Views:
+        """Move what there is, the user's module, too."""
+        if isinstance(self.names, nn.Module):
+            self.names._apply(fn, recurse)
+        return super()._apply(fn, recurse)
 
     def learn(self, X: np.ndarray) -> None:
         """Take means, standard deviations and values from data.

@@ -117,3 +117,24 @@ def test_correlation_errors():
         saliency_correlation(sparse.csr_array(np.eye(3)), np.eye(3), mode="spearman")
     with pytest.raises(ValueError, match="NaN"):
         saliency_correlation(np.eye(3) * np.nan, np.eye(3))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, bool, np.int8])
+@pytest.mark.parametrize("convert", [np.asarray, sparse.csr_array])
+def test_ties_beside_importance_in_any_dtype(dtype, convert):
+    importance = np.array([[0, 1, 5, 9]]).astype(dtype)
+    params = {"n_top": 1, "ties": np.arange(4.0)[None]}
+    expected = similarity_rate(importance.astype(float), ["a"], ["a", "b", "b", "b"], **params)
+    assert expected == 0
+    assert similarity_rate(convert(importance), ["a"], ["a", "b", "b", "b"], **params) == expected
+
+
+@pytest.mark.parametrize("offset", [0, 1e4, 1e8])
+@pytest.mark.parametrize("density", [0.3, 1.0])
+def test_sparse_correlations_do_not_cancel(offset, density):
+    rng = np.random.default_rng(0)
+    a, b = ((rng.normal(size=(20, 5)) + offset) for _ in range(2))
+    b = b + a - offset
+    a, b = (np.where(rng.random(a.shape) < density, values, 0) for values in (a, b))
+    found = saliency_correlation(sparse.csr_array(a), sparse.csr_array(b))
+    assert found == pytest.approx(saliency_correlation(a, b), abs=1e-9)

@@ -191,3 +191,29 @@ def test_columns_that_vary_by_rounding_are_no_concepts(scale):
     assert concept_orthogonality(single) == pytest.approx(expected, rel=1e-5)
     with pytest.raises(ValueError, match="1 of 2 concepts"):
         concept_orthogonality(concepts[:, 1:])
+
+
+@pytest.mark.parametrize("scale", [1e-310, 1e-200, 1e-160, 1e160, 1e200, 1e307])
+def test_r2_is_free_of_units(scale):
+    true, approx = np.array([1.0, 2.0, 4.0]), np.array([1.1, 2.0, 3.7])
+    expected = faithfulness(true, approx).r2
+    assert faithfulness(scale * true, scale * approx).r2 == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_target_that_varies_by_rounding_in_its_own_dtype():
+    true = np.array([1, 1, 1 + 1.2e-7], dtype=np.float32)
+    assert np.isnan(faithfulness(true, np.ones(3, dtype=np.float32)).r2)
+    both = np.stack([true, np.array([1, 2, 3], dtype=np.float32)], axis=1)
+    assert faithfulness(both, both).r2 == 1
+
+
+def test_locality_of_the_least_integer_and_of_huge_numbers():
+    maps = np.array([[[-128, 0, 100, 0]], [[-128, 0, 100, 100]]], dtype=np.int8)
+    parts = [0, 0, 1, 1]
+    assert locality(maps, parts) == locality(maps.astype(float), parts)
+    assert locality(np.full((1, 1, 4), 1.7e308), parts) == pytest.approx(np.log(2))
+
+
+def test_concepts_of_three_axes_are_refused():
+    with pytest.raises(ValueError, match=r"shape \(4, 5, 5\), but must be \(n, n_concepts\)"):
+        concept_orthogonality(np.random.default_rng(0).normal(size=(4, 5, 5)))

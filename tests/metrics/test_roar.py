@@ -164,3 +164,16 @@ def test_wrong_input_is_named(params, error, message):
     given = {"attributor": by_weight, "X": X, "y": Y, "cv": 2} | params
     with pytest.raises(error, match=message):
         roar(LinearRegression(), **given)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, bool, np.int8, np.float16])
+def test_importance_in_any_dtype(dtype):
+    def importance(model, X_train, X):
+        return np.tile([1, 0, *[0] * (X.shape[1] - 2)], (len(X), 1)).astype(kind)
+
+    params = {"shares": (0.2, 0.4), "random_state": 0}
+    kind = float
+    expected = roar(LinearRegression(), importance, X, Y, **params)
+    kind = dtype
+    found = roar(LinearRegression(), importance, X, Y, **params)
+    np.testing.assert_array_equal(found.attributed, expected.attributed)

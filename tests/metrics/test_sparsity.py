@@ -28,3 +28,7 @@ def test_constant_maps():
 def test_maps_that_are_none(maps):
     with pytest.raises(ValueError, match="maps"):
         map_sparsity(maps)
+
+
+def test_maps_as_large_as_numbers_get():
+    np.testing.assert_allclose(map_sparsity([[-1.7e308, 1.7e308, 0]]), [0.5])

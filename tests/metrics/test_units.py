@@ -100,3 +100,18 @@ def test_active_units():
 def test_wrong_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("value", [0.1, 1e300, 0.0])
+def test_a_constant_unit_is_never_active(value):
+    codes = np.stack([np.full(7, value), np.arange(7.0)], axis=1)
+    assert active_units(codes, threshold=0).tolist() == [False, True]
+
+
+@pytest.mark.parametrize("mode", ["pearson", "spearman", "cosine"])
+@pytest.mark.parametrize("scale", [1e-310, 1e-200, 4e307])
+def test_correlations_of_tiny_and_huge_maps(mode, scale):
+    maps = np.random.default_rng(0).uniform(-4, 4, size=(6, 3, 5))
+    expected = unit_correlation(maps, mode=mode, average=False)
+    found = unit_correlation(scale * maps, mode=mode, average=False)
+    np.testing.assert_allclose(found, expected, atol=1e-4 if scale < 1e-300 else 1e-12)

@@ -27,7 +27,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from sklexplain.datasets import load_ecg5000, make_motif_series, make_relevant_columns
-from sklexplain.nets import Autoencoder
+from sklexplain.nets import Autoencoder, ContrastiveEncoder, VariationalAutoencoder
 from sklexplain.training import PretextNet, corrupt
 from sklexplain.utils import draw_seed
 
@@ -663,3 +663,46 @@ def test_read_only_float32_data(kind):
     assert estimator.inverse_transform(Z).shape == X.shape
     assert np.isfinite(estimator.score(given))
     np.testing.assert_array_equal(Z, estimator.fit(X).transform(X))
+
+
+def test_the_score_does_not_round_where_samples_have_a_large_mean():
+    rows = (3000 + np.random.default_rng(0).normal(size=(30_000, 2))).astype(np.float32)
+    params = {"n_components": 2, "hidden_layer_sizes": (), "random_state": 0}
+    net = Autoencoder(**params).initialize(rows[:5])
+    weights = net.net_.module_.state_dict()
+    net.load_state_dict(
+        {k: torch.eye(2) if v.ndim == 2 else torch.full_like(v, 0.1) for k, v in weights.items()}
+    )
+    rebuilt = net.inverse_transform(net.transform(rows)).astype(np.float64)
+    errors = np.square(rebuilt - rows).sum()
+    total = np.square(rows - rows.astype(np.float64).mean(axis=0)).sum()
+    assert net.score(rows) == pytest.approx(1 - errors / total, abs=1e-9)
+
+
+def test_rows_in_reverse():
+    rows = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
+    for estimator in (Autoencoder, VariationalAutoencoder, ContrastiveEncoder):
+        net = estimator(n_components=2, hidden_layer_sizes=(4,), max_epochs=1, random_state=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            codes = net.fit(rows[::-1]).transform(rows)
+            same = clone(net).fit(rows[::-1].copy()).transform(rows)
+        np.testing.assert_array_equal(codes, same)
+
+
+def test_labels_that_are_missing_have_an_error():
+    rows = np.random.default_rng(0).normal(size=(8, 3))
+    labels = np.array(["a", None] * 4, dtype=object)
+    with pytest.raises(ValueError, match="y .*None"):
+        Autoencoder(lambda_class=1.0, max_epochs=1).fit(rows, labels)
+
+
+def test_a_class_head_that_was_not_fitted():
+    rows = np.random.default_rng(0).normal(size=(20, 3))
+    net = Autoencoder(max_epochs=1, validation_split=None, random_state=0).fit(rows)
+    net.set_params(lambda_class=1.0)
+    assert not hasattr(net, "predict")
+    with pytest.raises(AttributeError) as error:
+        net.predict(rows)
+    assert "was fitted without a class head" in str(error.value.__cause__)
+    assert "Call fit(X, y)" in str(error.value.__cause__)

@@ -569,3 +569,34 @@ class OnlyAnEncoder(nn.Module):
 def test_a_decoder_is_not_needed():
     encoder = quick(OnlyAnEncoder).fit(X)
     assert encoder.transform(X).shape == (60, 2) and isinstance(encoder.net_, ContrastiveNet)
+
+
+class Gains(nn.Module):
+    """A user's augmentation that has a weight, and a mode that changes what it does."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(10))
+
+    def forward(self, x, generator):
+        noise = torch.randn(x.shape, generator=generator)
+        return x * self.weight + (0.1 if self.training else 10.0) * noise
+
+
+def test_an_augmentation_that_is_a_module_is_not_trained():
+    augment = Gains()
+    encoder = quick(augment=augment, lr=0.05, max_epochs=5)
+    codes = encoder.fit(X).transform(X)
+    assert augment.training and augment.weight.grad is None
+    assert bool((augment.weight == 1).all())
+    assert not any("names" in name for name in encoder.net_.module_.state_dict())
+    np.testing.assert_array_equal(encoder.fit(X).transform(X), codes)
+    # As a function that does the same.
+    plain = Gains()
+    same = quick(augment=lambda x, generator: plain(x, generator), lr=0.05, max_epochs=5)
+    np.testing.assert_array_equal(same.fit(X).transform(X), codes)
+
+
+def test_an_augmentation_that_is_a_module_goes_where_the_network_goes():
+    encoder = quick(augment=Gains()).fit(X)
+    assert encoder.net_.module_.double().views.names.weight.dtype == torch.float64

@@ -22,7 +22,7 @@ from ..utils import (
     check_params,
     visible_text,
 )
-from ._params import AXES, COUNT, KIND, NAMES, TEXT, VALUES, checked_numbers
+from ._params import AXES, COUNT, KIND, NAMES, TEXT, VALUES, as_numbers, checked_numbers
 from ._samples import (
     as_channels,
     channel_labels,
@@ -245,7 +245,7 @@ class AnomalyDisplay:
         """
         check_params(self)
         sample = as_array(self.sample, "sample")
-        maps = as_array(self.attributions, "attributions").astype(np.float64)
+        maps = as_numbers(self.attributions, "attributions")
         kind = resolve_kind(self.kind, sample.shape, self.channel_axis)
         reference = None
         if self.reference is not None:
@@ -273,7 +273,7 @@ class AnomalyDisplay:
         return self
 
     def _bars(self, ax, sample, maps, reference):
-        order = np.argsort(-np.abs(maps, dtype=float), kind="stable")[: self.n_top]
+        order = np.argsort(-np.abs(maps), kind="stable")[: self.n_top]
         self.figure_, self.ax_ = get_axes(ax, (5.6, 0.9 + 0.3 * len(order)))
         self.axes_ = np.array([self.ax_])
         names = column_names(self.feature_names, len(maps))

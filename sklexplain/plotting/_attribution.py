@@ -22,7 +22,7 @@ from ..utils import (
     check_params,
     visible_text,
 )
-from ._params import AXES, COUNT, KIND, LIMIT, NAMES, TEXT, VALUES, checked_errors
+from ._params import AXES, COUNT, KIND, LIMIT, NAMES, TEXT, VALUES, as_numbers, checked_errors
 from ._samples import (
     as_channels,
     channel_labels,
@@ -256,7 +256,7 @@ class AttributionDisplay:
         """
         check_params(self)
         sample = as_array(self.sample, "sample")
-        attributions = as_array(self.attributions, "attributions")
+        attributions = as_numbers(self.attributions, "attributions")
         if sample.shape != attributions.shape:
             raise ValueError(
                 f"attributions of shape {attributions.shape} do not fit to a sample of shape "
@@ -271,7 +271,7 @@ class AttributionDisplay:
         return self
 
     def _table(self, ax, sample, attributions):
-        order = np.argsort(-np.abs(attributions, dtype=float), kind="stable")[: self.n_top]
+        order = np.argsort(-np.abs(attributions), kind="stable")[: self.n_top]
         self.figure_, self.ax_ = get_axes(ax, (5.0, 0.9 + 0.27 * len(order)))
         self.axes_ = np.array([self.ax_])
         names = column_names(self.feature_names, len(sample))

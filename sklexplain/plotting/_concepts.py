@@ -24,7 +24,7 @@ from ..utils import (
 )
 from ._attribution import _coloured_line
 from ._channels import ChannelScales
-from ._params import AXES, COUNT, KIND, LIMIT, NAMES, VALUES
+from ._params import AXES, COUNT, KIND, LIMIT, NAMES, VALUES, as_numbers
 from ._samples import (
     as_channels,
     channel_labels,
@@ -228,8 +228,8 @@ class ConceptDisplay:
             If shapes do not fit together.
         """
         check_params(self)
-        sample, maps = as_array(self.sample, "sample"), as_array(self.maps, "maps")
-        contributions = as_array(self.contributions, "contributions").astype(np.float64)
+        sample, maps = as_array(self.sample, "sample"), as_numbers(self.maps, "maps")
+        contributions = as_numbers(self.contributions, "contributions")
         n = len(maps)
         if maps.shape[1:] != sample.shape or contributions.shape != (n,):
             raise ValueError(
@@ -248,7 +248,7 @@ class ConceptDisplay:
         width = columns * _WIDTH[kind]
         self.figure_, self.ax_ = get_axes(ax, (2.6 + width, 0.8 + height * rows))
         left, right = split_axes(self.ax_, 1, 2, width_ratios=[2.2, width])[0]
-        self.order_ = np.argsort(-np.abs(contributions, dtype=float), kind="stable")
+        self.order_ = np.argsort(-np.abs(contributions), kind="stable")
         self._bars(left, contributions[self.order_])
         grid = split_axes(right, rows, columns, **({"sharex": True} if kind == "series" else {}))
         draw = {"table": self._table, "series": self._series, "image": self._image}[kind]
@@ -276,7 +276,7 @@ class ConceptDisplay:
         names = column_names(self.feature_names, len(sample))
         norm = centred_norm(maps, self.limit)
         for ax, values in zip(self.axes_, maps, strict=True):
-            top = np.argsort(-np.abs(values, dtype=float), kind="stable")[: self.n_top]
+            top = np.argsort(-np.abs(values), kind="stable")[: self.n_top]
             colors = diverging_colormap()(norm(values[top]))
             ax.barh(np.arange(len(top)), values[top], color=colors, edgecolor=INK, linewidth=0.4)
             ax.axvline(0, color=INK, linewidth=0.8)

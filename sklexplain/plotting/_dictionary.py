@@ -25,7 +25,7 @@ from ..utils import (
     check_positive_int,
 )
 from ._attribution import _coloured_line
-from ._params import AXES, COUNT, KIND, NAMES, VALUES
+from ._params import AXES, COUNT, KIND, NAMES, VALUES, as_numbers
 from ._samples import as_channels, column_names, draw_image, format_value, rows_of, shortened
 from ._style import INK, centred_norm, diverging_colormap, get_axes, plain_axes, split_axes
 
@@ -213,8 +213,8 @@ class DictionaryDisplay:
             If shapes do not fit together, or a table has no maps.
         """
         check_params(self)
-        examples, values = as_array(self.examples, "examples"), as_array(self.values, "values")
-        maps = None if self.maps is None else as_array(self.maps, "maps")
+        examples, values = as_array(self.examples, "examples"), as_numbers(self.values, "values")
+        maps = None if self.maps is None else as_numbers(self.maps, "maps")
         if examples.ndim < 3 or 0 in examples.shape[:2] or values.shape != examples.shape[:2]:
             raise ValueError(
                 f"examples of shape {examples.shape} and values of shape {values.shape} do not fit "
@@ -273,7 +273,7 @@ class DictionaryDisplay:
                 panel.set_axis_off()
                 continue
             mean = one[have].mean(axis=0)
-            top = np.argsort(-np.abs(mean, dtype=float), kind="stable")[: self.n_top]
+            top = np.argsort(-np.abs(mean), kind="stable")[: self.n_top]
             colors = diverging_colormap()(centred_norm(mean)(mean[top]))
             places = np.arange(len(top))
             panel.barh(places, mean[top], color=colors, edgecolor=INK, linewidth=0.4)

@@ -22,7 +22,7 @@ from ..utils import (
     as_array_like,
     check_params,
 )
-from ._params import AXES, COUNT, KIND, NAMES, VALUES, checked_errors
+from ._params import AXES, COUNT, KIND, NAMES, VALUES, as_numbers, checked_errors
 from ._samples import (
     as_channels,
     channel_colors,
@@ -234,7 +234,7 @@ class ImportanceDisplay:
             If shapes do not fit together.
         """
         check_params(self)
-        maps = as_array(self.attributions, "attributions")
+        maps = as_numbers(self.attributions, "attributions")
         if maps.ndim < 2 or len(maps) == 0:
             raise ValueError(
                 f"attributions of shape {maps.shape} must have samples on the first axis, and one "
@@ -247,7 +247,7 @@ class ImportanceDisplay:
 
     def _table(self, ax, maps):
         names = column_names(self.feature_names, maps.shape[1])
-        order = np.argsort(-np.abs(maps, dtype=float).mean(axis=0), kind="stable")[: self.n_top]
+        order = np.argsort(-np.abs(maps).mean(axis=0), kind="stable")[: self.n_top]
         self.order_ = order
         self.figure_, self.ax_ = get_axes(ax, (5.0, 0.9 + 0.34 * len(order)))
         some = np.arange(len(maps))

@@ -45,6 +45,31 @@ def checked_numbers(name, values, shape, of):
     return array.astype(np.float64)
 
 
+def as_numbers(values, name):
+    """Return an array in double precision, in which differences and absolute values are right.
+
+    Parameters
+    ----------
+    values : array-like
+        What a parameter holds.
+    name : str
+        The parameter.
+
+    Returns
+    -------
+    numbers : ndarray of float64
+
+    Raises
+    ------
+    ValueError
+        If it holds no numbers.
+    """
+    array = as_array(values, name)
+    if array.dtype.kind not in "biufO":
+        raise ValueError(f"{name} has dtype {array.dtype}; it must hold numbers.")
+    return array.astype(np.float64)
+
+
 def checked_errors(errors, shape):
     """Return standard errors as an array; raise if they do not fit to the attributions.
 

@@ -18,13 +18,12 @@ from ..utils import (
     Kind,
     Names,
     Numbers,
-    as_array,
     as_array_like,
     check_params,
     visible_text,
 )
 from ._channels import ChannelScales, name_channels
-from ._params import AXES, COUNT, KIND, NAMES, VALUES, checked_numbers
+from ._params import AXES, COUNT, KIND, NAMES, VALUES, as_numbers, checked_numbers
 from ._samples import as_channels, channel_labels, column_names, draw_series
 from ._style import BLUE, INK, ORANGE, centred_norm, diverging_colormap, get_axes, split_axes
 
@@ -234,10 +233,10 @@ class ReconstructionDisplay:
 
     def _rows(self):
         """Arrays to draw, by name, from top to bottom."""
-        rows = {"input": as_array(self.inputs, "inputs")}
+        rows = {"input": as_numbers(self.inputs, "inputs")}
         if self.references is not None:
-            rows["reference"] = as_array(self.references, "references")
-        rows["reconstruction"] = as_array(self.reconstructions, "reconstructions")
+            rows["reference"] = as_numbers(self.references, "references")
+        rows["reconstruction"] = as_numbers(self.reconstructions, "reconstructions")
         for name, values in rows.items():
             if values.shape != rows["input"].shape or values.ndim < 2 or len(values) == 0:
                 raise ValueError(

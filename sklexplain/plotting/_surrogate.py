@@ -19,7 +19,7 @@ from ..utils import (
     as_array,
     check_params,
 )
-from ._params import COUNT, NAMES
+from ._params import COUNT, NAMES, as_numbers
 from ._samples import column_names, shortened
 from ._style import BLUE, INK, get_axes, plain_axes, split_axes
 
@@ -148,8 +148,8 @@ class SurrogateDisplay:
         """
         check_params(self)
         r2, shares = (
-            as_array(self.r2, "r2").astype(np.float64),
-            as_array(self.importances, "importances"),
+            as_numbers(self.r2, "r2"),
+            as_numbers(self.importances, "importances"),
         )
         units = np.arange(len(r2)) if self.units is None else as_array(self.units, "units")
         if r2.ndim != 1 or shares.ndim != 2 or not len(r2) == len(shares) == len(units):

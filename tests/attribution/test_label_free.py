@@ -668,3 +668,15 @@ def test_a_single_sample_that_misses_its_sum_is_told():
 def test_a_scikit_learn_transformer_needs_no_network():
     X = make_X("mlp").astype(np.float64)
     assert explain(PCA(2), X).transform(X).dtype == np.float64
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.longdouble, ">f4"])
+def test_a_baseline_in_any_dtype(dtype):
+    net, rows = make_net("mlp"), make_X("mlp")
+    baseline = np.random.default_rng(0).integers(0, 3, size=(2, *rows.shape[1:]))
+    for method in ("input_x_gradient", "feature_ablation"):
+        maps = [
+            explain(net, rows, method, baseline=baseline.astype(kind)).transform(rows)
+            for kind in (float, dtype)
+        ]
+        np.testing.assert_allclose(maps[1], maps[0], rtol=1e-6)

@@ -128,7 +128,8 @@ def unit_correlation(
     n_units = maps.shape[1]
     if n_units < 2:
         raise ValueError("maps has a single unit, which there is none to compare with.")
-    rows = np.moveaxis(maps, 1, 0).reshape(n_units, -1)
+    # Of the largest: means and sums of squares may be infinite, and squares may vanish.
+    rows = _of_largest(np.moveaxis(maps, 1, 0).reshape(n_units, -1))
     if mode == "spearman":
         rows = stats.rankdata(rows, axis=1)
     constant = ~rows.any(axis=1) if mode == "cosine" else rows.max(axis=1) == rows.min(axis=1)
@@ -137,10 +138,9 @@ def unit_correlation(
             f"the maps of units {np.flatnonzero(constant).tolist()} are constant, so their "
             "correlations are not defined."
         )
-    # Before means, which may be infinite, and before squares, which may vanish.
-    rows = _of_largest(rows)
     if mode != "cosine":
-        rows = _of_largest(rows - rows.mean(axis=1, keepdims=True))
+        rows = rows - rows.mean(axis=1, keepdims=True)
+    rows = _of_largest(rows)
     lengths = np.where(constant, 1, np.sqrt((rows**2).sum(axis=1)))
     matrix = np.clip(rows @ rows.T / np.outer(lengths, lengths), -1, 1)
     matrix[constant] = matrix[:, constant] = np.nan

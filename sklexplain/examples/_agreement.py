@@ -317,6 +317,8 @@ def saliency_correlation(
         a, b = sparse.csr_array(a), sparse.csr_array(b)
         return _sparse_pearson(a, b, centred=mode == "pearson")
     a, b = np.ravel(a).astype(np.float64), np.ravel(b).astype(np.float64)
+    # Of the largest: sums may be infinite, in the ranking of some versions of scipy, too.
+    a, b = (values / np.abs(values).max() for values in (a, b))
     if mode == "spearman":
         a, b = stats.rankdata(a), stats.rankdata(b)
     if mode != "cosine":

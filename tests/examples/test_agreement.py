@@ -138,3 +138,11 @@ def test_sparse_correlations_do_not_cancel(offset, density):
     a, b = (np.where(rng.random(a.shape) < density, values, 0) for values in (a, b))
     found = saliency_correlation(sparse.csr_array(a), sparse.csr_array(b))
     assert found == pytest.approx(saliency_correlation(a, b), abs=1e-9)
+
+
+@pytest.mark.parametrize("mode", ["pearson", "spearman", "cosine"])
+@pytest.mark.parametrize("scale", [1e-300, 4e307])
+def test_correlations_of_tiny_and_huge_values(mode, scale):
+    a, b = np.random.default_rng(0).uniform(-4, 4, size=(2, 6, 5))
+    expected = saliency_correlation(a, b, mode=mode)
+    assert saliency_correlation(scale * a, scale * b, mode=mode) == pytest.approx(expected)

@@ -588,7 +588,7 @@ class ClaDecExplainer(BaseExplainer):
         elif self._found_comparison().link is None:
             agreement = explained_share(
                 squared_deviation(of_samples, of_reconstructions),
-                squared_deviation(of_samples, of_samples.mean(axis=0)),
+                squared_deviation(of_samples, of_samples.mean(axis=0, dtype=np.float64)),
             )
         else:
             same = of_reconstructions == of_samples

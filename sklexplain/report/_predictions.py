@@ -43,7 +43,7 @@ def predictions(report, X, y):
     known = None if y is None else np.asarray(y)
     if task == "regressor":
         if known is not None and known.dtype.kind in "iuf" and len(known) > 1:
-            found.r2 = float(r2_score(known, said))
+            found.r2 = float(r2_score(*(v.astype(np.float64) for v in (known, said))))
         return found
     classes = np.asarray(getattr(estimator, "classes_", np.unique(said)))
     if scores.shape[1] == len(classes):

@@ -784,3 +784,26 @@ def test_references_in_several_threads():
         found = list(pool.map(explainer.transform_reference, parts))
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.filterwarnings("ignore::sklexplain.exceptions.ConvergenceWarning")
+def test_the_agreement_of_a_regressor_far_from_zero():
+    """Means are taken in double precision, so that they do not round to what float32 holds."""
+
+    class Far(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(3, 4), nn.Linear(4, 1)
+
+        def forward(self, x):
+            return 3000 + self.last(torch.tanh(self.first(x)))
+
+    net, rows = Far().eval(), np.random.default_rng(0).normal(size=(2000, 3)).astype(np.float32)
+    explainer = ClaDecExplainer(net, layer="first", max_epochs=2, reference=None, random_state=0)
+    explainer.fit(rows[:100])
+    with torch.no_grad():
+        true, told = (
+            net(torch.from_numpy(x)).double().numpy() for x in (rows, explainer.transform(rows))
+        )
+    expected = 1 - np.square(true - told).sum() / np.square(true - true.mean()).sum()
+    assert explainer.score_parts(rows)[0] == pytest.approx(expected, abs=1e-12)

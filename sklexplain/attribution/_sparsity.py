@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..utils import FLAG, check_numbers, validated
+from ..utils import FLAG, check_numbers, largest_size, validated
 
 
 @validated(absolute=[FLAG])
@@ -50,8 +50,7 @@ def map_sparsity(maps: ArrayLike, *, absolute: bool = False) -> np.ndarray:
     maps = check_numbers("maps", maps, min_ndim=2)
     flat = maps.reshape(len(maps), -1).astype(np.float64)
     flat = np.abs(flat) if absolute else flat
-    most = np.abs(flat).max(axis=1, keepdims=True)
-    flat = flat / np.where(most > 0, most, 1.0)  # so that no difference is infinite
+    flat = flat / largest_size(flat, axis=1)
     low, high = flat.min(axis=1), flat.max(axis=1)
     span = high - low
     mean = (flat - low[:, None]).mean(axis=1)

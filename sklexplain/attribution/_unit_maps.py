@@ -9,7 +9,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from ..utils import FLAG, Number, check_choice, check_numbers, validated, warn
+from ..utils import (
+    FLAG,
+    Number,
+    check_choice,
+    check_numbers,
+    largest_size,
+    rounding_of,
+    validated,
+    warn,
+)
 
 
 def saliency_entropy(maps: ArrayLike) -> float:
@@ -128,8 +137,8 @@ def unit_correlation(
     n_units = maps.shape[1]
     if n_units < 2:
         raise ValueError("maps has a single unit, which there is none to compare with.")
-    # Of the largest: means and sums of squares may be infinite, and squares may vanish.
-    rows = _of_largest(np.moveaxis(maps, 1, 0).reshape(n_units, -1))
+    rows = np.moveaxis(maps, 1, 0).reshape(n_units, -1)
+    rows = rows / largest_size(rows, axis=1)
     if mode == "spearman":
         rows = stats.rankdata(rows, axis=1)
     constant = ~rows.any(axis=1) if mode == "cosine" else rows.max(axis=1) == rows.min(axis=1)
@@ -140,7 +149,7 @@ def unit_correlation(
         )
     if mode != "cosine":
         rows = rows - rows.mean(axis=1, keepdims=True)
-    rows = _of_largest(rows)
+    rows = rows / largest_size(rows, axis=1)
     lengths = np.where(constant, 1, np.sqrt((rows**2).sum(axis=1)))
     matrix = np.clip(rows @ rows.T / np.outer(lengths, lengths), -1, 1)
     matrix[constant] = matrix[:, constant] = np.nan
@@ -195,18 +204,12 @@ def active_units(codes: ArrayLike, *, threshold: float = 0.01) -> np.ndarray:
         raise ValueError(
             f"codes has shape {codes.shape}, but must be (n, n_units) with two samples at least."
         )
-    eps = np.finfo(codes.dtype if codes.dtype.kind == "f" else np.float64).eps
+    eps = rounding_of(codes)
     codes = codes.astype(np.float64)
     # What rounding alone makes vary does not, whatever the threshold.
     varies = np.ptp(codes, axis=0) > 8 * eps * np.abs(codes).max(axis=0)
     with np.errstate(over="ignore"):  # an infinite variance is above any threshold
         return varies & (codes.var(axis=0, ddof=1) > threshold)
-
-
-def _of_largest(rows):
-    """Divide rows by their largest absolute values."""
-    most = np.abs(rows).max(axis=1, keepdims=True)
-    return rows / np.where(most > 0, most, 1.0)
 
 
 def _checked_maps(maps):

@@ -17,6 +17,8 @@ from ..utils import (
     as_array,
     check_numbers,
     check_positive_int,
+    largest_size,
+    rounding_of,
     validated,
 )
 
@@ -62,16 +64,14 @@ def faithfulness(y_true: ArrayLike, y_approx: ArrayLike) -> Bunch:
     (0.167, 0.875)
     """
     y_true, y_approx = check_numbers("y_true", y_true), check_numbers("y_approx", y_approx)
-    eps = _rounding(y_true)
+    eps = rounding_of(y_true)
     y_true, y_approx = y_true.astype(np.float64), y_approx.astype(np.float64)
     if y_true.shape != y_approx.shape:
         raise ValueError(
             f"y_true has shape {y_true.shape}, but y_approx has {y_approx.shape}; they must be "
             "alike, else one would be compared with every other."
         )
-    # Of the largest value, so that squares are neither infinite nor lost.
-    size = np.abs(y_true).max(axis=0)
-    size = np.where(size > 0, size, 1.0)
+    size = largest_size(y_true, axis=0)
     scaled = y_true / size
     error = np.square(scaled - y_approx / size).sum(axis=0)
     total = np.square(scaled - scaled.mean(axis=0)).sum(axis=0)
@@ -150,9 +150,7 @@ def locality(
     maps = check_numbers("attributions", attributions, min_ndim=3)
     maps = np.abs(maps, dtype=np.float64)
     n, n_concepts, shape = maps.shape[0], maps.shape[1], maps.shape[2:]
-    # Shares are of a map: of the largest value, so that sums are not infinite.
-    most = maps.max(axis=tuple(range(2, maps.ndim)), keepdims=True)
-    maps = maps / np.where(most > 0, most, 1.0)
+    maps = maps / largest_size(maps, axis=tuple(range(2, maps.ndim)))  # shares are of a map
     used = _check_active(active, n_concepts)
     index, n_parts = _part_index(parts, n, shape, feature_names)
     if n_parts < 2:
@@ -175,11 +173,6 @@ def locality(
     logs = np.log(np.where(mean > 0, mean, 1.0))
     entropy = np.where(used, np.abs((mean * logs).sum(axis=1)), np.nan)
     return float(entropy[used].mean()) if average else entropy
-
-
-def _rounding(values):
-    """Return the relative size of rounding in the dtype of values; integers have that of floats."""
-    return np.finfo(values.dtype if values.dtype.kind == "f" else np.float64).eps
 
 
 def _shown(parts):
@@ -389,10 +382,9 @@ def concept_orthogonality(concepts: ArrayLike, *, active: ArrayLike | None = Non
     concepts = check_numbers("concepts", concepts, min_ndim=2)
     if concepts.ndim != 2:
         raise ValueError(f"concepts has shape {concepts.shape}, but must be (n, n_concepts).")
-    eps = _rounding(concepts)
-    # Of the largest value, so that squares are neither infinite nor lost.
-    size = np.abs(concepts).max(axis=0).astype(np.float64)
-    concepts = concepts.astype(np.float64) / np.where(size > 0, size, 1.0)
+    eps = rounding_of(concepts)
+    concepts = concepts.astype(np.float64)
+    concepts = concepts / largest_size(concepts, axis=0)
     # What rounding alone makes vary does not.
     varies = np.ptp(concepts, axis=0) > 8 * eps
     used = varies & _check_active(active, concepts.shape[1])

@@ -115,8 +115,6 @@ def given_baseline(baseline, shape):
         # numpy makes text of a list that holds numbers and text.
         dtype = object if isinstance(baseline, (list, tuple)) and _holds_text(baseline) else None
         baseline = np.asarray(baseline, dtype=dtype)
-        if baseline.dtype == np.longdouble:  # which torch lacks
-            baseline = baseline.astype(np.float64)
     baseline_shape = tuple(baseline.shape)
     if baseline_shape == shape:
         return np.asarray(baseline)[None]

@@ -37,12 +37,10 @@ def checked_numbers(name, values, shape, of):
     ValueError
         If it has another shape, or holds no numbers.
     """
-    array = as_array(values, name)
-    if array.dtype.kind not in "biuf":
-        raise ValueError(f"{name} has dtype {array.dtype}; it must hold numbers: {of}.")
+    array = as_numbers(values, name)
     if array.shape != tuple(shape):
         raise ValueError(f"{name} of shape {array.shape} must have the shape {shape}: {of}.")
-    return array.astype(np.float64)
+    return array
 
 
 def as_numbers(values, name):
@@ -65,7 +63,7 @@ def as_numbers(values, name):
         If it holds no numbers.
     """
     array = as_array(values, name)
-    if array.dtype.kind not in "biufO":
+    if array.dtype.kind not in "biuf":
         raise ValueError(f"{name} has dtype {array.dtype}; it must hold numbers.")
     return array.astype(np.float64)
 

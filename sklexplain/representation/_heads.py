@@ -236,8 +236,9 @@ def numbers_of(X, read):
 
 def as_tensor(X):
     """Tensor of an array's numbers, sharing its memory where torch can."""
-    # Torch takes neither read-only memory, negative strides nor a foreign byte order.
-    X = np.require(X, dtype=X.dtype.newbyteorder("="), requirements=["C", "W"])
+    # Torch takes no read-only memory, negative strides, foreign byte order or longdouble.
+    dtype = np.float64 if X.dtype == np.longdouble else X.dtype.newbyteorder("=")
+    X = np.require(X, dtype=dtype, requirements=["C", "W"])
     # numpy calls an array contiguous whose axis of length 1 has a negative stride.
     return torch.as_tensor(X.copy() if min(X.strides, default=0) < 0 else X)
 

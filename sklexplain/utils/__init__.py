@@ -51,7 +51,14 @@ from ._messages import did_you_mean, n_shape, numpy_dtype_of, warn
 from ._missing import first_missing, known_mean, known_range
 from ._owning import FittedParams, own_arrays, own_value
 from ._panel import as_numpy3d
-from ._precision import cast_checked, check_half, eps_of_products, too_large
+from ._precision import (
+    cast_checked,
+    check_half,
+    eps_of_products,
+    largest_size,
+    rounding_of,
+    too_large,
+)
 from ._progress import progress
 from ._random import GENERATOR_LOCK, draw_seed, kept_rows, seeded
 from ._registry import Registration
@@ -172,6 +179,8 @@ __all__ = [
     "in_blocks",
     "is_table",
     "kept_rows",
+    "largest_size",
+    "rounding_of",
     "known_mean",
     "known_range",
     "EXTRAS_OF",

@@ -172,6 +172,40 @@ def _lost(X, cast):
     return np.ravel((rounding.max(axis=0) > 0.01 * spread) & varies)
 
 
+def rounding_of(values):
+    """Return the relative size of rounding in an array's dtype; integers have that of float64.
+
+    Parameters
+    ----------
+    values : ndarray
+        Numbers.
+
+    Returns
+    -------
+    eps : float
+    """
+    return np.finfo(values.dtype if values.dtype.kind == "f" else np.float64).eps
+
+
+def largest_size(values, axis):
+    """Return what to divide numbers by, so that sums are not infinite, nor squares lost.
+
+    Parameters
+    ----------
+    values : ndarray of float64
+        Numbers.
+    axis : int or tuple of int
+        Axes along which they are divided by one number.
+
+    Returns
+    -------
+    size : ndarray
+        Largest absolute values; the axes stay, with length 1. 1 where all are 0.
+    """
+    size = np.abs(values).max(axis=axis, keepdims=True)
+    return np.where(size > 0, size, 1.0)
+
+
 def eps_of_products(device):
     """Return the relative rounding error of products of numbers in single precision.
 

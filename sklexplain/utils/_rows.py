@@ -123,9 +123,7 @@ def read_by_rows(X, shape, dtype):
     if not _is_stored(X) or dtype.kind != "f" or tuple(X.shape[1:]) != tuple(shape):
         return None
     given = np.dtype(X.dtype)
-    if given.kind not in "fiu" or given.itemsize > (8 if given.kind == "f" else 4):
-        return None  # torch has no longdouble; large integers lose digits
-    if given == np.float16:
+    if given.kind not in "fiu" or given == np.float16 or (given.kind != "f" and given.itemsize > 4):
         return None
     if np.prod(X.shape, dtype=np.float64) < _LARGE:
         return None

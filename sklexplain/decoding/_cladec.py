@@ -7,14 +7,12 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
 from sklearn.utils import Bunch
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 from torch import nn
 
 from ..base import BaseExplainer
-from ..exceptions import UndefinedMetricWarning
 from ..training import VALIDATION_SPLIT
 from ..utils import (
     A_NUMBER,
@@ -39,14 +37,13 @@ from ..utils import (
     check_positive_int,
     first_missing,
     harmonic_mean,
-    in_blocks,
     numpy_dtype_of,
-    warn,
 )
 from ._comparison import LABELS, TASKS, find_comparison
 from ._fitting import check_network
 from ._layer import Layer
-from ._losses import RECONSTRUCTION_LOSSES, explained_share, squared_deviation, squared_error
+from ._losses import RECONSTRUCTION_LOSSES, explained_share
+from ._rebuilding import Rebuilder, agreement_of
 from ._trainer import Trainer
 
 _N_ROWS = 16
@@ -416,9 +413,9 @@ class ClaDecExplainer(BaseExplainer):
             column for each of their (100 most frequent) values. With ``set_output``, a DataFrame
             with a column for each number.
         """
-        written = Written(len(inputs))
-        for rows in self._blocks(inputs):
-            written.add(self._layer.in_raw_units(self._reconstructions(rows)))
+        written, rebuilder = Written(len(inputs)), self._rebuilder()
+        for rows in rebuilder.blocks(inputs):
+            written.add(rebuilder.in_raw_units(rows))
         return written.array
 
     def _row_form(self):
@@ -427,25 +424,10 @@ class ClaDecExplainer(BaseExplainer):
             shape = (len(self.get_feature_names_out()),)
         return shape, numpy_dtype_of(self._representation.input_dtype)
 
-    def _reconstructions(self, inputs, module=None, noise=None):
-        """Reconstruct samples in the network's units: a tensor on the CPU."""
-        layer, module = self._layer, self._decoding() if module is None else module
-
-        def run(rows):
-            x = layer.tensor(inputs[rows])
-            code = layer.of(x) if module.encoder is None else x
-            draws = None
-            if noise is not None:
-                draws = noise.to(module.latent.back.weight).expand(len(x), -1)
-            return module.samples(module(code, draws)[0]).cpu()
-
-        blocks = in_blocks(run, len(inputs), self._params_at_fit.batch_size)
-        return torch.cat([part for _, part in blocks])
-
-    def _blocks(self, inputs):
-        """Cut inputs into parts that are run at once."""
-        for start in range(0, len(inputs), self._params_at_fit.batch_size):
-            yield inputs[start : start + self._params_at_fit.batch_size]
+    def _rebuilder(self, module=None):
+        """Return what rebuilds samples by a trained module; None: by the decoder."""
+        module = self._decoding() if module is None else module
+        return Rebuilder(self._layer, module, self._params_at_fit.batch_size)
 
     @by_blocks(lambda self: self._row_form())
     def transform_reference(self, X: ArrayLike) -> np.ndarray:
@@ -467,8 +449,7 @@ class ClaDecExplainer(BaseExplainer):
             If there is no reference.
         """
         with self._door(X) as inputs:
-            reconstructions = self._reconstructions(inputs, self._reference_decoding())
-            return self._layer.in_raw_units(reconstructions)
+            return self._rebuilder(self._reference_decoding()).in_raw_units(inputs)
 
     def explain(self, X: ArrayLike) -> Bunch:
         """Return samples, their reconstructions by the reference and the layer, and the difference.
@@ -489,7 +470,7 @@ class ClaDecExplainer(BaseExplainer):
             reconstruction = self._transform(inputs)
             module, reference = self._decoding("reference"), None
             if module is not None:
-                reference = self._layer.in_raw_units(self._reconstructions(inputs, module))
+                reference = self._rebuilder(module).in_raw_units(inputs)
         samples = self._layer.shown(inputs).astype(reconstruction.dtype, copy=False)
         return Bunch(
             input=samples,
@@ -520,19 +501,11 @@ class ClaDecExplainer(BaseExplainer):
         """
         with self._door(X) as inputs:
             n_draws = check_positive_int("n_draws", n_draws)
-            latent = self._decoding().latent
-            if latent is None:
+            if self._decoding().latent is None:
                 raise ValueError(
                     "there is no latent code to draw from: set n_latent to its length before fit."
                 )
-            generator = torch.Generator().manual_seed(self.seed_)
-            # In float64: the same draws for every dtype. One at a time: more begin with the same.
-            noise = (
-                torch.randn(latent.back.in_features, generator=generator, dtype=torch.float64)
-                for _ in range(n_draws)
-            )
-            reconstructions = (self._reconstructions(inputs, noise=draw) for draw in noise)
-            return np.stack([self._layer.in_raw_units(r) for r in reconstructions], axis=1)
+            return self._rebuilder().draws(inputs, n_draws, self.seed_)
 
     # -- scores --------------------------------------------------------------------------------
 
@@ -578,43 +551,15 @@ class ClaDecExplainer(BaseExplainer):
             in the network's units; negative if the mean itself is closer to X.
         """
         with self._door(X) as inputs:
-            of_reconstructions, of_samples, error, total = self._predictions_and_errors(inputs)
-        if self._found_comparison().link is None and len(of_samples) < 2:
-            warn(
-                "R² of predictions is not defined for fewer than two samples: agreement is NaN.",
-                UndefinedMetricWarning,
-            )
-            agreement = float("nan")
-        elif self._found_comparison().link is None:
-            agreement = explained_share(
-                squared_deviation(of_samples, of_reconstructions),
-                squared_deviation(of_samples, of_samples.mean(axis=0, dtype=np.float64)),
-            )
-        else:
-            same = of_reconstructions == of_samples
-            agreement = float(np.mean(same.reshape(len(same), -1).all(axis=1)))
-        return agreement, explained_share(error, total)
+            found = self._predicted(inputs)
+        classes = self._found_comparison().link is not None
+        agreement = agreement_of(found.rebuilt, found.given, classes=classes)
+        return agreement, explained_share(found.error, found.deviation)
 
-    def _predictions_and_errors(self, inputs):
-        """Predictions for reconstructions and for samples; squared error and deviation."""
-        layer, comparison = self._layer, self._found_comparison()
-        self._check_known(layer, inputs)
-
-        def predictions(rows):
-            scores = layer.representation.activations(rows, self._params_at_fit.batch_size)
-            return comparison.predictions(torch.from_numpy(scores)).numpy()
-
-        of_reconstructions, of_samples, error, total = [], [], 0.0, 0.0
-        for rows in self._blocks(inputs):
-            reconstructions = self._reconstructions(rows)
-            of_samples.append(predictions(rows))
-            of_reconstructions.append(
-                predictions(layer.units.to_inputs(layer.in_raw_units(reconstructions)))
-            )
-            samples = layer.in_network_units(rows)
-            error += float(squared_error(reconstructions.double(), samples).sum())
-            total += float(squared_error(torch.from_numpy(self.mean_), samples).sum())
-        return np.concatenate(of_reconstructions), np.concatenate(of_samples), error, total
+    def _predicted(self, inputs):
+        """Compare samples and reconstructions, and predictions for them; see `Rebuilder`."""
+        self._check_known(self._layer, inputs)
+        return self._rebuilder().predicted(inputs, self._found_comparison(), self.mean_)
 
     @by_blocks(lambda self, reference=False: A_NUMBER)
     def reconstruction_loss(self, X: ArrayLike, *, reference: bool = False) -> np.ndarray:
@@ -637,15 +582,8 @@ class ClaDecExplainer(BaseExplainer):
             return self._errors(inputs, module)
 
     def _errors(self, inputs, module):
-        layer = self._layer
-        self._check_known(layer, inputs)
-        errors = [
-            squared_error(
-                self._reconstructions(rows, module).double(), layer.in_network_units(rows)
-            )
-            for rows in self._blocks(inputs)
-        ]
-        return torch.cat(errors).numpy()
+        self._check_known(self._layer, inputs)
+        return self._rebuilder(module).errors(inputs)
 
     def _errors_of_another_reference(self, X_train, X, seed, y=None):
         """Squared error of each sample by a reference that starts from other weights."""

@@ -82,10 +82,10 @@ def decode_layer(report, X, y, X_explain, rng):
     )
     if explainer.task_ == "classification":
         with explainer._door(X_explain) as inputs:
-            of_rebuilt, of_samples, *_ = explainer._predictions_and_errors(inputs)
-        classes = np.unique(of_samples)
+            said = explainer._predicted(inputs)
+        classes = np.unique(said.given)
         found.n_classes = len(classes)
-        shares = [np.mean(of_rebuilt[of_samples == c] == c) for c in classes]
+        shares = [np.mean(said.rebuilt[said.given == c] == c) for c in classes]
         found.balanced = float(np.mean(shares))
     found.update(_rebuilt(report, explainer))
     return found

@@ -81,7 +81,8 @@ def test_two_classes_and_values(tmp_path, undrawn):
 
 
 @pytest.mark.parametrize(
-    "model", [KMeans(3, random_state=0, n_init=1), IsolationForest(10, random_state=0)]
+    "model",
+    [KMeans(3, random_state=0, n_init=1), IsolationForest(n_estimators=10, random_state=0)],
 )
 def test_clusters_and_detectors(model, tmp_path, undrawn):
     report = report_on(model, WINE.data)

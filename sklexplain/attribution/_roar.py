@@ -245,7 +245,11 @@ class _Explainer:
 
     def __call__(self, fitted, X_train, X):
         params = self.attributor.get_params(deep=False) | {"estimator": fitted}
-        return type(self.attributor)(**params).fit(X_train).transform(X)
+        maps = type(self.attributor)(**params).fit(X_train).transform(X)
+        if hasattr(maps, "columns"):  # scikit-learn is configured so, and columns are flat
+            maps = np.asarray(maps)
+            maps = maps.reshape(X.shape) if maps.size == np.size(X) else maps
+        return maps
 
 
 def _maker(attributor):

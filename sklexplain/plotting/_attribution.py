@@ -22,7 +22,19 @@ from ..utils import (
     check_params,
     visible_text,
 )
-from ._params import AXES, COUNT, KIND, LIMIT, NAMES, TEXT, VALUES, as_numbers, checked_errors
+from ._params import (
+    AXES,
+    COUNT,
+    KIND,
+    LIMIT,
+    NAMES,
+    TEXT,
+    VALUES,
+    as_numbers,
+    check_entries,
+    checked_errors,
+    maps_of,
+)
 from ._samples import (
     as_channels,
     channel_labels,
@@ -200,7 +212,7 @@ class AttributionDisplay:
         Raises
         ------
         ValueError
-            If the attributor explains groups or coefficients: they have no place on the sample.
+            If the attributor explains groups or coefficients, or returns no map of the sample.
 
         Warns
         -----
@@ -208,16 +220,7 @@ class AttributionDisplay:
             If a table's attributions were sampled so little that the first column cannot be told
             from the second (they are less than two standard errors apart).
         """
-        if getattr(estimator, "groups_", None) is not None:
-            raise ValueError(
-                "AttributionDisplay draws an attribution for every entry of a sample; explain "
-                "with groups=None."
-            )
-        if getattr(estimator, "_basis", None) is not None:
-            raise ValueError(
-                "AttributionDisplay draws attributions of time steps, and with a basis they are of "
-                "coefficients: use SpectrumDisplay, or explain with basis=None."
-            )
+        check_entries("AttributionDisplay", estimator)
         seen = sample_of(estimator).seen_as(kind, channel_axis)
         X = as_array_like(X)
         index = range(len(X))[index]
@@ -229,7 +232,7 @@ class AttributionDisplay:
                 warn_of_close(np.abs(attributions), errors, "the number of samples")
             kw.setdefault("errors", errors[0].reshape(estimator.input_shape_))
         else:
-            attributions = np.asarray(estimator.transform(one))
+            attributions = maps_of("AttributionDisplay", estimator, one)
         attributions = attributions[0].reshape(estimator.input_shape_)
         kw.setdefault("feature_names", getattr(estimator, "feature_names_in_", None))
         kw |= {"kind": seen.kind, "channel_axis": seen.channel_axis}

@@ -22,7 +22,17 @@ from ..utils import (
     as_array_like,
     check_params,
 )
-from ._params import AXES, COUNT, KIND, NAMES, VALUES, as_numbers, checked_errors
+from ._params import (
+    AXES,
+    COUNT,
+    KIND,
+    NAMES,
+    VALUES,
+    as_numbers,
+    check_entries,
+    checked_errors,
+    maps_of,
+)
 from ._samples import (
     as_channels,
     channel_colors,
@@ -180,7 +190,7 @@ class ImportanceDisplay:
         Raises
         ------
         ValueError
-            If the attributor explains groups or coefficients: they have no place on samples.
+            If the attributor explains groups or coefficients, or returns no maps of samples.
 
         Warns
         -----
@@ -188,16 +198,7 @@ class ImportanceDisplay:
             If a table's attributions were sampled so little that the most important column cannot
             be told from the second (they are less than two standard errors apart).
         """
-        if getattr(estimator, "groups_", None) is not None:
-            raise ValueError(
-                "ImportanceDisplay draws an attribution for every entry of a sample; explain with "
-                "groups=None."
-            )
-        if getattr(estimator, "_basis", None) is not None:
-            raise ValueError(
-                "ImportanceDisplay draws attributions of time steps, and with a basis they are of "
-                "coefficients: use SpectrumDisplay, or explain with basis=None."
-            )
+        check_entries("ImportanceDisplay", estimator)
         seen = sample_of(estimator).seen_as(kind, channel_axis)
         if unit is None and hasattr(estimator, "confidence_intervals"):
             found = estimator.confidence_intervals(X)
@@ -207,7 +208,7 @@ class ImportanceDisplay:
                 warn_of_close(*means, "the number of samples")
             kw.setdefault("errors", errors.reshape(len(maps), *estimator.input_shape_))
         elif unit is None:
-            maps = np.asarray(estimator.transform(X))
+            maps = maps_of("ImportanceDisplay", estimator, X)
         else:
             maps = np.asarray(estimator.unit_attributions(X, [unit]))[:, 0]
         maps = maps.reshape(len(maps), *estimator.input_shape_)

@@ -3,7 +3,19 @@
 import numpy as np
 
 from ..samples import KINDS
-from ..utils import ARRAY, AXIS, NONE, Choice, Integer, Is, Number, Text, as_array, is_sequence
+from ..utils import (
+    ARRAY,
+    AXIS,
+    NONE,
+    Choice,
+    Integer,
+    Is,
+    Number,
+    Text,
+    as_array,
+    is_sequence,
+    n_shape,
+)
 
 VALUES = [ARRAY]
 AXES = [AXIS, NONE]
@@ -94,6 +106,63 @@ def checked_errors(errors, shape):
     if (errors < 0).any():
         raise ValueError(f"errors has a negative number ({errors[errors < 0][0]:g}).")
     return np.where(np.isfinite(errors), errors, np.nan)
+
+
+def check_entries(display, estimator):
+    """Raise if an explainer explains groups or coefficients, which have no place on samples.
+
+    Parameters
+    ----------
+    display : str
+        Name of the display.
+    estimator : BaseExplainer
+        Fitted.
+
+    Raises
+    ------
+    ValueError
+        If it does.
+    """
+    if getattr(estimator, "groups_", None) is not None:
+        raise ValueError(
+            f"{display} draws an attribution for every entry of a sample; explain with groups=None."
+        )
+    if getattr(estimator, "_basis", None) is not None:
+        raise ValueError(
+            f"{display} draws attributions of time steps, and with a basis they are of "
+            "coefficients: use SpectrumDisplay, or explain with basis=None."
+        )
+
+
+def maps_of(display, estimator, X):
+    """Explain samples by one map of a sample's shape for each, whatever ``set_output`` says.
+
+    Parameters
+    ----------
+    display : str
+        Name of the display.
+    estimator : BaseExplainer
+        Fitted.
+    X : array-like or DataFrame of shape (n, ...)
+        Samples.
+
+    Returns
+    -------
+    maps : ndarray of shape (n, *estimator.input_shape_)
+
+    Raises
+    ------
+    ValueError
+        If explanations have no entry for every entry of a sample.
+    """
+    maps, shape = np.asarray(estimator.transform(X)), tuple(estimator.input_shape_)
+    if maps[0].size != np.prod(shape):
+        raise ValueError(
+            f"{display} draws an attribution for every entry of a sample, {n_shape(shape)}, but "
+            f"what {type(estimator).__name__} returns has shape {n_shape(maps.shape[1:])}; use the "
+            "display of that explainer, or give the maps themselves to the display's constructor."
+        )
+    return maps.reshape(len(maps), *shape)
 
 
 def check_length(name, values, length, of):

@@ -90,6 +90,8 @@ def find_anomalies(report, calibration, set_aside, X_explain, y_explain, rng):
         places = np.sort(order[:_N_SHOWN])
         shown = _compute.take(X_explain, report._shown.positions[places])
         maps = np.asarray(explainer.transform(shown))
+        if explainer.groups_ is None:  # flat where scikit-learn's configuration asks for DataFrames
+            maps = maps.reshape(len(maps), *explainer.input_shape_)
         references = _references(explainer, shown)
     return Bunch(
         explainer=explainer,

@@ -4,6 +4,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn import config_context
 from sklearn.base import BaseEstimator, clone
 from sklearn.compose import make_column_transformer
 from sklearn.decomposition import PCA
@@ -55,6 +56,18 @@ def test_random_attributions_gain_nothing():
     chance = roar(LinearRegression(), at_random, X, Y, random_state=0, cv=5).gain
     informed = roar(LinearRegression(), by_weight, X, Y, random_state=0, cv=5).gain
     assert abs(chance.mean()) < 0.1 < informed.mean()
+
+
+@pytest.mark.parametrize("container", ["pandas", "polars"])
+def test_flat_columns_of_series(container):
+    series = X[:, :4].astype(np.float32).reshape(90, 2, 2)
+    estimator = Autoencoder(n_components=1, max_epochs=1, validation_split=None, random_state=0)
+    attributor = LabelFreeAttributor(estimator, method="saliency", random_state=0)
+    options = {"shares": [0.5], "cv": 2, "n_random": 1, "random_state": 0}
+    expected = roar(estimator, attributor, series, **options)
+    with config_context(transform_output=container):
+        found = roar(estimator, attributor, series, **options)
+    np.testing.assert_array_equal(found.attributed, expected.attributed)
 
 
 def test_ties_are_broken_at_random():

@@ -13,10 +13,15 @@ from matplotlib import pyplot
 from matplotlib.collections import LineCollection
 from sklearn.decomposition import PCA
 
-from sklexplain import LabelFreeAttributor
+from sklexplain import EmbeddingAttributor, LabelFreeAttributor
 from sklexplain.datasets import make_motif_series, make_relevant_columns
 from sklexplain.examples import DKNNImportance, SimplExImportance
-from sklexplain.plotting import AttributionDisplay, ExampleDisplay, LatentShiftDisplay
+from sklexplain.plotting import (
+    AttributionDisplay,
+    ExampleDisplay,
+    ImportanceDisplay,
+    LatentShiftDisplay,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -229,3 +234,12 @@ def test_ticks_of_a_colour_bar_do_not_follow_its_length():
         counts.add(len(figure.axes[-1].get_yticks()))
         pyplot.close(figure)
     assert len(counts) == 1
+
+
+@pytest.mark.parametrize("display", [AttributionDisplay, ImportanceDisplay])
+def test_maps_of_a_layer_are_refused(display):
+    X = np.random.default_rng(0).normal(size=(20, 5)).astype(np.float32)
+    net = torch.nn.Sequential(torch.nn.Linear(5, 7), torch.nn.ReLU(), torch.nn.Linear(7, 2))
+    explainer = EmbeddingAttributor(net, layer="0").fit(X)
+    with pytest.raises(ValueError, match=r"entry of a sample, \(n, 5\), but what EmbeddingAttri"):
+        display.from_estimator(explainer, X)

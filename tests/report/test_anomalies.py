@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn import config_context
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
@@ -17,6 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from sklexplain import LabelFreeAttributor
+from sklexplain.nets import Autoencoder
 from sklexplain.report import RepresentationReport, _anomalies
 
 RNG = np.random.default_rng(0)
@@ -145,3 +147,14 @@ def test_sections_are_a_choice():
     asked.fit(X, np.arange(30) % 2)
     assert "neither reconstructs" in asked.anomalies_.reason
     assert RepresentationReport(PCA(2), **FAST).fit(X, np.arange(30)).clusters_ is None
+
+
+def test_maps_of_images_where_dataframes_are_asked_for():
+    images = np.random.default_rng(1).normal(size=(50, 2, 6)).astype(np.float32)
+    estimator = Autoencoder(n_components=2, max_epochs=1, validation_split=None, random_state=0)
+    options = {**FAST, "channel_axis": None}
+    expected = RepresentationReport(estimator.fit(images), **options).fit(images)
+    with config_context(transform_output="pandas"):
+        found = RepresentationReport(estimator, **options).fit(images)
+    assert found.anomalies_.maps.shape[1:] == (2, 6)
+    np.testing.assert_array_equal(found.anomalies_.maps, expected.anomalies_.maps)

@@ -57,6 +57,7 @@ from .utils import (
     documented,
     draw_seed,
     first_missing,
+    on_cpu_by_default,
     own_arrays,
     own_value,
     validate_X,
@@ -228,7 +229,8 @@ class BaseExplainer(Door, SamplesInDask, TransformerMixin, BaseEstimator):
         params = self._validate_params()
         before = vars(self).copy()
         try:
-            self._fit_all(X, y, params, routed_params(self, fit_params))
+            with on_cpu_by_default():
+                self._fit_all(X, y, params, routed_params(self, fit_params))
         except BaseException:
             self.__dict__.clear()
             self.__dict__.update(before)

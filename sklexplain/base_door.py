@@ -19,6 +19,7 @@ from .utils import (
     first_missing,
     not_finite_error,
     numpy_dtype_of,
+    on_cpu_by_default,
     read_by_rows,
     validate_X,
     warn,
@@ -63,7 +64,7 @@ class Door:
             X = self._like_fitted(X)
         elif not isinstance(X, np.ndarray):
             X = Rows(X, X.dtype)
-        with self._representation.reading():
+        with on_cpu_by_default(), self._representation.reading():
             if inputs is None:
                 inputs = self._cast(self._representation.inputs(X))
             with self._inside(inputs):

@@ -33,7 +33,7 @@ from ..utils import (
 
 
 @validated(
-    shares=[Entries("a sequence of shares", Number(above=0, below=1))],
+    shares=[Entries("a sequence of shares", Number(above=0, below=1), n_least=1)],
     n_random=[Integer()],
     random_state=[SEED],
     n_jobs=[JOBS, NONE],

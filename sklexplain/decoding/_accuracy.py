@@ -28,6 +28,7 @@ from ..utils import (
     as_array_like,
     check_positive_int,
     draw_seed,
+    on_cpu_by_default,
     seeded,
     validated,
 )
@@ -381,6 +382,7 @@ def _fresh_classifier(explainer, classifier):
     )
 
 
+@on_cpu_by_default()
 def _predicted_labels(fresh, X, y, X_test, seed, like=None, classes=None):
     """Labels of test samples by a classifier that is fitted from new weights.
 

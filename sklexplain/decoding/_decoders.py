@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..utils import call_given, n_shape
+from ..utils import call_given, float32_by_default, n_shape
 from ._losses import gaussian_divergence
 
 _HIDDEN = (128, 128)
@@ -218,7 +218,8 @@ class DecoderPlan:
     def build(self, device):
         """Build the decoder with weights of torch's generator, or those of the user's module."""
         shapes = self.z_shape, self.x_shape
-        decoder = make_decoder(self.decoder, *shapes, self.kind, self.channel_axis)
+        with float32_by_default():
+            decoder = make_decoder(self.decoder, *shapes, self.kind, self.channel_axis)
         own = self.decoder is None or isinstance(self.decoder, str) and self.decoder in _OWN
         if own:
             decoder.insert(0, UnitActivations(self.z_mean, self.z_scale))
@@ -228,7 +229,8 @@ class DecoderPlan:
             decoder.append(DataUnits(self.mean, self.deviation, **options))
         latent = None
         if self.n_latent is not None:
-            latent = Latent(self.z_shape, self.n_latent, self.z_mean, self.z_scale)
+            with float32_by_default():
+                latent = Latent(self.z_shape, self.n_latent, self.z_mean, self.z_scale)
         decoding = Decoding(decoder, latent=latent, loss=self.loss)
         return decoding.requires_grad_(True).to(device, getattr(torch, self.dtype))
 

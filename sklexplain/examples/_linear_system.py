@@ -20,6 +20,7 @@ from ..gradients import (
     nystrom,
     terms_bytes,
 )
+from ..utils import normal
 
 _MOST_VECTORS = 1000  # of a preconditioner
 _MAX_SKETCH_BYTES = 2**30  # and their size
@@ -106,8 +107,7 @@ class LinearSystem:
         """How far the curvature is from symmetric, over as many examples as can tell."""
         n_train = len(self.examples)
         some = np.unique(np.linspace(0, n_train - 1, _N_TELLING).astype(int))
-        sides = torch.randn(_N_SIDES, like.shape[1], generator=torch.Generator().manual_seed(0))
-        sides = sides.to(like)
+        sides = normal(torch.Generator().manual_seed(0), _N_SIDES, like.shape[1]).to(like)
         return asymmetry(sides, self.curvature_products(gradients, sides, self.examples[some]))
 
     # -- conjugate gradients -------------------------------------------------------------------

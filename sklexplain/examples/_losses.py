@@ -11,7 +11,7 @@ from ..gradients import samples_of, targets_of
 from ..layers import unwrapped
 from ..representation import add_note
 from ..training import corrupt
-from ..utils import call_given
+from ..utils import as_the_caller, call_given
 
 ALTERNATIVES = (
     "use DKNNImportance or SimplExImportance, which look at representations and need no loss"
@@ -133,7 +133,8 @@ class Losses:
         """Return one loss a sample, of the network's output."""
         x = samples_of(batch)
         try:
-            values = self._loss(output, x, targets_of(batch))
+            with as_the_caller():
+                values = self._loss(output, x, targets_of(batch))
         except Exception as error:
             if isinstance(self._loss, GivenLoss):
                 add_note(error, tuple(x.shape), "the loss")

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from ..exceptions import UnreachedInputWarning
-from ..utils import warn
+from ..utils import normal, warn
 from ._methods import PERTURBATION_METHODS
 
 _N_ROWS = 100
@@ -105,7 +105,7 @@ class _Probe:
             with torch.enable_grad():
                 z = self.encode(block)
             if z.requires_grad:
-                cotangent = torch.randn(z.shape, generator=self.generator).to(z)
+                cotangent = normal(self.generator, *z.shape).to(z)
                 (gradient,) = torch.autograd.grad(z, block, cotangent, allow_unused=True)
                 if gradient is not None:
                     reached.logical_or_((gradient != 0).any(dim=0).flatten())

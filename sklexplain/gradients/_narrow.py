@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from ..utils import DeviceLike, SavedAsArrays
+from ..utils import DeviceLike, SavedAsArrays, normal
 from ._terms import Outer
 from ._typing import Terms
 
@@ -108,7 +108,7 @@ def _main_directions(inputs: torch.Tensor, n_kept: int, generator: torch.Generat
     if len(inputs) > _N_INPUTS:
         chosen = torch.randint(len(inputs), (_N_INPUTS,), generator=generator)
         inputs = inputs[chosen.to(inputs.device)]
-    basis = torch.randn(inputs.shape[1], n_kept, generator=generator).to(inputs)
+    basis = normal(generator, inputs.shape[1], n_kept).to(inputs)
     for _ in range(_N_POWERS):
         basis = torch.linalg.qr(inputs.T @ (inputs @ basis)).Q
     return basis

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import torch
 
+from ..utils import normal
 from ._terms import Explicit, Outer
 from ._typing import Term, Terms
 
@@ -296,7 +297,7 @@ def _projection(number: int, columns: slice, n_dims: int, seed: int) -> torch.Te
     pieces = []
     for piece in range(first, last):
         generator = torch.Generator().manual_seed((seed * 1009 + number) * 65537 + piece)
-        pieces.append(torch.randn(_CHUNK, n_dims, generator=generator))
+        pieces.append(normal(generator, _CHUNK, n_dims))
     start = columns.start - first * _CHUNK
     return torch.cat(pieces)[start : start + columns.stop - columns.start]
 

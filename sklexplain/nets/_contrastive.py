@@ -28,6 +28,7 @@ from ..utils import (
     SplitterLike,
     check_choice,
     check_param,
+    on_cpu_by_default,
 )
 from ._base import NetEstimator
 from ._contrastive_module import build_contrastive
@@ -230,7 +231,7 @@ class ContrastiveEncoder(NetEstimator):
     _parameter_constraints = {
         "augment": [
             Choice("auto", *AUGMENTATIONS),
-            Entries("a sequence of names of augmentations", Choice(*AUGMENTATIONS)),
+            Entries("a sequence of names of augmentations", Choice(*AUGMENTATIONS), n_least=1),
             Is("a callable(sample, generator)", CALLABLE.is_satisfied_by),
         ],
         "augment_params": [MAPPING, NONE],
@@ -290,6 +291,7 @@ class ContrastiveEncoder(NetEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
+    @on_cpu_by_default()
     def score(self, X: ArrayLike, y: ArrayLike | None = None) -> float:
         """Return minus the mean NT-Xent of the samples.
 

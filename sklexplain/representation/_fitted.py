@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 from torch import nn
 
-from ..utils import n_shape
+from ..utils import as_the_caller, n_shape
 from ._heads import is_head
 from ._offers import RESPONSE_METHODS, nothing_to_explain
 from ._resolve import is_sampler, named_steps, unwrap
@@ -209,7 +209,8 @@ def fitted_estimator(estimator, X, y=None, fit_params=None):
         y = None if y is None else np.asarray(y)
         y = y.astype(np.float32) if y is not None and y.dtype == np.float64 else y
     given = (X,) if y is None else (X, y)
-    fresh = fresh.fit(*given, **(fit_params or {}))
+    with as_the_caller():
+        fresh = fresh.fit(*given, **(fit_params or {}))
     check_not_interrupted(fresh)
     return fresh
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ..layers import named_layers
-from ..utils import numpy_dtype_of
+from ..utils import as_the_caller, numpy_dtype_of
 from ._heads import as_tensor, named, to_numbers
 from ._offers import check_no_labels, nothing_to_explain
 
@@ -41,7 +41,8 @@ class Stage(nn.Module):
         """Run the network, and return all that it returns."""
         # Calling the module, not its forward, runs hooks on it.
         run = self.module if self.method == "forward" else getattr(self.module, self.method)
-        return run(x)
+        with as_the_caller():
+            return run(x)
 
 
 class BlackBox(nn.Module):
@@ -70,7 +71,8 @@ class BlackBox(nn.Module):
             raise TypeError(nothing_to_explain(self.estimator))
         given = self._given(x)
         try:
-            out = getattr(self.estimator, self.method)(given)
+            with as_the_caller():
+                out = getattr(self.estimator, self.method)(given)
         except (AttributeError, NotImplementedError) as error:
             error.method_called = self.method  # there may be another one that works
             raise

@@ -12,7 +12,7 @@ from skorch.dataset import Dataset, unpack_data
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ..utils import seeded
+from ..utils import as_the_caller, seeded
 from ._modules import Stage
 
 # What an inference needs nothing of, and what leads back to the network of the net itself.
@@ -95,7 +95,8 @@ class InferStage(Stage):
         """Run the network, and return all that it returns."""
         if self.method != "forward":
             return super().call(x)
-        return net_around(self._net, self.module, x.device).infer(x)
+        with as_the_caller():
+            return net_around(self._net, self.module, x.device).infer(x)
 
 
 def several_inputs(forward, bound=True):

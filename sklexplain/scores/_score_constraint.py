@@ -295,7 +295,7 @@ class ScoreConstraint(Callback):
         with (
             evaluating(module),
             uncompiled(parts),
-            seeded(seed, net.device),
+            seeded(seed, x.device),  # the net's own may be None
             torch.enable_grad(),
             cudnn,
         ):

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ..utils import uniform
 from ._split_net import SplitNet
 
 
@@ -129,6 +130,6 @@ def corrupt(
         noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)
         return x + noise_std * noise.to(x.device)
     if pretext == "inpainting":
-        keep = torch.rand(x.shape, generator=generator) >= mask_rate
+        keep = uniform(generator, *x.shape) >= mask_rate
         return x * keep.to(x.device)
     return x

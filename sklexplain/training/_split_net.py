@@ -10,6 +10,7 @@ import torch
 from skorch.dataset import unpack_data
 from torch.utils.data import Subset
 
+from ..utils import float32_by_default
 from ._on_device import LoaderOnDevice, can_stand_in, on_device
 from ._saved_net import SavedNet
 
@@ -21,6 +22,14 @@ class SplitNet(SavedNet):
     from a generator: one that goes on through training, and, for the rows that are watched, one
     that begins anew in every epoch.
     """
+
+    def initialize_module(self) -> Self:
+        """Build the module, in float32 whatever torch's default dtype is."""
+        with float32_by_default():
+            super().initialize_module()
+        if torch.get_default_dtype() != torch.float32:  # of Python's numbers
+            self.module_.float()
+        return self
 
     def fit_split(
         self,

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
+from ..utils import normal
 from ._split_net import SplitNet
 
 
@@ -180,7 +181,8 @@ def antithetic(n_draws: int, size: int, seed: int) -> torch.Tensor:
     draws : torch.Tensor of shape (n_draws, size)
     """
     half = (n_draws + 1) // 2
-    draws = torch.randn(half, size, generator=torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    draws = normal(generator, half, size)
     return torch.cat([draws, -draws])[:n_draws]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..utils import call_given, n_shape
+from ..utils import call_given, n_shape, normal, uniform
 
 _N_VALUES = 256  # of each column that are kept
 
@@ -86,10 +86,10 @@ class Views(nn.Module):
         self.input_shape, self.axes = tuple(input_shape), tuple(axes)
         channels = [1 if axis in axes else size for axis, size in enumerate(input_shape)]
         shape = tuple(input_shape) if is_table else tuple(channels)
-        self.register_buffer("center", torch.zeros(shape))
-        self.register_buffer("spread", torch.ones(shape))
+        self.register_buffer("center", torch.zeros(shape, dtype=torch.float32))
+        self.register_buffer("spread", torch.ones(shape, dtype=torch.float32))
         n_values = 0 if callable(names) or "corruption" not in names else _N_VALUES
-        self.register_buffer("values", torch.zeros(n_values, *input_shape))
+        self.register_buffer("values", torch.zeros(n_values, *input_shape, dtype=torch.float32))
         self._channels = channels
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Views:
@@ -192,7 +192,7 @@ class Views(nn.Module):
         size = math.prod(self.input_shape)
         # As in SCARF, the same number of columns in every view.
         n_replaced = round(self.strengths["corruption_rate"] * size)
-        order = torch.rand(n, size, generator=generator).argsort(dim=1).argsort(dim=1)
+        order = uniform(generator, n, size).argsort(dim=1).argsort(dim=1)
         return order < n_replaced, torch.randint(_N_VALUES, (n, size), generator=generator)
 
     def _corrupt(self, x: torch.Tensor, draws: Iterator[torch.Tensor]) -> torch.Tensor:
@@ -201,21 +201,21 @@ class Views(nn.Module):
         return torch.where(replaced.reshape(new.shape), new.to(x), x)
 
     def _draw_jitter(self, n: int, generator: torch.Generator) -> Sequence[torch.Tensor]:
-        noise = torch.randn(n, *self.input_shape, generator=generator)
+        noise = normal(generator, n, *self.input_shape)
         return (self.strengths["jitter_std"] * noise,)
 
     def _jitter(self, x: torch.Tensor, draws: Iterator[torch.Tensor]) -> torch.Tensor:
         return x + (self.spread * next(draws)).to(x)
 
     def _draw_scaling(self, n: int, generator: torch.Generator) -> Sequence[torch.Tensor]:
-        noise = torch.randn(n, *self._channels, generator=generator)
+        noise = normal(generator, n, *self._channels)
         return (1 + self.strengths["scaling_std"] * noise,)
 
     def _scale(self, x: torch.Tensor, draws: Iterator[torch.Tensor]) -> torch.Tensor:
         return x * next(draws).to(x)
 
     def _draw_crop(self, n: int, generator: torch.Generator) -> Sequence[torch.Tensor]:
-        share, *places = torch.rand(1 + len(self.axes), n, generator=generator)
+        share, *places = uniform(generator, 1 + len(self.axes), n)
         least = self.strengths["crop_least"]
         return least + (1 - least) * share, *places
 
@@ -229,7 +229,7 @@ class Views(nn.Module):
         return x
 
     def _draw_mask(self, n: int, generator: torch.Generator) -> Sequence[torch.Tensor]:
-        return torch.rand(len(self.axes), n, generator=generator).unbind()
+        return uniform(generator, len(self.axes), n).unbind()
 
     def _mask(self, x: torch.Tensor, draws: Iterator[torch.Tensor]) -> torch.Tensor:
         share = self.strengths["mask_share"] ** (1 / len(self.axes))

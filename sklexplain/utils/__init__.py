@@ -44,6 +44,7 @@ from ._dask import (
     streamed_mean,
     tasks_of_blocks,
 )
+from ._defaults import as_the_caller, float32_by_default, normal, on_cpu_by_default, uniform
 from ._docstrings import documented
 from ._extras import EXTRAS_OF, missing_extra
 from ._files import replacing, write_file
@@ -170,6 +171,11 @@ __all__ = [
     "dask_text",
     "did_you_mean",
     "draw_seed",
+    "as_the_caller",
+    "float32_by_default",
+    "normal",
+    "on_cpu_by_default",
+    "uniform",
     "drawn_rows",
     "encoded",
     "eps_of_products",

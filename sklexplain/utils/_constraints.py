@@ -182,12 +182,18 @@ class Entries(Is):
         What it is.
     entry : _Constraint
         What its entries are.
+    n_least : int, default=0
+        How many there must be.
     """
 
-    def __init__(self, words, entry):
+    def __init__(self, words, entry, n_least=0):
         super().__init__(
-            f"{words}, each {entry}",
-            lambda value: is_sequence(value) and all(map(entry.is_satisfied_by, value)),
+            f"{words}, not empty, each {entry}" if n_least else f"{words}, each {entry}",
+            lambda value: (
+                is_sequence(value)
+                and len(value) >= n_least
+                and all(map(entry.is_satisfied_by, value))
+            ),
         )
         self._entry = entry
 

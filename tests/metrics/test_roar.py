@@ -167,6 +167,7 @@ def test_data_frames_keep_their_columns():
         ({"attributor": lambda m, t, x: x[:, :2]}, ValueError, r"returned shape \(90, 2\)"),
         ({"attributor": lambda m, t, x: x * np.nan}, ValueError, "not finite"),
         ({"shares": (0.5, 1.5)}, ValueError, "'shares' parameter of roar"),
+        ({"shares": ()}, ValueError, "a sequence of shares, not empty"),
         ({"n_random": 0}, ValueError, "'n_random' parameter of roar"),
         ({"y": Y[:5]}, ValueError, "inconsistent numbers of samples"),
         ({"X": X[:, :1]}, ValueError, "X has a single feature"),

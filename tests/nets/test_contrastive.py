@@ -210,6 +210,7 @@ def test_users_views():
         (lambda x, g: x / 0, ValueError, "augment returned a view that is not finite"),
         ("corrupt", ValueError, "'augment' parameter .* Did you mean 'corruption'"),
         (["corruption", "jiter"], ValueError, "'augment' parameter"),
+        ([], ValueError, "names of augmentations, not empty"),
     ],
 )
 def test_views_that_cannot_be(augment, error, message):

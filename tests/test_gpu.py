@@ -53,14 +53,19 @@ def test_every_explainer_equals_the_cpu(name):
 
 
 @needs_gpu
+@pytest.mark.parametrize("default", ["cpu", "cuda"])
 @pytest.mark.parametrize("name", problems.EXPLANATIONS)
-def test_networks_that_are_on_the_gpu_already(name, monkeypatch):
-    """With ``device=None``; afterwards they are there still, in the mode and with the weights."""
+def test_networks_that_are_on_the_gpu_already(name, default, monkeypatch):
+    """With ``device=None``; afterwards they are there still, in the mode and with the weights.
+
+    Also where torch makes tensors on the GPU unless another device is named.
+    """
     expected, networks = problems.EXPLANATIONS[name]("cpu"), []
     of_kind, learner = problems.network, problems.autoencoder
 
     def network(kind):
-        networks.append(of_kind(kind).to("cuda"))
+        with torch.device("cpu"):  # for the same draws
+            networks.append(of_kind(kind).to("cuda"))
         return networks[-1]
 
     def autoencoder(kind):
@@ -74,7 +79,12 @@ def test_networks_that_are_on_the_gpu_already(name, monkeypatch):
     monkeypatch.setattr(problems, "network", network)
     monkeypatch.setattr(problems, "autoencoder", autoencoder)
     explain = problems._explanations()[name]
-    assert_alike(explain(None), expected)
+    torch.set_default_device(default)
+    try:
+        found = explain(None)
+    finally:
+        torch.set_default_device(None)
+    assert_alike(found, expected)
     for net in networks:
         assert not net.training
         assert all(p.device.type == "cuda" for p in net.parameters())

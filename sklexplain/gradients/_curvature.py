@@ -329,6 +329,22 @@ class GaussNewtonRows:
             handle.remove()
         return leaves[0], output
 
+    def _with(self, waist: nn.Module, x: Batch) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """Return z, once for every call of the waist, and the network's output, of one pass."""
+        seen = []
+
+        def see(_module: nn.Module, _args: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
+            # What follows the hook depends on this, and may overwrite what it is given.
+            seen.append(output.clone())
+            return seen[-1].clone()
+
+        handle = waist.register_forward_hook(see)
+        try:
+            output = _one_output(self._losses, x)
+        finally:
+            handle.remove()
+        return seen, output
+
     def holds(self, batches: Iterable[Batch], parameters: Sequence[torch.Tensor]) -> bool:
         """Tell whether the parameters act through z only, for other samples than the trial's.
 
@@ -350,12 +366,12 @@ class GaussNewtonRows:
             for x in batches:
                 weights = torch.linspace(1, 2, len(x), dtype=torch.float64, device=x.device)
                 for part in self._losses.inputs(x):
-                    z, output = self._after_waist(part)
-                    slope = _weighted_slopes(self._losses.compare(output, x), [z], weights)[0]
-                    z = self._at_waist(part)
-                    through = _weighted_slopes((z * slope).flatten(1).sum(dim=1), parameters)
-                    whole = self._losses.compare(self._losses.output(part), x)
-                    whole = _weighted_slopes(whole, parameters, weights)
+                    seen, output = self._with(self._waist, part)
+                    if len(seen) != 1:
+                        return False
+                    loss = self._losses.compare(output, x)
+                    slope, *whole = _weighted_slopes(loss, [*seen, *parameters], weights)
+                    through = _weighted_slopes(seen[0], parameters, slope)
                     if not all(map(_close, through, whole)):
                         return False
         return True
@@ -469,11 +485,11 @@ def _tangents(
 def _weighted_slopes(
     values: torch.Tensor, tensors: Sequence[torch.Tensor], weights: torch.Tensor | None = None
 ) -> list[torch.Tensor]:
-    """Gradients of a weighted sum, zeros for what it does not depend on."""
+    """Gradients of a weighted sum, zeros for what it does not depend on; the graph is kept."""
     if not values.requires_grad:
         return [torch.zeros_like(t) for t in tensors]
     weights = torch.ones_like(values) if weights is None else weights.to(values)
-    grads = torch.autograd.grad(values, tensors, weights, allow_unused=True)
+    grads = torch.autograd.grad(values, tensors, weights, allow_unused=True, retain_graph=True)
     return [torch.zeros_like(t) if g is None else g for g, t in zip(grads, tensors, strict=True)]
 
 

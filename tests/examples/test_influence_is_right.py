@@ -10,6 +10,8 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from sklexplain import InfluenceImportance, TracInImportance
+from sklexplain.examples._gradients import _N_TRIED
+from sklexplain.examples._objective import telling_rows
 from sklexplain.exceptions import ConvergenceWarning
 from sklexplain.nets import Autoencoder
 
@@ -244,8 +246,9 @@ def test_parameters_that_act_beside_the_code_for_some_samples(solver):
     """The samples tried are near, so that the encoder's output seems to be a waist."""
     torch.manual_seed(0)
     net, x = Reused().double(), np.clip(X, -1.5, 1.5)
-    x[7, 0] = 2.1
+    x[5, 0] = 2.1
     x[0], x[11] = [1.5, 1.5, 1.5, 1.5], [-1.5, -1.5, -1.5, -1.5]
+    assert 5 not in telling_rows(x, _N_TRIED)
     influence = InfluenceImportance(net, solver=solver, damping=0.01, tol=1e-10).fit(x)
     names, data = influence.parameters_, torch.as_tensor(x)
     matrix = gauss_newton(net, names, data, square)

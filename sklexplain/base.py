@@ -121,7 +121,7 @@ class BaseExplainer(Door, SamplesInDask, TransformerMixin, BaseEstimator):
     copies. If ``fit`` fails or is interrupted, the explainer is what it was before. A fitted
     explainer can be used by several threads at once; ``fit`` by one.
 
-    Cost: `fit` runs about a dozen rows through the network, to see what it is, beside what a
+    Cost: `fit` runs a few dozen rows through the network, to see what it is, beside what a
     subclass does.
 
     Examples

@@ -161,7 +161,7 @@ class EmbeddingAttributor(BaseExplainer):
     There is no ``score``: how sparse a map is says nothing of whether it is right.
     `sklexplain.NoiseScorer` and `sklexplain.VarianceScorer` judge a representation by such maps.
 
-    Cost: `fit` runs about a dozen rows through the network, or every sample once where both
+    Cost: `fit` runs a few dozen rows through the network, or every sample once where both
     aggregators are means; `transform` every sample once, and backward from the output to the layer
     once for each unit, or as above.
 

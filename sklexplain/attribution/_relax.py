@@ -106,7 +106,7 @@ class RelevanceMasker(JudgedAttributor):
     cosine of a representation of 0 is 0. A cell that no mask keeps has NaN, which happens with a
     handful of masks only.
 
-    Cost: `fit` runs about a dozen rows through the network; `transform` ``n_masks`` rows for a
+    Cost: `fit` runs a few dozen rows through the network; `transform` ``n_masks`` rows for a
     sample, times the number of rows of the baseline, and one for the sample itself. Nothing runs
     backward.
 

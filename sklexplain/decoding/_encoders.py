@@ -1,11 +1,12 @@
 """Fresh copies of a network up to a layer: the encoders of references."""
 
+import math
 import threading
 
 import torch
 from torch import nn
 
-from ..layers import LinearMap, copied, pick, run_to, unwrapped
+from ..layers import LinearMap, check_rows, copied, pick, run_to, unwrapped
 from ..representation import layer_table
 from ..training import draw_weights, undrawn
 
@@ -69,7 +70,9 @@ class FreshEncoder(nn.Module):
                 "the reference needs a copy of the network, but the copy calls layers of the "
                 "original (by a closure or a global name, for example); use reference=None."
             )
-        return pick(seen, record.items, record.name).movedim(record.batch_axis, 0)
+        z, size = pick(seen, record.items, record.name), math.prod(record.shape)
+        check_rows(z, record.batch_axis, len(x), size, f"layer {record.name!r}")
+        return z.movedim(record.batch_axis, 0)
 
 
 class _FreshLinear(nn.Linear):

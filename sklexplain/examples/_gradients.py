@@ -295,13 +295,14 @@ class BaseGradientImportance(BaseExampleImportance):
         """
         self._choose_parameters(network)
         probe = self._representation.probe
-        x = network.tensor(self._examples[telling_rows(self._corpus, _N_TRIED)])
+        rows = telling_rows(self._corpus, _N_TRIED)
+        x = network.tensor(self._examples[rows])
         trial = Trial(losses.evaluate, network.module, self.parameters_, x, watched)
         _, outputs, values = trial.result
         if not values.requires_grad:
             raise TypeError(_no_gradient_text(self.parameters_))
         separate = not probe.random
-        check_losses(losses, x, outputs, values, separate=separate)
+        check_losses(losses, x, outputs, values, rows=rows, separate=separate)
         ours = {id(weight) for weight in network.module.parameters()}
         others = [w for w in network.users_module.parameters() if id(w) not in ours]
         if acts_on_weights(losses, outputs, x, others):

@@ -21,7 +21,16 @@ from ..gradients import (
     multiply_terms,
     requiring_gradients,
 )
-from ..utils import BatchSize, Choice, DeviceLike, Integer, ModelLike, Number, RandomState
+from ..utils import (
+    BatchSize,
+    Choice,
+    DeviceLike,
+    Integer,
+    ModelLike,
+    Number,
+    RandomState,
+    spread_places,
+)
 from ._base import check_finite
 from ._gradients import BaseGradientImportance
 from ._influence_warnings import (
@@ -396,7 +405,7 @@ class InfluenceImportance(BaseGradientImportance):
         return _AUTO_TOL if by_auto else _TOL
 
     def _residual(self, gradients):
-        chosen = sorted(set(np.linspace(0, len(self._corpus) - 1, _N_RESIDUALS).astype(int)))
+        chosen = spread_places(len(self._corpus), _N_RESIDUALS)
         g = flatten_terms(double_terms(gradients.terms(self._examples[chosen])))
         solver = self._open_solver(gradients)
         by_rows = isinstance(solver, JacobianSolver)

@@ -20,7 +20,7 @@ from ..gradients import (
     nystrom,
     terms_bytes,
 )
-from ..utils import normal
+from ..utils import normal, spread_places
 
 _MOST_VECTORS = 1000  # of a preconditioner
 _MAX_SKETCH_BYTES = 2**30  # and their size
@@ -106,7 +106,7 @@ class LinearSystem:
     def asymmetry(self, gradients, like):
         """How far the curvature is from symmetric, over as many examples as can tell."""
         n_train = len(self.examples)
-        some = np.unique(np.linspace(0, n_train - 1, _N_TELLING).astype(int))
+        some = spread_places(n_train, _N_TELLING)
         sides = normal(torch.Generator().manual_seed(0), _N_SIDES, like.shape[1]).to(like)
         return asymmetry(sides, self.curvature_products(gradients, sides, self.examples[some]))
 

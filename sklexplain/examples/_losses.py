@@ -262,7 +262,7 @@ def not_reconstructing(output, x):
     )
 
 
-def check_losses(losses, batch, outputs, together, *, separate):
+def check_losses(losses, batch, outputs, together, *, rows, separate):
     """Raise unless the loss of every sample is its own.
 
     Parameters
@@ -273,6 +273,8 @@ def check_losses(losses, batch, outputs, together, *, separate):
         Two samples.
     outputs, together : list of object, torch.Tensor of shape (2,)
         The network's outputs for both, and their losses; see `Losses.evaluate`.
+    rows : sequence of int
+        Their positions among the training samples, for messages.
     separate : bool
         Whether the network's output for each sample is known to be its own. Where it is a tensor,
         only the loss has to be looked at then, and the network is not run again.
@@ -285,8 +287,11 @@ def check_losses(losses, batch, outputs, together, *, separate):
         If it is not finite.
     """
     together = together.detach()
-    if not torch.isfinite(together).all():
-        raise ValueError("the loss of a training example is not finite; check it and the weights.")
+    bad = torch.nonzero(~torch.isfinite(together)).flatten().tolist()
+    if bad:
+        raise ValueError(
+            f"the loss of training sample {rows[bad[0]]} is not finite; check it and the weights."
+        )
     tensors = all(isinstance(output, torch.Tensor) for output in outputs)
     with torch.no_grad():
         if separate and tensors and _alike(together, _losses_of_rows(losses, batch, outputs)):

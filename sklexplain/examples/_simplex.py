@@ -28,6 +28,7 @@ from ..utils import (
     ResponseMethod,
     by_blocks,
     check_positive_int,
+    spread_places,
     warn,
 )
 from ._base import BaseExampleImportance
@@ -246,7 +247,7 @@ class SimplExImportance(BaseExampleImportance):
         n_train = len(self.embedding_)
         if n_train == 1:
             return 1
-        some = np.linspace(0, n_train - 1, min(n_train, _N_TRIED)).astype(np.intp)
+        some = spread_places(n_train, _N_TRIED)
         blocks = self._corpus_blocks
         z = self.embedding_[some] if blocks is None else blocks.take(some)
         solution = self._problem.solve(

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..utils import spread_places
 from ._latent_shift import latent_shift_curve, no_shift, position_groups, sizes
 
 _N_ROWS = 8  # samples that features are tried in one by one
@@ -130,7 +131,7 @@ def features_without_effect(
             found |= (sizes(shifts, along) > smallest[rows]).any(axis=1)
         return found
 
-    rows = np.unique(np.linspace(0, n - 1, min(n, _N_ROWS)).astype(int))
+    rows = spread_places(n, _N_ROWS)
     candidates = np.unique(groups[varies])
     if 2 * len(rows) * len(candidates) > _MOST_ROWS:
         return np.zeros(n_features, dtype=bool)

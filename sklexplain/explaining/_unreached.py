@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from ..exceptions import UnreachedInputWarning
-from ..utils import normal, warn
+from ..utils import normal, spread_places, warn
 from ._methods import PERTURBATION_METHODS
 
 _N_ROWS = 100
@@ -40,7 +40,7 @@ def warn_of_unreached(representation, inputs, names=None, *, batch_size, encode=
     UnreachedInputWarning
         Naming the columns or positions.
     """
-    rows = np.unique(np.linspace(0, len(inputs) - 1, min(len(inputs), _N_ROWS)).astype(np.intp))
+    rows = spread_places(len(inputs), _N_ROWS)
     with representation.session(), torch.no_grad():
         probe = _Probe(representation, encode, inputs[rows], batch_size, seed)
         entries = probe.unreached()

@@ -18,8 +18,18 @@ from ._memory import fits, fitting_rows, most_rows
 from ._nested import first_tensor, mapped, parts_of, path_of, tensor_paths
 from ._points import CHANNELS_FIRST, CHANNELS_LAST, Point, find_points
 from ._recording import ancestors, depends, gradient_edge, record
-from ._run import batch_axis, known_layer, parse_path, pick, run_through, run_to, unknown_layer
+from ._rows import N_TRIED, check_order, check_rows
+from ._run import (
+    batch_axis,
+    known_layer,
+    parse_path,
+    pick,
+    run_through,
+    run_to,
+    unknown_layer,
+)
 from ._sizes import aggregate_with_size, rounding_of
+from ._trial import tried_points
 from ._watching import entering, watching
 from ._wrappers import (
     can_be_passed_over,
@@ -37,6 +47,7 @@ __all__ = [
     "CHANNELS_LAST",
     "ConstantSum",
     "LinearMap",
+    "N_TRIED",
     "NotFiniteMapError",
     "Point",
     "SALIENCIES",
@@ -49,6 +60,8 @@ __all__ = [
     "can_be_passed_over",
     "cancels",
     "check_grad_cam",
+    "check_order",
+    "check_rows",
     "copied",
     "depends",
     "entering",
@@ -74,6 +87,7 @@ __all__ = [
     "run_to",
     "samples_from",
     "tensor_paths",
+    "tried_points",
     "uncompiled",
     "unit_maps",
     "unknown_layer",

@@ -40,6 +40,7 @@ from ._columns import JacobianColumns
 from ._memory import block_bytes
 from ._points import Point, Points
 from ._recording import gradient_edge
+from ._rows import check_rows
 from ._watching import entering, watching
 
 # What is made of gradients and activations at one point.
@@ -253,6 +254,9 @@ def _forward(
     missing = [point.name for point in points if point not in seen]
     if missing:
         raise ValueError(f"layer={missing[0]!r} was not called before the output was computed.")
+    for point in points:
+        size = math.prod(point.shape)
+        check_rows(seen[point], point.batch_axis, len(x), size, f"layer {point.name!r}")
     return z, [seen[point] for point in points]
 
 

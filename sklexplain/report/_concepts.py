@@ -11,6 +11,7 @@ from ..concepts import SRAEExplainer
 from ..metrics import concept_orthogonality
 from ..plotting import ConceptDisplay
 from ..representation import unwrap
+from ..utils import spread_places
 from . import _compute, _figures, _words
 from . import _pieces as pieces
 
@@ -76,7 +77,7 @@ def find_concepts(report, X, y, X_explain, rng):
             explainer.transform(X_explain), active=explainer.active_concepts_
         )
     maps = _maps(report, explainer, _compute.random_part(X_explain, None, _N_MAPS, rng)[0])
-    places = np.unique(np.linspace(0, len(report._shown.positions) - 1, _N_SHOWN).astype(int))
+    places = spread_places(len(report._shown.positions), _N_SHOWN)
     chosen = _compute.take(X_explain, report._shown.positions[places])
     own = zip(
         places,

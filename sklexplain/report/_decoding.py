@@ -8,6 +8,7 @@ from sklearn.utils import Bunch
 from ..decoding import ClaDecExplainer
 from ..metrics import interpretability
 from ..plotting import ReconstructionDisplay
+from ..utils import spread_places
 from . import _compute, _figures
 from . import _pieces as pieces
 from ._words import drawn_part
@@ -95,7 +96,7 @@ def _rebuilt(report, explainer):
     """Rebuild some of the shown samples, so that nothing is left to compute for drawing."""
     shown, kind = report._shown, report._sample.kind
     n = min(_N_SHOWN[kind], len(shown.positions))
-    places = np.unique(np.linspace(0, len(shown.positions) - 1, n).astype(int))
+    places = spread_places(len(shown.positions), n)
     explanation = explainer.explain(_compute.take(shown.samples, places))
     display = {
         "inputs": explanation.input,

@@ -8,6 +8,8 @@ import warnings
 import numpy as np
 from sklearn.utils import _safe_indexing
 
+from ..utils import spread_places
+
 _N_ROWS = 32  # fitted rows whose cells are exchanged
 _MARK = "\0column {}\0"  # a name that no column and no category has
 _MARKED = re.compile(_MARK.format(r"(\d+)"))
@@ -81,7 +83,7 @@ def check_columns_of(head, X):
     """
     X = _in_known_container(X)
     n, n_columns = X.shape
-    rows = np.unique(np.linspace(0, n - 1, min(n, _N_ROWS)).astype(np.intp))
+    rows = spread_places(n, _N_ROWS)
     bits = np.arange(n_columns)[:, None] >> np.arange(max(n_columns - 1, 0).bit_length()) & 1 == 1
     exchanged = np.concatenate([bits, ~bits], axis=1).T  # (n_trials, n_columns)
     # All trials in one table, one below the other, the rows as they are first.

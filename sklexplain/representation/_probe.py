@@ -25,8 +25,8 @@ from sklearn.exceptions import NotFittedError
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..exceptions import RandomModelWarning
-from ..layers import ancestors, batch_axis, depends, record
-from ..utils import eps_of_products, n_shape, too_large, warn
+from ..layers import N_TRIED, ancestors, batch_axis, check_order, depends, record
+from ..utils import eps_of_products, n_shape, spread_places, too_large, warn
 from ._finite import check_finite
 from ._layout import input_layout
 from ._modules import stages, subtracted_from
@@ -188,13 +188,14 @@ class _Operations(TorchDispatchMode):
 
 
 class Prober:
-    """Runs a representation six times on at most three samples, and records the facts.
+    """Runs a representation on a few samples, and records the facts.
 
     1. Three samples, with gradients and all modules recorded: shapes, calls, axes, what the output
        depends on, the memory for a backward pass.
     2. Two of them likewise: the axis of the samples, and the memory of one.
     3. The three again, without gradients: is the output the same, is anything drawn at random?
     4. to 6. Each of the three alone: does its output depend on the others?
+    7. and 8. A few more, in both orders: are the output's rows theirs?
 
     A network that fails on floating numbers is tried on integers. Of a black box, the first two are
     run, and the first sample alone.
@@ -204,7 +205,7 @@ class Prober:
     representation : Representation
         Under construction; its ``probe`` is replaced as facts become known.
     inputs : ndarray of shape (n, ...)
-        Samples as they enter the torch path; the first three are run.
+        Samples as they enter the torch path; three from all over are run.
 
     Attributes
     ----------
@@ -216,7 +217,8 @@ class Prober:
 
     def __init__(self, representation, inputs):
         self._representation = representation
-        self._rows = inputs[np.arange(3) % len(inputs)]
+        self._rows = inputs[np.resize(spread_places(len(inputs), 3), 3)]
+        self._more = inputs[spread_places(len(inputs), N_TRIED)]
         self._n_samples = min(3, len(inputs))
         self.recordings, self.chain, self._state = [], None, None
 
@@ -412,6 +414,14 @@ class Prober:
             again = self._flat(representation.run(representation.tensor(rows)))
         if stages(representation.chain):  # our own steps take rows one by one, but round in batches
             self._check_alone(again, tolerance)
+            self._check_order()
+
+    def _check_order(self):
+        """Raise unless the output's rows are those of the samples, of more of them than three."""
+        representation = self._representation
+        x = representation.tensor(self._more)
+        rows = [representation.rows_of(representation.run(x), len(x)) for x in (x, x.flip(0))]
+        check_order(*rows, representation.what)
 
     def _check_box(self, together):
         """Run one sample alone through a black box: some compare the samples of a batch."""

@@ -5,8 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from sklearn.utils import _safe_indexing
+from sklearn.utils.validation import _num_samples
 
 from ..layers import (
+    N_TRIED,
+    check_rows,
     find_points,
     first_tensor,
     hidden_layers,
@@ -16,8 +20,9 @@ from ..layers import (
     record,
     run_to,
     tensor_paths,
+    tried_points,
 )
-from ..utils import Written
+from ..utils import Written, spread_places
 from ._blocks import Blocks
 from ._columns import NoTorchForm, check_columns_of, zeros_of
 from ._convert import Identity
@@ -52,7 +57,7 @@ class Representation(RawInputs, Blocks):
     n_columns : int
         Size of axis 1 of X.
     X : ndarray or DataFrame or None, default=None
-        Validated samples in raw units, of which the first three are run; see `Prober`.
+        Validated samples in raw units, of which three are run; see `Prober`.
     inputs : ndarray or None, default=None
         Instead of X: samples at the entry of the torch path.
     probe : Probe or None, default=None
@@ -163,7 +168,7 @@ class Representation(RawInputs, Blocks):
         if probe is None:
             method = None if self._stage is None else self._stage.method
             self.probe = Probe(method=method, offered=self.method if fallback else None, **facts)
-            inputs = self.inputs(_first_rows(X)) if inputs is None else inputs
+            inputs = self.inputs(_some_rows(X)) if inputs is None else inputs
             if inputs.ndim > 2 and not isinstance(self._entry, (Stage, BlackBox, Identity)):
                 raise misfit(inputs, "scikit-learn's steps take two dimensions")
             prober = Prober(self, inputs)
@@ -233,7 +238,8 @@ class Representation(RawInputs, Blocks):
         """
         if self.recordings is not None and self.chain is self._recorded_chain:
             return self.recordings
-        rows = [self.tensor(inputs[np.arange(n) % len(inputs)]) for n in (2, 3)]
+        places = spread_places(len(inputs), 3)
+        rows = [self.tensor(inputs[np.resize(places, n)]) for n in (2, 3)]
         recordings = [record(self.run_to_stage, x, self.chain.modules()) for x in rows]
         if self._path is not None:
             recordings = [r.until(r.of(self.layer_module)[-1]) for r in recordings]
@@ -290,6 +296,11 @@ class Representation(RawInputs, Blocks):
     def enters_network(self):
         """Whether inputs go into a network as they are."""
         return isinstance(self._entry, Stage)
+
+    @property
+    def what(self):
+        """The representation in words, for messages."""
+        return "the network's output" if self.layer is None else f"layer {self.layer!r}"
 
     @property
     def hidden(self):
@@ -503,9 +514,14 @@ class Representation(RawInputs, Blocks):
         except Exception as error:
             add_note(error, tuple(x.shape))
             raise
-        z = output.movedim(self.probe.batch_axis, 0).reshape(len(x), -1)
+        z = self.rows_of(output, len(x))
         check_finite(z)
         return z
+
+    def rows_of(self, output, n_samples):
+        """Arrange what was picked from a pass as (n_samples, N); raise if it has other rows."""
+        check_rows(output, self.probe.batch_axis, n_samples, self.n_units, self.what)
+        return output.movedim(self.probe.batch_axis, 0).reshape(n_samples, -1)
 
     def activations(self, inputs, batch_size):
         """Representations of all samples, a batch at a time.
@@ -583,7 +599,7 @@ class Representation(RawInputs, Blocks):
         with self.session(), torch.no_grad():
             for i in range(0, len(inputs), batch_size):
                 x = self.tensor(inputs[i : i + batch_size])
-                z = self.run(x).movedim(self.probe.batch_axis, 0).reshape(len(x), -1)
+                z = self.rows_of(self.run(x), len(x))
                 position = not_finite_row(z)
                 if position is not None:
                     return i + position
@@ -595,7 +611,7 @@ class Representation(RawInputs, Blocks):
         Parameters
         ----------
         inputs : ndarray of shape (n, *shape)
-            What `inputs` returned; the first three samples are run if they have to be.
+            What `inputs` returned; three samples are run if they have to be.
         layers : list of str or None, default=None
             See `find_points`.
         at : {"output", "input"}, default="output"
@@ -609,10 +625,16 @@ class Representation(RawInputs, Blocks):
             Without modules; see `bound`.
         """
         with self.session():
-            x = self.tensor(inputs[:3])
+            x = self.tensor(inputs[spread_places(len(inputs), 3)])
             recordings = self.recordings_of(inputs)
             options = {"layers": layers, "at": at, "parameter": parameter}
             points = find_points(self, x, self.layers, recordings=recordings, **options)
+            if not self.probe.one_by_one:  # else whole batches are never run
+                n_tried = points.block_rows(N_TRIED, self.device)
+                x = self.tensor(inputs[spread_places(len(inputs), n_tried)])
+                points = tried_points(
+                    self, points, x, ordered=not self.probe.random, lenient=layers is None
+                )
         return replace(points, points=tuple(replace(p, module=None) for p in points))
 
 
@@ -634,5 +656,6 @@ def _facts_of(head, X):
     return {"head_zeros": tuple(zeros_of(head, X).tolist())}
 
 
-def _first_rows(X, n_rows=3):
-    return X.iloc[:n_rows] if hasattr(X, "iloc") else X[:n_rows]
+def _some_rows(X):
+    """Take rows from all over, as those side by side may be alike, of one class for example."""
+    return _safe_indexing(X, spread_places(_num_samples(X), N_TRIED))

@@ -1,14 +1,18 @@
 """Activations at a layer: of a batch, together with the network's output."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from ..layers import (
+    N_TRIED,
     LinearMap,
     Point,
     batch_axis,
+    check_order,
+    check_rows,
     entering,
     hidden_layers,
     known_layer,
@@ -19,6 +23,7 @@ from ..layers import (
     run_to,
     watching,
 )
+from ..utils import spread_places
 from ._modules import BlackBox
 
 _LINEAR = (nn.Linear, LinearMap)
@@ -92,7 +97,7 @@ class LayerTap:
             Submodule whose output is looked at, as in ``named_modules()``, with ``[i]`` for an item
             of a tuple and ``['key']`` for one of a dict. None: the input of the last linear layer.
         inputs : ndarray of shape (n, *shape)
-            Samples as they enter the network; at most three are run.
+            Samples as they enter the network; a few from all over are run.
 
         Returns
         -------
@@ -129,7 +134,13 @@ class LayerTap:
         place |= {"n_calls": len(calls[0]), "batch_axis": axis}
         place |= {"shape": tuple(z[0].movedim(axis, 0).shape[1:])}
         place |= {"dtype": str(z[0].dtype).removeprefix("torch.")}
-        return cls(representation, LayerRecord(**place))
+        tap = cls(representation, LayerRecord(**place))
+        with representation.session(), torch.no_grad():
+            x = representation.tensor(inputs[spread_places(len(inputs), N_TRIED)])
+            rows = tap(x)
+            if not representation.probe.random:
+                check_order(rows, tap(x.flip(0)), f"layer {tap.name!r}")
+        return tap
 
     @property
     def name(self):
@@ -163,16 +174,20 @@ class LayerTap:
         return run_to(chain, self._module(), x, record.n_calls, record.at)
 
     def _raw(self, x):
-        """Activations as they are in the network."""
-        return pick(self._reached(x)[0], self.record.items, self.record.name)
+        """Activations as they are in the network; None where the layer is not reached."""
+        seen, n_calls = self._reached(x)
+        return None if n_calls == 0 else pick(seen, self.record.items, self.record.name)
 
-    def _arranged(self, tensor):
-        return tensor.movedim(self.record.batch_axis, 0)
+    def _arranged(self, tensor, n_samples):
+        record = self.record
+        size, what = math.prod(record.shape), f"layer {record.name!r}"
+        check_rows(tensor, record.batch_axis, n_samples, size, what)
+        return tensor.movedim(record.batch_axis, 0)
 
     def __call__(self, x):
         """Activations of a batch, going no further than the layer: (b, ...) to (b, *shape)."""
         batches = self._representation.run_at_once(x)
-        parts = [self._arranged(self._raw(rows.clone())) for rows in batches]
+        parts = [self._arranged(self._raw(rows.clone()), len(rows)) for rows in batches]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def with_output(self, x):
@@ -187,7 +202,7 @@ class LayerTap:
             representation.chain, self._module(), x.clone(), record.items, record.name, record.at
         )
         output = output.movedim(representation.probe.batch_axis, 0).reshape(len(x), -1)
-        return self._arranged(z), output
+        return self._arranged(z, len(x)), output
 
     def gradients(self, x, function):
         """Gradients, at the layer, of functions of the network's output.
@@ -224,7 +239,7 @@ class LayerTap:
             if total.requires_grad:
                 (gradient,) = torch.autograd.grad(total, z, retain_graph=True, allow_unused=True)
             gradient = torch.zeros_like(z) if gradient is None else gradient
-            yield self._arranged(z.detach()), self._arranged(gradient)
+            yield self._arranged(z.detach(), len(x)), self._arranged(gradient, len(x))
 
 
 def _named(layers, layer):

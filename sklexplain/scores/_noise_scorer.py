@@ -156,7 +156,7 @@ class NoiseScorer(DriftMixin, LayerScorer):
     leave most positions empty: at the output itself the map of all units is known and used, at
     other such layers a UserWarning is raised.
 
-    Cost: `fit` runs two sets of ``n_noise`` inputs and about a dozen rows through the network;
+    Cost: `fit` runs two sets of ``n_noise`` inputs and a few dozen rows through the network;
     `transform` and `score` every sample once, and backward once for each unit (``n_units`` of
     them), for all layers at once.
 

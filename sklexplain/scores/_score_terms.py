@@ -1,5 +1,6 @@
 """The noise and the variance score of a network as differentiable functions, for training."""
 
+import math
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..layers import Point, watching
+from ..layers import Point, check_rows, watching
 from ._functions import min_max_scaled, noise_scores
 from ._score_factors import ELEMENTWISE, POOLING, FactoredVariance, is_plain, windows
 
@@ -123,6 +124,8 @@ def run(call, point, x, modules):
         for handle in handles:
             hooks.callback(handle.remove)
         z = call(x)
+    size = math.prod(point.shape)
+    check_rows(next(iter(kept), None), point.batch_axis, len(x), size, f"layer {point.name!r}")
     activations, copy = kept if len(kept) == 2 else (*kept, None)
     return Pass(point, activations, copy, z if z.ndim == 2 else z.flatten(1), steps)
 

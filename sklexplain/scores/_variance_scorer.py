@@ -96,7 +96,7 @@ class VarianceScorer(LayerScorer):
     ``standard_error_``, comes from random halves of the units and is rather too large: the score
     of all units was inside the 95 % interval in 96 % of draws or more.
 
-    Cost: `fit` runs about a dozen rows through the network; `transform` and `score` every sample
+    Cost: `fit` runs a few dozen rows through the network; `transform` and `score` every sample
     once, and backward once for each unit (``n_units`` of them), for all layers at once.
 
     References

@@ -1,6 +1,6 @@
 """Helpers for all parts of the library: validation, warnings, seeds."""
 
-from ._blocks import in_blocks
+from ._blocks import in_blocks, spread_places
 from ._cells import as_numbers, check_columns_numeric
 from ._checks import check_encode, check_labels, check_numbers, encoded
 from ._constraints import (
@@ -199,6 +199,7 @@ __all__ = [
     "own_arrays",
     "replacing",
     "seeded",
+    "spread_places",
     "sent",
     "stand_in",
     "streamed_mean",

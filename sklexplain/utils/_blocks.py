@@ -1,6 +1,31 @@
-"""Running rows block by block, in smaller blocks where memory is short."""
+"""Running rows block by block, in smaller blocks where memory is short; or a few of them."""
 
+import numpy as np
 import torch
+
+
+def spread_places(n, most):
+    """Choose positions that are spread evenly, the first and the last among them.
+
+    Parameters
+    ----------
+    n : int
+        How many there are.
+    most : int
+        How many to choose, if there are as many.
+
+    Returns
+    -------
+    places : ndarray of int
+        In ascending order.
+
+    Examples
+    --------
+    >>> from sklexplain.utils import spread_places
+    >>> spread_places(10, 4).tolist()
+    [0, 3, 6, 9]
+    """
+    return np.unique(np.linspace(0, n - 1, min(n, most)).astype(np.intp))
 
 
 def in_blocks(run, n_rows, rows, shrink=None):

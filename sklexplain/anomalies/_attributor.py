@@ -374,7 +374,8 @@ class AnomalyAttributor(CalibratedDetector, BaseAttributor):
         return Samples(inputs, self._slopes(X), own)
 
     def _own_baselines(self):
-        return self._params_at_fit.baseline if self._references is None else None
+        own = self._references is None and self._baseline is None  # else it is not a callable
+        return self._params_at_fit.baseline if own else None
 
     def _handed_samples(self, handed):
         return self._samples(handed)

@@ -88,11 +88,13 @@ class LabelFreeAttributor(JudgedAttributor):
         What "absent" means: the fitted data's mean; zeros; a fixed random sample of 100 fitted
         rows, averaged over; an array of a sample's shape or of several samples (averaged over); or
         a callable that returns each sample's own baseline, ``baseline(X)`` of X's shape (a blurred
-        image, for example). In raw units, which go through a Pipeline's imputers and encoders as
-        samples do; the mean is that of what these return, and zeros are none of the categories of
-        a column without numbers, or whose encoder does not know 0. A black box is given tables as
-        they are: there the mean of text, categories and booleans is the most frequent value, and
-        that of integers too if it takes no others. Not used by saliency and smooth_grad.
+        image, for example), X being an array unless a Pipeline begins with encoders or imputers, or
+        all is a black box. Columns that have names are told by them. In raw units, which go through
+        a Pipeline's imputers and encoders as samples do; the mean is that of what these return, and
+        zeros are none of the categories of a column without numbers, or whose encoder does not know
+        0. A black box is given tables as they are: there the mean of text, categories and booleans
+        is the most frequent value, and that of integers too if it takes no others. Not used by
+        saliency and smooth_grad.
     corpus : array-like, DataFrame, dict or None, default=None
         What samples are to be like (Lin et al. 2023): samples, or ``{"label": value or list}``,
         the fitted samples with these labels in the y of ``fit``: a class, or a cluster. Explained
@@ -295,7 +297,7 @@ class LabelFreeAttributor(JudgedAttributor):
         self._basis = fitted_basis(params.basis, self._sample, representation)
         self.basis_ = None if self._basis is None else self._basis.matrix
         self.n_units_ = representation.n_units
-        self._units = checked_units(params.units, self.n_units_)
+        self._units = checked_units(params.units, self.n_units_, distinct=True)
         self._contrast = None if params.corpus is None else self._fitted_contrast(inputs, y)
         self._learn_baseline(inputs)
         if self._basis is not None:

@@ -3,7 +3,14 @@
 import numpy as np
 from sklearn.utils import check_random_state
 
-from ..utils import as_array_like, call_given, check_finite, first_missing, known_mean
+from ..utils import (
+    as_array_like,
+    by_columns,
+    call_given,
+    check_finite,
+    first_missing,
+    known_mean,
+)
 
 BASELINES = ("mean", "zeros", "background")
 _N_BACKGROUND = 100
@@ -91,7 +98,7 @@ def named_baseline(name, representation, inputs, mean, seed):
     return mean[None]
 
 
-def given_baseline(baseline, shape):
+def given_baseline(baseline, shape, names=None):
     """Check a baseline given as an array.
 
     Parameters
@@ -100,6 +107,8 @@ def given_baseline(baseline, shape):
         One sample, or several.
     shape : tuple of int
         Of one sample.
+    names : sequence of str or None, default=None
+        Its columns, in whose order a DataFrame or Series is read.
 
     Returns
     -------
@@ -108,9 +117,9 @@ def given_baseline(baseline, shape):
     Raises
     ------
     ValueError
-        If it has another shape.
+        If it has another shape, or names other columns.
     """
-    baseline = as_array_like(baseline, "baseline")
+    baseline = by_columns(as_array_like(baseline, "baseline"), names, "baseline")
     if not hasattr(baseline, "columns"):
         # numpy makes text of a list that holds numbers and text.
         dtype = object if isinstance(baseline, (list, tuple)) and _holds_text(baseline) else None
@@ -147,9 +156,12 @@ def own_baselines(function, X):
     Raises
     ------
     ValueError
-        If they have another shape.
+        If they have another shape, or name other columns.
+    TypeError
+        If the function does not take arrays, where it is given one.
     """
-    baselines = as_array_like(call_given("baseline", function, X), "baseline(X)")
+    baselines = as_array_like(_called(function, X), "baseline(X)")
+    baselines = by_columns(baselines, getattr(X, "columns", None), "baseline(X)")
     shape = np.shape(baselines) if hasattr(baselines, "shape") else np.asarray(baselines).shape
     if shape != np.shape(X):
         raise ValueError(
@@ -157,6 +169,18 @@ def own_baselines(function, X):
             "must return every sample's own baseline, in X's shape."
         )
     return baselines if hasattr(baselines, "columns") else np.asarray(baselines)
+
+
+def _called(function, X):
+    try:
+        return call_given("baseline", function, X)
+    except AttributeError as error:
+        if isinstance(X, np.ndarray):
+            raise TypeError(
+                f"baseline={function!r} is given samples as an array, as they enter the model as "
+                f"numbers, and fails on it ({error}). Have it take arrays and return them."
+            ) from error
+        raise
 
 
 def raw_baselines(function, representation, X):
@@ -200,7 +224,7 @@ def fitted_baseline(baseline, representation, inputs, *, mean, input_shape, seed
     seed : int
         Of the choice of background rows.
     estimator : estimator or None, default=None
-        Named in messages.
+        Named in messages; a baseline's columns are put into the order of its own.
 
     Returns
     -------
@@ -220,7 +244,8 @@ def fitted_baseline(baseline, representation, inputs, *, mean, input_shape, seed
         if baseline == "zeros" and table is not None:
             table.check_zeros()
         return named_baseline(baseline, representation, inputs, mean, seed)
-    rows = np.asarray(representation.inputs(given_baseline(baseline, input_shape)))
+    names = getattr(estimator, "feature_names_in_", None)
+    rows = np.asarray(representation.inputs(given_baseline(baseline, input_shape, names)))
     if table is None:  # a black box may take missing values
         allow_nan = first_missing(rows) is not None and representation.takes(rows)
         check_finite(rows, None, estimator, allow_nan=allow_nan)

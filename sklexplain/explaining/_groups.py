@@ -6,7 +6,7 @@ import numbers
 
 import numpy as np
 
-from ..utils import as_array
+from ..utils import as_array, by_columns
 
 
 def time_segments(n_timesteps: int, n_segments: int) -> np.ndarray:
@@ -73,11 +73,12 @@ def resolve_groups(groups, shape, names=None):
     Raises
     ------
     ValueError
-        If labels do not fit the shape, or columns are unknown, in no group or in two.
+        If labels do not fit the shape or name other columns, a group is empty, or columns are
+        unknown, in no group or in two.
     """
     if isinstance(groups, dict):
         return _from_dict(groups, shape, names)
-    labels = as_array(groups, "groups")
+    labels = as_array(by_columns(groups, names, "groups"), "groups")
     if labels.dtype.kind == "f":
         raise ValueError("groups holds floats; give integer or string labels.")
     try:
@@ -109,6 +110,8 @@ def _from_dict(groups, shape, names):
             entry = np.argwhere(mask & (index >= 0))[0]
             entry = entry.tolist() if names is None else str(names[entry[0]])
             raise ValueError(f"groups: column {entry} is in group {label!r} and in another.")
+        if not mask.any():
+            raise ValueError(f"groups[{label!r}] is empty; leave it out.")
         index[mask] = number
     if (index < 0).any():
         missing = np.argwhere(index < 0)[:5]

@@ -3,7 +3,7 @@
 import numpy as np
 
 
-def checked_units(units, n_units, name="units"):
+def checked_units(units, n_units, name="units", *, distinct=False):
     """Latent units as an array of positions.
 
     Parameters
@@ -14,6 +14,8 @@ def checked_units(units, n_units, name="units"):
         How many there are.
     name : {"units", "concepts"}, default="units"
         The parameter, for messages.
+    distinct : bool, default=False
+        Whether each may be named once only.
 
     Returns
     -------
@@ -24,7 +26,7 @@ def checked_units(units, n_units, name="units"):
     TypeError
         If they are not a list of integers.
     ValueError
-        If one does not exist.
+        If one does not exist, or is named twice where that is not allowed.
     """
     if units is None:
         return np.arange(n_units)
@@ -41,7 +43,11 @@ def checked_units(units, n_units, name="units"):
             f"{name}: there is no {one} {unknown[0]}; {what} has {n_units}, numbered 0 to "
             f"{n_units - 1}."
         )
-    return units % n_units
+    units = units % n_units
+    values, counts = np.unique(units, return_counts=True)
+    if distinct and counts.max() > 1:
+        raise ValueError(f"{name} names {values[counts.argmax()]} twice; name each once.")
+    return units
 
 
 class Features:

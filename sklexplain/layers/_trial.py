@@ -49,15 +49,15 @@ def tried_points(
     """
     one = _activations(call, points, x)
     other = _activations(call, points, x.flip(0)) if ordered else one
-    kept = []
+    kept: list[int] = []
     for i, point in enumerate(points):
         what, size = f"layer {point.name!r}", math.prod(point.shape)
         try:
             for seen in (one, other):
                 check_rows(seen.get(point), point.batch_axis, len(x), size, what)
             if ordered:
-                rows = [seen[point].movedim(point.batch_axis, 0) for seen in (one, other)]
-                check_order(*rows, what)
+                z, of_reversed = (seen[point].movedim(point.batch_axis, 0) for seen in (one, other))
+                check_order(z, of_reversed, what)
         except ValueError as error:
             if not lenient or (not kept and i + 1 == len(points)):
                 raise

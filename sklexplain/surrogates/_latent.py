@@ -213,7 +213,7 @@ class LatentSurrogate(BaseExplainer):
                 f"test_size={params.test_size} leaves no sample to fit on (n_samples={n}): give "
                 "more samples."
             )
-        self.units_ = checked_units(params.units, self._representation.n_units)
+        self.units_ = checked_units(params.units, self._representation.n_units, distinct=True)
         words = self.feature_names_in_.tolist() if self._texts else None
         self._columns = ReadableColumns(
             samples.X, self._sample, self._raw, params.groups, params.n_segments, words

@@ -48,6 +48,7 @@ from ._defaults import as_the_caller, float32_by_default, normal, on_cpu_by_defa
 from ._docstrings import documented
 from ._extras import EXTRAS_OF, missing_extra
 from ._files import replacing, write_file
+from ._labels import by_columns
 from ._messages import did_you_mean, n_shape, numpy_dtype_of, warn
 from ._missing import first_missing, known_mean, known_range
 from ._owning import FittedParams, own_arrays, own_value
@@ -158,6 +159,7 @@ __all__ = [
     "as_numbers",
     "as_numpy3d",
     "by_blocks",
+    "by_columns",
     "cast_checked",
     "check_choice",
     "check_columns_numeric",

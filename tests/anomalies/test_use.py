@@ -225,6 +225,13 @@ def test_importances_are_those_of_kept_samples():
     np.testing.assert_allclose(own.feature_importances_, expected, rtol=1e-9)
 
 
+@pytest.mark.parametrize("baseline", ["mean", "zeros", "background", X[:3], X[::-1].copy()])
+def test_importances_from_baselines_that_all_samples_share(baseline):
+    explainer = AnomalyAttributor(PCA(2), baseline=baseline, random_state=0).fit(X)
+    expected = np.abs(explainer.transform(X)).mean(axis=0)
+    np.testing.assert_allclose(explainer.feature_importances_, expected, rtol=1e-9)
+
+
 def test_every_method_explains_a_network_and_leaves_it():
     network, samples = make_reconstructor("mlp"), make_X("mlp", 10)
     before = copy.deepcopy(network.state_dict())

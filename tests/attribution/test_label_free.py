@@ -579,6 +579,8 @@ def test_peak_memory_does_not_grow_with_the_number_of_samples():
         ({"units": [4]}, ValueError, "no latent unit 4; the representation has 4"),
         ({"units": [0.5]}, TypeError, "list of integers"),
         ({"units": []}, TypeError, "list of integers"),
+        ({"units": [0, 2, -4]}, ValueError, "units names 0 twice"),
+        ({"groups": {"a": [0, 1, 2, 3, 4], "b": []}}, ValueError, r"groups\['b'\] is empty"),
         ({"layer": "relu"}, ValueError, "layer='relu' is not a submodule"),
         ({"batch_size": 0}, ValueError, "'batch_size' parameter .* Got 0 instead"),
         ({"groups": [0, 1]}, ValueError, "groups has shape"),

@@ -33,7 +33,9 @@ class Neighbors:
         self.space = None if codes is not None else _Space(inputs, coded)
         codes = self.space(inputs) if codes is None else codes
         self.codes = np.asarray(codes, dtype=np.float64)
-        self.most_copies = max(Counter(row.tobytes() for row in inputs).values())
+        # Of numbers, 0.0 and -0.0 are one.
+        plain = inputs + 0.0 if inputs.dtype.kind == "f" else inputs
+        self.most_copies = max(Counter(row.tobytes() for row in plain).values())
 
     def __call__(self, inputs, codes, k):
         """Find the nearest samples, none of them a copy of the sample itself.
@@ -67,13 +69,13 @@ class Neighbors:
 
     def _candidates(self, codes, found):
         """Find the nearest but for rounding, in any order."""
-        if len(codes) * len(self.codes) > _FEW:
-            search = NearestNeighbors(n_neighbors=found).fit(self.codes)
-            return search.kneighbors(codes, return_distance=False)
         # Distances from a point in their middle: far from the origin their squares would cancel.
         middle = self.codes.mean(axis=0)
-        known = self.codes - middle
-        distances = np.einsum("ij,ij->i", known, known) - 2 * (codes - middle) @ known.T
+        known, codes = self.codes - middle, codes - middle
+        if len(codes) * len(known) > _FEW:
+            search = NearestNeighbors(n_neighbors=found).fit(known)
+            return search.kneighbors(codes, return_distance=False)
+        distances = np.einsum("ij,ij->i", known, known) - 2 * codes @ known.T
         if found == len(known):
             return np.tile(np.arange(found), (len(codes), 1))
         return np.argpartition(distances, found - 1, axis=1)[:, :found]

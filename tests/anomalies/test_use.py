@@ -340,3 +340,32 @@ def test_texts():
     odd = ["red green blue spam"]
     assert explainer.get_feature_names_out()[explainer.transform(odd)[0].argmax()] == "spam"
     assert explainer.pvalue(odd)[0] < 0.1
+
+
+@pytest.mark.parametrize("offset", [0, 1e8])
+def test_neighbours_far_from_the_origin(offset):
+    """Many distances at once are those of few, and of a loop."""
+    X = np.random.default_rng(1).normal(size=(2200, 24)) + offset
+    svd = TruncatedSVD(20, random_state=0).fit(X)
+    options = {"baseline": "neighbors", "n_neighbors": 3, "method": "feature_ablation"}
+    explainer = AnomalyAttributor(svd, random_state=0, **options).fit(X)
+    found = explainer.references(X[:1500])
+    few = np.concatenate([explainer.references(X[i : i + 100]) for i in range(0, 1500, 100)])
+    np.testing.assert_array_equal(found, few)
+    usual = explainer._references._neighbors.inputs
+    for row in range(0, 1500, 250):
+        distances = np.square(svd.transform(usual) - svd.transform(X[[row]])).sum(axis=1)
+        distances[(usual == X[row]).all(axis=1)] = np.inf
+        expected = usual[np.argsort(distances)[:3]].mean(axis=0)
+        np.testing.assert_allclose(found[row], expected, rtol=1e-12)
+
+
+def test_copies_by_number_are_copies():
+    """0.0 and -0.0 are one number: a sample is never its own reference."""
+    rng = np.random.default_rng(0)
+    X = np.concatenate([rng.normal(size=(100, 3)), np.tile([[0.0, 1.0, 2.0]], (40, 1))])
+    X[-20:, 0] = -0.0
+    explainer = AnomalyAttributor(
+        OneClassSVM(), method="feature_ablation", baseline="neighbors", random_state=0
+    ).fit(X)
+    assert np.abs(explainer.references(X[-1:]) - X[-1]).max() > 0.1

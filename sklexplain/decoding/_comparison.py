@@ -143,6 +143,12 @@ def find_comparison(representation, rows, task):
     link = find_link(scores, probabilities)
     if probabilities is None and link == "softmax" and _are_labels(representation, rows, scores):
         return OutputComparison(LABELS)
+    if (
+        probabilities is None
+        and link == "binary_probability"
+        and not _bounded(representation, rows)
+    ):
+        link = "sigmoid"  # a logit that happens to be between 0 and 1
     if link is None and task is None and representation.method == "decision_function":
         return OutputComparison(None)  # margins, which are no logits
     if link is None:
@@ -173,8 +179,11 @@ def _are_labels(representation, rows, scores):
     are_labels : bool
     """
     inside, strictly = (scores >= 0) & (scores <= 1), (scores > 0) & (scores < 1)
-    if not (inside.all() and strictly.any()):
-        return False
+    return bool(inside.all() and strictly.any()) and _bounded(representation, rows)
+
+
+def _bounded(representation, rows):
+    """Tell whether outputs are between 0 and 1 far away from the samples, too."""
     x = representation.tensor(rows)
     if not x.is_floating_point():
         return True

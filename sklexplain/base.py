@@ -165,6 +165,8 @@ class BaseExplainer(Door, SamplesInDask, TransformerMixin, BaseEstimator):
         "random_state": [SEED],
     }
 
+    # Arguments of ``fit`` that the explainer takes itself, not only its estimator.
+    _own_fit_params: tuple[str, ...] = ()
     # Whether something fitted is a result of the network, and wrong once the network has changed.
     _keeps_results = False
     # Whether it matters that an output takes few different values: of maps and neighbours it does.

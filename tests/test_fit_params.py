@@ -9,10 +9,11 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from torch import nn
 
-from sklexplain import DKNNImportance, LabelFreeAttributor, VarianceScorer
+from sklexplain import AnomalyAttributor, DKNNImportance, LabelFreeAttributor, VarianceScorer
+from sklexplain.nets import Autoencoder
 
 X = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
 SAMPLE_WEIGHT = np.random.default_rng(3).uniform(0.1, 3, size=len(X))
@@ -76,3 +77,22 @@ def test_metadata_is_routed():
         routes = LabelFreeAttributor(asking).get_metadata_routing()
         assert routes.consumes("fit", ["sample_weight", "groups"]) == {"sample_weight"}
         assert not list(LabelFreeAttributor(nn.Linear(2, 2)).get_metadata_routing())
+
+
+def test_groups_of_an_anomaly_attributor_are_its_own():
+    """With metadata routing it holds whole groups back as without, in a Pipeline, too."""
+    groups = np.arange(len(X)) // 3
+    expected = AnomalyAttributor(PCA(2), contamination=0.2, random_state=0).fit(X, groups=groups)
+    with config_context(enable_metadata_routing=True):
+        found = AnomalyAttributor(PCA(2), contamination=0.2, random_state=0).fit(X, groups=groups)
+        last = AnomalyAttributor(PCA(2), contamination=0.2, random_state=0)
+        pipeline = make_pipeline(FunctionTransformer(), last)
+        pipeline.fit(X, groups=groups)
+        encoder = Autoencoder(n_components=1, max_epochs=1, validation_split=None, random_state=0)
+        encoder.set_fit_request(groups=True)
+        AnomalyAttributor(encoder, contamination=0.2, random_state=0).fit(X, groups=groups)
+        with pytest.raises(TypeError, match="AnomalyAttributor.fit got unexpected argument"):
+            AnomalyAttributor(PCA(2)).fit(X, weights=groups)
+    for one in (found, pipeline[-1]):
+        np.testing.assert_array_equal(one.calibration_scores_, expected.calibration_scores_)
+        np.testing.assert_array_equal(one.estimator_.components_, expected.estimator_.components_)

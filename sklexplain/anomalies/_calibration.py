@@ -3,9 +3,11 @@
 import inspect
 
 import numpy as np
+from sklearn import get_config
 from sklearn.model_selection import GroupShuffleSplit
 from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing
+from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.validation import _is_arraylike, _num_samples
 
 
@@ -83,12 +85,15 @@ def takes_groups(estimator):
     Parameters
     ----------
     estimator : estimator
-        A Pipeline's ``fit`` takes arguments of any name, but refuses those of no step.
+        A Pipeline's ``fit`` takes arguments of any name, but refuses those of no step. It has to
+        have requested them where metadata routing is enabled.
 
     Returns
     -------
     takes : bool
     """
+    if get_config()["enable_metadata_routing"]:
+        return bool(get_routing_for_object(estimator).consumes("fit", ["groups"]))
     parameters = inspect.signature(estimator.fit).parameters.values()
     any_name = any(p.kind is p.VAR_KEYWORD for p in parameters)
     named = any(p.name == "groups" for p in parameters)

@@ -120,7 +120,10 @@ def labelled(corpus, foil, y, n_samples):
 
 def _carrying(name, labels, y):
     """Say which samples have one of some labels."""
-    labels = np.ravel(np.asarray(labels)).tolist()
+    if isinstance(labels, (list, tuple, set, frozenset)):  # numpy makes text of 1 beside "a"
+        labels = [getattr(label, "item", lambda label=label: label)() for label in labels]
+    else:
+        labels = np.ravel(np.asarray(labels)).tolist()
     known = np.unique(y.astype(str)) if y.dtype.kind == "O" else np.unique(y)
     if not labels:
         raise ValueError(f"{name} names no label.")

@@ -263,7 +263,8 @@ def routed_params(explainer, fit_params):
     Returns
     -------
     fit_params : dict
-        All of it, or with metadata routing enabled what the estimator requested.
+        All of it, or with metadata routing enabled what the estimator requested, and what the
+        explainer itself takes.
 
     Raises
     ------
@@ -283,7 +284,8 @@ def routed_params(explainer, fit_params):
         )
     if not get_config()["enable_metadata_routing"]:
         return given
-    return dict(process_routing(explainer, "fit", **given).estimator.fit)
+    own = {name: given[name] for name in explainer._own_fit_params if name in given}
+    return dict(process_routing(explainer, "fit", **given).estimator.fit) | own
 
 
 def routes(explainer):
@@ -299,6 +301,8 @@ def routes(explainer):
     router : MetadataRouter
     """
     router = MetadataRouter(owner=explainer)
+    if explainer._own_fit_params:
+        router.add_self_request(explainer)
     if hasattr(explainer.estimator, "get_metadata_routing"):
         mapping = MethodMapping().add(caller="fit", callee="fit")
         mapping = mapping.add(caller="fit_transform", callee="fit")

@@ -305,3 +305,12 @@ def test_skops():
     again = io.loads(data, trusted=io.get_untrusted_types(data=data))
     assert_array_equal(again.transform(X), explainer.transform(X))
     assert again.score(X) == explainer.score(X)
+
+
+@pytest.mark.parametrize("given", [[1, "a"], (1, "a"), {1, "a"}, np.array([1, "a"], dtype=object)])
+def test_labels_of_several_types(given):
+    labels = np.array([1, "a", "b"] * 20, dtype=object)[: len(X)]
+    found = LabelFreeAttributor(PCA(3), corpus={"label": given}, foil="rest").fit(X, labels)
+    one = np.where(labels == "b", 0, 1)
+    expected = LabelFreeAttributor(PCA(3), corpus={"label": 1}, foil="rest").fit(X, one)
+    np.testing.assert_array_equal(found.transform(X), expected.transform(X))

@@ -61,7 +61,8 @@ class VariationalAutoencoder(DecodingMixin, NetEstimator):
     module : {"mlp", "conv1d", "conv2d", "lstm"} or type, default="mlp"
         The network, as in :class:`Autoencoder`. Its encoder's last linear layer makes the means of
         the codes, another beside it their log-variances; an encoder that does not end in one
-        ("lstm") is given one.
+        ("lstm"), or that is a `torch.nn.Sequential` with a ``forward`` or hooks of its own, is
+        given one.
 
     n_components : int, default=8
         Length of the code.

@@ -27,6 +27,7 @@ from ..utils import (
     as_array,
     check_numbers,
     draw_seed,
+    lent,
     n_shape,
     validated,
 )
@@ -187,7 +188,7 @@ class _Task:
         """Return the score of a fitted model, and attributions of all samples."""
         fitted = self._fitted(self.X, train)
         importance = np.asarray(
-            self.make(fitted, self.pack(self.X[train]), self.pack(self.X)), dtype=np.float64
+            self.make(fitted, self.pack(self.X[train]), self.pack(lent(self.X))), dtype=np.float64
         )
         if importance.shape != self.X.shape:
             raise ValueError(

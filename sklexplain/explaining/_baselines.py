@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.utils import check_random_state
 
-from ..utils import as_array_like, call_given, check_finite, first_missing, known_mean
+from ..utils import as_array_like, call_given, check_finite, first_missing, known_mean, lent
 
 BASELINES = ("mean", "zeros", "background")
 _N_BACKGROUND = 100
@@ -149,7 +149,7 @@ def own_baselines(function, X):
     ValueError
         If they have another shape.
     """
-    baselines = as_array_like(call_given("baseline", function, X), "baseline(X)")
+    baselines = as_array_like(call_given("baseline", function, lent(X)), "baseline(X)")
     shape = np.shape(baselines) if hasattr(baselines, "shape") else np.asarray(baselines).shape
     if shape != np.shape(X):
         raise ValueError(

@@ -50,7 +50,7 @@ from ._extras import EXTRAS_OF, missing_extra
 from ._files import replacing, write_file
 from ._messages import did_you_mean, n_shape, numpy_dtype_of, warn
 from ._missing import first_missing, known_mean, known_range
-from ._owning import FittedParams, own_arrays, own_value
+from ._owning import FittedParams, lent, own_arrays, own_value
 from ._panel import as_numpy3d
 from ._precision import (
     cast_checked,
@@ -186,6 +186,7 @@ __all__ = [
     "is_table",
     "kept_rows",
     "largest_size",
+    "lent",
     "rounding_of",
     "known_mean",
     "known_range",

@@ -4,6 +4,7 @@ import numpy as np
 
 from ._cells import as_numbers
 from ._containers import as_array, as_array_like, is_table
+from ._owning import lent
 
 
 def check_numbers(name, values, *, min_ndim=1, allow_nan=False):
@@ -78,7 +79,7 @@ def encoded(encode, X):
     encode : callable
         From samples (n, ...) to representations (n, n_units).
     X : ndarray of shape (n, ...)
-        Samples.
+        Samples; the callable is given a copy.
 
     Returns
     -------
@@ -90,7 +91,7 @@ def encoded(encode, X):
     ValueError
         If it does not return one finite row per sample.
     """
-    z = as_array(encode(X), "encode(X)")
+    z = as_array(encode(lent(X)), "encode(X)")
     z = z if z.dtype in (np.float32, np.float64) else z.astype(np.float64)
     if z.ndim == 0 or len(z) != len(X):
         raise ValueError(

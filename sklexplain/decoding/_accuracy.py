@@ -26,6 +26,7 @@ from ..utils import (
     RandomState,
     as_array,
     as_array_like,
+    check_comparable,
     check_positive_int,
     draw_seed,
     on_cpu_by_default,
@@ -95,8 +96,13 @@ def evaluation_accuracy(
     Raises
     ------
     ValueError
-        If reconstructions are not what the classifier takes, its weights cannot be drawn, or y is
-        no column of labels.
+        If reconstructions are not what the classifier takes, its weights cannot be drawn, y is no
+        column of labels, or one y holds text and the other numbers.
+
+    Warns
+    -----
+    SklexplainWarning
+        If ``y_test`` holds several classes, and ``y_train`` none of them.
 
     See Also
     --------
@@ -140,6 +146,7 @@ def evaluation_accuracy(
     y_train, y_test = _labels(y_train, "y_train"), _labels(y_test, "y_test")
     check_consistent_length(X_train, y_train)
     check_consistent_length(X_test, y_test)
+    check_comparable("y_test", y_test, "y_train", y_train)
     seed = draw_seed(random_state)
     fresh = _fresh_classifier(explainer, classifier)
     like = explainer.estimator_ if classifier is None else None  # whose column names it knows

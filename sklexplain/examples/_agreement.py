@@ -16,6 +16,7 @@ from ..utils import (
     Integers,
     as_array,
     check_choice,
+    check_comparable,
     check_labels,
     check_numbers,
     check_positive_int,
@@ -69,7 +70,13 @@ def similarity_rate(
     Raises
     ------
     ValueError
-        If M is larger than n_train, lengths do not fit, or values are not finite.
+        If M is larger than n_train, lengths do not fit, values are not finite, or one of
+        ``y_query`` and ``y_train`` holds text and the other numbers.
+
+    Warns
+    -----
+    SklexplainWarning
+        If ``y_query`` holds several classes, and ``y_train`` none of them.
 
     See Also
     --------
@@ -104,6 +111,25 @@ def similarity_rate(
                 f"({n},)."
             )
         check_labels(name, y)
+    check_comparable("y_query", y_query, "y_train", y_train)
+    rates = rates_of_labels(importance, y_query, y_train, n_top, least=least, ties=ties)
+    return float(rates[0]) if np.ndim(n_top) == 0 else rates
+
+
+def rates_of_labels(importance, y_query, y_train, n_top, *, least=False, ties=None):
+    """Compute `similarity_rate` of checked labels, which may be some of many.
+
+    Parameters
+    ----------
+    importance, y_query, y_train, n_top, least, ties
+        See `similarity_rate`.
+
+    Returns
+    -------
+    rates : ndarray of shape (n_sizes,)
+    """
+    importance = _checked_matrix("importance", importance)
+    n_query, n_train = importance.shape
     if ties is not None:
         ties = _checked_ties(ties, importance.shape)
     sizes = _checked_sizes(n_top, n_train)
@@ -117,8 +143,7 @@ def similarity_rate(
             block = _ranks(block.astype(np.float64), ties[rows])
         values, before, matches = _groups(block, y_query[rows], y_train, -1 if least else 1)
         total += [_matches(values, before, matches, m).sum() / m for m in sizes]
-    rates = total / n_query
-    return float(rates[0]) if np.ndim(n_top) == 0 else rates
+    return total / n_query
 
 
 def in_order(importance, ties):

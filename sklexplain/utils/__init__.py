@@ -2,7 +2,7 @@
 
 from ._blocks import in_blocks
 from ._cells import as_numbers, check_columns_numeric
-from ._checks import check_encode, check_labels, check_numbers, encoded
+from ._checks import check_comparable, check_encode, check_labels, check_numbers, encoded
 from ._constraints import (
     ARRAY,
     AXIS,
@@ -161,6 +161,7 @@ __all__ = [
     "cast_checked",
     "check_choice",
     "check_columns_numeric",
+    "check_comparable",
     "check_encode",
     "check_finite",
     "check_half",

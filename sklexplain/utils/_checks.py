@@ -1,9 +1,12 @@
 """Validation for the metrics."""
 
+import numbers
+
 import numpy as np
 
 from ._cells import as_numbers
 from ._containers import as_array, as_array_like, is_table
+from ._messages import warn
 from ._owning import lent
 
 
@@ -139,6 +142,68 @@ def check_labels(name, labels):
             "samples without one."
         )
     return labels
+
+
+def check_comparable(name, labels, other_name, others):
+    """Raise a ValueError if labels that are to be compared can never be equal, for their types.
+
+    Parameters
+    ----------
+    name, other_name : str
+        The parameters.
+    labels, others : ndarray
+        Labels, of any dtype.
+
+    Raises
+    ------
+    ValueError
+        If one holds text and the other numbers, or dates, or bytes.
+
+    Warns
+    -----
+    SklexplainWarning
+        If ``labels`` are of several classes, and none of them is among the others. A single class
+        may be one that the others lack, and be meant to.
+    """
+    kinds = _label_kind(labels), _label_kind(others)
+    if None in kinds or not (labels.size and others.size):
+        return
+    if kinds[0] != kinds[1]:
+        one, two = labels.ravel()[:1].tolist()[0], others.ravel()[:1].tolist()[0]
+        raise ValueError(
+            f"{name} holds {kinds[0]} ({one!r} for example) and {other_name} holds {kinds[1]} "
+            f"({two!r} for example), of which none are equal; give the labels of both in one form, "
+            f"such as {name}.astype({other_name}.dtype) where that is what they stand for."
+        )
+    # Numbers of another precision count as numpy compares them.
+    classes = np.unique(labels)
+    if len(classes) > 1 and not np.isin(classes, others).any():
+        (one, two), (known,) = classes[:2].tolist(), others.ravel()[:1].tolist()
+        warn(
+            f"no label in {name} ({one!r}, {two!r} and so on) is among those in "
+            f"{other_name} ({known!r} for example), so that nothing matches; are they labels of "
+            "the same classes, written alike?"
+        )
+
+
+_LABEL_KINDS = {"U": "text", "S": "bytes", "M": "dates", "m": "times"} | dict.fromkeys(
+    "biufc", "numbers"
+)
+
+
+def _label_kind(labels):
+    """Say what labels are, None where they are of several types or of another library's."""
+    if labels.dtype.kind != "O":
+        return _LABEL_KINDS.get(labels.dtype.kind)
+    kinds = set()
+    for kind in set(map(type, labels.ravel())):
+        if issubclass(kind, str):
+            kinds.add("text")
+        elif issubclass(kind, bytes):
+            kinds.add("bytes")
+        else:
+            kinds.add("numbers" if issubclass(kind, (numbers.Number, np.bool_)) else None)
+    return kinds.pop() if len(kinds) == 1 else None
 
 
 def _is_no_label(label):

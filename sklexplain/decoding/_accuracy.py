@@ -29,7 +29,7 @@ from ..utils import (
     check_comparable,
     check_positive_int,
     draw_seed,
-    on_cpu_by_default,
+    in_plain_modes,
     seeded,
     validated,
 )
@@ -389,7 +389,7 @@ def _fresh_classifier(explainer, classifier):
     )
 
 
-@on_cpu_by_default()
+@in_plain_modes()
 def _predicted_labels(fresh, X, y, X_test, seed, like=None, classes=None):
     """Labels of test samples by a classifier that is fitted from new weights.
 

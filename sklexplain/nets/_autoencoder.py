@@ -25,6 +25,7 @@ from ..utils import (
     SplitterLike,
     as_array_like,
     check_labels,
+    in_plain_modes,
 )
 from ._base import DecodingMixin, NetEstimator
 from ._modules import build_autoencoder
@@ -309,8 +310,9 @@ class Autoencoder(DecodingMixin, NetEstimator):
         probabilities : ndarray of shape (n_samples, n_classes), float32
             Probabilities in the order of `classes_`.
         """
-        logits = torch.from_numpy(self._apply("classify", self._validate(X)))
-        return logits.softmax(dim=1).numpy()
+        with in_plain_modes():
+            logits = torch.from_numpy(self._apply("classify", self._validate(X)))
+            return logits.softmax(dim=1).numpy()
 
     @available_if(_has_class_head)
     def predict(self, X: ArrayLike) -> np.ndarray:

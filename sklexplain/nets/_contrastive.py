@@ -28,7 +28,7 @@ from ..utils import (
     SplitterLike,
     check_choice,
     check_param,
-    on_cpu_by_default,
+    in_plain_modes,
 )
 from ._base import NetEstimator
 from ._contrastive_module import build_contrastive
@@ -291,7 +291,7 @@ class ContrastiveEncoder(NetEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    @on_cpu_by_default()
+    @in_plain_modes()
     def score(self, X: ArrayLike, y: ArrayLike | None = None) -> float:
         """Return minus the mean NT-Xent of the samples.
 

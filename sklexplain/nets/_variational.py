@@ -22,7 +22,7 @@ from ..utils import (
     SplitterLike,
     check_positive_int,
     draw_seed,
-    on_cpu_by_default,
+    in_plain_modes,
 )
 from ._base import DecodingMixin, NetEstimator
 from ._net import check_module_shapes, make_net
@@ -310,7 +310,7 @@ class VariationalAutoencoder(DecodingMixin, NetEstimator):
         codes = generator.standard_normal((n_samples, self._n_features_out), dtype=np.float32)
         return self._apply("decode", codes)
 
-    @on_cpu_by_default()
+    @in_plain_modes()
     def score_samples(self, X: ArrayLike) -> np.ndarray:
         """Return the evidence lower bound of every sample, at beta = 1.
 

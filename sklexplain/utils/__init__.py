@@ -44,7 +44,14 @@ from ._dask import (
     streamed_mean,
     tasks_of_blocks,
 )
-from ._defaults import as_the_caller, float32_by_default, normal, on_cpu_by_default, uniform
+from ._defaults import (
+    as_the_caller,
+    float32_by_default,
+    in_plain_modes,
+    normal,
+    on_cpu_by_default,
+    uniform,
+)
 from ._docstrings import documented
 from ._extras import EXTRAS_OF, missing_extra
 from ._files import replacing, write_file
@@ -184,6 +191,7 @@ __all__ = [
     "first_missing",
     "harmonic_mean",
     "in_blocks",
+    "in_plain_modes",
     "is_table",
     "kept_rows",
     "largest_size",

@@ -20,6 +20,7 @@ from ..utils import (
     check_labels,
     check_numbers,
     check_positive_int,
+    rounding_of,
     validated,
     warn,
 )
@@ -293,7 +294,7 @@ def saliency_correlation(
     Returns
     -------
     correlation : float
-        In [-1, 1]; nan if one of the explanations is constant (for "cosine": 0).
+        In [-1, 1]; nan if one of the explanations is constant but for rounding (for "cosine": 0).
 
     Raises
     ------
@@ -331,17 +332,21 @@ def saliency_correlation(
     a, b = check("a", a), check("b", b)
     if a.shape != b.shape:
         raise ValueError(f"a and b must have one shape, but have {a.shape} and {b.shape}.")
-    for name, values in (("a", a), ("b", b)):
+    roundings = [rounding_of(values) for values in (a, b)]
+    # First of all: of -128, int8 knows no absolute value.
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    for name, values, eps in zip("ab", (a, b), roundings, strict=True):
         if mode == "cosine" and abs(values).max() == 0:
             warn(f"{name} is 0, so its cosine is not defined; nan is returned.")
             return float("nan")
-        if mode != "cosine" and _span(values) == 0:
+        # What rounding alone makes vary does not.
+        if mode != "cosine" and _span(values) <= 8 * eps * abs(values).max():
             warn(f"{name} is constant, so its correlation is not defined; nan is returned.")
             return float("nan")
     if any_sparse:
         a, b = sparse.csr_array(a), sparse.csr_array(b)
         return _sparse_pearson(a, b, centred=mode == "pearson")
-    a, b = np.ravel(a).astype(np.float64), np.ravel(b).astype(np.float64)
+    a, b = np.ravel(a), np.ravel(b)
     # Of the largest: sums may be infinite, in the ranking of some versions of scipy, too.
     a, b = (values / np.abs(values).max() for values in (a, b))
     if mode == "spearman":

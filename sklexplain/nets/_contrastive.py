@@ -29,6 +29,7 @@ from ..utils import (
     check_choice,
     check_param,
     in_plain_modes,
+    row_bytes,
 )
 from ._base import NetEstimator
 from ._contrastive_module import build_contrastive
@@ -322,7 +323,7 @@ class ContrastiveEncoder(NetEstimator):
         X = self._validate(X)
         if len(X) < 2:
             raise ValueError("score needs more than 1 sample, as views of samples are told apart.")
-        crcs = [zlib.crc32(row.tobytes()) for row in np.ascontiguousarray(X)]
+        crcs = [zlib.crc32(row_bytes(row)) for row in X]
         slots = torch.tensor(crcs, dtype=torch.int64) % _N_SLOTS
         generator = torch.Generator().manual_seed(0)
         views, losses = self.net_.module_.views, []

@@ -70,7 +70,7 @@ from ._precision import (
 from ._progress import progress
 from ._random import GENERATOR_LOCK, draw_seed, kept_rows, seeded
 from ._registry import Registration
-from ._rows import Rows, Written, read_by_rows
+from ._rows import Rows, Written, read_by_rows, row_bytes
 from ._saving import SavedAsArrays, SavedWeights
 from ._scores import harmonic_mean
 from ._texts import visible_text
@@ -197,6 +197,7 @@ __all__ = [
     "largest_size",
     "lent",
     "rounding_of",
+    "row_bytes",
     "known_mean",
     "known_range",
     "EXTRAS_OF",

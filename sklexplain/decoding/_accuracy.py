@@ -28,6 +28,7 @@ from ..utils import (
     as_array_like,
     check_comparable,
     check_positive_int,
+    check_sortable,
     draw_seed,
     in_plain_modes,
     seeded,
@@ -249,6 +250,8 @@ def _labels(y, name):
     ------
     ValueError
         If there are several columns, a label is missing, or they are numbers without classes.
+    TypeError
+        If labels are of several types.
     """
     y = as_array(y, name)
     if y.ndim == 2 and y.shape[1] == 1:
@@ -274,7 +277,7 @@ def _labels(y, name):
             f"{name} holds {y[i]:g} for sample {i}, which is no label of a class: accuracy is "
             "about classes, for regressors there is the explainer's agreement(X)."
         )
-    return y
+    return check_sortable(name, y)
 
 
 def _balanced(correct, y):

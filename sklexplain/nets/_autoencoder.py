@@ -23,8 +23,10 @@ from ..utils import (
     Params,
     RandomState,
     SplitterLike,
+    as_array,
     as_array_like,
     check_labels,
+    check_sortable,
     in_plain_modes,
 )
 from ._base import DecodingMixin, NetEstimator
@@ -397,10 +399,10 @@ class Autoencoder(DecodingMixin, NetEstimator):
                 f"This {type(self).__name__} estimator requires y to be passed, but the target y "
                 f"is None: lambda_class={self.lambda_class} trains a class head."
             )
-        y = column_or_1d(y, warn=True)
+        y = column_or_1d(as_array(y, "y"), warn=True)  # as an array, integers of pandas stay some
         check_consistent_length(X, y)
         assert_all_finite(y, input_name="y")
-        check_labels("y", y)
+        check_sortable("y", check_labels("y", y))
         check_classification_targets(y)
         encoder = LabelEncoder().fit(y)
         if len(encoder.classes_) < 2:

@@ -2,7 +2,14 @@
 
 from ._blocks import in_blocks
 from ._cells import as_numbers, check_columns_numeric
-from ._checks import check_comparable, check_encode, check_labels, check_numbers, encoded
+from ._checks import (
+    check_comparable,
+    check_encode,
+    check_labels,
+    check_numbers,
+    check_sortable,
+    encoded,
+)
 from ._constraints import (
     ARRAY,
     AXIS,
@@ -175,6 +182,7 @@ __all__ = [
     "check_labels",
     "check_numbers",
     "check_positive_int",
+    "check_sortable",
     "dask_kind",
     "dask_text",
     "did_you_mean",

@@ -144,6 +144,40 @@ def check_labels(name, labels):
     return labels
 
 
+def check_sortable(name, labels):
+    """Raise a TypeError if labels are of types that cannot be put in order, as classes are.
+
+    Parameters
+    ----------
+    name : str
+        The parameter.
+    labels : ndarray
+        Labels, of any dtype, none of them missing.
+
+    Returns
+    -------
+    labels : ndarray
+        As given.
+
+    Raises
+    ------
+    TypeError
+        Naming two of the types.
+    """
+    if labels.dtype.kind != "O":
+        return labels
+    try:
+        np.unique(labels)
+    except TypeError:
+        examples = {type(label).__name__: label for label in labels.ravel()}
+        listed = " and ".join(f"{k} ({v!r} for example)" for k, v in sorted(examples.items())[:2])
+        raise TypeError(
+            f"{name} holds {listed}, which cannot be put in order; give all of one type, "
+            f"[str(label) for label in {name}] for example."
+        ) from None
+    return labels
+
+
 def check_comparable(name, labels, other_name, others):
     """Raise a ValueError if labels that are to be compared can never be equal, for their types.
 

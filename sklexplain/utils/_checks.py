@@ -207,7 +207,7 @@ def check_comparable(name, labels, other_name, others):
         raise ValueError(
             f"{name} holds {kinds[0]} ({one!r} for example) and {other_name} holds {kinds[1]} "
             f"({two!r} for example), of which none are equal; give the labels of both in one form, "
-            f"such as {name}.astype({other_name}.dtype) where that is what they stand for."
+            "as text by astype(str) for example."
         )
     # Numbers of another precision count as numpy compares them.
     classes = np.unique(labels)

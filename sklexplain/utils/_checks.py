@@ -196,8 +196,8 @@ def check_comparable(name, labels, other_name, others):
     Warns
     -----
     SklexplainWarning
-        If ``labels`` are of several classes, and none of them is among the others. A single class
-        may be one that the others lack, and be meant to.
+        If ``labels`` are of several classes, fewer than there are samples, and none of them is
+        among the others.
     """
     kinds = _label_kind(labels), _label_kind(others)
     if None in kinds or not (labels.size and others.size):
@@ -211,7 +211,8 @@ def check_comparable(name, labels, other_name, others):
         )
     # Numbers of another precision count as numpy compares them.
     classes = np.unique(labels)
-    if len(classes) > 1 and not np.isin(classes, others).any():
+    # One class may be one that the others lack; where each sample has its own, they are no classes.
+    if 1 < len(classes) < labels.size and not np.isin(classes, others).any():
         (one, two), (known,) = classes[:2].tolist(), others.ravel()[:1].tolist()
         warn(
             f"no label in {name} ({one!r}, {two!r} and so on) is among those in "

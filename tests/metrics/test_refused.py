@@ -150,3 +150,5 @@ def test_several_classes_of_which_none_is_known():
         warnings.simplefilter("error")  # one class, which the examples may lack
         assert similarity_rate(np.eye(30), np.full(30, 10), NUMBERS, n_top=1) == 0
         assert similarity_rate(np.eye(30), NUMBERS + 2, NUMBERS, n_top=1) < 1
+        # Each sample has a label of its own.
+        assert similarity_rate(np.eye(30), np.arange(10, 40), NUMBERS, n_top=1) == 0

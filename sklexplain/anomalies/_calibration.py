@@ -10,6 +10,8 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.validation import _is_arraylike, _num_samples
 
+from ..utils import as_array, check_labels, check_sortable
+
 
 def held_out_rows(X, share, groups, seed):
     """Choose samples at random to be held back.
@@ -33,7 +35,9 @@ def held_out_rows(X, share, groups, seed):
     Raises
     ------
     ValueError
-        If there are too few samples or groups.
+        If there are too few samples or groups, or a group is missing.
+    TypeError
+        If groups are of several types.
     """
     n = _num_samples(X)
     if n < 2:
@@ -42,13 +46,14 @@ def held_out_rows(X, share, groups, seed):
             "calibrated on others; give at least 2."
         )
     if groups is not None:
-        if len(np.unique(np.asarray(groups))) < 2:
+        groups = check_sortable("groups", check_labels("groups", as_array(groups, "groups")))
+        if len(np.unique(groups)) < 2:
             raise ValueError(
                 "groups holds one group only; the estimator is trained on some and calibrated on "
                 "others, so at least 2 are needed."
             )
         split = GroupShuffleSplit(1, test_size=share, random_state=seed)
-        train, held = next(split.split(np.empty(n), groups=np.asarray(groups)))
+        train, held = next(split.split(np.empty(n), groups=groups))
         return np.sort(train), np.sort(held)
     n_held = min(n - 1, max(1, round(share * n)))
     order = np.random.default_rng([seed, 5]).permutation(n)

@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
 from ..explaining import data_mean
-from ..utils import known_mean
+from ..utils import known_mean, row_bytes
 
 _MOST_VALUES = 100  # of a column without numbers that are told apart
 _SPARE = 5  # candidates more, so that ranking them anew by exact distances finds the right ones
@@ -33,9 +33,7 @@ class Neighbors:
         self.space = None if codes is not None else _Space(inputs, coded)
         codes = self.space(inputs) if codes is None else codes
         self.codes = np.asarray(codes, dtype=np.float64)
-        # Of numbers, 0.0 and -0.0 are one.
-        plain = inputs + 0.0 if inputs.dtype.kind == "f" else inputs
-        self.most_copies = max(Counter(row.tobytes() for row in plain).values())
+        self.most_copies = max(Counter(map(row_bytes, inputs)).values())
 
     def __call__(self, inputs, codes, k):
         """Find the nearest samples, none of them a copy of the sample itself.

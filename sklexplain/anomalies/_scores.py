@@ -119,7 +119,7 @@ def of_callable(function, z):
     TypeError
         If it returns no numbers.
     """
-    s = function(z)
+    s = function(z.clone())  # z may be the samples themselves, of a network that only copies
     if not isinstance(s, torch.Tensor):
         try:
             s = torch.as_tensor(np.asarray(s, dtype=np.float64))

@@ -88,8 +88,9 @@ def completeness_error(
         raise ValueError(f"There are {len(attributions)} attributions for {len(X)} samples.")
     rows = _baseline_rows(baseline, X)
     z0 = encoded(encode, rows).mean(axis=0, dtype=np.float64)  # (n_units,)
-    parts = [encoded(encode, X[i : i + _BATCH]) for i in range(0, len(X), _BATCH)]
-    z = np.concatenate(parts).astype(np.float64)  # (n, n_units)
+    blocks = (X[i : i + _BATCH] for i in range(0, len(X), _BATCH))
+    # Copies: a function may return the same array, filled anew, each time.
+    z = np.concatenate([encoded(encode, block).astype(np.float64) for block in blocks])
     difference = z - z0
     left = difference if center else z
     totals = attributions.reshape(len(X), -1).sum(axis=1, dtype=np.float64)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import ArrayLike
+from scipy import sparse
 from scipy.integrate import trapezoid
 from sklearn.base import clone, is_classifier
 from sklearn.metrics import check_scoring
@@ -25,8 +26,12 @@ from ..utils import (
     RandomState,
     SplitterLike,
     as_array,
+    as_array_like,
+    as_numbers,
     check_numbers,
     draw_seed,
+    is_table,
+    lent,
     n_shape,
     validated,
 )
@@ -108,7 +113,7 @@ def roar(
         If X is not finite or has a single feature, the lengths of X and y differ, or attributions
         are not of the shape of X.
     TypeError
-        If the attributor is neither an explainer nor a callable.
+        If the attributor is neither an explainer nor a callable, or there are several scores.
 
     See Also
     --------
@@ -141,6 +146,7 @@ def roar(
     True
     """
     make = _maker(attributor)
+    X = as_array_like(X)
     values = check_numbers("X", X, min_ndim=2)
     if values[0].size < 2:
         raise ValueError("X has a single feature, and without it there is nothing to train on.")
@@ -149,6 +155,8 @@ def roar(
         y = as_array(y, "y")
         check_consistent_length(values, y)
     seed = draw_seed(random_state)
+    if isinstance(scoring, (list, tuple, set, dict)):
+        raise TypeError(f"scoring={scoring!r} holds several scores; call roar with one at a time.")
     scorer = check_scoring(estimator, scoring)
     splits = list(_splitter(cv, y, estimator, seed).split(values, y))
     shares = np.unique(np.asarray(shares, dtype=float))
@@ -186,9 +194,7 @@ class _Task:
     def explained(self, train, test):
         """Return the score of a fitted model, and attributions of all samples."""
         fitted = self._fitted(self.X, train)
-        importance = np.asarray(
-            self.make(fitted, self.pack(self.X[train]), self.pack(self.X)), dtype=np.float64
-        )
+        importance = _numbers(self.make(fitted, self.pack(self.X[train]), self.pack(lent(self.X))))
         if importance.shape != self.X.shape:
             raise ValueError(
                 f"the attributor returned shape {importance.shape} for X of shape "
@@ -215,7 +221,21 @@ class _Task:
 
     def _score(self, fitted, X, test):
         target = () if self.y is None else (self.y[test],)
-        return float(self.scorer(fitted, self.pack(X[test]), *target))
+        score = self.scorer(fitted, self.pack(X[test]), *target)
+        try:
+            return float(score)
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"scoring={self.scorer!r} returned {type(score).__name__}, no number; give one "
+                "score, as a name or as a callable(estimator, X, y)."
+            ) from None
+
+
+def _numbers(maps):
+    """Attributions in float64, whatever holds them."""
+    what = "what the attributor returned"
+    maps = maps.toarray() if sparse.issparse(maps) else as_numbers(as_array_like(maps, what), what)
+    return np.asarray(maps, dtype=np.float64)
 
 
 class _Frames:
@@ -225,6 +245,8 @@ class _Frames:
         self.kind, self.columns = kind, columns
 
     def __call__(self, values):
+        if hasattr(self.kind, "get_columns"):  # of polars, which would take a square for columns
+            return self.kind(values, schema=self.columns, orient="row")
         return self.kind(values, columns=self.columns)
 
 
@@ -233,8 +255,7 @@ def _as_it_is(values):
 
 
 def _packer(X):
-    is_frame = hasattr(X, "iloc") and getattr(X, "ndim", 0) == 2
-    return _Frames(type(X), X.columns) if is_frame else _as_it_is
+    return _Frames(type(X), X.columns) if is_table(X) else _as_it_is
 
 
 class _Explainer:
@@ -244,8 +265,10 @@ class _Explainer:
         self.attributor = attributor
 
     def __call__(self, fitted, X_train, X):
-        params = self.attributor.get_params(deep=False) | {"estimator": fitted}
-        maps = type(self.attributor)(**params).fit(X_train).transform(X)
+        params = self.attributor.get_params(deep=False)
+        # Copies, as of a RandomState, which must be the same in every split and process.
+        params = {k: clone(v, safe=False) for k, v in params.items() if k != "estimator"}
+        maps = type(self.attributor)(estimator=fitted, **params).fit(X_train).transform(X)
         if hasattr(maps, "columns"):  # scikit-learn is configured so, and columns are flat
             maps = np.asarray(maps)
             maps = maps.reshape(X.shape) if maps.size == np.size(X) else maps

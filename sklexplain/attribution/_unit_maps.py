@@ -27,8 +27,9 @@ def saliency_entropy(maps: ArrayLike) -> float:
     .. math:: \frac{1}{|S|} \sum_{(s, i) \in S} - \sum_j p_{sij} \ln p_{sij},
               \qquad p_{sij} = \frac{|a_{sji}|}{\sum_k |a_{ski}|},
 
-    over the pairs S of a sample and a feature that matters to one unit at least (appendix C.3 and
-    figure 8 of [1]_). 0: every feature matters to a single unit; ln n_units: to all alike.
+    over the pairs S of a sample and a feature that matters to one unit at least, by more than
+    rounding (appendix C.3 and figure 8 of [1]_). 0: every feature matters to a single unit;
+    ln n_units: to all alike.
 
     Parameters
     ----------
@@ -68,9 +69,12 @@ def saliency_entropy(maps: ArrayLike) -> float:
     >>> round(saliency_entropy([[[1.0, 2.0], [-1.0, 2.0]]]), 3)
     0.693
     """
-    maps = np.abs(_checked_maps(maps))
+    maps, eps = _checked_maps(maps)
+    maps = np.abs(maps)
     largest = maps.max(axis=1, keepdims=True)
-    seen = largest[:, 0] > 0
+    axes = tuple(range(1, maps.ndim))
+    # What is rounding beside the sample's largest number matters to no unit.
+    seen = (largest > 8 * eps * maps.max(axis=axes, keepdims=True))[:, 0]
     if not seen.any():
         warn("all maps are 0, so their entropy is not defined; nan is returned.")
         return float("nan")
@@ -103,8 +107,8 @@ def unit_correlation(
     Returns
     -------
     correlation : float, or ndarray of shape (n_units, n_units)
-        Between -1 and 1. nan for pairs with a unit whose maps are constant (for "cosine": 0), which
-        the mean leaves out.
+        Between -1 and 1. nan for pairs with a unit whose maps are constant but for rounding (for
+        "cosine": 0), which the mean leaves out.
 
     Raises
     ------
@@ -133,15 +137,16 @@ def unit_correlation(
     -1.0
     """
     check_choice("mode", mode, ("pearson", "spearman", "cosine"))
-    maps = _checked_maps(maps)
+    maps, eps = _checked_maps(maps)
     n_units = maps.shape[1]
     if n_units < 2:
         raise ValueError("maps has a single unit, which there is none to compare with.")
     rows = np.moveaxis(maps, 1, 0).reshape(n_units, -1)
     rows = rows / largest_size(rows, axis=1)
+    # What rounding alone makes vary does not.
+    constant = ~rows.any(axis=1) if mode == "cosine" else np.ptp(rows, axis=1) <= 8 * eps
     if mode == "spearman":
         rows = stats.rankdata(rows, axis=1)
-    constant = ~rows.any(axis=1) if mode == "cosine" else rows.max(axis=1) == rows.min(axis=1)
     if constant.any():
         warn(
             f"the maps of units {np.flatnonzero(constant).tolist()} are constant, so their "
@@ -213,10 +218,11 @@ def active_units(codes: ArrayLike, *, threshold: float = 0.01) -> np.ndarray:
 
 
 def _checked_maps(maps):
+    """Return maps in float64, and how large rounding is in the dtype that they had."""
     maps = check_numbers("maps", maps, min_ndim=2)
     if maps.ndim < 3:
         raise ValueError(
             f"maps has shape {maps.shape}, but must be (n, n_units, ...), as "
             "LabelFreeAttributor.unit_attributions returns it."
         )
-    return maps.astype(np.float64)
+    return maps.astype(np.float64), rounding_of(maps)

@@ -26,9 +26,11 @@ from ..utils import (
     RandomState,
     as_array,
     as_array_like,
+    check_comparable,
     check_positive_int,
+    check_sortable,
     draw_seed,
-    on_cpu_by_default,
+    in_plain_modes,
     seeded,
     validated,
 )
@@ -95,8 +97,13 @@ def evaluation_accuracy(
     Raises
     ------
     ValueError
-        If reconstructions are not what the classifier takes, its weights cannot be drawn, or y is
-        no column of labels.
+        If reconstructions are not what the classifier takes, its weights cannot be drawn, y is no
+        column of labels, or one y holds text and the other numbers.
+
+    Warns
+    -----
+    SklexplainWarning
+        If ``y_test`` holds several classes, and ``y_train`` none of them.
 
     See Also
     --------
@@ -140,6 +147,7 @@ def evaluation_accuracy(
     y_train, y_test = _labels(y_train, "y_train"), _labels(y_test, "y_test")
     check_consistent_length(X_train, y_train)
     check_consistent_length(X_test, y_test)
+    check_comparable("y_test", y_test, "y_train", y_train)
     seed = draw_seed(random_state)
     fresh = _fresh_classifier(explainer, classifier)
     like = explainer.estimator_ if classifier is None else None  # whose column names it knows
@@ -242,6 +250,8 @@ def _labels(y, name):
     ------
     ValueError
         If there are several columns, a label is missing, or they are numbers without classes.
+    TypeError
+        If labels are of several types.
     """
     y = as_array(y, name)
     if y.ndim == 2 and y.shape[1] == 1:
@@ -267,7 +277,7 @@ def _labels(y, name):
             f"{name} holds {y[i]:g} for sample {i}, which is no label of a class: accuracy is "
             "about classes, for regressors there is the explainer's agreement(X)."
         )
-    return y
+    return check_sortable(name, y)
 
 
 def _balanced(correct, y):
@@ -382,7 +392,7 @@ def _fresh_classifier(explainer, classifier):
     )
 
 
-@on_cpu_by_default()
+@in_plain_modes()
 def _predicted_labels(fresh, X, y, X_test, seed, like=None, classes=None):
     """Labels of test samples by a classifier that is fitted from new weights.
 

@@ -16,9 +16,11 @@ from ..utils import (
     Integers,
     as_array,
     check_choice,
+    check_comparable,
     check_labels,
     check_numbers,
     check_positive_int,
+    rounding_of,
     validated,
     warn,
 )
@@ -69,7 +71,13 @@ def similarity_rate(
     Raises
     ------
     ValueError
-        If M is larger than n_train, lengths do not fit, or values are not finite.
+        If M is larger than n_train, lengths do not fit, values are not finite, or one of
+        ``y_query`` and ``y_train`` holds text and the other numbers.
+
+    Warns
+    -----
+    SklexplainWarning
+        If ``y_query`` holds several classes, and ``y_train`` none of them.
 
     See Also
     --------
@@ -104,6 +112,25 @@ def similarity_rate(
                 f"({n},)."
             )
         check_labels(name, y)
+    check_comparable("y_query", y_query, "y_train", y_train)
+    rates = rates_of_labels(importance, y_query, y_train, n_top, least=least, ties=ties)
+    return float(rates[0]) if np.ndim(n_top) == 0 else rates
+
+
+def rates_of_labels(importance, y_query, y_train, n_top, *, least=False, ties=None):
+    """Compute `similarity_rate` of checked labels, which may be some of many.
+
+    Parameters
+    ----------
+    importance, y_query, y_train, n_top, least, ties
+        See `similarity_rate`.
+
+    Returns
+    -------
+    rates : ndarray of shape (n_sizes,)
+    """
+    importance = _checked_matrix("importance", importance)
+    n_query, n_train = importance.shape
     if ties is not None:
         ties = _checked_ties(ties, importance.shape)
     sizes = _checked_sizes(n_top, n_train)
@@ -117,8 +144,7 @@ def similarity_rate(
             block = _ranks(block.astype(np.float64), ties[rows])
         values, before, matches = _groups(block, y_query[rows], y_train, -1 if least else 1)
         total += [_matches(values, before, matches, m).sum() / m for m in sizes]
-    rates = total / n_query
-    return float(rates[0]) if np.ndim(n_top) == 0 else rates
+    return total / n_query
 
 
 def in_order(importance, ties):
@@ -268,7 +294,7 @@ def saliency_correlation(
     Returns
     -------
     correlation : float
-        In [-1, 1]; nan if one of the explanations is constant (for "cosine": 0).
+        In [-1, 1]; nan if one of the explanations is constant but for rounding (for "cosine": 0).
 
     Raises
     ------
@@ -306,17 +332,21 @@ def saliency_correlation(
     a, b = check("a", a), check("b", b)
     if a.shape != b.shape:
         raise ValueError(f"a and b must have one shape, but have {a.shape} and {b.shape}.")
-    for name, values in (("a", a), ("b", b)):
+    roundings = [rounding_of(values) for values in (a, b)]
+    # First of all: of -128, int8 knows no absolute value.
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    for name, values, eps in zip("ab", (a, b), roundings, strict=True):
         if mode == "cosine" and abs(values).max() == 0:
             warn(f"{name} is 0, so its cosine is not defined; nan is returned.")
             return float("nan")
-        if mode != "cosine" and _span(values) == 0:
+        # What rounding alone makes vary does not.
+        if mode != "cosine" and _span(values) <= 8 * eps * abs(values).max():
             warn(f"{name} is constant, so its correlation is not defined; nan is returned.")
             return float("nan")
     if any_sparse:
         a, b = sparse.csr_array(a), sparse.csr_array(b)
         return _sparse_pearson(a, b, centred=mode == "pearson")
-    a, b = np.ravel(a).astype(np.float64), np.ravel(b).astype(np.float64)
+    a, b = np.ravel(a), np.ravel(b)
     # Of the largest: sums may be infinite, in the ranking of some versions of scipy, too.
     a, b = (values / np.abs(values).max() for values in (a, b))
     if mode == "spearman":

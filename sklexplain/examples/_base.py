@@ -18,6 +18,8 @@ from ..utils import (
     Integer,
     Names,
     as_array,
+    check_comparable,
+    check_labels,
     check_positive_int,
     dask_kind,
     known_mean,
@@ -27,7 +29,7 @@ from ..utils import (
     tasks_of_blocks,
     warn,
 )
-from ._agreement import in_order, similarity_rate
+from ._agreement import in_order, rates_of_labels
 from ._corpus_blocks import CorpusBlocks
 from ._nearest import first_of_rows, largest
 
@@ -371,12 +373,14 @@ class BaseExampleImportance(BaseExplainer):
         Raises
         ------
         ValueError
-            If y is given but ``fit`` was given none, or labels are continuous.
+            If y is given but ``fit`` was given none, labels are continuous or missing, or one y
+            holds text and the other numbers.
 
         Warns
         -----
         UserWarning
-            If all labels, or all inputs, are equal; the score is then 0.
+            If all labels, or all inputs, are equal; the score is then 0. If y holds several
+            classes, and none that ``fit`` was given.
         """
         if self._corpus_blocks is not None:
             raise self._corpus_blocks.not_here("score")
@@ -409,6 +413,7 @@ class BaseExampleImportance(BaseExplainer):
                 "score needs one discrete label per sample, but y is continuous or has several "
                 "columns; bin it, or call score(X) to compare inputs instead."
             )
+        check_comparable("y", check_labels("y", y), "the y of fit", y_train)
         m = min(_N_TOP, len(y_train))
         hits = prior = 0.0
         for rows, block, order in self._shown_blocks(inputs, ranked=True):
@@ -416,7 +421,7 @@ class BaseExampleImportance(BaseExplainer):
             if order is None and sparse.issparse(block):
                 # Those with an importance come first, also where it is negative (cosine) or zero.
                 block = _by_rank(block)
-            hits += n * similarity_rate(block, y[rows], y_train, n_top=m, ties=order)
+            hits += n * rates_of_labels(block, y[rows], y_train, m, ties=order)[0]
             prior += (y[rows, None] == y_train).mean(axis=1).sum()
         rate, prior = hits / len(y), prior / len(y)
         return (rate - prior) / (1 - prior) if prior < 1 else np.nan

@@ -7,7 +7,7 @@ queries nor on the size of blocks. Beside the results memory is held for a few b
 import numpy as np
 from sklearn.metrics import pairwise_distances
 
-from ..utils import call_given
+from ..utils import call_given, lent
 
 # Below this share of the squared lengths, a difference of squares has lost six digits.
 _CANCELLED = 1e-6
@@ -162,7 +162,7 @@ def _all_pairs(queries, corpus, metric):
         return pairwise_distances(queries, corpus, metric=metric)
 
     def number(a, b):
-        value = call_given("metric", metric, a, b)
+        value = call_given("metric", metric, lent(a), lent(b))
         try:
             if np.ndim(value):  # older versions of numpy make a number of an array with one entry
                 raise TypeError

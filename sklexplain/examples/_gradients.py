@@ -23,6 +23,7 @@ from ..utils import (
     check_positive_int,
     dask_kind,
     n_shape,
+    row_bytes,
 )
 from ._base import BaseExampleImportance
 from ._gradient_pass import GradientPass
@@ -140,7 +141,7 @@ class BaseGradientImportance(BaseExampleImportance):
         known = self._known_targets()
         starts = range(0, len(inputs), _ROWS)
         rows = (row for i in starts for row in inputs[i : i + _ROWS])
-        targets = [known.get(row.tobytes()) for row in rows]
+        targets = [known.get(row_bytes(row)) for row in rows]
         unknown = np.flatnonzero([target is None for target in targets])
         out = np.zeros((len(inputs), *self._targets.shape[1:]), self._targets.dtype)
         for i, target in enumerate(targets):
@@ -164,9 +165,10 @@ class BaseGradientImportance(BaseExampleImportance):
         """Targets of the training examples by their bytes; None where equal ones disagree."""
         known = {}
         for row, target in zip(np.ascontiguousarray(self._corpus), self._targets, strict=True):
-            found = known.setdefault(row.tobytes(), target)
+            key = row_bytes(row)
+            found = known.setdefault(key, target)
             if found is not None and not np.array_equal(found, target):
-                known[row.tobytes()] = None
+                known[key] = None
         return known
 
     def _predicted_targets(self, inputs, positions):

@@ -11,7 +11,7 @@ from ..gradients import samples_of, targets_of
 from ..layers import unwrapped
 from ..representation import add_note
 from ..training import corrupt
-from ..utils import as_the_caller, call_given
+from ..utils import as_the_caller, call_given, lent
 
 ALTERNATIVES = (
     "use DKNNImportance or SimplExImportance, which look at representations and need no loss"
@@ -202,7 +202,8 @@ class GivenLoss:
         return output
 
     def __call__(self, output, x, y):
-        return call_given("loss", self._loss, output, x, *([y] if self._takes_y else []))
+        given = (x, y) if self._takes_y else (x,)
+        return call_given("loss", self._loss, output, *map(lent, given))
 
 
 class ReconstructionLoss:

@@ -10,6 +10,7 @@ from ..utils import (
     check_finite,
     first_missing,
     known_mean,
+    lent,
 )
 
 BASELINES = ("mean", "zeros", "background")
@@ -173,7 +174,7 @@ def own_baselines(function, X):
 
 def _called(function, X):
     try:
-        return call_given("baseline", function, X)
+        return call_given("baseline", function, lent(X))
     except AttributeError as error:
         if isinstance(X, np.ndarray):
             raise TypeError(

@@ -23,8 +23,11 @@ from ..utils import (
     Params,
     RandomState,
     SplitterLike,
+    as_array,
     as_array_like,
     check_labels,
+    check_sortable,
+    in_plain_modes,
 )
 from ._base import DecodingMixin, NetEstimator
 from ._modules import build_autoencoder
@@ -309,8 +312,9 @@ class Autoencoder(DecodingMixin, NetEstimator):
         probabilities : ndarray of shape (n_samples, n_classes), float32
             Probabilities in the order of `classes_`.
         """
-        logits = torch.from_numpy(self._apply("classify", self._validate(X)))
-        return logits.softmax(dim=1).numpy()
+        with in_plain_modes():
+            logits = torch.from_numpy(self._apply("classify", self._validate(X)))
+            return logits.softmax(dim=1).numpy()
 
     @available_if(_has_class_head)
     def predict(self, X: ArrayLike) -> np.ndarray:
@@ -395,10 +399,10 @@ class Autoencoder(DecodingMixin, NetEstimator):
                 f"This {type(self).__name__} estimator requires y to be passed, but the target y "
                 f"is None: lambda_class={self.lambda_class} trains a class head."
             )
-        y = column_or_1d(y, warn=True)
+        y = column_or_1d(as_array(y, "y"), warn=True)  # as an array, integers of pandas stay some
         check_consistent_length(X, y)
         assert_all_finite(y, input_name="y")
-        check_labels("y", y)
+        check_sortable("y", check_labels("y", y))
         check_classification_targets(y)
         encoder = LabelEncoder().fit(y)
         if len(encoder.classes_) < 2:

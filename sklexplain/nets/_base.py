@@ -40,7 +40,7 @@ from ..utils import (
     check_param,
     check_params,
     draw_seed,
-    on_cpu_by_default,
+    in_plain_modes,
     seeded,
     validate_X,
     warn,
@@ -123,7 +123,7 @@ class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     # Names of parameters, beside those that all have, that make training diverge when large.
     _larger: tuple[str, ...] = ()
 
-    @on_cpu_by_default()
+    @in_plain_modes()
     def fit(
         self, X: ArrayLike, y: ArrayLike | None = None, *, groups: ArrayLike | None = None
     ) -> Self:
@@ -198,6 +198,7 @@ class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self._prepare(X, None if y is None else as_array_like(y, "y"))
         return self
 
+    @in_plain_modes()
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> Self:
         """Load the weights of a network of the same build; the estimator is fitted afterwards.
 
@@ -272,7 +273,7 @@ class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             params[name] = check_param(type(self).__name__, name, params[name], WIDTHS)
         return params
 
-    @on_cpu_by_default()
+    @in_plain_modes()
     def _prepare(self, X, y):
         """Validate everything and build the net; return X, the class indices and the seed."""
         params = SimpleNamespace(**self._validate_params())
@@ -328,7 +329,7 @@ class NetEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             warnings.simplefilter("ignore")
             return cast_checked(X, np.float32, getattr(self, "feature_names_in_", None))
 
-    @on_cpu_by_default()
+    @in_plain_modes()
     def _apply(self, method, inputs, *args):
         """Call a method of the module on batches, in eval mode."""
         module = self.net_.module_

@@ -28,7 +28,8 @@ from ..utils import (
     SplitterLike,
     check_choice,
     check_param,
-    on_cpu_by_default,
+    in_plain_modes,
+    row_bytes,
 )
 from ._base import NetEstimator
 from ._contrastive_module import build_contrastive
@@ -291,7 +292,7 @@ class ContrastiveEncoder(NetEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    @on_cpu_by_default()
+    @in_plain_modes()
     def score(self, X: ArrayLike, y: ArrayLike | None = None) -> float:
         """Return minus the mean NT-Xent of the samples.
 
@@ -322,7 +323,7 @@ class ContrastiveEncoder(NetEstimator):
         X = self._validate(X)
         if len(X) < 2:
             raise ValueError("score needs more than 1 sample, as views of samples are told apart.")
-        crcs = [zlib.crc32(row.tobytes()) for row in np.ascontiguousarray(X)]
+        crcs = [zlib.crc32(row_bytes(row)) for row in X]
         slots = torch.tensor(crcs, dtype=torch.int64) % _N_SLOTS
         generator = torch.Generator().manual_seed(0)
         views, losses = self.net_.module_.views, []

@@ -22,7 +22,7 @@ from ..utils import (
     SplitterLike,
     check_positive_int,
     draw_seed,
-    on_cpu_by_default,
+    in_plain_modes,
 )
 from ._base import DecodingMixin, NetEstimator
 from ._net import check_module_shapes, make_net
@@ -61,7 +61,8 @@ class VariationalAutoencoder(DecodingMixin, NetEstimator):
     module : {"mlp", "conv1d", "conv2d", "lstm"} or type, default="mlp"
         The network, as in :class:`Autoencoder`. Its encoder's last linear layer makes the means of
         the codes, another beside it their log-variances; an encoder that does not end in one
-        ("lstm") is given one.
+        ("lstm"), or that is a `torch.nn.Sequential` with a ``forward`` or hooks of its own, is
+        given one.
 
     n_components : int, default=8
         Length of the code.
@@ -309,7 +310,7 @@ class VariationalAutoencoder(DecodingMixin, NetEstimator):
         codes = generator.standard_normal((n_samples, self._n_features_out), dtype=np.float32)
         return self._apply("decode", codes)
 
-    @on_cpu_by_default()
+    @in_plain_modes()
     def score_samples(self, X: ArrayLike) -> np.ndarray:
         """Return the evidence lower bound of every sample, at beta = 1.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -12,6 +13,8 @@ from torch import nn
 from ..training import kl_divergence, log_likelihood
 from ._modules import built
 
+# Where a module keeps the functions that are called with what goes in and out.
+_HOOKS = "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"
 _MOMENTUM = 0.1  # of the variance of the noise, as that of BatchNorm's statistics
 _SMALLEST = 1e-6  # variance of the noise, as a share of that of X
 
@@ -111,10 +114,32 @@ class VariationalModule(nn.Module):
         mean, log_variance : torch.Tensor of shape (n, n_components)
             Of independent normal distributions.
         """
+        if not _is_plain(self.encoder):
+            return self._watched(x)
         *parts, last = self.encoder
         for part in parts:
             x = part(x)
         return last(x), self.log_variance(x)
+
+    def _watched(self, x):
+        """Do the same with an encoder that is more than its parts one after another."""
+        seen, thread = {}, threading.get_ident()
+
+        def hook(_last, inputs):
+            if threading.get_ident() == thread:  # others may be running the module, too
+                seen["features"] = inputs[0]
+
+        handle = self.encoder[-1].register_forward_pre_hook(hook)
+        try:
+            mean = self.encoder(x)
+        finally:
+            handle.remove()
+        if not seen:
+            raise ValueError(
+                f"the encoder, a {type(self.encoder).__name__}, does not run its last part, which "
+                "makes the means: use build_variational, which gives it a linear layer."
+            )
+        return mean, self.log_variance(seen["features"])
 
     def decode(self, code: torch.Tensor) -> torch.Tensor:
         """Return the mean of X, given the code.
@@ -216,7 +241,7 @@ def build_variational(
     ----------
     module_class : type
         See `build_autoencoder`. An encoder that is no `torch.nn.Sequential` with a linear layer at
-        its end is given one, from codes to means.
+        its end, or that has a ``forward`` or hooks of its own, is given one, from codes to means.
 
     input_shape : tuple of int
         Shape of one sample.
@@ -268,12 +293,22 @@ def build_variational(
         **params,
     )
     encoder = made.encoder
-    is_linear = isinstance(encoder, nn.Sequential) and len(encoder) and _is_linear(encoder[-1])
-    if not is_linear:
-        # Of an LSTM, for example, whose states are between -1 and 1, as no normal variable is.
+    if not (_is_plain(encoder) and len(encoder) and _is_linear(encoder[-1])):
+        # Of an LSTM, for example, whose states are between -1 and 1, as no normal variable is; or
+        # of what has a forward or hooks of its own, which may do anything with the last layer's.
         code = nn.Linear(n_components, n_components)
         encoder = nn.Sequential(OrderedDict(features=encoder, code=code))
     return VariationalModule(encoder, made.decoder, input_shape, likelihood, noise_variance)
+
+
+def _is_plain(module):
+    """Tell whether a module does no more than running its parts one after another."""
+    kind = type(module)
+    if not isinstance(module, nn.Sequential) or "forward" in vars(module):
+        return False
+    if kind.forward is not nn.Sequential.forward or kind.__call__ is not nn.Module.__call__:
+        return False
+    return not any(getattr(module, name) for name in _HOOKS)
 
 
 def _is_linear(part):

@@ -12,7 +12,7 @@ from skorch.callbacks import EarlyStopping
 from skorch.utils import get_map_location
 from torch import nn
 
-from ..utils import on_cpu_by_default, seeded
+from ..utils import in_plain_modes, seeded
 from ._on_device import OnDevice
 
 
@@ -175,7 +175,7 @@ class SavedNet(OnDevice, NeuralNet):
             }
         return state
 
-    @on_cpu_by_default()
+    @in_plain_modes()
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = state.copy()
         weights = state.pop("_weights", None)

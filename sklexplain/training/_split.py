@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from sklearn.model_selection import GroupShuffleSplit
 from sklearn.utils import check_consistent_length
 
-from ..utils import NONE, Is, Number
+from ..utils import NONE, Is, Number, as_array, check_labels, check_sortable
 
 
 def _is_splitter(value: object) -> bool:
@@ -54,9 +54,10 @@ def split_validation(
     Raises
     ------
     TypeError
-        Whatever the splitter raises.
+        Whatever the splitter raises, and if groups are of several types.
     ValueError
-        If a part is empty, there is one group only, or the splitter needs y and there is none.
+        If a group is missing, a part is empty, there is one group only, or the splitter needs y and
+        there is none.
     """
     n = len(X)
     if hasattr(validation_split, "split"):
@@ -68,6 +69,8 @@ def split_validation(
             for train, valid in splitter.split(X, y, groups):  # noqa: B007
                 pass
         except (TypeError, ValueError) as error:
+            if groups is not None:
+                _check_groups(groups)
             if y is not None:
                 raise
             raise ValueError(
@@ -99,7 +102,7 @@ def _split_groups(
     share: float, X: np.ndarray, groups: ArrayLike, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Hold back a share of the groups, at least one."""
-    groups = np.asarray(groups)
+    groups = _check_groups(groups)
     check_consistent_length(X, groups)
     n_groups = len(np.unique(groups))
     if n_groups < 2:
@@ -110,3 +113,8 @@ def _split_groups(
     splitter = GroupShuffleSplit(1, test_size=max(1, int(share * n_groups)), random_state=seed)
     train, valid = next(splitter.split(X, groups=groups))
     return np.sort(train), np.sort(valid)
+
+
+def _check_groups(groups: ArrayLike) -> np.ndarray:
+    """Raise an error if a group is missing, or they are of several types."""
+    return check_sortable("groups", check_labels("groups", as_array(groups, "groups")))

@@ -97,11 +97,27 @@ class SplitNet(SavedNet):
             # Other draws each time would make the losses of two epochs differ by chance, and early
             # stopping would follow that chance.
             self._during_fit["valid"] = torch.Generator().manual_seed(self._during_fit["seed"] + 1)
+        if hasattr(self, "_during_fit") and iterator is not None:
+            self._check_batches(iterator, "train" if training else "valid")
         tensors = getattr(self, "_during_fit", {}).get("tensors")
         if tensors is not None and can_stand_in(iterator):
             rows = self._during_fit["split"][0 if training else 1]
             iterator = LoaderOnDevice(iterator, tensors["X"], tensors.get("y"), rows)
         super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
+
+    def _check_batches(self, iterator: Any, which: str) -> None:
+        """Raise if there is no batch, whose loss would be missed later on."""
+        try:
+            n_batches = len(iterator)
+        except TypeError:  # an iterator of the user's own
+            return
+        if n_batches == 0:
+            n = len(self._during_fit["split"][0 if which == "train" else 1])
+            raise ValueError(
+                f"the {n} samples of the {'training' if which == 'train' else 'validation'} part "
+                f"are fewer than a batch, and net_params leaves out the last, smaller batch "
+                f"(iterator_{which}__drop_last=True): lower batch_size, or leave that out."
+            )
 
     def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         """Compute the loss of a batch and its gradients."""

@@ -2,7 +2,14 @@
 
 from ._blocks import in_blocks, spread_places
 from ._cells import as_numbers, check_columns_numeric
-from ._checks import check_encode, check_labels, check_numbers, encoded
+from ._checks import (
+    check_comparable,
+    check_encode,
+    check_labels,
+    check_numbers,
+    check_sortable,
+    encoded,
+)
 from ._constraints import (
     ARRAY,
     AXIS,
@@ -44,14 +51,21 @@ from ._dask import (
     streamed_mean,
     tasks_of_blocks,
 )
-from ._defaults import as_the_caller, float32_by_default, normal, on_cpu_by_default, uniform
+from ._defaults import (
+    as_the_caller,
+    float32_by_default,
+    in_plain_modes,
+    normal,
+    on_cpu_by_default,
+    uniform,
+)
 from ._docstrings import documented
 from ._extras import EXTRAS_OF, missing_extra
 from ._files import replacing, write_file
 from ._labels import by_columns
 from ._messages import did_you_mean, n_shape, numpy_dtype_of, warn
 from ._missing import first_missing, known_mean, known_range
-from ._owning import FittedParams, own_arrays, own_value
+from ._owning import FittedParams, lent, own_arrays, own_value
 from ._panel import as_numpy3d
 from ._precision import (
     cast_checked,
@@ -64,7 +78,7 @@ from ._precision import (
 from ._progress import progress
 from ._random import GENERATOR_LOCK, draw_seed, kept_rows, seeded
 from ._registry import Registration
-from ._rows import Rows, Written, read_by_rows
+from ._rows import Rows, Written, read_by_rows, row_bytes
 from ._saving import SavedAsArrays, SavedWeights
 from ._scores import harmonic_mean
 from ._texts import visible_text
@@ -163,12 +177,14 @@ __all__ = [
     "cast_checked",
     "check_choice",
     "check_columns_numeric",
+    "check_comparable",
     "check_encode",
     "check_finite",
     "check_half",
     "check_labels",
     "check_numbers",
     "check_positive_int",
+    "check_sortable",
     "dask_kind",
     "dask_text",
     "did_you_mean",
@@ -185,10 +201,13 @@ __all__ = [
     "first_missing",
     "harmonic_mean",
     "in_blocks",
+    "in_plain_modes",
     "is_table",
     "kept_rows",
     "largest_size",
+    "lent",
     "rounding_of",
+    "row_bytes",
     "known_mean",
     "known_range",
     "EXTRAS_OF",

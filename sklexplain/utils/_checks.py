@@ -1,9 +1,13 @@
 """Validation for the metrics."""
 
+import numbers
+
 import numpy as np
 
 from ._cells import as_numbers
 from ._containers import as_array, as_array_like, is_table
+from ._messages import warn
+from ._owning import lent
 
 
 def check_numbers(name, values, *, min_ndim=1, allow_nan=False):
@@ -78,7 +82,7 @@ def encoded(encode, X):
     encode : callable
         From samples (n, ...) to representations (n, n_units).
     X : ndarray of shape (n, ...)
-        Samples.
+        Samples; the callable is given a copy.
 
     Returns
     -------
@@ -90,7 +94,7 @@ def encoded(encode, X):
     ValueError
         If it does not return one finite row per sample.
     """
-    z = as_array(encode(X), "encode(X)")
+    z = as_array(encode(lent(X)), "encode(X)")
     z = z if z.dtype in (np.float32, np.float64) else z.astype(np.float64)
     if z.ndim == 0 or len(z) != len(X):
         raise ValueError(
@@ -138,6 +142,103 @@ def check_labels(name, labels):
             "samples without one."
         )
     return labels
+
+
+def check_sortable(name, labels):
+    """Raise a TypeError if labels are of types that cannot be put in order, as classes are.
+
+    Parameters
+    ----------
+    name : str
+        The parameter.
+    labels : ndarray
+        Labels, of any dtype, none of them missing.
+
+    Returns
+    -------
+    labels : ndarray
+        As given.
+
+    Raises
+    ------
+    TypeError
+        Naming two of the types.
+    """
+    if labels.dtype.kind != "O":
+        return labels
+    try:
+        np.unique(labels)
+    except TypeError:
+        examples = {type(label).__name__: label for label in labels.ravel()}
+        listed = " and ".join(f"{k} ({v!r} for example)" for k, v in sorted(examples.items())[:2])
+        raise TypeError(
+            f"{name} holds {listed}, which cannot be put in order; give all of one type, "
+            f"[str(label) for label in {name}] for example."
+        ) from None
+    return labels
+
+
+def check_comparable(name, labels, other_name, others):
+    """Raise a ValueError if labels that are to be compared can never be equal, for their types.
+
+    Parameters
+    ----------
+    name, other_name : str
+        The parameters.
+    labels, others : ndarray
+        Labels, of any dtype.
+
+    Raises
+    ------
+    ValueError
+        If one holds text and the other numbers, or dates, or bytes.
+
+    Warns
+    -----
+    SklexplainWarning
+        If ``labels`` are of several classes, fewer than there are samples, and none of them is
+        among the others.
+    """
+    kinds = _label_kind(labels), _label_kind(others)
+    if None in kinds or not (labels.size and others.size):
+        return
+    if kinds[0] != kinds[1]:
+        one, two = labels.ravel()[:1].tolist()[0], others.ravel()[:1].tolist()[0]
+        raise ValueError(
+            f"{name} holds {kinds[0]} ({one!r} for example) and {other_name} holds {kinds[1]} "
+            f"({two!r} for example), of which none are equal; give the labels of both in one form, "
+            "as text by astype(str) for example."
+        )
+    # Numbers of another precision count as numpy compares them.
+    classes = np.unique(labels)
+    # One class may be one that the others lack; where each sample has its own, they are no classes.
+    if 1 < len(classes) < labels.size and not np.isin(classes, others).any():
+        (one, two), (known,) = classes[:2].tolist(), others.ravel()[:1].tolist()
+        warn(
+            f"no label in {name} ({one!r}, {two!r} and so on) is among those in "
+            f"{other_name} ({known!r} for example), so that nothing matches; are they labels of "
+            "the same classes, written alike?"
+        )
+
+
+_LABEL_KINDS = {"U": "text", "S": "bytes", "M": "dates", "m": "times"} | dict.fromkeys(
+    "biufc", "numbers"
+)
+
+
+def _label_kind(labels):
+    """Say what labels are, None where they are of several types or of another library's."""
+    if labels.dtype.kind != "O":
+        return _LABEL_KINDS.get(labels.dtype.kind)
+    kinds = set()
+    for kind in set(map(type, labels.ravel())):
+        if issubclass(kind, str):
+            kinds.add("text")
+        elif issubclass(kind, bytes):
+            kinds.add("bytes")
+        else:
+            kinds.add("numbers" if issubclass(kind, (numbers.Number, np.bool_)) else None)
+    return kinds.pop() if len(kinds) == 1 else None
 
 
 def _is_no_label(label):

@@ -1,7 +1,7 @@
 """What is done alike whatever torch's default dtype and default device are."""
 
 import threading
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 
 import torch
 
@@ -46,6 +46,31 @@ def on_cpu_by_default():
             yield
     finally:
         _callers.device = before
+
+
+# Devices whose casting to fewer bits the caller may have switched on.
+_AUTOCAST = "cpu", "cuda", "mps", "xpu"
+
+
+@contextmanager
+def in_plain_modes():
+    """Compute alike inside a with block whatever modes of torch its caller has switched on.
+
+    In inference mode nothing could be trained, without gradients neither, and autocast would round;
+    see also `on_cpu_by_default`, which this includes.
+
+    Yields
+    ------
+    None
+    """
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        for device in _AUTOCAST:
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
+        stack.enter_context(on_cpu_by_default())
+        yield
 
 
 def as_the_caller():

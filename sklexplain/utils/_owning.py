@@ -130,6 +130,28 @@ class FittedParams:
             raise AttributeError(f"there is no parameter {name!r}") from None
 
 
+def lent(X):
+    """Copy samples for a function or model of the user's, which may write into what it is given.
+
+    A Pipeline whose first step has ``copy=False`` does, for example.
+
+    Parameters
+    ----------
+    X : ndarray, DataFrame, list or torch.Tensor of shape (n, ...)
+        Samples.
+
+    Returns
+    -------
+    X : object
+        A copy in the same layout; what cannot be written into as it is.
+    """
+    if isinstance(X, torch.Tensor):
+        return X.clone()
+    if isinstance(X, np.ndarray):
+        return X.copy(order="K")
+    return X.copy() if hasattr(X, "iloc") or isinstance(X, list) else X
+
+
 def own_value(value):
     """Copy what could be written into; functions and models are shared."""
     if isinstance(value, (dict, list, set, np.ndarray, torch.Tensor)):

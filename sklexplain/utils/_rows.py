@@ -8,6 +8,22 @@ _LARGE = 2**20  # fewer numbers are read at once
 _ROUNDING = 0.009
 
 
+def row_bytes(row):
+    """Return what equal samples have in common, and others do not, to look them up by.
+
+    Parameters
+    ----------
+    row : ndarray
+        One sample, numbers.
+
+    Returns
+    -------
+    key : bytes
+        The same for 0.0 and -0.0, which are equal.
+    """
+    return (row + 0).tobytes()
+
+
 class Rows:
     """Samples of a large array in another dtype, cast where they are looked at.
 

@@ -432,3 +432,10 @@ def test_frames_have_references_that_are_frames(baseline):
     references = explainer.references(table[3:5])
     assert list(references) == ["kind_0", "kind_1", "size", "weight"]
     assert list(references.index) == [3, 4]
+
+
+def test_copies_with_the_other_zero_are_copies():
+    copies = np.zeros((16, 2)) * np.tile([1.0, -1.0], 8)[:, None]  # 0.0 and -0.0
+    corpus = np.concatenate([copies, np.arange(1.0, 41.0).reshape(20, 2)])
+    rows, counted = _neighbors.Neighbors(corpus, corpus)(corpus[:1], corpus[:1], 3)
+    assert rows.tolist() == [[16, 17, 18]] and counted.all()

@@ -632,6 +632,17 @@ def test_examples_that_are_equal_but_for_y():
     np.testing.assert_allclose(importance[:, 0], own.max(axis=1), rtol=1e-4, atol=1e-7)
 
 
+def test_examples_are_known_whatever_the_sign_of_their_zeros():
+    net = classifier()
+    zeros = X.copy()
+    zeros[:, 1] = 0
+    fitted = TracInImportance(net, parameters="all").fit(zeros, LABELS)
+    assert (net.predict(zeros) != LABELS).any()
+    others = zeros.copy()
+    others[:, 1] = -0.0
+    np.testing.assert_array_equal(fitted.transform(others), fitted.transform(zeros, LABELS))
+
+
 def test_binary_classes_are_predicted():
     net = make(NeuralNetBinaryClassifier, Net(1), BINARY, threshold=0.6)
     fitted = TracInImportance(net, parameters="all").fit(X, BINARY)

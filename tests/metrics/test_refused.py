@@ -6,10 +6,19 @@ import numpy as np
 import pytest
 import torch
 from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
 from torch import nn
 
-from sklexplain import ClaDecExplainer, LabelFreeAttributor
+from sklexplain import (
+    ClaDecExplainer,
+    DKNNImportance,
+    LabelFreeAttributor,
+    SimplExImportance,
+    TracInImportance,
+)
+from sklexplain.exceptions import SklexplainWarning
 from sklexplain.metrics import evaluation_accuracy, locality, similarity_rate
+from sklexplain.utils import seeded
 
 RNG = np.random.default_rng(0)
 MAPS = RNG.normal(size=(6, 3, 4))
@@ -72,3 +81,74 @@ def test_missing_labels_of_examples(which):
     labels[which][1] = np.nan
     with pytest.raises(ValueError, match="contains nan, first at 1"):
         similarity_rate(np.ones((2, 3)), *labels, n_top=1)
+
+
+# -- labels that can never be equal
+
+
+NUMBERS = np.arange(30) % 3
+FORMS = {
+    "text": NUMBERS.astype(str),
+    "text in objects": NUMBERS.astype(str).astype(object),
+    "bytes": NUMBERS.astype("S"),
+    "dates": NUMBERS.astype("M8[D]"),
+}
+
+
+def similarity(y):
+    return similarity_rate(np.eye(30), NUMBERS, y, n_top=1)
+
+
+def dknn(y):
+    return DKNNImportance(PCA(2), n_neighbors=5).fit(X, NUMBERS).score(X, y)
+
+
+def simplex(y):
+    return SimplExImportance(PCA(2), max_iter=5).fit(X, NUMBERS).score(X, y)
+
+
+def tracin(y):
+    with seeded(0):
+        net = nn.Linear(4, 4).double()
+    return TracInImportance(net, parameters="all").fit(X, NUMBERS).score(X, y)
+
+
+def accuracy(y):
+    explainer = ClaDecExplainer(PCA(2), reference=None, max_epochs=1, validation_split=None).fit(X)
+    given = (explainer, X, NUMBERS, X, y)
+    return evaluation_accuracy(*given, classifier=LogisticRegression()).explanation
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("measure", [similarity, dknn, simplex, tracin, accuracy])
+@pytest.mark.parametrize("form", FORMS)
+def test_labels_of_another_type_are_refused(measure, form):
+    expected = measure(NUMBERS)
+    said = form.split()[0]
+    with pytest.raises(ValueError, match=rf"holds {said} .*in one form|and \w+ holds {said} "):
+        measure(FORMS[form])
+    # Those in objects, or of other precision, are the same labels.
+    for same in (NUMBERS.astype(object), NUMBERS.astype(float), NUMBERS.astype(np.int8)):
+        if measure is not accuracy:
+            assert measure(same) == expected
+
+
+def test_text_matches_text_whatever_holds_it():
+    labels = NUMBERS.astype(str)
+    for kind in (object, "U9"):
+        assert similarity_rate(np.eye(30), labels, labels.astype(kind), n_top=1) == 1.0
+
+
+def test_several_classes_of_which_none_is_known():
+    with pytest.warns(SklexplainWarning, match=r"no label in y_query \(10, 11 and so on\)"):
+        assert similarity_rate(np.eye(30), NUMBERS + 10, NUMBERS, n_top=1) == 0
+    explainer = DKNNImportance(PCA(2)).fit(X, NUMBERS)
+    with pytest.warns(SklexplainWarning, match="among those in the y of fit") as caught:
+        assert explainer.score(X, NUMBERS + 10) == 0
+    assert len(caught) == 1  # however many blocks there are
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # one class, which the examples may lack
+        assert similarity_rate(np.eye(30), np.full(30, 10), NUMBERS, n_top=1) == 0
+        assert similarity_rate(np.eye(30), NUMBERS + 2, NUMBERS, n_top=1) < 1
+        # Each sample has a label of its own.
+        assert similarity_rate(np.eye(30), np.arange(10, 40), NUMBERS, n_top=1) == 0

@@ -4,6 +4,8 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from scipy import sparse
 from sklearn import config_context
 from sklearn.base import BaseEstimator, clone
 from sklearn.compose import make_column_transformer
@@ -16,6 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from sklexplain import LabelFreeAttributor
 from sklexplain.metrics import roar
 from sklexplain.nets import Autoencoder
+from sklexplain.utils import draw_seed
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(2.0, 1.0, size=(90, 5))
@@ -191,3 +194,139 @@ def test_importance_in_any_dtype(dtype):
     kind = dtype
     found = roar(LinearRegression(), importance, X, Y, **params)
     np.testing.assert_array_equal(found.attributed, expected.attributed)
+
+
+class Constant(BaseEstimator):
+    """Its score is the number of columns that are the same in all samples."""
+
+    def fit(self, X, y=None):
+        return self
+
+    def score(self, X, y=None):
+        return sum(len(np.unique(column)) == 1 for column in np.asarray(X).T)
+
+
+def from_the_left(model, X_train, X):
+    return np.broadcast_to(np.arange(X.shape[1], 0, -1), X.shape)
+
+
+@pytest.mark.parametrize("n_features", [2, 3, 5])
+def test_all_features_but_one_can_be_removed(n_features):
+    params = dict(shares=(0.01, 0.99), cv=2, n_random=1, random_state=0)
+    result = roar(Constant(), from_the_left, X[:, :n_features], **params)
+    np.testing.assert_array_equal(result.attributed.T, [[0, 1, n_features - 1]] * 2)
+
+
+def test_three_folds_unless_asked_for_others():
+    assert roar(LinearRegression(), by_weight, X, Y, random_state=0).gain.shape == (3,)
+
+
+def share_of_ones(estimator, X, y):
+    return y.mean()
+
+
+def test_folds_of_classifiers_hold_every_class():
+    labels = np.zeros(90, dtype=int)
+    labels[:6] = 1
+    params = dict(shares=(0.2,), n_random=1, random_state=0, scoring=share_of_ones)
+    stratified = roar(LogisticRegression(), from_the_left, X, labels, **params)
+    np.testing.assert_allclose(stratified.attributed, 2 / 30)
+    # Folds of whatever is no classifier are drawn without a look at y.
+    plain = roar(LinearRegression(), from_the_left, X, labels, **params)
+    train_and_test = KFold(3, shuffle=True, random_state=draw_seed(0))
+    expected = [labels[test].mean() for _, test in train_and_test.split(X)]
+    assert len(set(expected)) > 1
+    np.testing.assert_allclose(np.sort(plain.attributed[0]), np.sort(expected))
+
+
+def with_state():
+    return np.random.RandomState(0)
+
+
+def test_the_attributor_is_copied():
+    state = with_state()
+    params = {"method": "kernel_shap", "method_params": {"n_samples": 20}}
+    attributor = LabelFreeAttributor(None, random_state=state, **params)
+    given = dict(shares=(0.4,), cv=2, n_random=1, random_state=0)
+    first, again, jobs = (
+        roar(PCA(2), attributor, X, n_jobs=n_jobs, **given).attributed for n_jobs in (None, 1, 2)
+    )
+    np.testing.assert_array_equal(first, again)
+    np.testing.assert_array_equal(first, jobs)
+    assert state.randint(10**6) == with_state().randint(10**6)
+    # In every split it begins with the state that was given.
+    fresh = LabelFreeAttributor(None, random_state=with_state(), **params)
+    np.testing.assert_array_equal(roar(PCA(2), fresh, X, **given).attributed, first)
+
+
+def test_an_attributor_explains_the_fitted_estimator_itself():
+    seen = []
+
+    class Watching(BaseEstimator):
+        def __init__(self, estimator=None, other=None):
+            self.estimator = estimator
+            self.other = other
+
+        def fit(self, X):
+            seen.append(self.estimator)
+            return self
+
+        def transform(self, X):
+            return X * self.estimator.coef_  # only what is fitted has some
+
+    attributor = Watching(other=LinearRegression())
+    expected = roar(LinearRegression(), lambda m, t, x: x * m.coef_, X, Y, cv=2, random_state=0)
+    found = roar(LinearRegression(), attributor, X, Y, cv=2, random_state=0)
+    np.testing.assert_array_equal(found.attributed, expected.attributed)
+    assert len(seen) == 2 and attributor.estimator is None
+
+
+@pytest.mark.parametrize("n", [90, 5])
+@pytest.mark.parametrize("kind", ["polars", "pyarrow", "pandas"])
+def test_frames_of_any_kind_keep_their_names(kind, n):
+    values = {name: X[:n, i] for i, name in enumerate("abcde")}
+    module = pytest.importorskip(kind)
+    frame = module.table(values) if kind == "pyarrow" else module.DataFrame(values)
+    columns = make_column_transformer((StandardScaler(), ["b", "a"]))
+    model = make_pipeline(columns, LinearRegression())
+    explainer = LabelFreeAttributor(None, method="feature_ablation", random_state=0)
+    params = dict(shares=(0.2, 0.4), cv=2, n_random=1, random_state=0)
+    result = roar(model, explainer, frame, Y[:n], **params)
+    by_place = make_pipeline(
+        make_column_transformer((StandardScaler(), [1, 0])), LinearRegression()
+    )
+    expected = roar(by_place, explainer, X[:n], Y[:n], **params)
+    np.testing.assert_allclose(result.attributed, expected.attributed, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "holding",
+    [
+        lambda maps: torch.tensor(maps, requires_grad=True),
+        sparse.csr_array,
+        sparse.csr_matrix,
+        pd.DataFrame,
+        lambda maps: maps.astype(object),
+    ],
+)
+def test_attributions_in_any_container(holding):
+    params = {"shares": (0.2, 0.4), "random_state": 0}
+    expected = roar(LinearRegression(), by_weight, X, Y, **params)
+    found = roar(LinearRegression(), lambda *given: holding(by_weight(*given)), X, Y, **params)
+    np.testing.assert_array_equal(found.attributed, expected.attributed)
+
+
+@pytest.mark.parametrize(
+    ("params", "error", "message"),
+    [
+        ({"scoring": ["r2"]}, TypeError, r"scoring=\['r2'\] holds several scores"),
+        ({"scoring": {"a": "r2"}}, TypeError, "call roar with one at a time"),
+        ({"scoring": lambda e, X, y: {"a": 1}}, TypeError, "returned dict, no number"),
+        ({"attributor": lambda m, t, x: None}, TypeError, "what the attributor returned is a None"),
+        ({"attributor": lambda m, t, x: 1j * x}, ValueError, "Complex data not supported: what th"),
+    ],
+)
+def test_what_is_no_score_and_no_attribution(params, error, message):
+    given = {"attributor": by_weight, "X": X, "y": Y, "cv": 2} | params
+    with pytest.raises(error, match=message):
+        roar(LinearRegression(), **given)

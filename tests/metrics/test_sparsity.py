@@ -32,3 +32,12 @@ def test_maps_that_are_none(maps):
 
 def test_maps_as_large_as_numbers_get():
     np.testing.assert_allclose(map_sparsity([[-1.7e308, 1.7e308, 0]]), [0.5])
+
+
+@pytest.mark.parametrize("scale", [1.0, -1e-300, 1e300])
+def test_what_varies_by_rounding_is_constant(scale):
+    maps = scale * np.array([[0.1 + 0.2, 0.3, 0.3], [0.0, 0.0, 1.0]])
+    assert map_sparsity(maps)[0] == 0 < map_sparsity(maps)[1]
+    single = np.float32([[1 + 3e-7, 1, 1]])
+    assert map_sparsity(single) == 0
+    np.testing.assert_allclose(map_sparsity(single.astype(float)), 1 / 3)

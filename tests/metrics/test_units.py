@@ -115,3 +115,50 @@ def test_correlations_of_tiny_and_huge_maps(mode, scale):
     expected = unit_correlation(maps, mode=mode, average=False)
     found = unit_correlation(scale * maps, mode=mode, average=False)
     np.testing.assert_allclose(found, expected, atol=1e-4 if scale < 1e-300 else 1e-12)
+
+
+# What should be constant: sums that differ in the last bit.
+ROUNDED = np.array([0.1 + 0.2, 0.3, 0.3])
+
+
+@pytest.mark.parametrize("mode", ["pearson", "spearman"])
+@pytest.mark.parametrize("scale", [1.0, 1e-300, 1e300])
+def test_what_varies_by_rounding_is_constant(mode, scale):
+    assert len(set(ROUNDED)) == 2
+    maps = scale * np.array([[ROUNDED, [1.0, 0.0, 0.0]]])
+    with pytest.warns(SklexplainWarning, match=r"units \[0\] are constant"):
+        assert np.isnan(unit_correlation(maps, mode=mode))
+    for a, b, name in ((maps[:, 0], maps[:, 1], "a"), (maps[:, 1], maps[:, 0], "b")):
+        with pytest.warns(SklexplainWarning, match=f"{name} is constant"):
+            assert np.isnan(saliency_correlation(a, b, mode=mode))
+    # In single precision more is rounding, and a little more than rounding is none.
+    single = np.float32([[[1 + 3e-7, 1, 1], [1, 0, 0]]])
+    with pytest.warns(SklexplainWarning, match=r"units \[0\] are constant"):
+        assert np.isnan(unit_correlation(single, mode=mode))
+    with pytest.warns(SklexplainWarning, match="a is constant"):
+        assert np.isnan(saliency_correlation(single[:, 0], single[:, 1], mode=mode))
+    np.testing.assert_allclose(unit_correlation(single.astype(float), mode=mode), 1)
+    np.testing.assert_allclose(
+        saliency_correlation(*np.moveaxis(single.astype(float), 1, 0), mode=mode), 1
+    )
+
+
+def test_features_that_matter_by_rounding_do_not_count():
+    maps = np.array([[[1.0, 1e-17, 0.0], [0.0, 1e-17, 4.0]]])
+    assert saliency_entropy(maps) == 0
+    assert saliency_entropy(maps.astype(np.float32)) == 0
+    # Small ones count, and those of samples whose numbers are all small.
+    np.testing.assert_allclose(saliency_entropy([[[1.0, 1e-9], [0.0, 1e-9]]]), np.log(2) / 2)
+    small = np.concatenate([np.eye(2)[None], np.full((1, 2, 2), 1e-20)])
+    np.testing.assert_allclose(saliency_entropy(small), np.log(2) / 2)
+
+
+@pytest.mark.parametrize("holding", [np.asarray, sparse.csr_array])
+@pytest.mark.parametrize("mode", ["pearson", "cosine"])
+def test_the_smallest_number_of_a_dtype(holding, mode):
+    a, b = np.int8([[-128, 0, 0]]), np.int8([[-128, 0, 5]])
+    expected = saliency_correlation(a.astype(float), b.astype(float), mode=mode)
+    assert expected > 0.9
+    found = saliency_correlation(holding(a), holding(b), mode=mode)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    np.testing.assert_allclose(saliency_correlation(holding(a), holding(a), mode=mode), 1)

@@ -601,3 +601,9 @@ def test_an_augmentation_that_is_a_module_is_not_trained():
 def test_an_augmentation_that_is_a_module_goes_where_the_network_goes():
     encoder = quick(augment=Gains()).fit(X)
     assert encoder.net_.module_.double().views.names.weight.dtype == torch.float64
+
+
+def test_the_sign_of_zero_is_no_matter_of_the_samples():
+    zeros = np.where(X > 0.5, 0.0, X)
+    encoder = quick().fit(X)
+    assert encoder.score(np.where(zeros == 0, -0.0, zeros)) == encoder.score(zeros)

@@ -321,6 +321,78 @@ def test_encoders_without_a_linear_end_are_given_one():
     assert mean.shape == log_variance.shape == (5, 3)
 
 
+class OwnForward(nn.Sequential):
+    """Scales what it is given before its layers see it."""
+
+    def forward(self, x):
+        return super().forward((x - 3) / 2)
+
+
+def made_with(change, kind=nn.Sequential):
+    """Return a class of modules whose encoder is changed after it is made."""
+
+    class Own(nn.Module):
+        def __init__(self, input_shape, n_components):
+            super().__init__()
+            self.encoder = kind(nn.Linear(*input_shape, 6), nn.ReLU(), nn.Linear(6, n_components))
+            change(self.encoder)
+            self.decoder = nn.Linear(n_components, *input_shape)
+
+    return Own
+
+
+def own_forward(encoder):
+    encoder.forward = lambda x: nn.Sequential.forward(encoder, (x - 3) / 2)
+
+
+CHANGES = {
+    "a class": (lambda encoder: None, OwnForward),
+    "an instance": (own_forward,),
+    "a hook": (lambda e: e.register_forward_hook(lambda m, args, out: out / 2 + 1),),
+    "a hook before": (lambda e: e.register_forward_pre_hook(lambda m, args: (args[0] / 2,)),),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_encoders_that_do_more_than_their_parts(change):
+    vae = quick(made_with(*CHANGES[change])).fit(X)
+    x = torch.from_numpy(X).float()
+    with torch.no_grad():
+        mean, _ = vae.net_.module_.posterior(x)
+        features = vae.net_.module_.encoder.features(x)
+        np.testing.assert_allclose(mean, vae.net_.module_.encoder.code(features), rtol=1e-6)
+    np.testing.assert_allclose(vae.transform(X), mean, rtol=1e-5, atol=1e-6)
+
+
+def test_a_subclass_without_a_forward_is_no_other_encoder():
+    class Named(nn.Sequential):
+        pass
+
+    plain, named = (
+        quick(made_with(lambda e: None, kind)).fit(X) for kind in (nn.Sequential, Named)
+    )
+    np.testing.assert_array_equal(plain.transform(X), named.transform(X))
+    assert len(named.net_.module_.encoder) == 3
+
+
+def test_hooks_that_come_later_count_in_both():
+    vae = quick().fit(X)
+    module, x = vae.net_.module_, torch.from_numpy(X).float()
+    with torch.no_grad():
+        before = module.posterior(x)
+        handle = module.encoder.register_forward_hook(lambda m, args, out: 2 * out)
+        after = module.posterior(x)
+    np.testing.assert_allclose(after[0], 2 * before[0], rtol=1e-6)
+    np.testing.assert_array_equal(after[1], before[1])
+    np.testing.assert_allclose(vae.transform(X), after[0], rtol=1e-5, atol=1e-6)
+    handle.remove()
+    with torch.no_grad():
+        assert torch.equal(module.posterior(x)[0], before[0])
+    module.encoder.forward = lambda x: x[:, :2]
+    with pytest.raises(ValueError, match="does not run its last part"):
+        module.posterior(x)
+
+
 # -- errors
 
 

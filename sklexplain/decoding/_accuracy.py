@@ -28,12 +28,12 @@ from ..utils import (
     as_array_like,
     check_positive_int,
     draw_seed,
+    is_missing,
     on_cpu_by_default,
     seeded,
     validated,
 )
 from ._cladec import ClaDecExplainer
-from ._comparison import is_absent
 from ._interpretability import check_explainer
 from ._paired import score_interval, score_test
 from ._units import TableUnits
@@ -252,7 +252,7 @@ def _labels(y, name):
             f"({name}.argmax(axis=1) where there is one for each class)."
         )
     if y.dtype.kind == "O":
-        absent = [is_absent(label) for label in y]
+        absent = [is_missing(label) for label in y]
     else:
         absent = np.isnat(y) if y.dtype.kind in "mM" else y != y
     absent = np.asarray(absent, dtype=bool)

@@ -17,6 +17,7 @@ from ._samples import draw_image as draw_image
 from ._samples import draw_series as draw_series
 from ._samples import format_value as format_value
 from ._samples import label_time as label_time
+from ._samples import numbers_of as numbers_of
 from ._samples import rows_of as rows_of
 from ._samples import shortened as shortened
 from ._score_curve import ScoreCurveDisplay

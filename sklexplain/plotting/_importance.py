@@ -39,6 +39,7 @@ from ._samples import (
     channel_labels,
     column_names,
     label_time,
+    numbers_of,
     shortened,
 )
 from ._style import (
@@ -327,9 +328,10 @@ def _ranks(values):
     """Place of every value between the lowest (0) and the highest (1); None where there is none."""
     if values is None:
         return None
-    try:
-        numbers = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):  # categories have no order
+    if values.dtype.kind in "mM":  # dates have an order, too
+        values = np.where(np.isnat(values), np.nan, values.astype(np.int64).astype(np.float64))
+    numbers = numbers_of(values)
+    if numbers is None:  # categories have no order
         return None
     known = np.isfinite(numbers)
     if not known.any():

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..utils import visible_text
+from ..utils import is_missing, visible_text
 from ._style import CHANNELS, INK
 
 
@@ -182,9 +182,35 @@ def format_value(value):
         return f"{value:d}"
     if isinstance(value, (float, np.floating)):
         return "missing" if np.isnan(value) else f"{value:.4g}"
-    if value is None or value != value:
+    if is_missing(value):
         return "missing"
     return visible_text(value).removesuffix(" 00:00:00")  # a date without a time
+
+
+def numbers_of(column):
+    """Return the numbers of a column, as it is drawn or summed up.
+
+    Parameters
+    ----------
+    column : array-like of shape (n,)
+        Cells: numbers, what is missing, or anything else.
+
+    Returns
+    -------
+    numbers : ndarray of float64 or None
+        NaN where one is missing; None if some cells hold neither.
+    """
+    cells = np.asarray(column)
+    if cells.dtype.kind == "O":
+        cells = [np.nan if is_missing(cell) else cell for cell in cells]
+        if any(isinstance(cell, str) for cell in cells):  # digits that name something
+            return None
+    elif cells.dtype.kind not in "biuf":
+        return None
+    try:
+        return np.array(cells, dtype=np.float64)
+    except (TypeError, ValueError):
+        return None
 
 
 def rows_of(X, positions):

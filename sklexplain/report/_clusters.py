@@ -4,8 +4,9 @@ import numpy as np
 from sklearn.utils import Bunch
 
 from ..attribution import LabelFreeAttributor
-from ..plotting import AttributionDisplay, format_value
+from ..plotting import AttributionDisplay, format_value, numbers_of
 from ..representation import kind_of, unwrap
+from ..utils import is_missing
 from . import _compute, _figures, _words
 from . import _pieces as pieces
 
@@ -108,10 +109,9 @@ def _typical(rows):
 
 
 def _middle(column):
-    try:
-        numbers = np.array(column, dtype=np.float64)
-    except (TypeError, ValueError):
-        known = [v for v in column if v is not None and v == v]
+    numbers = numbers_of(column)
+    if numbers is None:
+        known = [v for v in column if not is_missing(v)]
         return max(known, key=known.count) if known else None
     return float(numbers[~np.isnan(numbers)].mean()) if not np.isnan(numbers).all() else np.nan
 

@@ -49,7 +49,7 @@ from ._docstrings import documented
 from ._extras import EXTRAS_OF, missing_extra
 from ._files import replacing, write_file
 from ._messages import did_you_mean, n_shape, numpy_dtype_of, warn
-from ._missing import first_missing, known_mean, known_range
+from ._missing import first_missing, is_missing, known_mean, known_range
 from ._owning import FittedParams, own_arrays, own_value
 from ._panel import as_numpy3d
 from ._precision import (
@@ -183,6 +183,7 @@ __all__ = [
     "first_missing",
     "harmonic_mean",
     "in_blocks",
+    "is_missing",
     "is_table",
     "kept_rows",
     "largest_size",

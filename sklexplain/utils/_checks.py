@@ -4,6 +4,7 @@ import numpy as np
 
 from ._cells import as_numbers
 from ._containers import as_array, as_array_like, is_table
+from ._missing import is_missing
 
 
 def check_numbers(name, values, *, min_ndim=1, allow_nan=False):
@@ -141,7 +142,4 @@ def check_labels(name, labels):
 
 
 def _is_no_label(label):
-    try:
-        return label is None or bool(label != label) or label in (np.inf, -np.inf)
-    except TypeError:
-        return True
+    return is_missing(label) or label in (np.inf, -np.inf)

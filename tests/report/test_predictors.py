@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn import config_context
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_diabetes, load_wine
 from sklearn.decomposition import PCA
@@ -223,3 +224,23 @@ def test_labels_that_are_no_classes_are_not_graded():
     rows = np.asarray(partly.ids_, dtype=int)
     right = (X[rows, 1] > 0) & (model.predict(X[rows]) == (X[rows, 0] > 0))
     assert partly.predictions_.accuracy == right.mean()
+
+
+@pytest.mark.parametrize("form", ["pandas", "polars"])
+def test_scikit_learns_output_changes_nothing(form, tmp_path, undrawn):
+    pytest.importorskip(form)
+    pipeline = make_pipeline(StandardScaler(), PCA(2))
+
+    def report():
+        return report_on(pipeline, WINE.data, WINE.target, anomalies=True, clusters=True)
+
+    expected = report()
+    with config_context(transform_output=form):
+        found = report()
+        found.to_html(tmp_path / "report.html")
+    np.testing.assert_allclose(found.attributions_, expected.attributions_, rtol=1e-6, atol=1e-9)
+    assert found.label_agreement_ == expected.label_agreement_
+    assert found.reconstruction_.train == pytest.approx(expected.reconstruction_.train)
+    np.testing.assert_allclose(found.anomalies_.maps, expected.anomalies_.maps, rtol=1e-5)
+    for one, other in zip(found.clusters_.classes, expected.clusters_.classes, strict=True):
+        np.testing.assert_allclose(one.attributions, other.attributions, rtol=1e-5, atol=1e-8)

@@ -10,6 +10,7 @@ from ._importance import ImportanceDisplay
 from ._latent_shift import LatentShiftDisplay
 from ._reconstruction import ReconstructionDisplay
 from ._samples import as_channels as as_channels
+from ._samples import as_drawn as as_drawn
 from ._samples import channel_colors as channel_colors
 from ._samples import channel_labels as channel_labels
 from ._samples import column_names as column_names

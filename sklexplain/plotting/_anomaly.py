@@ -18,18 +18,19 @@ from ..utils import (
     Names,
     Number,
     as_array,
-    as_array_like,
     check_params,
     visible_text,
 )
 from ._params import AXES, COUNT, KIND, NAMES, TEXT, VALUES, as_numbers, checked_numbers
 from ._samples import (
     as_channels,
+    as_drawn,
     channel_labels,
     column_names,
     draw_image,
     format_value,
     label_time,
+    row_at,
     rows_of,
     shortened,
 )
@@ -203,9 +204,7 @@ class AnomalyDisplay:
         display : AnomalyDisplay
         """
         seen = sample_of(estimator).seen_as(kind, channel_axis)
-        X = as_array_like(X)
-        index = range(len(X))[index]
-        one = X[index : index + 1] if not hasattr(X, "iloc") else X.iloc[index : index + 1]
+        one = row_at(X, index)
         shape = estimator.input_shape_
         groups = getattr(estimator, "groups_", None)
         attributions = np.asarray(estimator.transform(one))[0]
@@ -223,7 +222,7 @@ class AnomalyDisplay:
                 kw.setdefault("residuals", residuals.reshape(shape))
         kw.setdefault("p", float(estimator.pvalue(one)[0]))
         kw |= {"kind": seen.kind, "channel_axis": seen.channel_axis}
-        return cls(rows_of(X, index), attributions, **kw).plot(ax=ax)
+        return cls(rows_of(as_drawn(estimator, one), 0), attributions, **kw).plot(ax=ax)
 
     def plot(self, ax: Axes | None = None) -> Self:
         """Draw the sample.

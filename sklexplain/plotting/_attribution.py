@@ -18,7 +18,6 @@ from ..utils import (
     Kind,
     Names,
     as_array,
-    as_array_like,
     check_params,
     visible_text,
 )
@@ -37,12 +36,14 @@ from ._params import (
 )
 from ._samples import (
     as_channels,
+    as_drawn,
     channel_labels,
     column_names,
     draw_image,
     draw_series,
     format_value,
     label_time,
+    row_at,
     rows_of,
     shortened,
 )
@@ -222,9 +223,7 @@ class AttributionDisplay:
         """
         check_entries("AttributionDisplay", estimator)
         seen = sample_of(estimator).seen_as(kind, channel_axis)
-        X = as_array_like(X)
-        index = range(len(X))[index]
-        one = X[index : index + 1] if not hasattr(X, "iloc") else X.iloc[index : index + 1]
+        one = row_at(X, index)
         if hasattr(estimator, "confidence_intervals"):
             found = estimator.confidence_intervals(one)
             attributions, errors = found.attributions, found.standard_errors
@@ -236,7 +235,7 @@ class AttributionDisplay:
         attributions = attributions[0].reshape(estimator.input_shape_)
         kw.setdefault("feature_names", getattr(estimator, "feature_names_in_", None))
         kw |= {"kind": seen.kind, "channel_axis": seen.channel_axis}
-        display = cls(rows_of(X, index), attributions, **kw)
+        display = cls(rows_of(as_drawn(estimator, one), 0), attributions, **kw)
         return display.plot(ax=ax)
 
     def plot(self, ax: Axes | None = None) -> Self:

@@ -19,7 +19,6 @@ from ..utils import (
     Numbers,
     Params,
     as_array,
-    as_array_like,
     check_params,
 )
 from ._attribution import _coloured_line
@@ -27,10 +26,12 @@ from ._channels import ChannelScales
 from ._params import AXES, COUNT, KIND, LIMIT, NAMES, VALUES, as_numbers
 from ._samples import (
     as_channels,
+    as_drawn,
     channel_labels,
     column_names,
     draw_image,
     format_value,
+    row_at,
     rows_of,
     shortened,
 )
@@ -192,9 +193,7 @@ class ConceptDisplay:
         display : ConceptDisplay
         """
         seen = sample_of(estimator).seen_as(kind, channel_axis)
-        X = as_array_like(X)
-        index = range(len(X))[index]
-        one = X[index : index + 1] if not hasattr(X, "iloc") else X.iloc[index : index + 1]
+        one = row_at(X, index)
         weights = np.atleast_2d(estimator.concept_weights_)[target]  # (n_concepts,)
         maps = estimator.concept_attributions(
             one, method, method_params=method_params, baseline=baseline
@@ -206,7 +205,7 @@ class ConceptDisplay:
         contributions = weights * moved
         kw.setdefault("feature_names", getattr(estimator, "feature_names_in_", None))
         kw |= {"kind": seen.kind, "channel_axis": seen.channel_axis}
-        display = cls(rows_of(X, index), maps, contributions, **kw)
+        display = cls(rows_of(as_drawn(estimator, one), 0), maps, contributions, **kw)
         return display.plot(ax=ax)
 
     def plot(self, ax: Axes | None = None) -> Self:

@@ -26,7 +26,17 @@ from ..utils import (
 )
 from ._attribution import _coloured_line
 from ._params import AXES, COUNT, KIND, NAMES, VALUES, as_numbers
-from ._samples import as_channels, column_names, draw_image, format_value, rows_of, shortened
+from ._samples import (
+    as_channels,
+    as_drawn,
+    column_names,
+    draw_image,
+    format_value,
+    numbers_of,
+    rows_of,
+    samples_at,
+    shortened,
+)
 from ._style import INK, centred_norm, diverging_colormap, get_axes, plain_axes, split_axes
 
 
@@ -172,14 +182,15 @@ class DictionaryDisplay:
         # By position, whatever the labels are.
         plain = X.reset_index(drop=True) if hasattr(X, "reset_index") else X
         values, places = estimator.top_examples(plain, n_examples, concepts=concepts)
-        examples = np.stack([rows_of(X, rows) for rows in places])
+        taken = [as_drawn(estimator, samples_at(X, rows)) for rows in places]
+        examples = np.stack([rows_of(some, slice(None)) for some in taken])
         maps = None
         if method is not None:
             options = {"method_params": method_params, "baseline": baseline}
             maps = np.stack(
                 [
                     estimator.concept_attributions(
-                        _taken(plain, rows), method, concepts=[concept], **options
+                        samples_at(plain, rows), method, concepts=[concept], **options
                     )[:, 0]
                     for concept, rows in zip(concepts.tolist(), places, strict=True)
                 ]
@@ -285,17 +296,13 @@ class DictionaryDisplay:
             plain_axes(panel)
 
 
-def _taken(X, rows):
-    return X.iloc[rows] if hasattr(X, "iloc") else X[rows]
-
-
 def _typical(cells):
     """Median of numbers, of other cells the most frequent, as text."""
-    try:
-        return format_value(float(np.nanmedian(cells.astype(np.float64))))
-    except (TypeError, ValueError):
-        texts, counts = np.unique([format_value(cell) for cell in cells], return_counts=True)
-        return shortened(str(texts[np.argmax(counts)]), 18)
+    numbers = numbers_of(cells)
+    if numbers is not None and not np.isnan(numbers).all():
+        return format_value(float(np.nanmedian(numbers)))
+    texts, counts = np.unique([format_value(cell) for cell in cells], return_counts=True)
+    return shortened(str(texts[np.argmax(counts)]), 18)
 
 
 def _draw_series(ax, lines, heat, norm, channel_axis):

@@ -28,7 +28,17 @@ from ..utils import (
 )
 from ._channels import ChannelScales, name_channels
 from ._params import AXES, COUNT, KIND, NAMES, VALUES, check_length, checked_numbers
-from ._samples import as_channels, channel_labels, column_names, draw_image, format_value, rows_of
+from ._samples import (
+    as_channels,
+    as_drawn,
+    channel_labels,
+    column_names,
+    draw_image,
+    format_value,
+    row_at,
+    rows_of,
+    samples_at,
+)
 from ._style import BLUE, INK, get_axes, split_axes
 
 
@@ -185,9 +195,7 @@ class ExampleDisplay:
             If it has kept something else of them, or X_train has other rows than it was fitted on.
         """
         seen = sample_of(estimator).seen_as(kind, channel_axis)
-        X = as_array_like(X)
-        index = range(len(X))[index]
-        one = X[index : index + 1] if not hasattr(X, "iloc") else X.iloc[index : index + 1]
+        one = row_at(X, index)
         importance, labels, places = _top(estimator, one, n_examples)
         examples = _examples(estimator, X_train, labels, places)
         kw.setdefault("feature_names", getattr(estimator, "feature_names_in_", None))
@@ -197,7 +205,12 @@ class ExampleDisplay:
             titles = [f"{title} (weight {weight:.2g})" for title, weight in pairs]
         kw.setdefault("titles", titles)
         kw |= {"kind": seen.kind, "channel_axis": seen.channel_axis}
-        display = cls(rows_of(X, index), examples, importance=importance, **kw)
+        drawn = as_drawn(estimator, one)
+        sample = rows_of(drawn, 0)
+        if drawn is not one:  # most words are in none of these texts
+            used = np.abs(np.stack([sample, *examples])).max(axis=0)
+            kw.setdefault("columns", np.argsort(-used, kind="stable"))
+        display = cls(sample, examples, importance=importance, **kw)
         return display.plot(ax=ax)
 
     def plot(self, ax: Axes | None = None) -> Self:
@@ -343,7 +356,7 @@ def _examples(estimator, X_train, labels, places):
         )
     if places is None:  # of an explainer that is none of the library's
         places = _places_of(labels, X_train)
-    return rows_of(X_train, places)
+    return rows_of(as_drawn(estimator, samples_at(X_train, places)), slice(None))
 
 
 def _places_of(labels, X_train):

@@ -35,6 +35,7 @@ from ._params import (
 )
 from ._samples import (
     as_channels,
+    as_drawn,
     channel_colors,
     channel_labels,
     column_names,
@@ -215,7 +216,7 @@ class ImportanceDisplay:
         maps = maps.reshape(len(maps), *estimator.input_shape_)
         kw.setdefault("feature_names", getattr(estimator, "feature_names_in_", None))
         kw |= {"kind": seen.kind, "channel_axis": seen.channel_axis}
-        return cls(maps, X, **kw).plot(ax=ax)
+        return cls(maps, as_drawn(estimator, X), **kw).plot(ax=ax)
 
     def plot(self, ax: Axes | None = None) -> Self:
         """Draw the samples.

@@ -24,7 +24,13 @@ from ..utils import (
 )
 from ._channels import ChannelScales, name_channels
 from ._params import AXES, COUNT, KIND, NAMES, VALUES, as_numbers, checked_numbers
-from ._samples import as_channels, channel_labels, column_names, draw_series
+from ._samples import (
+    as_channels,
+    channel_labels,
+    column_names,
+    draw_series,
+    samples_at,
+)
 from ._style import BLUE, INK, ORANGE, centred_norm, diverging_colormap, get_axes, split_axes
 
 _COLORS = {"input": INK, "reference": BLUE, "reconstruction": ORANGE, "difference": INK}
@@ -179,7 +185,7 @@ class ReconstructionDisplay:
         if isinstance(positions, np.ndarray) and positions.dtype.kind == "b":
             raise TypeError("index holds bools; give positions, as in np.flatnonzero(mask).")
         positions = [range(len(X))[int(i)] for i in positions]
-        chosen = X.iloc[positions] if hasattr(X, "iloc") else X[positions]
+        chosen = samples_at(X, positions)
         explanation = estimator.explain(chosen)
         kw.setdefault("titles", [f"sample {i}" for i in positions])
         if explanation.input.ndim == 2:

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from ..utils import is_missing, visible_text
+from ..representation import checked_texts, unwrap, vectoriser_of
+from ..utils import as_array_like, is_missing, visible_text
 from ._style import CHANNELS, INK
 
 
@@ -211,6 +212,65 @@ def numbers_of(column):
         return np.array(cells, dtype=np.float64)
     except (TypeError, ValueError):
         return None
+
+
+def as_drawn(estimator, X):
+    """Return samples as they are drawn: of texts, the numbers that a vectoriser makes of words.
+
+    Parameters
+    ----------
+    estimator : BaseExplainer
+        Fitted.
+    X : array-like or DataFrame of shape (n, ...)
+        Samples, as the estimator takes them.
+
+    Returns
+    -------
+    X : array-like or DataFrame of shape (n, ...)
+        As given, unless the estimator explains texts.
+    """
+    if not getattr(estimator, "_texts", False) or np.ndim(X) != 1:
+        return X
+    vectoriser = vectoriser_of(unwrap(estimator.estimator_))
+    numbers = vectoriser.transform(checked_texts(X, type(estimator).__name__))
+    return numbers.toarray() if hasattr(numbers, "toarray") else np.asarray(numbers)
+
+
+def row_at(X, index):
+    """Return samples of which there is only one, the one at a position.
+
+    Parameters
+    ----------
+    X : array-like or DataFrame of shape (n, ...)
+        Samples.
+    index : int
+        Its position; negative ones count from the end.
+
+    Returns
+    -------
+    one : array-like or DataFrame of shape (1, ...)
+    """
+    X = as_array_like(X)
+    return samples_at(X, [range(len(X))[index]])
+
+
+def samples_at(X, positions):
+    """Return some samples in the container that they are in.
+
+    Parameters
+    ----------
+    X : array-like or DataFrame of shape (n, ...)
+        Samples.
+    positions : sequence of int
+        Which ones, none of them negative.
+
+    Returns
+    -------
+    some : array-like or DataFrame of shape (n_positions, ...)
+    """
+    if hasattr(X, "iloc"):
+        return X.iloc[positions]
+    return [X[i] for i in positions] if isinstance(X, (list, tuple)) else X[positions]
 
 
 def rows_of(X, positions):

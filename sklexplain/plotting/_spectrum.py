@@ -17,12 +17,16 @@ from ..utils import (
     Numbers,
     Text,
     as_array,
-    as_array_like,
     check_params,
     visible_text,
 )
 from ._params import AXES, NAMES, TEXT, VALUES, checked_numbers
-from ._samples import as_channels, channel_labels, shortened
+from ._samples import (
+    as_channels,
+    channel_labels,
+    row_at,
+    shortened,
+)
 from ._style import INK, ORANGE, diverging_colormap, get_axes, plain_axes, split_axes
 
 _LABEL = "attribution"
@@ -152,9 +156,7 @@ class SpectrumDisplay:
                 "with basis='dct' and groups=None."
             )
         if index is not None:
-            X = as_array_like(X)
-            index = range(len(X))[index]
-            X = X[index : index + 1] if not hasattr(X, "iloc") else X.iloc[index : index + 1]
+            X = row_at(X, index)
         if unit is None:
             maps = np.asarray(estimator.transform(X))
         else:

@@ -85,7 +85,7 @@ def contrast_clusters(report, X, y, rng):
         explainer = LabelFreeAttributor(
             report.estimator_, corpus={"label": int(k)}, foil="rest", **params
         ).fit(X, index)
-        members = np.flatnonzero(index == k)
+        members, others = np.flatnonzero(index == k), np.flatnonzero(index != k)
         some = rng.permutation(members)[: _MOST_MEMBERS if smooth else _MOST_BLACK_BOX]
         maps = np.asarray(explainer.transform(_compute.take(X, np.sort(some))))
         maps = maps.reshape(len(some), *report.attributor_.input_shape_)
@@ -94,8 +94,8 @@ def contrast_clusters(report, X, y, rng):
                 label=classes[k],
                 n=int(counts[k]),
                 attributions=maps.mean(axis=0),
-                sample=_typical(_figures.rows(_compute.take(X, members))),
-                others=_typical(_figures.rows(_compute.take(X, np.flatnonzero(index != k)))),
+                sample=_typical(_figures.rows(report, _compute.take(X, members))),
+                others=_typical(_figures.rows(report, _compute.take(X, others))),
             )
         )
     return Bunch(classes=shown, n=len(X), n_classes=len(classes), clustered=clustered)

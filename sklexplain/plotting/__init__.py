@@ -29,6 +29,7 @@ from ._style import MUTED as MUTED
 from ._style import ORANGE as ORANGE
 from ._style import diverging_colormap as diverging_colormap
 from ._style import import_pyplot as import_pyplot
+from ._style import ink as ink
 from ._style import named_legend as named_legend
 from ._style import plain_axes as plain_axes
 from ._style import split_axes as split_axes

@@ -48,13 +48,13 @@ from ._samples import (
     shortened,
 )
 from ._style import (
-    INK,
     MUTED,
     bar_ticks,
     centred_norm,
     diverging_colormap,
     draw_whiskers,
     get_axes,
+    ink,
     plain_axes,
     split_axes,
 )
@@ -281,10 +281,10 @@ class AttributionDisplay:
         values = attributions[order]
         colors = diverging_colormap()(centred_norm(attributions, self.limit)(values))
         position = np.arange(len(order))
-        self.ax_.barh(position, values, color=colors, edgecolor=INK, linewidth=0.4)
+        self.ax_.barh(position, values, color=colors, edgecolor=ink(), linewidth=0.4)
         if self._errors is not None:
             draw_whiskers(self.ax_, values, position, 2 * self._errors[order])
-        self.ax_.axvline(0, color=INK, linewidth=0.8)
+        self.ax_.axvline(0, color=ink(), linewidth=0.8)
         # A dollar sign in a column's name is no formula.
         self.ax_.set_yticks(position, labels, fontsize=9, parse_math=False)
         self.ax_.invert_yaxis()
@@ -348,6 +348,6 @@ def _coloured_line(ax, values, attributions, colormap, norm):
     collection = LineCollection(segments, cmap=colormap, norm=norm, linewidth=5, capstyle="round")
     collection.set_array(attributions[owner])
     ax.add_collection(collection)
-    ax.plot(time, values, color=INK, linewidth=0.8)
+    ax.plot(time, values, color=ink(), linewidth=0.8)
     ax.margins(x=0.01)
     return collection

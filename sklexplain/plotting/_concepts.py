@@ -36,11 +36,11 @@ from ._samples import (
     shortened,
 )
 from ._style import (
-    INK,
     bar_ticks,
     centred_norm,
     diverging_colormap,
     get_axes,
+    ink,
     plain_axes,
     split_axes,
 )
@@ -263,8 +263,8 @@ class ConceptDisplay:
         self.bar_ax_ = ax
         colors = diverging_colormap()(centred_norm(contributions)(contributions))
         position = np.arange(len(contributions))
-        ax.barh(position, contributions, color=colors, edgecolor=INK, linewidth=0.4)
-        ax.axvline(0, color=INK, linewidth=0.8)
+        ax.barh(position, contributions, color=colors, edgecolor=ink(), linewidth=0.4)
+        ax.axvline(0, color=ink(), linewidth=0.8)
         ax.set_yticks(position, [f"concept {i}" for i in self.order_], fontsize=9)
         ax.invert_yaxis()
         ax.set_xlabel("contribution to the output,\nfrom the baseline", fontsize=9)
@@ -277,8 +277,8 @@ class ConceptDisplay:
         for ax, values in zip(self.axes_, maps, strict=True):
             top = np.argsort(-np.abs(values), kind="stable")[: self.n_top]
             colors = diverging_colormap()(norm(values[top]))
-            ax.barh(np.arange(len(top)), values[top], color=colors, edgecolor=INK, linewidth=0.4)
-            ax.axvline(0, color=INK, linewidth=0.8)
+            ax.barh(np.arange(len(top)), values[top], color=colors, edgecolor=ink(), linewidth=0.4)
+            ax.axvline(0, color=ink(), linewidth=0.8)
             labels = [f"{shortened(names[i], 18)} = {format_value(sample[i])}" for i in top]
             # A dollar sign in a column's name is no formula.
             ax.set_yticks(np.arange(len(top)), labels, fontsize=7, parse_math=False)

@@ -37,7 +37,14 @@ from ._samples import (
     samples_at,
     shortened,
 )
-from ._style import INK, centred_norm, diverging_colormap, get_axes, plain_axes, split_axes
+from ._style import (
+    centred_norm,
+    diverging_colormap,
+    get_axes,
+    ink,
+    plain_axes,
+    split_axes,
+)
 
 
 class DictionaryDisplay:
@@ -287,8 +294,8 @@ class DictionaryDisplay:
             top = np.argsort(-np.abs(mean), kind="stable")[: self.n_top]
             colors = diverging_colormap()(centred_norm(mean)(mean[top]))
             places = np.arange(len(top))
-            panel.barh(places, mean[top], color=colors, edgecolor=INK, linewidth=0.4)
-            panel.axvline(0, color=INK, linewidth=0.8)
+            panel.barh(places, mean[top], color=colors, edgecolor=ink(), linewidth=0.4)
+            panel.axvline(0, color=ink(), linewidth=0.8)
             labels = [f"{shortened(names[i], 18)} ≈ {_typical(rows[have, i])}" for i in top]
             panel.set_yticks(places, labels, fontsize=7, parse_math=False)
             panel.tick_params(axis="x", labelsize=7)
@@ -309,7 +316,7 @@ def _draw_series(ax, lines, heat, norm, channel_axis):
     colours = None if heat is None else as_channels(heat, "series", channel_axis)
     for i, line in enumerate(lines):
         if colours is None:
-            ax.plot(line, color=INK, linewidth=0.9)
+            ax.plot(line, color=ink(), linewidth=0.9)
         else:
             _coloured_line(ax, line, colours[i], diverging_colormap(), norm)
 

@@ -39,7 +39,12 @@ from ._samples import (
     rows_of,
     samples_at,
 )
-from ._style import BLUE, INK, get_axes, split_axes
+from ._style import (
+    BLUE,
+    get_axes,
+    ink,
+    split_axes,
+)
 
 
 class ExampleDisplay:
@@ -267,7 +272,7 @@ class ExampleDisplay:
             unused.set_visible(False)
         titles = [visible_text(self.sample_title), *self._titles(len(samples) - 1)]
         samples = [as_channels(values, kind, self.channel_axis) for values in samples]
-        colors = [INK] + [BLUE] * (len(samples) - 1)
+        colors = [ink()] + [BLUE] * (len(samples) - 1)
         for panel, title, color in zip(self.axes_, titles, colors, strict=True):
             panel.set_title(title, fontsize=9, color=color, parse_math=False)
         if kind == "series":
@@ -319,6 +324,7 @@ class ExampleDisplay:
         table.set_fontsize(8)
         for cell in table.get_celld().values():
             cell.set_edgecolor("#cccccc")
+            cell.set_facecolor("none")  # texts are in the style's colour, for its own paper
             cell.get_text().set_parse_math(False)
 
 

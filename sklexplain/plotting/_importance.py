@@ -44,12 +44,12 @@ from ._samples import (
     shortened,
 )
 from ._style import (
-    INK,
     MUTED,
     ORANGE,
     diverging_colormap,
     draw_whiskers,
     get_axes,
+    ink,
     named_legend,
     plain_axes,
 )
@@ -258,7 +258,7 @@ class ImportanceDisplay:
             some = np.linspace(0, len(maps) - 1, _MOST_POINTS).astype(int)
         columns = self._columns(maps.shape)
         colormap = diverging_colormap()
-        self.ax_.axvline(0, color=INK, linewidth=0.8)
+        self.ax_.axvline(0, color=ink(), linewidth=0.8)
         for place, column in enumerate(order):
             values = maps[some, column]
             shares = _ranks(None if columns is None else columns[column])

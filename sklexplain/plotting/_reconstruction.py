@@ -31,9 +31,17 @@ from ._samples import (
     draw_series,
     samples_at,
 )
-from ._style import BLUE, INK, ORANGE, centred_norm, diverging_colormap, get_axes, split_axes
+from ._style import (
+    BLUE,
+    ORANGE,
+    centred_norm,
+    diverging_colormap,
+    get_axes,
+    ink,
+    split_axes,
+)
 
-_COLORS = {"input": INK, "reference": BLUE, "reconstruction": ORANGE, "difference": INK}
+_COLORS = {"reference": BLUE, "reconstruction": ORANGE}  # what else is drawn, in ink
 
 
 class ReconstructionDisplay:
@@ -298,12 +306,12 @@ class ReconstructionDisplay:
             for panel, lines in zip(panels, values, strict=True):
                 panel.spines[["top", "right"]].set_visible(False)
                 if name == "difference":
-                    several = {} if len(lines) > 1 else {"color": _COLORS[name]}
+                    several = {} if len(lines) > 1 else {"color": _COLORS.get(name, ink())}
                     draw_series(panel, lines, **several)
-                    panel.axhline(0, color=INK, linewidth=0.5)
+                    panel.axhline(0, color=ink(), linewidth=0.5)
                     panel.set_ylim(*_limits(np.array([-widest, widest])))
                 else:
-                    scales.draw(panel, lines, color=_COLORS[name])
+                    scales.draw(panel, lines, color=_COLORS.get(name, ink()))
                     if scales.apart_:
                         scales.name(panel, names)
                     else:
@@ -333,8 +341,8 @@ class ReconstructionDisplay:
         for panels, (name, values) in zip(self.axes_, rows.items(), strict=True):
             offset = 0 if name == "difference" else center
             for panel, bars in zip(panels, (values - offset) / scale, strict=True):
-                panel.barh(position, bars[shown], color=_COLORS[name], height=0.7)
-                panel.axvline(0, color=INK, linewidth=0.6)
+                panel.barh(position, bars[shown], color=_COLORS.get(name, ink()), height=0.7)
+                panel.axvline(0, color=ink(), linewidth=0.6)
                 labels = [names[i] for i in shown] if panel is panels[0] else []
                 panel.set_yticks(position if labels else [], labels, fontsize=7, parse_math=False)
                 panel.set_ylim(len(shown) - 0.5, -0.5)

@@ -4,7 +4,10 @@ import numpy as np
 
 from ..representation import checked_texts, unwrap, vectoriser_of
 from ..utils import as_array_like, is_missing, visible_text
-from ._style import CHANNELS, INK
+from ._style import (
+    channel_palette,
+    ink,
+)
 
 
 def as_channels(sample, kind, channel_axis):
@@ -109,8 +112,9 @@ def channel_labels(names, n_channels):
 def channel_colors(n_channels):
     """Return a colour for each channel: the first seven can be told apart by everyone."""
     if n_channels == 1:
-        return [INK]
-    return [CHANNELS[i % len(CHANNELS)] for i in range(n_channels)]
+        return [ink()]
+    palette = channel_palette()
+    return [palette[i % len(palette)] for i in range(n_channels)]
 
 
 def shortened(text, length=28):

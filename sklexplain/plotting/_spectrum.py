@@ -27,7 +27,14 @@ from ._samples import (
     row_at,
     shortened,
 )
-from ._style import INK, ORANGE, diverging_colormap, get_axes, plain_axes, split_axes
+from ._style import (
+    ORANGE,
+    diverging_colormap,
+    get_axes,
+    ink,
+    plain_axes,
+    split_axes,
+)
 
 _LABEL = "attribution"
 
@@ -237,6 +244,6 @@ class SpectrumDisplay:
         for part, color in ((np.maximum(values, 0), above), (np.minimum(values, 0), below)):
             if part.any():
                 ax.stairs(part, edges, fill=True, color=color)
-        ax.axhline(0, color=INK, linewidth=0.8)
+        ax.axhline(0, color=ink(), linewidth=0.8)
         ax.set_xlim(edges[0], edges[-1])
         plain_axes(ax)

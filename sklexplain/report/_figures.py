@@ -31,6 +31,22 @@ N_BARS = 15
 _NO_GLYPH = "Glyph .* missing from"
 
 
+def default_style():
+    """Return a context in which figures are drawn in the style that matplotlib comes with.
+
+    A report looks the same whatever the user's own style is: the page around its figures is light.
+    The backend and other settings that are no style stay as they are.
+
+    Returns
+    -------
+    context : context manager
+    """
+    import_pyplot()
+    from matplotlib import style
+
+    return style.context("default")
+
+
 def new_axes(height, width=_WIDTH):
     """Return the axes of a new figure, of a size in inches, that pyplot does not know of."""
     import_pyplot()

@@ -44,15 +44,17 @@ def render(report):
     missing |= {"decoding": report.decoding_, "anomalies": report.anomalies_}
     missing["clusters"] = report.clusters_
     facts = report.facts_
+    with _figures.default_style():
+        said = [
+            {"name": name, "heading": heading, "template": name, **say(report)}
+            for name, heading, say in sections
+            if name not in missing or missing[name] is not None
+        ]
     content = {
         "title": report.title,
         "subtitle": f"{facts.name} · {facts.created[:16].replace('T', ' ')}",
         "version": pieces.version_of("sklexplain"),
-        "sections": [
-            {"name": name, "heading": heading, "template": name, **say(report)}
-            for name, heading, say in sections
-            if name not in missing or missing[name] is not None
-        ],
+        "sections": said,
     }
     return write_page("report", content)
 

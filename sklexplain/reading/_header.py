@@ -48,16 +48,17 @@ def guess_header(rows, is_number, named=()):
     if any(seen):
         return False, None
     odd = [_stands_out(first[j], columns[j]) for j in known]
-    if any(strength == 2 for strength in odd):
-        return True, None
-    named_by = [first[j] for j in numeric if first[j]]
+    numbers = [first[j] for j in numeric if first[j]]
     cells = [[row[j] for j in numeric] for row in others[:20]]
-    steps = _counts_up(named_by) and not _counts_up(cells[0])
-    if steps or (_are_years(named_by) and not any(map(_are_years, cells))):
-        return True, None if steps and len(named_by) >= _SURE else _SAY_SAMPLE
-    if any(odd) or _are_whole_unlike(named_by, cells):
-        return False, _SAY_NAMES
-    return False, None
+    steps = _count_up(numbers) and not _count_up(cells[0])
+    like_names = steps or (_are_years(numbers) and not any(map(_are_years, cells)))
+    unlike = _are_whole_unlike(numbers, cells)
+    if max(odd, default=0) == 2 and all(field.isdecimal() for field in numbers):
+        return True, None if like_names or unlike else _SAY_SAMPLE
+    if like_names:
+        return True, None if steps and len(numbers) >= _SURE else _SAY_SAMPLE
+    # A sample may be the only one of its kind.
+    return False, _SAY_NAMES if any(odd) or unlike else None
 
 
 def _stands_out(field, column):
@@ -70,7 +71,7 @@ def _stands_out(field, column):
     return 2 if min(counts.values()) > 1 else 1
 
 
-def _counts_up(fields):
+def _count_up(fields):
     """Tell whether numbers go up by equal steps, as times or positions do."""
     values = _numbers(fields)
     if values is None or len(values) < 3:

@@ -14,6 +14,7 @@ from sklexplain import AnomalyAttributor, DKNNImportance, LabelFreeAttributor
 from sklexplain.plotting import (
     AnomalyDisplay,
     AttributionDisplay,
+    DictionaryDisplay,
     ExampleDisplay,
     ImportanceDisplay,
     format_value,
@@ -112,6 +113,19 @@ def test_importance_display_colours_what_is_known(frame):
     for found, expected in zip(*drawn, strict=True):
         np.testing.assert_array_equal(found, expected)
     assert sorted(len(np.unique(colors, axis=0)) > 1 for colors in drawn[0]) == [False, True, True]
+
+
+def test_dictionary_display_shows_medians_of_what_is_known():
+    ages = np.array([[1, pd.NA, 5, 3], [pd.NA, pd.NA, pd.NA, 8]], dtype=object)
+    names = np.array([["a", "b", "b", pd.NA]] * 2, dtype=object)
+    examples = np.stack([ages, names], axis=2)
+    display = DictionaryDisplay(examples, np.ones((2, 4)), np.ones((2, 4, 2)), kind="table").plot()
+    shown = [
+        [label.get_text() for label in ax.get_yticklabels()]
+        for ax in display.figure_.axes
+        if ax.get_yticklabels() and "≈" in ax.get_yticklabels()[0].get_text()
+    ]
+    assert shown == [["x0 ≈ 3", "x1 ≈ b"], ["x0 ≈ 8", "x1 ≈ b"]]
 
 
 def test_dates_without_a_value_are_grey():

@@ -482,6 +482,18 @@ def test_a_rare_category_leaves_a_doubt(tmp_path):
     assert NOT_SURE not in data.read
 
 
+def test_the_only_one_of_its_kind_is_no_name(tmp_path):
+    frame = YEARS.copy()
+    frame.loc[0, "country"] = "d"
+    names, data = names_read(tmp_path, frame, header=False)
+    assert len(data.X) == 40 and "no header (that is not sure: --header if" in data.read
+    whole = frame.assign(**{str(year): np.arange(40) for year in (2010, 2011, 2020)})
+    whole.columns = ["country", "7", "3", "12"]
+    names, data = names_read(tmp_path, whole.iloc[1:])
+    assert names == list(whole.columns) and len(data.X) == 39
+    assert "names in the first row (that is not sure: --no-header if" in data.read
+
+
 def test_whole_numbers_above_fractions_leave_a_doubt(tmp_path):
     frame = pd.DataFrame(BEATS[:, :3], columns=["10", "50", "1000"])
     names, data = names_read(tmp_path, frame)

@@ -386,12 +386,15 @@ def _labels(column):
         raise InputError(f"--target {column.name}: the column has no value.")
     is_number = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
     if is_number and column.nunique() > MANY:
-        quarter = column.rank(pct=True).mul(4).apply(np.ceil)
-        text = quarter.map(lambda q: "missing" if np.isnan(q) else f"quarter {int(q)} of 4")
-        return text.to_numpy(dtype=object), " Its many values were grouped in four equal parts."
+        # Types of pandas' own have gaps of their own, and pyarrow's not every operation.
+        shares = column.rank(pct=True).to_numpy(dtype=np.float64, na_value=np.nan)
+        quarters = np.ceil(4 * shares)
+        text = ["missing" if np.isnan(q) else f"quarter {int(q)} of 4" for q in quarters]
+        note = " Its many values were grouped in four equal parts."
+        return np.array(text, dtype=object), note
     if is_number and not column.isna().all():
         # Whole numbers beside gaps are floating in a file: 1.0 is the label 1.
-        whole = (column.dropna() % 1 == 0).all()
+        whole = (column.dropna().to_numpy(dtype=np.float64) % 1 == 0).all()
         column = column.astype("Int64") if whole else column
     text = column.astype(object).where(column.notna(), "missing").map(str)
     return text.to_numpy(dtype=object), ""

@@ -429,6 +429,34 @@ def test_sizes_are_limited(tmp_path, monkeypatch):
         read(tmp_path, "a.npy", npy(BEATS))
 
 
+@pytest.mark.parametrize("backend", ["numpy", "numpy_nullable", "pyarrow"])
+def test_labels_of_pandas_own_types(tmp_path, backend):
+    pytest.importorskip("pyarrow")
+    rng = np.random.RandomState(0)
+    frame = pd.DataFrame(
+        {
+            "few": rng.randint(0, 3, 60).astype(float),
+            "many": rng.permutation(60).astype(float),
+            "text": rng.choice(["m", "f"], 60),
+            "x": rng.normal(size=60),
+        }
+    )
+    frame.loc[4, ["few", "many"]], frame.loc[4, "text"] = np.nan, None
+    expected = {name: labels_read(tmp_path, frame, name) for name in ("few", "many", "text")}
+    assert expected["few"][4] == expected["many"][4] == expected["text"][4] == "missing"
+    assert set(expected["few"]) == {"0", "1", "2", "missing"}
+    assert set(expected["many"]) == {*(f"quarter {i} of 4" for i in range(1, 5)), "missing"}
+    if backend != "numpy":
+        frame = frame.convert_dtypes(dtype_backend=backend)
+    for name, labels in expected.items():
+        assert labels_read(tmp_path, frame, name) == labels
+
+
+def labels_read(tmp_path, frame, target):
+    frame.to_parquet(tmp_path / "labels.parquet")
+    return read_data(tmp_path / "labels.parquet", target=target).y.tolist()
+
+
 # -- names in the first row ------------------------------------------------------------------------
 
 YEARS = pd.DataFrame(

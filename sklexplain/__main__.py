@@ -128,6 +128,11 @@ def _add_reading(add):
     add("--sep", metavar="CHAR", help="separator of a text file, also 'tab' and 'blanks'")
     add("--decimal", choices=(".", ","), help="decimal mark of a text file")
     add("--encoding", metavar="NAME", help="encoding of a text file, cp1252 for example")
+    add(
+        "--header",
+        action="store_true",
+        help="the first row of a text file holds names, though they look like values",
+    )
     add("--no-header", action="store_true", help="the first row of a text file is a sample")
 
 
@@ -242,7 +247,7 @@ def _recipe(args, say):
     from .report import heartbeats, load_model, own_data, own_model
 
     about = ("target", "layout", "id", "group", "x", "pivot", "sep", "decimal", "encoding")
-    given = [name for name in (*about, "no_header") if getattr(args, name)]
+    given = [name for name in (*about, "header", "no_header") if getattr(args, name)]
     if args.data is None and given:
         option = given[0].replace("_", "-")
         raise InputError(f"--{option} says something about --data; give it too.")
@@ -255,6 +260,8 @@ def _recipe(args, say):
         return heartbeats(args.seed, **training)
     if args.model is not None and args.data is None:
         raise InputError("--model needs --data: samples like those that the model was fitted on.")
+    if args.header and args.no_header:
+        raise InputError("--header and --no-header exclude each other; give one of them.")
     model, needed = None, ()
     if args.model is not None:
         model = load_model(args.model, trust=args.trust, allow_pickle=args.allow_pickle)
@@ -270,7 +277,7 @@ def _recipe(args, say):
         separator=args.sep,
         decimal=args.decimal,
         encoding=args.encoding,
-        has_header=False if args.no_header else None,
+        has_header=True if args.header else False if args.no_header else None,
         needed=needed,
     )
     say(f"read {data.read}")

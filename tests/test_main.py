@@ -256,6 +256,9 @@ def test_unknown_types_in_skops_files_must_be_named(run, tmp_path, patients, und
         (["--model", "wide.skops"], "--model needs --data"),
         (["--target", "y"], "give it too"),
         (["--allow-pickle"], "give it too"),
+        (["--header"], "--header says something about --data; give it too"),
+        (["--data", "good.csv", "--header", "--no-header"], "exclude each other; give one"),
+        (["--data", "series.npz", "--header"], "--header, --no-header and --pivot are for text"),
         (["--data", "other.npz"], "name the samples X"),
         (["--data", "objects.npz"], "cannot be read as .npz"),
         (["--data", "series.npz"], "--layout channels-first"),
@@ -408,6 +411,20 @@ def test_series_in_long_format(run, tmp_path, undrawn):
     assert "separator ';'; decimal ','" in out
     numbers = check_names(tmp_path, {f"b{i}" for i in range(40)})
     assert f"attribution: {4 * (n - 1)}" in numbers.columns
+
+
+@pytest.mark.filterwarnings("ignore:integrated_gradients attributions miss")
+def test_names_that_look_like_values(run, tmp_path, undrawn):
+    X = np.random.default_rng(0).normal(size=(40, 3))
+    pd.DataFrame(X, columns=["10", "50", "1000"]).to_csv(tmp_path / "x.csv", index=False)
+    options = ["--data", "x.csv", "--max-epochs", "1"]
+    status, out, err = run(*options)
+    assert status == 0, err
+    assert "read 41 rows" in out and "--header if the first row holds names" in out
+    status, out, err = run(*options, "--header", "--force", "--numbers", "n.csv")
+    assert status == 0, err
+    assert "read 40 rows of 3 columns" in out and "names in the first row" in out
+    assert "attribution: 1000" in pd.read_csv(tmp_path / "n.csv").columns
 
 
 # -- files that are written ------------------------------------------------------------------------

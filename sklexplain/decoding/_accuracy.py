@@ -31,11 +31,11 @@ from ..utils import (
     check_sortable,
     draw_seed,
     in_plain_modes,
+    is_missing,
     seeded,
     validated,
 )
 from ._cladec import ClaDecExplainer
-from ._comparison import is_absent
 from ._interpretability import check_explainer
 from ._paired import score_interval, score_test
 from ._units import TableUnits
@@ -262,7 +262,7 @@ def _labels(y, name):
             f"({name}.argmax(axis=1) where there is one for each class)."
         )
     if y.dtype.kind == "O":
-        absent = [is_absent(label) for label in y]
+        absent = [is_missing(label) for label in y]
     else:
         absent = np.isnat(y) if y.dtype.kind in "mM" else y != y
     absent = np.asarray(absent, dtype=bool)

@@ -10,6 +10,7 @@ from torch import nn
 
 from ..layers import unwrapped
 from ..representation import BlackBox, Representation, kind_of, unwrap
+from ..utils import is_missing
 from ._losses import class_loss, find_link, labels_loss, log_probabilities, squared_error
 
 LABELS = "labels"
@@ -75,7 +76,7 @@ class OutputComparison:
         if y.ndim != 1:
             raise ValueError(f"y has shape {y.shape}, but each sample needs one label.")
         if y.dtype.kind == "O":
-            absent = np.flatnonzero([is_absent(label) for label in y])
+            absent = np.flatnonzero([is_missing(label) for label in y])
             if len(absent):
                 raise ValueError(
                     f"y holds {y[absent[0]]} for sample {absent[0]}: every sample needs a label."
@@ -158,14 +159,6 @@ def find_comparison(representation, rows, task):
             "compares its outputs."
         )
     return OutputComparison(link, _classes(estimator))
-
-
-def is_absent(label):
-    """Tell whether a label is None, NaN, NaT or pandas' NA."""
-    try:
-        return label is None or bool(label != label)
-    except TypeError:  # NA is neither equal to itself nor not
-        return True
 
 
 def _are_labels(representation, rows, scores):

@@ -246,9 +246,13 @@ class BaseExampleImportance(BaseExplainer):
         check_positive_int("k", k)
         if dask_kind(X) is not None:
             return self._top_over_blocks(X, k, exclude_self)
-        with self._door(X) as inputs:
-            importance, positions = self._top(inputs, k, exclude_self)
+        importance, positions = self._top_places(X, k, exclude_self)
         return importance, self.corpus_index_[positions]
+
+    def _top_places(self, X, k, exclude_self=False):
+        """Return importance and positions of the most important: labels may be there twice."""
+        with self._door(X) as inputs:
+            return self._top(inputs, k, exclude_self)
 
     def _top_over_blocks(self, X, k, exclude_self):
         """Find the most important examples of samples in dask lazily: two dask Arrays."""

@@ -18,28 +18,29 @@ from ..utils import (
     Names,
     Number,
     as_array,
-    as_array_like,
     check_params,
     visible_text,
 )
 from ._params import AXES, COUNT, KIND, NAMES, TEXT, VALUES, as_numbers, checked_numbers
 from ._samples import (
     as_channels,
+    as_drawn,
     channel_labels,
     column_names,
     draw_image,
     format_value,
     label_time,
+    row_at,
     rows_of,
     shortened,
 )
 from ._style import (
-    INK,
     MUTED,
     bar_ticks,
     centred_norm,
     diverging_colormap,
     get_axes,
+    ink,
     named_legend,
     plain_axes,
     split_axes,
@@ -203,9 +204,7 @@ class AnomalyDisplay:
         display : AnomalyDisplay
         """
         seen = sample_of(estimator).seen_as(kind, channel_axis)
-        X = as_array_like(X)
-        index = range(len(X))[index]
-        one = X[index : index + 1] if not hasattr(X, "iloc") else X.iloc[index : index + 1]
+        one = row_at(X, index)
         shape = estimator.input_shape_
         groups = getattr(estimator, "groups_", None)
         attributions = np.asarray(estimator.transform(one))[0]
@@ -223,7 +222,7 @@ class AnomalyDisplay:
                 kw.setdefault("residuals", residuals.reshape(shape))
         kw.setdefault("p", float(estimator.pvalue(one)[0]))
         kw |= {"kind": seen.kind, "channel_axis": seen.channel_axis}
-        return cls(rows_of(X, index), attributions, **kw).plot(ax=ax)
+        return cls(rows_of(as_drawn(estimator, one), 0), attributions, **kw).plot(ax=ax)
 
     def plot(self, ax: Axes | None = None) -> Self:
         """Draw the sample.
@@ -285,8 +284,8 @@ class AnomalyDisplay:
             ]
         colors = diverging_colormap()(centred_norm(maps)(maps[order]))
         places = np.arange(len(order))
-        self.ax_.barh(places, maps[order], color=colors, edgecolor=INK, linewidth=0.4)
-        self.ax_.axvline(0, color=INK, linewidth=0.8)
+        self.ax_.barh(places, maps[order], color=colors, edgecolor=ink(), linewidth=0.4)
+        self.ax_.axvline(0, color=ink(), linewidth=0.8)
         # A dollar sign in a column's name is no formula.
         self.ax_.set_yticks(places, labels, fontsize=9, parse_math=False)
         self.ax_.invert_yaxis()
@@ -316,7 +315,7 @@ class AnomalyDisplay:
             for row in own:
                 plain_axes(row)
                 row.margins(x=0.01)
-            drawn = own[0].plot(time, lines[i], color=INK, linewidth=1.2)
+            drawn = own[0].plot(time, lines[i], color=ink(), linewidth=1.2)
             texts = ["sample"]
             if others is not None:
                 style = {"color": MUTED, "linewidth": 1.2, "linestyle": "--"}
@@ -324,10 +323,10 @@ class AnomalyDisplay:
                 texts.append("compared with")
             named_legend(own[0], drawn, texts, fontsize=7, ncols=2, loc="best")
             own[1].bar(time, maps[i], width=1.0, color=colors(norm(maps[i])))
-            own[1].axhline(0, color=INK, linewidth=0.6)
+            own[1].axhline(0, color=ink(), linewidth=0.6)
             own[1].set_ylabel("part", fontsize=8)
             if missed is not None:
-                own[2].plot(time, missed[i], color=INK, linewidth=0.9)
+                own[2].plot(time, missed[i], color=ink(), linewidth=0.9)
                 own[2].axhline(0, color=MUTED, linewidth=0.6)
                 own[2].set_ylabel("residual", fontsize=8)
             own[0].set_ylabel(shortened(names[i], 18), fontsize=9, parse_math=False)

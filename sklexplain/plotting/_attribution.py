@@ -18,7 +18,6 @@ from ..utils import (
     Kind,
     Names,
     as_array,
-    as_array_like,
     check_params,
     visible_text,
 )
@@ -37,23 +36,25 @@ from ._params import (
 )
 from ._samples import (
     as_channels,
+    as_drawn,
     channel_labels,
     column_names,
     draw_image,
     draw_series,
     format_value,
     label_time,
+    row_at,
     rows_of,
     shortened,
 )
 from ._style import (
-    INK,
     MUTED,
     bar_ticks,
     centred_norm,
     diverging_colormap,
     draw_whiskers,
     get_axes,
+    ink,
     plain_axes,
     split_axes,
 )
@@ -222,9 +223,7 @@ class AttributionDisplay:
         """
         check_entries("AttributionDisplay", estimator)
         seen = sample_of(estimator).seen_as(kind, channel_axis)
-        X = as_array_like(X)
-        index = range(len(X))[index]
-        one = X[index : index + 1] if not hasattr(X, "iloc") else X.iloc[index : index + 1]
+        one = row_at(X, index)
         if hasattr(estimator, "confidence_intervals"):
             found = estimator.confidence_intervals(one)
             attributions, errors = found.attributions, found.standard_errors
@@ -236,7 +235,7 @@ class AttributionDisplay:
         attributions = attributions[0].reshape(estimator.input_shape_)
         kw.setdefault("feature_names", getattr(estimator, "feature_names_in_", None))
         kw |= {"kind": seen.kind, "channel_axis": seen.channel_axis}
-        display = cls(rows_of(X, index), attributions, **kw)
+        display = cls(rows_of(as_drawn(estimator, one), 0), attributions, **kw)
         return display.plot(ax=ax)
 
     def plot(self, ax: Axes | None = None) -> Self:
@@ -282,10 +281,10 @@ class AttributionDisplay:
         values = attributions[order]
         colors = diverging_colormap()(centred_norm(attributions, self.limit)(values))
         position = np.arange(len(order))
-        self.ax_.barh(position, values, color=colors, edgecolor=INK, linewidth=0.4)
+        self.ax_.barh(position, values, color=colors, edgecolor=ink(), linewidth=0.4)
         if self._errors is not None:
             draw_whiskers(self.ax_, values, position, 2 * self._errors[order])
-        self.ax_.axvline(0, color=INK, linewidth=0.8)
+        self.ax_.axvline(0, color=ink(), linewidth=0.8)
         # A dollar sign in a column's name is no formula.
         self.ax_.set_yticks(position, labels, fontsize=9, parse_math=False)
         self.ax_.invert_yaxis()
@@ -349,6 +348,6 @@ def _coloured_line(ax, values, attributions, colormap, norm):
     collection = LineCollection(segments, cmap=colormap, norm=norm, linewidth=5, capstyle="round")
     collection.set_array(attributions[owner])
     ax.add_collection(collection)
-    ax.plot(time, values, color=INK, linewidth=0.8)
+    ax.plot(time, values, color=ink(), linewidth=0.8)
     ax.margins(x=0.01)
     return collection

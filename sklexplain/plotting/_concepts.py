@@ -19,7 +19,6 @@ from ..utils import (
     Numbers,
     Params,
     as_array,
-    as_array_like,
     check_params,
 )
 from ._attribution import _coloured_line
@@ -27,19 +26,21 @@ from ._channels import ChannelScales
 from ._params import AXES, COUNT, KIND, LIMIT, NAMES, VALUES, as_numbers
 from ._samples import (
     as_channels,
+    as_drawn,
     channel_labels,
     column_names,
     draw_image,
     format_value,
+    row_at,
     rows_of,
     shortened,
 )
 from ._style import (
-    INK,
     bar_ticks,
     centred_norm,
     diverging_colormap,
     get_axes,
+    ink,
     plain_axes,
     split_axes,
 )
@@ -192,9 +193,7 @@ class ConceptDisplay:
         display : ConceptDisplay
         """
         seen = sample_of(estimator).seen_as(kind, channel_axis)
-        X = as_array_like(X)
-        index = range(len(X))[index]
-        one = X[index : index + 1] if not hasattr(X, "iloc") else X.iloc[index : index + 1]
+        one = row_at(X, index)
         weights = np.atleast_2d(estimator.concept_weights_)[target]  # (n_concepts,)
         maps = estimator.concept_attributions(
             one, method, method_params=method_params, baseline=baseline
@@ -206,7 +205,7 @@ class ConceptDisplay:
         contributions = weights * moved
         kw.setdefault("feature_names", getattr(estimator, "feature_names_in_", None))
         kw |= {"kind": seen.kind, "channel_axis": seen.channel_axis}
-        display = cls(rows_of(X, index), maps, contributions, **kw)
+        display = cls(rows_of(as_drawn(estimator, one), 0), maps, contributions, **kw)
         return display.plot(ax=ax)
 
     def plot(self, ax: Axes | None = None) -> Self:
@@ -264,8 +263,8 @@ class ConceptDisplay:
         self.bar_ax_ = ax
         colors = diverging_colormap()(centred_norm(contributions)(contributions))
         position = np.arange(len(contributions))
-        ax.barh(position, contributions, color=colors, edgecolor=INK, linewidth=0.4)
-        ax.axvline(0, color=INK, linewidth=0.8)
+        ax.barh(position, contributions, color=colors, edgecolor=ink(), linewidth=0.4)
+        ax.axvline(0, color=ink(), linewidth=0.8)
         ax.set_yticks(position, [f"concept {i}" for i in self.order_], fontsize=9)
         ax.invert_yaxis()
         ax.set_xlabel("contribution to the output,\nfrom the baseline", fontsize=9)
@@ -278,8 +277,8 @@ class ConceptDisplay:
         for ax, values in zip(self.axes_, maps, strict=True):
             top = np.argsort(-np.abs(values), kind="stable")[: self.n_top]
             colors = diverging_colormap()(norm(values[top]))
-            ax.barh(np.arange(len(top)), values[top], color=colors, edgecolor=INK, linewidth=0.4)
-            ax.axvline(0, color=INK, linewidth=0.8)
+            ax.barh(np.arange(len(top)), values[top], color=colors, edgecolor=ink(), linewidth=0.4)
+            ax.axvline(0, color=ink(), linewidth=0.8)
             labels = [f"{shortened(names[i], 18)} = {format_value(sample[i])}" for i in top]
             # A dollar sign in a column's name is no formula.
             ax.set_yticks(np.arange(len(top)), labels, fontsize=7, parse_math=False)

@@ -26,8 +26,25 @@ from ..utils import (
 )
 from ._attribution import _coloured_line
 from ._params import AXES, COUNT, KIND, NAMES, VALUES, as_numbers
-from ._samples import as_channels, column_names, draw_image, format_value, rows_of, shortened
-from ._style import INK, centred_norm, diverging_colormap, get_axes, plain_axes, split_axes
+from ._samples import (
+    as_channels,
+    as_drawn,
+    column_names,
+    draw_image,
+    format_value,
+    numbers_of,
+    rows_of,
+    samples_at,
+    shortened,
+)
+from ._style import (
+    centred_norm,
+    diverging_colormap,
+    get_axes,
+    ink,
+    plain_axes,
+    split_axes,
+)
 
 
 class DictionaryDisplay:
@@ -172,14 +189,15 @@ class DictionaryDisplay:
         # By position, whatever the labels are.
         plain = X.reset_index(drop=True) if hasattr(X, "reset_index") else X
         values, places = estimator.top_examples(plain, n_examples, concepts=concepts)
-        examples = np.stack([rows_of(X, rows) for rows in places])
+        taken = [as_drawn(estimator, samples_at(X, rows)) for rows in places]
+        examples = np.stack([rows_of(some, slice(None)) for some in taken])
         maps = None
         if method is not None:
             options = {"method_params": method_params, "baseline": baseline}
             maps = np.stack(
                 [
                     estimator.concept_attributions(
-                        _taken(plain, rows), method, concepts=[concept], **options
+                        samples_at(plain, rows), method, concepts=[concept], **options
                     )[:, 0]
                     for concept, rows in zip(concepts.tolist(), places, strict=True)
                 ]
@@ -276,8 +294,8 @@ class DictionaryDisplay:
             top = np.argsort(-np.abs(mean), kind="stable")[: self.n_top]
             colors = diverging_colormap()(centred_norm(mean)(mean[top]))
             places = np.arange(len(top))
-            panel.barh(places, mean[top], color=colors, edgecolor=INK, linewidth=0.4)
-            panel.axvline(0, color=INK, linewidth=0.8)
+            panel.barh(places, mean[top], color=colors, edgecolor=ink(), linewidth=0.4)
+            panel.axvline(0, color=ink(), linewidth=0.8)
             labels = [f"{shortened(names[i], 18)} ≈ {_typical(rows[have, i])}" for i in top]
             panel.set_yticks(places, labels, fontsize=7, parse_math=False)
             panel.tick_params(axis="x", labelsize=7)
@@ -285,24 +303,20 @@ class DictionaryDisplay:
             plain_axes(panel)
 
 
-def _taken(X, rows):
-    return X.iloc[rows] if hasattr(X, "iloc") else X[rows]
-
-
 def _typical(cells):
     """Median of numbers, of other cells the most frequent, as text."""
-    try:
-        return format_value(float(np.nanmedian(cells.astype(np.float64))))
-    except (TypeError, ValueError):
-        texts, counts = np.unique([format_value(cell) for cell in cells], return_counts=True)
-        return shortened(str(texts[np.argmax(counts)]), 18)
+    numbers = numbers_of(cells)
+    if numbers is not None and not np.isnan(numbers).all():
+        return format_value(float(np.nanmedian(numbers)))
+    texts, counts = np.unique([format_value(cell) for cell in cells], return_counts=True)
+    return shortened(str(texts[np.argmax(counts)]), 18)
 
 
 def _draw_series(ax, lines, heat, norm, channel_axis):
     colours = None if heat is None else as_channels(heat, "series", channel_axis)
     for i, line in enumerate(lines):
         if colours is None:
-            ax.plot(line, color=INK, linewidth=0.9)
+            ax.plot(line, color=ink(), linewidth=0.9)
         else:
             _coloured_line(ax, line, colours[i], diverging_colormap(), norm)
 

@@ -23,12 +23,28 @@ from ..utils import (
     as_array,
     as_array_like,
     check_params,
+    check_positive_int,
     visible_text,
 )
 from ._channels import ChannelScales, name_channels
 from ._params import AXES, COUNT, KIND, NAMES, VALUES, check_length, checked_numbers
-from ._samples import as_channels, channel_labels, column_names, draw_image, format_value, rows_of
-from ._style import BLUE, INK, get_axes, split_axes
+from ._samples import (
+    as_channels,
+    as_drawn,
+    channel_labels,
+    column_names,
+    draw_image,
+    format_value,
+    row_at,
+    rows_of,
+    samples_at,
+)
+from ._style import (
+    BLUE,
+    get_axes,
+    ink,
+    split_axes,
+)
 
 
 class ExampleDisplay:
@@ -184,19 +200,22 @@ class ExampleDisplay:
             If it has kept something else of them, or X_train has other rows than it was fitted on.
         """
         seen = sample_of(estimator).seen_as(kind, channel_axis)
-        X = as_array_like(X)
-        index = range(len(X))[index]
-        one = X[index : index + 1] if not hasattr(X, "iloc") else X.iloc[index : index + 1]
-        importance, labels = estimator.top_examples(one, n_examples)
-        examples = _examples(estimator, X_train, labels[0])
+        one = row_at(X, index)
+        importance, labels, places = _top(estimator, one, n_examples)
+        examples = _examples(estimator, X_train, labels, places)
         kw.setdefault("feature_names", getattr(estimator, "feature_names_in_", None))
-        titles = [f"training example {label}" for label in labels[0]]
+        titles = [f"training example {label}" for label in labels]
         if _shows_weights(estimator):  # shares of a combination, most of which are 0
-            pairs = zip(titles, importance[0], strict=True)
+            pairs = zip(titles, importance, strict=True)
             titles = [f"{title} (weight {weight:.2g})" for title, weight in pairs]
         kw.setdefault("titles", titles)
         kw |= {"kind": seen.kind, "channel_axis": seen.channel_axis}
-        display = cls(rows_of(X, index), examples, importance=importance[0], **kw)
+        drawn = as_drawn(estimator, one)
+        sample = rows_of(drawn, 0)
+        if drawn is not one:  # most words are in none of these texts
+            used = np.abs(np.stack([sample, *examples])).max(axis=0)
+            kw.setdefault("columns", np.argsort(-used, kind="stable"))
+        display = cls(sample, examples, importance=importance, **kw)
         return display.plot(ax=ax)
 
     def plot(self, ax: Axes | None = None) -> Self:
@@ -253,7 +272,7 @@ class ExampleDisplay:
             unused.set_visible(False)
         titles = [visible_text(self.sample_title), *self._titles(len(samples) - 1)]
         samples = [as_channels(values, kind, self.channel_axis) for values in samples]
-        colors = [INK] + [BLUE] * (len(samples) - 1)
+        colors = [ink()] + [BLUE] * (len(samples) - 1)
         for panel, title, color in zip(self.axes_, titles, colors, strict=True):
             panel.set_title(title, fontsize=9, color=color, parse_math=False)
         if kind == "series":
@@ -305,6 +324,7 @@ class ExampleDisplay:
         table.set_fontsize(8)
         for cell in table.get_celld().values():
             cell.set_edgecolor("#cccccc")
+            cell.set_facecolor("none")  # texts are in the style's colour, for its own paper
             cell.get_text().set_parse_math(False)
 
 
@@ -312,9 +332,19 @@ def _shows_weights(estimator):
     return hasattr(estimator, "reduced_cost")
 
 
-def _examples(estimator, X_train, labels):
-    """Return training examples by their labels, from X_train or from what was kept of it."""
-    index = np.asarray(getattr(estimator, "corpus_index_", ()))
+def _top(estimator, one, k):
+    """Return importance, labels and positions of one sample's examples; positions may be None."""
+    if not hasattr(estimator, "_top_places"):
+        importance, labels = estimator.top_examples(one, k)
+        return importance[0], labels[0], None
+    check_positive_int("n_examples", k)
+    importance, places = estimator._top_places(one, k)
+    # Labels alone do not tell which rows are meant: two may have the same one.
+    return importance[0], estimator.corpus_index_[places[0]], places[0]
+
+
+def _examples(estimator, X_train, labels, places):
+    """Return training examples by their positions, from X_train or from what was kept of it."""
     if X_train is None:
         kept = getattr(estimator, "_examples_at", None)
         if kept is None:
@@ -322,14 +352,38 @@ def _examples(estimator, X_train, labels):
                 f"{type(estimator).__name__} does not keep its training examples: give X_train, "
                 "what it was fitted on."
             )
-        places = {label: i for i, label in enumerate(index.tolist())}
-        return rows_of(kept([places[label] for label in np.asarray(labels).tolist()]), slice(None))
+        return rows_of(kept(places), slice(None))
     X_train = as_array_like(X_train, "X_train")
-    if len(index) and len(X_train) != len(index):
+    n_fitted = len(getattr(estimator, "corpus_index_", ()))
+    if n_fitted and len(X_train) != n_fitted:
         raise ValueError(
             f"X_train has {len(X_train)} rows, but {type(estimator).__name__} was fitted on "
-            f"{len(index)}: give what it was fitted on, or nothing."
+            f"{n_fitted}: give what it was fitted on, or nothing."
         )
-    if hasattr(X_train, "loc"):
-        return X_train.loc[labels].to_numpy()
-    return rows_of(X_train, labels)
+    if places is None:  # of an explainer that is none of the library's
+        places = _places_of(labels, X_train)
+    return rows_of(as_drawn(estimator, samples_at(X_train, places)), slice(None))
+
+
+def _places_of(labels, X_train):
+    """Find rows by what ``top_examples`` of another explainer says of them."""
+    if not hasattr(X_train, "loc"):
+        return labels
+    if not X_train.index.is_unique:
+        raise ValueError(
+            f"X_train has {_repeated(X_train.index)!r} in its index more than once, so labels do "
+            "not tell which rows are meant: give X_train.to_numpy(), and an explainer that was "
+            "fitted on it."
+        )
+    places = X_train.index.get_indexer(labels)
+    if (places < 0).any():
+        absent = np.asarray(labels).tolist()[places.argmin()]
+        raise ValueError(
+            f"X_train has no row labelled {absent!r}: give the DataFrame that the explainer was "
+            "fitted on."
+        )
+    return places
+
+
+def _repeated(index):
+    return index[index.duplicated()].tolist()[0]

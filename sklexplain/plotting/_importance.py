@@ -35,19 +35,21 @@ from ._params import (
 )
 from ._samples import (
     as_channels,
+    as_drawn,
     channel_colors,
     channel_labels,
     column_names,
     label_time,
+    numbers_of,
     shortened,
 )
 from ._style import (
-    INK,
     MUTED,
     ORANGE,
     diverging_colormap,
     draw_whiskers,
     get_axes,
+    ink,
     named_legend,
     plain_axes,
 )
@@ -214,7 +216,7 @@ class ImportanceDisplay:
         maps = maps.reshape(len(maps), *estimator.input_shape_)
         kw.setdefault("feature_names", getattr(estimator, "feature_names_in_", None))
         kw |= {"kind": seen.kind, "channel_axis": seen.channel_axis}
-        return cls(maps, X, **kw).plot(ax=ax)
+        return cls(maps, as_drawn(estimator, X), **kw).plot(ax=ax)
 
     def plot(self, ax: Axes | None = None) -> Self:
         """Draw the samples.
@@ -256,7 +258,7 @@ class ImportanceDisplay:
             some = np.linspace(0, len(maps) - 1, _MOST_POINTS).astype(int)
         columns = self._columns(maps.shape)
         colormap = diverging_colormap()
-        self.ax_.axvline(0, color=INK, linewidth=0.8)
+        self.ax_.axvline(0, color=ink(), linewidth=0.8)
         for place, column in enumerate(order):
             values = maps[some, column]
             shares = _ranks(None if columns is None else columns[column])
@@ -327,9 +329,10 @@ def _ranks(values):
     """Place of every value between the lowest (0) and the highest (1); None where there is none."""
     if values is None:
         return None
-    try:
-        numbers = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):  # categories have no order
+    if values.dtype.kind in "mM":  # dates have an order, too
+        values = np.where(np.isnat(values), np.nan, values.astype(np.int64).astype(np.float64))
+    numbers = numbers_of(values)
+    if numbers is None:  # categories have no order
         return None
     known = np.isfinite(numbers)
     if not known.any():

@@ -24,10 +24,24 @@ from ..utils import (
 )
 from ._channels import ChannelScales, name_channels
 from ._params import AXES, COUNT, KIND, NAMES, VALUES, as_numbers, checked_numbers
-from ._samples import as_channels, channel_labels, column_names, draw_series
-from ._style import BLUE, INK, ORANGE, centred_norm, diverging_colormap, get_axes, split_axes
+from ._samples import (
+    as_channels,
+    channel_labels,
+    column_names,
+    draw_series,
+    samples_at,
+)
+from ._style import (
+    BLUE,
+    ORANGE,
+    centred_norm,
+    diverging_colormap,
+    get_axes,
+    ink,
+    split_axes,
+)
 
-_COLORS = {"input": INK, "reference": BLUE, "reconstruction": ORANGE, "difference": INK}
+_COLORS = {"reference": BLUE, "reconstruction": ORANGE}  # what else is drawn, in ink
 
 
 class ReconstructionDisplay:
@@ -179,7 +193,7 @@ class ReconstructionDisplay:
         if isinstance(positions, np.ndarray) and positions.dtype.kind == "b":
             raise TypeError("index holds bools; give positions, as in np.flatnonzero(mask).")
         positions = [range(len(X))[int(i)] for i in positions]
-        chosen = X.iloc[positions] if hasattr(X, "iloc") else X[positions]
+        chosen = samples_at(X, positions)
         explanation = estimator.explain(chosen)
         kw.setdefault("titles", [f"sample {i}" for i in positions])
         if explanation.input.ndim == 2:
@@ -292,12 +306,12 @@ class ReconstructionDisplay:
             for panel, lines in zip(panels, values, strict=True):
                 panel.spines[["top", "right"]].set_visible(False)
                 if name == "difference":
-                    several = {} if len(lines) > 1 else {"color": _COLORS[name]}
+                    several = {} if len(lines) > 1 else {"color": _COLORS.get(name, ink())}
                     draw_series(panel, lines, **several)
-                    panel.axhline(0, color=INK, linewidth=0.5)
+                    panel.axhline(0, color=ink(), linewidth=0.5)
                     panel.set_ylim(*_limits(np.array([-widest, widest])))
                 else:
-                    scales.draw(panel, lines, color=_COLORS[name])
+                    scales.draw(panel, lines, color=_COLORS.get(name, ink()))
                     if scales.apart_:
                         scales.name(panel, names)
                     else:
@@ -327,8 +341,8 @@ class ReconstructionDisplay:
         for panels, (name, values) in zip(self.axes_, rows.items(), strict=True):
             offset = 0 if name == "difference" else center
             for panel, bars in zip(panels, (values - offset) / scale, strict=True):
-                panel.barh(position, bars[shown], color=_COLORS[name], height=0.7)
-                panel.axvline(0, color=INK, linewidth=0.6)
+                panel.barh(position, bars[shown], color=_COLORS.get(name, ink()), height=0.7)
+                panel.axvline(0, color=ink(), linewidth=0.6)
                 labels = [names[i] for i in shown] if panel is panels[0] else []
                 panel.set_yticks(position if labels else [], labels, fontsize=7, parse_math=False)
                 panel.set_ylim(len(shown) - 0.5, -0.5)

@@ -2,8 +2,12 @@
 
 import numpy as np
 
-from ..utils import visible_text
-from ._style import CHANNELS, INK
+from ..representation import checked_texts, unwrap, vectoriser_of
+from ..utils import as_array_like, is_missing, visible_text
+from ._style import (
+    channel_palette,
+    ink,
+)
 
 
 def as_channels(sample, kind, channel_axis):
@@ -108,8 +112,9 @@ def channel_labels(names, n_channels):
 def channel_colors(n_channels):
     """Return a colour for each channel: the first seven can be told apart by everyone."""
     if n_channels == 1:
-        return [INK]
-    return [CHANNELS[i % len(CHANNELS)] for i in range(n_channels)]
+        return [ink()]
+    palette = channel_palette()
+    return [palette[i % len(palette)] for i in range(n_channels)]
 
 
 def shortened(text, length=28):
@@ -182,9 +187,94 @@ def format_value(value):
         return f"{value:d}"
     if isinstance(value, (float, np.floating)):
         return "missing" if np.isnan(value) else f"{value:.4g}"
-    if value is None or value != value:
+    if is_missing(value):
         return "missing"
     return visible_text(value).removesuffix(" 00:00:00")  # a date without a time
+
+
+def numbers_of(column):
+    """Return the numbers of a column, as it is drawn or summed up.
+
+    Parameters
+    ----------
+    column : array-like of shape (n,)
+        Cells: numbers, what is missing, or anything else.
+
+    Returns
+    -------
+    numbers : ndarray of float64 or None
+        NaN where one is missing; None if some cells hold neither.
+    """
+    cells = np.asarray(column)
+    if cells.dtype.kind == "O":
+        cells = [np.nan if is_missing(cell) else cell for cell in cells]
+        if any(isinstance(cell, str) for cell in cells):  # digits that name something
+            return None
+    elif cells.dtype.kind not in "biuf":
+        return None
+    try:
+        return np.array(cells, dtype=np.float64)
+    except (TypeError, ValueError):
+        return None
+
+
+def as_drawn(estimator, X):
+    """Return samples as they are drawn: of texts, the numbers that a vectoriser makes of words.
+
+    Parameters
+    ----------
+    estimator : BaseExplainer
+        Fitted.
+    X : array-like or DataFrame of shape (n, ...)
+        Samples, as the estimator takes them.
+
+    Returns
+    -------
+    X : array-like or DataFrame of shape (n, ...)
+        As given, unless the estimator explains texts.
+    """
+    if not getattr(estimator, "_texts", False) or np.ndim(X) != 1:
+        return X
+    vectoriser = vectoriser_of(unwrap(estimator.estimator_))
+    numbers = vectoriser.transform(checked_texts(X, type(estimator).__name__))
+    return numbers.toarray() if hasattr(numbers, "toarray") else np.asarray(numbers)
+
+
+def row_at(X, index):
+    """Return samples of which there is only one, the one at a position.
+
+    Parameters
+    ----------
+    X : array-like or DataFrame of shape (n, ...)
+        Samples.
+    index : int
+        Its position; negative ones count from the end.
+
+    Returns
+    -------
+    one : array-like or DataFrame of shape (1, ...)
+    """
+    X = as_array_like(X)
+    return samples_at(X, [range(len(X))[index]])
+
+
+def samples_at(X, positions):
+    """Return some samples in the container that they are in.
+
+    Parameters
+    ----------
+    X : array-like or DataFrame of shape (n, ...)
+        Samples.
+    positions : sequence of int
+        Which ones, none of them negative.
+
+    Returns
+    -------
+    some : array-like or DataFrame of shape (n_positions, ...)
+    """
+    if hasattr(X, "iloc"):
+        return X.iloc[positions]
+    return [X[i] for i in positions] if isinstance(X, (list, tuple)) else X[positions]
 
 
 def rows_of(X, positions):

@@ -17,13 +17,24 @@ from ..utils import (
     Numbers,
     Text,
     as_array,
-    as_array_like,
     check_params,
     visible_text,
 )
 from ._params import AXES, NAMES, TEXT, VALUES, checked_numbers
-from ._samples import as_channels, channel_labels, shortened
-from ._style import INK, ORANGE, diverging_colormap, get_axes, plain_axes, split_axes
+from ._samples import (
+    as_channels,
+    channel_labels,
+    row_at,
+    shortened,
+)
+from ._style import (
+    ORANGE,
+    diverging_colormap,
+    get_axes,
+    ink,
+    plain_axes,
+    split_axes,
+)
 
 _LABEL = "attribution"
 
@@ -152,9 +163,7 @@ class SpectrumDisplay:
                 "with basis='dct' and groups=None."
             )
         if index is not None:
-            X = as_array_like(X)
-            index = range(len(X))[index]
-            X = X[index : index + 1] if not hasattr(X, "iloc") else X.iloc[index : index + 1]
+            X = row_at(X, index)
         if unit is None:
             maps = np.asarray(estimator.transform(X))
         else:
@@ -235,6 +244,6 @@ class SpectrumDisplay:
         for part, color in ((np.maximum(values, 0), above), (np.minimum(values, 0), below)):
             if part.any():
                 ax.stairs(part, edges, fill=True, color=color)
-        ax.axhline(0, color=INK, linewidth=0.8)
+        ax.axhline(0, color=ink(), linewidth=0.8)
         ax.set_xlim(edges[0], edges[-1])
         plain_axes(ax)

@@ -4,13 +4,14 @@ import numpy as np
 
 from ..utils import missing_extra
 
-# Distinguishable with every common colour blindness (Okabe and Ito's palette), and in grey.
+# Distinguishable with every common colour blindness (Okabe and Ito's palette), and in grey. All but
+# the ink are seen on dark paper, too: displays draw in what `ink` says.
 INK = "#222222"
 MUTED = "#767676"
 BLUE = "#0072B2"
 ORANGE = "#D55E00"
 # Of channels that are drawn together.
-CHANNELS = (INK, BLUE, ORANGE, "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+_CHANNELS = (BLUE, ORANGE, "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 
 # Blue to red with a grey middle: white would vanish on white paper.
 _DIVERGING = ("#2166ac", "#74add1", "#d5d5d5", "#f4976c", "#b2182b")
@@ -33,6 +34,28 @@ def import_pyplot():
     except ImportError as error:
         raise ImportError(missing_extra("matplotlib", "Drawing")) from error
     return pyplot
+
+
+def ink():
+    """Return the colour of lines that have no meaning of their own, which follows the style.
+
+    Returns
+    -------
+    color : object
+        Nearly black; where the style of matplotlib that is in use writes in a light colour, as on a
+        dark figure, that one.
+    """
+    from matplotlib import rcParams
+    from matplotlib.colors import to_rgb
+
+    text = rcParams["text.color"]
+    red, green, blue = to_rgb(text)
+    return text if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.5 else INK
+
+
+def channel_palette():
+    """Return the colours of channels that are drawn together."""
+    return (ink(), *_CHANNELS)
 
 
 def diverging_colormap():
@@ -168,7 +191,7 @@ def draw_whiskers(ax, values, places, widths, *, upright=False):
     if not known.any():
         return
     x, y = np.asarray(values)[known], np.asarray(places)[known]
-    style = {"fmt": "none", "ecolor": INK, "elinewidth": 1, "capsize": 2, "zorder": 3}
+    style = {"fmt": "none", "ecolor": ink(), "elinewidth": 1, "capsize": 2, "zorder": 3}
     if upright:
         ax.errorbar(y, x, yerr=widths[known], **style)
     else:

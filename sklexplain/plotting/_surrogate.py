@@ -21,7 +21,13 @@ from ..utils import (
 )
 from ._params import COUNT, NAMES, as_numbers
 from ._samples import column_names, shortened
-from ._style import BLUE, INK, get_axes, plain_axes, split_axes
+from ._style import (
+    BLUE,
+    get_axes,
+    ink,
+    plain_axes,
+    split_axes,
+)
 
 
 class SurrogateDisplay:
@@ -171,7 +177,7 @@ class SurrogateDisplay:
         self.bar_ax_, self.map_ax_ = split_axes(self.ax_, 1, 2, width_ratios=ratios)[0]
         places = np.arange(len(order))
         bars = np.clip(r2[order], 0, 1)
-        self.bar_ax_.barh(places, bars, color=BLUE, edgecolor=INK, linewidth=0.4)
+        self.bar_ax_.barh(places, bars, color=BLUE, edgecolor=ink(), linewidth=0.4)
         self.bar_ax_.set_yticks(places, [f"unit {units[i]}" for i in order], fontsize=8)
         self.bar_ax_.set_xlim(0, 1)
         self.bar_ax_.set_ylim(len(order) - 0.5, -0.5)

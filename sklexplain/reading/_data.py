@@ -59,7 +59,8 @@ def read_data(
     separator, decimal, encoding : str or None, default=None
         Of a text file; None: what fits.
     has_header : bool or None, default=None
-        Whether the first row of a text file holds names; None: unless it looks like a sample.
+        Whether the first row of a text file holds names; None: unless it looks like a sample. What
+        was read says where that is not sure.
     needed : sequence of str, default=()
         Columns that a model takes: none of them is left out as a name of samples unasked.
 
@@ -79,8 +80,8 @@ def read_data(
     if suffix in (".npz", ".npy"):
         if (separator, decimal, encoding, has_header, pivot_columns) != (None,) * 5:
             raise InputError(
-                "--sep, --decimal, --encoding, --no-header and --pivot are for text files, not for "
-                f"{suffix}."
+                "--sep, --decimal, --encoding, --header, --no-header and --pivot are for text "
+                f"files, not for {suffix}."
             )
         if id is not None or group is not None:
             raise InputError(f"--id and --group name columns of a table; {path.name} holds arrays.")
@@ -91,7 +92,11 @@ def read_data(
     else:
         if samples is not None:
             raise InputError("--x names an array of a .npz file; a table has columns.")
-        frame, read = _read_frame(path, suffix, separator, decimal, encoding, has_header)
+        options = {"target": target, "id": id, "group": group}
+        asked = [(option, column) for option, column in options.items() if column is not None]
+        asked += [("pivot", column) for column in pivot_columns or ()]
+        dialect = separator, decimal, encoding, has_header
+        frame, read = _read_frame(path, suffix, *dialect, asked, needed)
         data = _from_frame(frame, path.name, layout, target, id, group, pivot_columns, needed)
         data.read = read
     if len(data.X) < _LEAST:
@@ -128,12 +133,14 @@ def _pandas():
     return pd
 
 
-def _read_frame(path, suffix, separator, decimal, encoding, has_header):
+def _read_frame(path, suffix, separator, decimal, encoding, has_header, asked, needed):
     """Read a table, and say how."""
     pd = _pandas()
     if suffix == ".parquet":
         if (separator, decimal, encoding, has_header) != (None,) * 4:
-            raise InputError("--sep, --decimal, --encoding and --no-header are for text files.")
+            raise InputError(
+                "--sep, --decimal, --encoding, --header and --no-header are for text files."
+            )
         try:
             frame = pd.read_parquet(path)
         except ImportError as error:
@@ -159,7 +166,10 @@ def _read_frame(path, suffix, separator, decimal, encoding, has_header):
         decimal=decimal,
         encoding=encoding,
         has_header=has_header,
+        named=[*(column for _, column in asked), *needed],
     )
+    if dialect.header is None:
+        _check_not_in_first(path.name, dialect, asked)
     names = dialect.header
     if names is None:
         names = [f"x{i}" for i in range(dialect.n_columns)]
@@ -185,6 +195,17 @@ def _read_frame(path, suffix, separator, decimal, encoding, has_header):
         )
     _check_numbers(frame, path.name, dialect)
     return frame, dialect.said
+
+
+def _check_not_in_first(name, dialect, asked):
+    """Raise if a column that is asked for is named in the row that was taken for a sample."""
+    taken = {f"x{i}" for i in range(dialect.n_columns)}
+    for option, column in asked:
+        if column not in taken and column in dialect.first:
+            raise InputError(
+                f"--{option}: there is no column {column!r} in {name}, as its first row was taken "
+                f"for a sample; {column!r} stands in that row: say --header if it holds names."
+            )
 
 
 def _index_kept(frame):
@@ -365,12 +386,15 @@ def _labels(column):
         raise InputError(f"--target {column.name}: the column has no value.")
     is_number = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
     if is_number and column.nunique() > MANY:
-        quarter = column.rank(pct=True).mul(4).apply(np.ceil)
-        text = quarter.map(lambda q: "missing" if np.isnan(q) else f"quarter {int(q)} of 4")
-        return text.to_numpy(dtype=object), " Its many values were grouped in four equal parts."
+        # Types of pandas' own have gaps of their own, and pyarrow's not every operation.
+        shares = column.rank(pct=True).to_numpy(dtype=np.float64, na_value=np.nan)
+        quarters = np.ceil(4 * shares)
+        text = ["missing" if np.isnan(q) else f"quarter {int(q)} of 4" for q in quarters]
+        note = " Its many values were grouped in four equal parts."
+        return np.array(text, dtype=object), note
     if is_number and not column.isna().all():
         # Whole numbers beside gaps are floating in a file: 1.0 is the label 1.
-        whole = (column.dropna() % 1 == 0).all()
+        whole = (column.dropna().to_numpy(dtype=np.float64) % 1 == 0).all()
         column = column.astype("Int64") if whole else column
     text = column.astype(object).where(column.notna(), "missing").map(str)
     return text.to_numpy(dtype=object), ""

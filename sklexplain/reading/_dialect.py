@@ -9,6 +9,7 @@ import io
 import re
 from dataclasses import dataclass
 
+from ._header import MISSING, guess_header
 from ._problems import InputError, listed
 
 # Where several fit, a comma may be the decimal mark of the numbers between the others.
@@ -20,9 +21,6 @@ _BOMS = (
     (b"\x00\x00\xfe\xff", "utf-32"),
     (b"\xff\xfe", "utf-16"),
     (b"\xfe\xff", "utf-16"),
-)
-_MISSING = frozenset(
-    ("", "na", "n/a", "nan", "null", "none", "-nan", "#n/a", "<na>", "#na", "nil", "-", ".")
 )
 _POINT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
 _COMMA = re.compile(r"[+-]?(\d+,?\d*|,\d+)([eE][+-]?\d+)?$")
@@ -54,6 +52,8 @@ class Dialect:
         Mark between groups of digits.
     header : list of str or None
         The names in the first row; None if that is a sample.
+    first : tuple of str
+        The fields of the first row, whatever they are.
     n_columns, n_rows : int
         Fields of a row, and rows that are samples.
     said : str
@@ -65,12 +65,15 @@ class Dialect:
     decimal: str
     thousands: str | None
     header: list | None
+    first: tuple
     n_columns: int
     n_rows: int
     said: str
 
 
-def find_dialect(content, name, *, separator=None, decimal=None, encoding=None, has_header=None):
+def find_dialect(
+    content, name, *, separator=None, decimal=None, encoding=None, has_header=None, named=()
+):
     """Find out how a text file is written.
 
     Parameters
@@ -83,6 +86,8 @@ def find_dialect(content, name, *, separator=None, decimal=None, encoding=None, 
         What the user says; None: what fits.
     has_header : bool or None, default=None
         Whether the first row holds names; None: if it does not look like a sample.
+    named : sequence of str, default=()
+        Columns that the user names: where one stands in the first row, that is no sample.
 
     Returns
     -------
@@ -106,8 +111,9 @@ def find_dialect(content, name, *, separator=None, decimal=None, encoding=None, 
     _check_lengths(lengths, name, separator)
     decimal, thousands = _decimal_mark(rows, name, separator, decimal)
     is_number = _reader(decimal, thousands)
+    doubt = None
     if has_header is None:
-        has_header = _has_header(rows, is_number)
+        has_header, doubt = guess_header(rows, is_number, named)
     header = rows[0] if has_header else None
     if header is not None:
         _check_header(header, name)
@@ -117,11 +123,12 @@ def find_dialect(content, name, *, separator=None, decimal=None, encoding=None, 
         f"separator {_name(separator)}" if wide > 1 else None,
         f"decimal {decimal!r}",
         f"thousands {thousands!r}" if thousands else None,
-        "names in the first row" if has_header else "no header",
+        ("names in the first row" if has_header else "no header") + (doubt or ""),
         f"encoding {encoding}" if encoding not in ("utf-8", "utf-8-sig") else None,
     ]
     said = "; ".join(word for word in words if word)
-    return Dialect(encoding, separator, decimal, thousands, header, wide, n_rows, said), text
+    first = tuple(rows[0])
+    return Dialect(encoding, separator, decimal, thousands, header, first, wide, n_rows, said), text
 
 
 def _name(separator):
@@ -272,47 +279,9 @@ def _reader(decimal, thousands):
 
     def is_number(field):
         field = field if thousands is None else field.replace(thousands, "")
-        return field.lower() in _MISSING or bool(pattern.match(field))
+        return field.lower() in MISSING or bool(pattern.match(field))
 
     return is_number
-
-
-def _has_header(rows, is_number):
-    """Tell whether the first row holds names: where others have numbers, it has none."""
-    first, others = rows[0], rows[1:]
-    if not others:
-        return True
-    columns = range(len(first))
-    numeric = [
-        j
-        for j in columns
-        if all(is_number(row[j]) for row in others)
-        and any(row[j].lower() not in _MISSING for row in others)
-    ]
-    if not numeric:
-        return True
-    if any(not is_number(first[j]) for j in numeric):
-        return True
-    named = [first[j] for j in numeric if first[j]]
-    return _counts_up(named) and not _goes_on(named, others, numeric)
-
-
-def _counts_up(fields):
-    """Tell whether numbers go up by equal steps, as times or positions do."""
-    try:
-        values = [float(field.replace(",", ".")) for field in fields]
-    except ValueError:
-        return False
-    if len(values) < 3:
-        return False
-    steps = [b - a for a, b in zip(values, values[1:], strict=False)]
-    mean = (values[-1] - values[0]) / len(steps)
-    return mean > 0 and all(abs(step - mean) <= 0.51 * mean for step in steps)
-
-
-def _goes_on(first, others, numeric):
-    """Tell whether the second row counts up as the first does: then both are samples."""
-    return _counts_up([others[0][j] for j in numeric])
 
 
 def _check_header(header, name):

@@ -92,7 +92,7 @@ def find_anomalies(report, calibration, set_aside, X_explain, y_explain, rng):
         maps = np.asarray(explainer.transform(shown))
         if explainer.groups_ is None:  # flat where scikit-learn's configuration asks for DataFrames
             maps = maps.reshape(len(maps), *explainer.input_shape_)
-        references = _references(explainer, shown)
+        references = _references(report, explainer, shown)
     return Bunch(
         explainer=explainer,
         p=p,
@@ -141,8 +141,8 @@ def _segments(report):
     return np.asarray(labels if axis == 0 else labels.T, dtype=object)
 
 
-def _references(explainer, shown):
-    found = _figures.rows(explainer.references(shown))
+def _references(report, explainer, shown):
+    found = _figures.rows(report, explainer.references(shown))
     return found if found.shape[1:] == tuple(explainer.input_shape_) else None
 
 
@@ -298,7 +298,7 @@ def _segment(report, name):
 def _one_sample(report, i):
     found, shown, kind = report.anomalies_, report._shown, report._sample.kind
     place = found.places[i]
-    sample, maps = _figures.rows(shown.samples)[place], found.maps[i]
+    sample, maps = _figures.rows(report, shown.samples)[place], found.maps[i]
     options = {"kind": kind, "channel_axis": report._sample.channel_axis}
     names, height = None, 2.4
     if found.explainer.groups_ is not None:

@@ -4,8 +4,9 @@ import numpy as np
 from sklearn.utils import Bunch
 
 from ..attribution import LabelFreeAttributor
-from ..plotting import AttributionDisplay, format_value
+from ..plotting import AttributionDisplay, format_value, numbers_of
 from ..representation import kind_of, unwrap
+from ..utils import is_missing
 from . import _compute, _figures, _words
 from . import _pieces as pieces
 
@@ -84,7 +85,7 @@ def contrast_clusters(report, X, y, rng):
         explainer = LabelFreeAttributor(
             report.estimator_, corpus={"label": int(k)}, foil="rest", **params
         ).fit(X, index)
-        members = np.flatnonzero(index == k)
+        members, others = np.flatnonzero(index == k), np.flatnonzero(index != k)
         some = rng.permutation(members)[: _MOST_MEMBERS if smooth else _MOST_BLACK_BOX]
         maps = np.asarray(explainer.transform(_compute.take(X, np.sort(some))))
         maps = maps.reshape(len(some), *report.attributor_.input_shape_)
@@ -93,8 +94,8 @@ def contrast_clusters(report, X, y, rng):
                 label=classes[k],
                 n=int(counts[k]),
                 attributions=maps.mean(axis=0),
-                sample=_typical(_figures.rows(_compute.take(X, members))),
-                others=_typical(_figures.rows(_compute.take(X, np.flatnonzero(index != k)))),
+                sample=_typical(_figures.rows(report, _compute.take(X, members))),
+                others=_typical(_figures.rows(report, _compute.take(X, others))),
             )
         )
     return Bunch(classes=shown, n=len(X), n_classes=len(classes), clustered=clustered)
@@ -108,10 +109,9 @@ def _typical(rows):
 
 
 def _middle(column):
-    try:
-        numbers = np.array(column, dtype=np.float64)
-    except (TypeError, ValueError):
-        known = [v for v in column if v is not None and v == v]
+    numbers = numbers_of(column)
+    if numbers is None:
+        known = [v for v in column if not is_missing(v)]
         return max(known, key=known.count) if known else None
     return float(numbers[~np.isnan(numbers)].mean()) if not np.isnan(numbers).all() else np.nan
 

@@ -323,7 +323,7 @@ def overall_figure(report):
 
 def _one_sample(report, one):
     shown = report._shown
-    sample = _figures.rows(shown.samples)[one.place]
+    sample = _figures.rows(report, shown.samples)[one.place]
     kind, n = report._sample.kind, min(_N_PANELS, len(one.maps))
     title = _figures.sample_title(report, one.place)
     height = {"table": 1.7 * -(-n // 2), "series": 0.95 * n, "image": 1.6 * -(-(n + 1) // 3)}[kind]

@@ -13,6 +13,7 @@ from ..plotting import (
     ImportanceDisplay,
     LatentShiftDisplay,
     as_channels,
+    as_drawn,
     column_names,
     draw_series,
     import_pyplot,
@@ -28,6 +29,22 @@ from ._words import label_name, over_time
 _WIDTH = 5.0
 N_BARS = 15
 _NO_GLYPH = "Glyph .* missing from"
+
+
+def default_style():
+    """Return a context in which figures are drawn in the style that matplotlib comes with.
+
+    A report looks the same whatever the user's own style is: the page around its figures is light.
+    The backend and other settings that are no style stay as they are.
+
+    Returns
+    -------
+    context : context manager
+    """
+    import_pyplot()
+    from matplotlib import style
+
+    return style.context("default")
 
 
 def new_axes(height, width=_WIDTH):
@@ -105,7 +122,7 @@ def sample_figure(report, i):
     uri : str
     """
     shown, kind = report._shown, report._sample.kind
-    sample = rows(shown.samples)[i]
+    sample = rows(report, shown.samples)[i]
     heights = {"table": 0.8 + 0.28 * min(10, sample.size), "image": 2.4}
     n_channels = 1 if sample.ndim == 1 else sample.shape[report._sample.channel_axis or 0]
     height = heights.get(kind, 1.1 + 1.4 * n_channels)
@@ -150,8 +167,8 @@ def neighbours_figure(report, i):
         titles = [f"{title}\n{label}" for title, label in zip(titles, labels, strict=True)]
     own = "this sample" if shown.labels is None else f"this: {label_name(shown.labels[i], names)}"
     display = ExampleDisplay(
-        rows(shown.samples)[i],
-        rows(shown.neighbours)[i * k : (i + 1) * k],
+        rows(report, shown.samples)[i],
+        rows(report, shown.neighbours)[i * k : (i + 1) * k],
         titles=titles,
         sample_title=shortened(own, 22),
         kind=report._sample.kind,
@@ -210,7 +227,7 @@ def swarm_figure(report, unit):
             errors = report._unit_errors[unit]
     display = ImportanceDisplay(
         maps,
-        report._explained_rows,
+        as_drawn(report.attributor_, report._explained_rows),
         errors=errors,
         kind="table",
         feature_names=getattr(report.attributor_, "feature_names_in_", None),
@@ -405,11 +422,13 @@ def feature_names(report):
     return column_names(names, report.facts_.n_features)
 
 
-def rows(X):
-    """Return samples as an ndarray.
+def rows(report, X):
+    """Return samples as an ndarray, of texts the numbers of their words.
 
     Parameters
     ----------
+    report : RepresentationReport
+        With a fitted ``attributor_``.
     X : ndarray or DataFrame
         Samples.
 
@@ -417,4 +436,4 @@ def rows(X):
     -------
     X : ndarray
     """
-    return rows_of(X, slice(None))
+    return rows_of(as_drawn(report.attributor_, X), slice(None))

@@ -44,15 +44,17 @@ def render(report):
     missing |= {"decoding": report.decoding_, "anomalies": report.anomalies_}
     missing["clusters"] = report.clusters_
     facts = report.facts_
+    with _figures.default_style():
+        said = [
+            {"name": name, "heading": heading, "template": name, **say(report)}
+            for name, heading, say in sections
+            if name not in missing or missing[name] is not None
+        ]
     content = {
         "title": report.title,
         "subtitle": f"{facts.name} · {facts.created[:16].replace('T', ' ')}",
         "version": pieces.version_of("sklexplain"),
-        "sections": [
-            {"name": name, "heading": heading, "template": name, **say(report)}
-            for name, heading, say in sections
-            if name not in missing or missing[name] is not None
-        ],
+        "sections": said,
     }
     return write_page("report", content)
 
@@ -321,8 +323,8 @@ def _neighbour_table(report, i):
     """Return the most important columns of a sample and of its neighbours."""
     shown, names = report._shown, _figures.feature_names(report)
     k = shown.importance.shape[1]
-    sample = _figures.rows(shown.samples)[i]
-    neighbours = _figures.rows(shown.neighbours)[i * k : (i + 1) * k]
+    sample = _figures.rows(report, shown.samples)[i]
+    neighbours = _figures.rows(report, shown.neighbours)[i * k : (i + 1) * k]
     columns = np.argsort(-np.abs(shown.attributions[i]), kind="stable")[:10]
     table = [[names[c], *(format_value(row[c]) for row in [sample, *neighbours])] for c in columns]
     if shown.neighbour_labels is not None:

@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.model_selection import GroupShuffleSplit, train_test_split
 from sklearn.utils import Bunch, check_consistent_length
 
-from ..utils import as_array
+from ..utils import as_array, is_missing
 from ._compute import as_container, take
 
 
@@ -124,18 +124,10 @@ def _labels(X, y, name):
         return y  # of a model with several outputs
     if y.ndim != 1:
         raise ValueError(f"{name} has shape {y.shape}, but one label a sample is needed.")
-    missing = y != y if y.dtype.kind == "f" else np.array([_is_missing(v) for v in y])
+    missing = y != y if y.dtype.kind == "f" else np.array([is_missing(v) for v in y])
     if missing.any():
         raise ValueError(
             f"{name} has missing labels, first in row {np.flatnonzero(missing)[0]}; leave those "
             "samples out, or give them a label of their own."
         )
     return y
-
-
-def _is_missing(value):
-    """Tell None, NaN, NaT and pandas' NA, which is neither equal nor unequal to itself."""
-    try:
-        return value is None or bool(value != value)
-    except TypeError:
-        return True

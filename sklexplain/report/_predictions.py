@@ -1,5 +1,7 @@
 """What a classifier or regressor says of the explained samples, and what its maps mean."""
 
+import numbers
+
 import numpy as np
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, r2_score
 from sklearn.utils import Bunch
@@ -58,13 +60,47 @@ def predictions(report, X, y):
     else:
         return None
     if known is not None:
-        same = known.astype(str), said.astype(str)
-        if set(same[0]) & set(classes.astype(str)):
-            found.accuracy = float(accuracy_score(*same))
+        right, seen = _places(known, classes), _places(said, classes)
+        if (right < len(classes)).any():
+            found.accuracy = float(accuracy_score(right, seen))
             found.balanced = float(
-                balanced_accuracy_score(*same) if len(set(same[0])) > 1 else found.accuracy
+                balanced_accuracy_score(right, seen) if len(set(right)) > 1 else found.accuracy
             )
     return found
+
+
+def _places(labels, classes):
+    """Return which class each label stands for; what is no class has a number above theirs."""
+    places = {}
+    for place, value in enumerate([*classes, *labels]):
+        known = [places[name] for name in _writings(value) if name in places]
+        for name in _writings(value):
+            places.setdefault(name, known[0] if known else place)
+    return np.array([places[_writings(label)[0]] for label in labels])
+
+
+def _writings(label):
+    """Return what a label may be written as: 1, 1.0 and True are one value, "1" a writing of it."""
+    value = label.item() if isinstance(label, np.generic) else label
+    if not isinstance(value, numbers.Real):
+        return [str(value)]
+    whole = float(value).is_integer() and not isinstance(value, bool)
+    return [value, str(value), *([str(int(value))] if whole else [])]
+
+
+def is_same_label(one, other):
+    """Tell whether two labels are the same, though one is a text or of another type.
+
+    Parameters
+    ----------
+    one, other : object
+        Labels, as a model says them or as they are read of a file.
+
+    Returns
+    -------
+    answer : bool
+    """
+    return not set(_writings(one)).isdisjoint(_writings(other))
 
 
 def output_sentence(found, names):
@@ -144,7 +180,7 @@ def sample_sentence(found, place, label, names):
         sentence += f" (probability {found.scores[place, found.own[place]]:.2f})"
     if label is None:
         return sentence + "."
-    if str(label) == str(said):
+    if is_same_label(label, said):
         return sentence + ", which is the sample's label."
     return sentence + f"; the sample's label is “{names(label)}”."
 

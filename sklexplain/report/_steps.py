@@ -108,8 +108,10 @@ class Steps:
             self.label_agreement_ = None
             known = y_explain is not None and y_corpus is not None
             if known and not _compute.has_values(self.estimator_, y_corpus):
+                # A DataFrame, where scikit-learn's configuration asks for them.
+                importance = np.asarray(examples.transform(X_explain))
                 self.label_agreement_ = _compute.label_agreement(
-                    examples.transform(X_explain), y_explain, y_corpus, 10
+                    importance, y_explain, y_corpus, 10
                 )
             labels = np.zeros(len(X_explain)) if y_explain is None else y_explain
             shown = _compute.choose_shown(labels, self.n_examples, rng)

@@ -64,7 +64,7 @@ from ._extras import EXTRAS_OF, missing_extra
 from ._files import replacing, write_file
 from ._labels import by_columns
 from ._messages import did_you_mean, n_shape, numpy_dtype_of, warn
-from ._missing import first_missing, known_mean, known_range
+from ._missing import first_missing, is_missing, known_mean, known_range
 from ._owning import FittedParams, lent, own_arrays, own_value
 from ._panel import as_numpy3d
 from ._precision import (
@@ -202,6 +202,7 @@ __all__ = [
     "harmonic_mean",
     "in_blocks",
     "in_plain_modes",
+    "is_missing",
     "is_table",
     "kept_rows",
     "largest_size",

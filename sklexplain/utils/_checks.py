@@ -7,6 +7,7 @@ import numpy as np
 from ._cells import as_numbers
 from ._containers import as_array, as_array_like, is_table
 from ._messages import warn
+from ._missing import is_missing
 from ._owning import lent
 
 
@@ -242,7 +243,4 @@ def _label_kind(labels):
 
 
 def _is_no_label(label):
-    try:
-        return label is None or bool(label != label) or label in (np.inf, -np.inf)
-    except TypeError:
-        return True
+    return is_missing(label) or label in (np.inf, -np.inf)

@@ -1,6 +1,24 @@
-"""Statistics of samples that may have gaps."""
+"""What is missing, and statistics of samples that may have gaps."""
 
 import numpy as np
+
+
+def is_missing(value):
+    """Tell whether a value is None, NaN, NaT or pandas' NA.
+
+    Parameters
+    ----------
+    value : object
+        A cell of a table, or a label.
+
+    Returns
+    -------
+    answer : bool
+    """
+    try:
+        return value is None or bool(value != value)
+    except TypeError:  # NA does not say whether it equals itself
+        return True
 
 
 def first_missing(X):

@@ -8,6 +8,7 @@ import numpy as np
 
 from ._cells import as_numbers
 from ._containers import as_array_like, columns_of, is_series, is_table, short
+from ._missing import is_missing
 from ._precision import cast_checked
 
 # Times that hardly any series has would make an array of little but NaN.
@@ -243,10 +244,7 @@ def _from_nested(panel, pad):
 
 
 def _absent(cell, where, pad):
-    try:
-        missing = cell is None or bool(cell != cell)
-    except TypeError:  # pandas' NA
-        missing = True
+    missing = is_missing(cell)
     if missing and pad:
         return np.empty((1, 0), dtype=np.float32)
     fix = " (pass pad=True to write NaN)" if missing else ""

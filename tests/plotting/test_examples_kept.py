@@ -107,3 +107,52 @@ def test_others_with_top_examples():
     np.testing.assert_array_equal(display.examples, X[:2])
     with pytest.raises(TypeError, match="Others does not keep its training examples"):
         ExampleDisplay.from_estimator(other, X)
+
+
+def twice():
+    parts = [pd.DataFrame(X[rows].astype(float), columns=list("abcd")) for rows in (slice(15),) * 2]
+    parts[1] = parts[1] + 5.0
+    return pd.concat(parts)
+
+
+SHUFFLED = pd.DataFrame(X, columns=list("abcd")).sample(frac=1, random_state=0)
+
+
+@pytest.mark.parametrize("given", [True, False])
+@pytest.mark.parametrize("frame", [twice(), SHUFFLED], ids=["labels twice", "shuffled"])
+@pytest.mark.parametrize(
+    ("fitted", "shown"),
+    [(lambda f: f, lambda f: f), (np.asarray, lambda f: f), (lambda f: f, np.asarray)],
+    ids=["frame", "array shown as a frame", "frame shown as an array"],
+)
+@pytest.mark.parametrize("explainer", [DKNNImportance(PCA(2)), TracInImportance(autoencoder())])
+@pytest.mark.filterwarnings("ignore::sklexplain.exceptions.SklexplainWarning")
+def test_examples_are_found_by_position(explainer, fitted, shown, frame, given):
+    frame = frame.astype(np.float32)
+    explainer.fit(fitted(frame))
+    X_train = shown(frame) if given else None
+    display = ExampleDisplay.from_estimator(
+        explainer, fitted(frame[3:4]), X_train=X_train, n_examples=2
+    )
+    importance = np.asarray(explainer.transform(fitted(frame[3:4])))[0]
+    places = np.argsort(-importance, kind="stable")[:2]
+    np.testing.assert_allclose(display.examples, frame.to_numpy()[places], rtol=1e-6)
+    labels = np.arange(30) if fitted is np.asarray else frame.index.to_numpy()
+    assert display.titles == [f"training example {label}" for label in labels[places]]
+
+
+def test_labels_of_others_must_tell_rows_apart():
+    frame = pd.DataFrame(X, columns=list("abcd"), index=np.arange(30)[::-1])
+    other = Others().fit(X)
+    display = ExampleDisplay.from_estimator(other, X, X_train=frame, n_examples=2)
+    np.testing.assert_array_equal(display.examples, X[[29, 28]])
+    with pytest.raises(ValueError, match="X_train has 0 in its index more than once"):
+        ExampleDisplay.from_estimator(other, X, X_train=twice(), n_examples=2)
+    frame.index += 1
+    with pytest.raises(ValueError, match="X_train has no row labelled 0"):
+        ExampleDisplay.from_estimator(other, X, X_train=frame, n_examples=2)
+
+
+def test_n_examples_is_named_if_it_is_no_number():
+    with pytest.raises(ValueError, match="n_examples"):
+        ExampleDisplay.from_estimator(DKNNImportance(PCA(2)).fit(X), X, n_examples=0)

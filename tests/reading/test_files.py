@@ -427,3 +427,140 @@ def test_sizes_are_limited(tmp_path, monkeypatch):
     monkeypatch.setattr("sklexplain.reading._arrays._MAX_BYTES", 1000)
     with pytest.raises(InputError, match="GiB are read"):
         read(tmp_path, "a.npy", npy(BEATS))
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numpy_nullable", "pyarrow"])
+def test_labels_of_pandas_own_types(tmp_path, backend):
+    pytest.importorskip("pyarrow")
+    rng = np.random.RandomState(0)
+    frame = pd.DataFrame(
+        {
+            "few": rng.randint(0, 3, 60).astype(float),
+            "many": rng.permutation(60).astype(float),
+            "text": rng.choice(["m", "f"], 60),
+            "x": rng.normal(size=60),
+        }
+    )
+    frame.loc[4, ["few", "many"]], frame.loc[4, "text"] = np.nan, None
+    expected = {name: labels_read(tmp_path, frame, name) for name in ("few", "many", "text")}
+    assert expected["few"][4] == expected["many"][4] == expected["text"][4] == "missing"
+    assert set(expected["few"]) == {"0", "1", "2", "missing"}
+    assert set(expected["many"]) == {*(f"quarter {i} of 4" for i in range(1, 5)), "missing"}
+    if backend != "numpy":
+        frame = frame.convert_dtypes(dtype_backend=backend)
+    for name, labels in expected.items():
+        assert labels_read(tmp_path, frame, name) == labels
+
+
+def labels_read(tmp_path, frame, target):
+    frame.to_parquet(tmp_path / "labels.parquet")
+    return read_data(tmp_path / "labels.parquet", target=target).y.tolist()
+
+
+# -- names in the first row ------------------------------------------------------------------------
+
+YEARS = pd.DataFrame(
+    {
+        "country": np.random.RandomState(0).choice(list("abc"), 40),
+        "2010": BEATS[:, 0],
+        "2011": BEATS[:, 1],
+        "2020": BEATS[:, 2],
+    }
+)
+NOT_SURE = "that is not sure"
+
+
+def names_read(tmp_path, frame, header=True, **options):
+    data = read(tmp_path, "a.csv", csv(frame, header=header), **options)
+    return list(data.X.columns), data
+
+
+def test_names_that_are_numbers(tmp_path):
+    names, data = names_read(tmp_path, YEARS)
+    assert names == list(YEARS.columns) and len(data.X) == 40
+    assert NOT_SURE not in data.read
+    names, data = names_read(tmp_path, YEARS.drop(columns="country"))
+    assert names == ["2010", "2011", "2020"] and len(data.X) == 40
+    assert "names in the first row (that is not sure: --no-header if" in data.read
+
+
+@pytest.mark.parametrize("n_columns", [2, 3, 4])
+def test_first_samples_are_no_names(tmp_path, n_columns):
+    names, data = names_read(tmp_path, YEARS.iloc[:, :n_columns], header=False)
+    assert names == [f"x{i}" for i in range(n_columns)] and len(data.X) == 40
+    assert NOT_SURE not in data.read
+
+
+def test_years_of_birth_and_death_are_samples(tmp_path):
+    rng = np.random.RandomState(0)
+    born = rng.randint(1850, 1900, 40)
+    frame = pd.DataFrame({"born": born, "died": born + rng.randint(30, 80, 40)})
+    names, data = names_read(tmp_path, frame, header=False)
+    assert names == ["x0", "x1"] and len(data.X) == 40
+
+
+def test_a_rare_category_leaves_a_doubt(tmp_path):
+    frame = YEARS.copy()
+    frame.loc[[0, 5], "country"] = ["d", "e"]
+    frame.columns = ["d", 0.3, 1.2, 0.7]
+    names, data = names_read(tmp_path, frame.iloc[1:])
+    assert len(data.X) == 40 and "no header (that is not sure: --header if" in data.read
+    names, data = names_read(tmp_path, frame.iloc[1:], has_header=True)
+    assert names == ["d", "0.3", "1.2", "0.7"] and len(data.X) == 39
+    assert NOT_SURE not in data.read
+
+
+def test_the_only_one_of_its_kind_is_no_name(tmp_path):
+    frame = YEARS.copy()
+    frame.loc[0, "country"] = "d"
+    names, data = names_read(tmp_path, frame, header=False)
+    assert len(data.X) == 40 and "no header (that is not sure: --header if" in data.read
+    whole = frame.assign(**{str(year): np.arange(40) for year in (2010, 2011, 2020)})
+    whole.columns = ["country", "7", "3", "12"]
+    names, data = names_read(tmp_path, whole.iloc[1:])
+    assert names == list(whole.columns) and len(data.X) == 39
+    assert "names in the first row (that is not sure: --no-header if" in data.read
+
+
+def test_whole_numbers_above_fractions_leave_a_doubt(tmp_path):
+    frame = pd.DataFrame(BEATS[:, :3], columns=["10", "50", "1000"])
+    names, data = names_read(tmp_path, frame)
+    assert len(data.X) == 41 and NOT_SURE in data.read
+    names, data = names_read(tmp_path, frame, has_header=True)
+    assert names == ["10", "50", "1000"] and len(data.X) == 40
+
+
+def test_few_numbers_in_equal_steps_leave_a_doubt(tmp_path):
+    _, few = names_read(tmp_path, pd.DataFrame(BEATS[:, :4]))
+    _, many = names_read(tmp_path, pd.DataFrame(BEATS[:, :8]))
+    assert len(few.X) == len(many.X) == 40
+    assert NOT_SURE in few.read and NOT_SURE not in many.read
+
+
+def test_texts_alone(tmp_path):
+    rng = np.random.RandomState(0)
+    frame = pd.DataFrame({"sex": rng.choice(["m", "f"], 40), "site": rng.choice(list("abc"), 40)})
+    assert names_read(tmp_path, frame)[0] == ["sex", "site"]
+    names, data = names_read(tmp_path, frame, header=False)
+    assert names == ["x0", "x1"] and len(data.X) == 40
+
+
+def test_columns_that_the_user_names_are_names(tmp_path):
+    frame = pd.DataFrame(
+        {"y": [f"kind {i}" for i in range(40)], "0.5": BEATS[:, 0], "0.7": BEATS[:, 1]}
+    )
+    assert names_read(tmp_path, frame)[1].X.shape == (41, 3)
+    names, data = names_read(tmp_path, frame, target="y")
+    assert names == ["0.5", "0.7"] and len(data.X) == 40
+    names, data = names_read(tmp_path, frame, needed=["y", "0.5", "0.7"])
+    assert names == ["y", "0.5", "0.7"] and len(data.X) == 40
+    for target, options in (("0.7", {}), ("y", {"has_header": False})):
+        with pytest.raises(InputError, match=f"'{target}' stands in that row: say --header if"):
+            names_read(tmp_path, frame, target=target, **options)
+    with pytest.raises(InputError, match="there is no column 'z' in a.csv; it has"):
+        names_read(tmp_path, frame, target="z")
+
+
+def test_the_option_of_arrays_is_refused(tmp_path):
+    with pytest.raises(InputError, match="--header, --no-header and --pivot are for text files"):
+        read(tmp_path, "a.npy", npy(BEATS), has_header=True)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn import config_context
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_diabetes, load_wine
 from sklearn.decomposition import PCA
@@ -16,6 +17,7 @@ from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils import Bunch
 
 from sklexplain.report import RepresentationReport, doubts, verdict
+from sklexplain.report._predictions import sample_sentence
 from sklexplain.report._words import agreement_sentence
 
 from .test_report import check_page, options
@@ -180,3 +182,65 @@ def test_neighbours_that_tie_are_said_to(tmp_path, undrawn):
     report = report_on(stump, WINE.data, n_examples=1, n_explained=10)
     page = check_page(report.to_html(tmp_path / "report.html"))
     assert "all equally similar to the model" in page.text
+
+
+WRITINGS = {
+    "int": lambda y: y,
+    "float": lambda y: y.astype(float),
+    "float32": lambda y: y.astype(np.float32),
+    "bool": lambda y: y.astype(bool),
+    "object": lambda y: y.astype(object),
+    "objects, floating": lambda y: y.astype(float).astype(object),
+    "text": lambda y: y.astype(str),
+}
+
+
+@pytest.mark.parametrize("given", WRITINGS)
+@pytest.mark.parametrize("fitted", ["int", "float", "float32", "bool", "text"])
+def test_labels_are_compared_by_value(fitted, given):
+    if ("text" in fitted and "bool" in given) or ("bool" in fitted and "text" in given):
+        pytest.skip("no value is written like that")
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 3))
+    y = (X[:, 0] + 2.0 * rng.normal(size=60) > 0).astype(int)
+    model = RandomForestClassifier(5, max_depth=2, random_state=0).fit(X, WRITINGS[fitted](y))
+    report = report_on(model, X, WRITINGS[given](y), clusters=False)
+    rows = np.asarray(report.ids_, dtype=int)
+    said = model.predict(X[rows]) == model.classes_[1]
+    found = report.predictions_
+    assert found.accuracy == np.mean(said == y[rows]) < 1
+    assert found.balanced == balanced_accuracy_score(y[rows], said)
+    for place, label in enumerate(WRITINGS[given](y)[rows]):
+        sentence = sample_sentence(found, place, label, str)
+        assert ("which is the sample's label" in sentence) == (said[place] == y[rows][place])
+
+
+def test_labels_that_are_no_classes_are_not_graded():
+    X = np.random.default_rng(0).normal(size=(40, 3))
+    model = RandomForestClassifier(5, random_state=0).fit(X, X[:, 0] > 0)
+    others = np.array(["low", "high"])[(X[:, 0] > 0) * 1]
+    assert report_on(model, X, others).predictions_.accuracy is None
+    partly = report_on(model, X, np.where(X[:, 1] > 0, X[:, 0] > 0, 7), clusters=False)
+    rows = np.asarray(partly.ids_, dtype=int)
+    right = (X[rows, 1] > 0) & (model.predict(X[rows]) == (X[rows, 0] > 0))
+    assert partly.predictions_.accuracy == right.mean()
+
+
+@pytest.mark.parametrize("form", ["pandas", "polars"])
+def test_scikit_learns_output_changes_nothing(form, tmp_path, undrawn):
+    pytest.importorskip(form)
+    pipeline = make_pipeline(StandardScaler(), PCA(2))
+
+    def report():
+        return report_on(pipeline, WINE.data, WINE.target, anomalies=True, clusters=True)
+
+    expected = report()
+    with config_context(transform_output=form):
+        found = report()
+        found.to_html(tmp_path / "report.html")
+    np.testing.assert_allclose(found.attributions_, expected.attributions_, rtol=1e-6, atol=1e-9)
+    assert found.label_agreement_ == expected.label_agreement_
+    assert found.reconstruction_.train == pytest.approx(expected.reconstruction_.train)
+    np.testing.assert_allclose(found.anomalies_.maps, expected.anomalies_.maps, rtol=1e-5)
+    for one, other in zip(found.clusters_.classes, expected.clusters_.classes, strict=True):
+        np.testing.assert_allclose(one.attributions, other.attributions, rtol=1e-5, atol=1e-8)

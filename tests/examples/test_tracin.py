@@ -566,7 +566,7 @@ def test_nothing_is_tried_in_transform():
     net, X = make_reconstructor("mlp"), make_X("mlp", 40)
     rows = count_passes(net)
     tracin = TracInImportance(net).fit(X)
-    assert len(rows) == 8  # six that every explainer needs, and two
+    assert len(rows) == 10  # eight that every explainer needs, and two
     for call in (lambda: tracin.transform(X[:10]), lambda: tracin.self_influence(X[:10])):
         rows.clear()
         call()

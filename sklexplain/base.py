@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .base_dask import SamplesInDask, then_by_blocks
 from .base_door import Door
+from .layers import N_TRIED
 from .representation import (
     RESPONSE_METHODS,
     NotFiniteError,
@@ -60,6 +61,7 @@ from .utils import (
     on_cpu_by_default,
     own_arrays,
     own_value,
+    spread_places,
     validate_X,
 )
 
@@ -338,21 +340,24 @@ class BaseExplainer(Door, SamplesInDask, TransformerMixin, BaseEstimator):
         return X, None
 
     def _represent(self, X):
-        """Make the representation, which is run on the first three samples."""
+        """Make the representation, which is run on a few samples."""
         make = partial(
             represent, self._represented, self.n_features_in_, **self._representation_params()
         )
         try:
             return make(X=X)
         except Exception as error:
-            gap = first_missing(X[:3]) if isinstance(X, np.ndarray) else None
+            if not isinstance(X, np.ndarray):
+                raise
+            places = spread_places(len(X), N_TRIED)
+            gap = first_missing(X[places])
             if gap is None:
                 raise
             try:
-                make(X=np.nan_to_num(X[:3]))
+                make(X=np.nan_to_num(X[places]))
             except Exception:  # so it is not what is missing
                 raise error from None
-            raise self._missing_error(X[gap], gap) from error
+            raise self._missing_error(X[places[gap]], places[gap]) from error
 
     def _validate_params(self):
         """Validate parameters; return them, numpy's numbers as Python's."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..utils import FLAG, check_encode, check_numbers, encoded, validated
+from ..utils import FLAG, by_columns, check_encode, check_numbers, column_labels, encoded, validated
 
 _BATCH = 1024
 # Differences of representations below this share of their length are rounding in float32 nets.
@@ -82,6 +82,7 @@ def completeness_error(
     array([0., 0.])
     """
     check_encode(encode)
+    baseline = by_columns(baseline, column_labels(X), "baseline")
     X = check_numbers("X", X, min_ndim=2)
     attributions = check_numbers("attributions", attributions)
     if len(attributions) != len(X):

@@ -28,13 +28,17 @@ from ..utils import (
     as_array,
     as_array_like,
     as_numbers,
+    by_columns,
     check_numbers,
+    column_labels,
     draw_seed,
     is_table,
     lent,
     n_shape,
     validated,
 )
+
+_MAPS = "what the attributor returned"
 
 
 @validated(
@@ -194,7 +198,9 @@ class _Task:
     def explained(self, train, test):
         """Return the score of a fitted model, and attributions of all samples."""
         fitted = self._fitted(self.X, train)
-        importance = _numbers(self.make(fitted, self.pack(self.X[train]), self.pack(lent(self.X))))
+        X = self.pack(lent(self.X))
+        maps = self.make(fitted, self.pack(self.X[train]), X)
+        importance = _numbers(by_columns(maps, column_labels(X), _MAPS, strict=False))
         if importance.shape != self.X.shape:
             raise ValueError(
                 f"the attributor returned shape {importance.shape} for X of shape "
@@ -233,8 +239,9 @@ class _Task:
 
 def _numbers(maps):
     """Attributions in float64, whatever holds them."""
-    what = "what the attributor returned"
-    maps = maps.toarray() if sparse.issparse(maps) else as_numbers(as_array_like(maps, what), what)
+    if sparse.issparse(maps):
+        return maps.toarray().astype(np.float64)
+    maps = as_numbers(as_array_like(maps, _MAPS), _MAPS)
     return np.asarray(maps, dtype=np.float64)
 
 

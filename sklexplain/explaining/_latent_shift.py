@@ -15,9 +15,11 @@ from sklearn.utils import Bunch, check_random_state
 from ..utils import (
     SEED,
     RandomState,
+    by_columns,
     check_encode,
     check_numbers,
     check_positive_int,
+    column_labels,
     draw_seed,
     encoded,
     validated,
@@ -146,6 +148,9 @@ def latent_shift_curve(
     check_encode(encode)
     check_positive_int("batch_size", batch_size)
     check_positive_int("n_random", n_random)
+    if groups is None:
+        attributions = by_columns(attributions, column_labels(X), "attributions", strict=False)
+    mask_value = by_columns(mask_value, column_labels(X), "mask_value")
     X = check_numbers("X", X, min_ndim=2, allow_nan=True)  # encode may take missing values
     attributions = check_numbers("attributions", attributions)
     if groups is None:

@@ -18,7 +18,9 @@ from ..utils import (
     Kind,
     Names,
     as_array,
+    by_columns,
     check_params,
+    column_labels,
     visible_text,
 )
 from ._params import (
@@ -258,7 +260,10 @@ class AttributionDisplay:
         """
         check_params(self)
         sample = as_array(self.sample, "sample")
-        attributions = as_numbers(self.attributions, "attributions")
+        attributions = by_columns(
+            self.attributions, column_labels(self.sample), "attributions", strict=False
+        )
+        attributions = as_numbers(attributions, "attributions")
         if sample.shape != attributions.shape:
             raise ValueError(
                 f"attributions of shape {attributions.shape} do not fit to a sample of shape "

@@ -20,7 +20,9 @@ from ..utils import (
     Text,
     as_array,
     as_array_like,
+    by_columns,
     check_params,
+    column_labels,
 )
 from ._params import (
     AXES,
@@ -237,7 +239,8 @@ class ImportanceDisplay:
             If shapes do not fit together.
         """
         check_params(self)
-        maps = as_numbers(self.attributions, "attributions")
+        maps = by_columns(self.attributions, column_labels(self.X), "attributions", strict=False)
+        maps = as_numbers(maps, "attributions")
         if maps.ndim < 2 or len(maps) == 0:
             raise ValueError(
                 f"attributions of shape {maps.shape} must have samples on the first axis, and one "

@@ -62,7 +62,7 @@ from ._defaults import (
 from ._docstrings import documented
 from ._extras import EXTRAS_OF, missing_extra
 from ._files import replacing, write_file
-from ._labels import by_columns
+from ._labels import by_columns, column_labels
 from ._messages import did_you_mean, n_shape, numpy_dtype_of, warn
 from ._missing import first_missing, is_missing, known_mean, known_range
 from ._owning import FittedParams, lent, own_arrays, own_value
@@ -174,6 +174,7 @@ __all__ = [
     "as_numpy3d",
     "by_blocks",
     "by_columns",
+    "column_labels",
     "cast_checked",
     "check_choice",
     "check_columns_numeric",

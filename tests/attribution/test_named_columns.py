@@ -1,10 +1,15 @@
 """Baselines and groups that name their columns are told by the names, whatever their order."""
 
+import matplotlib
+
+matplotlib.use("Agg")
+
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.decomposition import PCA
 from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -15,6 +20,8 @@ from sklexplain import (
     SimplExImportance,
     SRAEExplainer,
 )
+from sklexplain.metrics import completeness_error, latent_shift_curve, roar
+from sklexplain.plotting import AttributionDisplay, ImportanceDisplay
 
 polars = pytest.importorskip("polars")
 
@@ -100,3 +107,49 @@ def test_a_callable_that_takes_frames_only_is_told_what_it_is_given():
         MODELS["imputed"], baseline=lambda X: np.asarray(X) * [0, 1, 1]
     ).fit(FRAME)
     np.testing.assert_array_equal(whole.transform(FRAME), expected.transform(FRAME))
+
+
+def test_metrics_and_displays():
+    """Attributions, masks and baselines beside a DataFrame are in its order, whatever theirs is."""
+    model = MODELS["scaled"].fit(FRAME)
+
+    def encode(X):
+        return model.transform(pd.DataFrame(np.asarray(X), columns=NAMES))
+
+    maps = pd.DataFrame(LabelFreeAttributor(model).fit(FRAME).transform(FRAME), columns=NAMES)
+    options = {"random_state": 0, "n_random": 3}
+    expected = latent_shift_curve(
+        encode, FRAME, maps.to_numpy(), mask_value=FRAME.mean().to_numpy(), **options
+    )
+    for given in (maps, maps[NAMES[::-1]], maps.to_numpy()):
+        found = latent_shift_curve(encode, FRAME, given, mask_value=REVERSED.mean(), **options)
+        for name in expected:
+            np.testing.assert_array_equal(found[name], expected[name])
+    errors = completeness_error(maps, encode, FRAME, REVERSED.mean())
+    np.testing.assert_array_equal(
+        errors, completeness_error(maps, encode, FRAME, FRAME.mean().to_numpy())
+    )
+    with pytest.raises(ValueError, match="mask_value names other columns than X"):
+        other = FRAME.mean().rename({"a": "z"})
+        latent_shift_curve(encode, FRAME, maps, mask_value=other, **options)
+    for X, given in ((FRAME, maps), (FRAME, maps[NAMES[::-1]]), (FRAME, maps.to_numpy())):
+        order = ImportanceDisplay(given, X).plot().order_
+        np.testing.assert_array_equal(order, np.argsort(-np.abs(maps.to_numpy()).mean(axis=0)))
+    widths = [
+        [bar.get_width() for bar in AttributionDisplay(FRAME.iloc[0], one).plot().ax_.patches]
+        for one in (maps.iloc[0], maps.iloc[0][NAMES[::-1]])
+    ]
+    assert widths[0] == widths[1]
+
+
+def test_roar():
+    model = make_pipeline(StandardScaler(), LinearRegression())
+    y = FRAME["a"] + 0.1 * FRAME["b"]
+
+    def importance(fitted, X_train, X):
+        return (X - X_train.mean()) * fitted[-1].coef_
+
+    options = {"shares": [0.3], "random_state": 0, "n_random": 1}
+    expected = roar(model, importance, FRAME, y, **options)
+    found = roar(model, lambda *args: importance(*args)[NAMES[::-1]], FRAME, y, **options)
+    np.testing.assert_array_equal(found.attributed, expected.attributed)

@@ -181,13 +181,15 @@ def _ruled_gradients(
         for number, direction in enumerate(directions):
             along = torch.ones_like(out) if direction is None else direction.view_as(out)
             more = number + 1 < len(directions)
-            keep = more or bool(bound.plan.unused)
+            keep = more or bool(bound.plan.unused) or varying.moved
             grads = torch.autograd.grad(
                 out, [*edges, *tensors], along, retain_graph=keep, allow_unused=True
             )
             totals = dict(zip(names, grads[len(edges) :], strict=True))
             terms = rule_gradients(bound.layers, bound.names_of, calls, grads, len(x))
             terms = {n: t for n, t in terms.items() if n in totals and adds_up(t, totals[n])}
+            if varying.moved:
+                terms = _of_their_samples(terms, out, along, bound.parameters)
             idle = [n for n in names if n not in terms and _is_zero(totals[n])]
             if idle and _stay_idle(out, along, [bound.parameters[n] for n in idle]):
                 terms.update({n: _zeros(bound.parameters[n], len(x)) for n in idle})
@@ -203,13 +205,34 @@ def _zeros(parameter: torch.Tensor, n: int) -> Explicit:
     return Explicit(parameter.new_zeros(n, parameter.numel()))
 
 
-def _stay_idle(out: torch.Tensor, along: torch.Tensor, tensors: Sequence[torch.Tensor]) -> bool:
-    """Tell whether no sample has a gradient, where the batch's is 0: some may cancel."""
+def _unequal(along: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Unequal multiples of samples, which neither cancel nor stand for one another's."""
     flat = along.reshape(len(along), -1)
-    # Unequal multiples of samples, neither of which adds up to 0 with the others'.
     generator = torch.Generator().manual_seed(len(along))
     weights = torch.rand(len(along), 1, generator=generator, dtype=torch.float64) + 0.5
-    along = (flat * weights.to(flat)).view_as(along)
+    return (flat * weights.to(flat)).view_as(along), weights.flatten()
+
+
+def _of_their_samples(
+    terms: dict[str, Term],
+    out: torch.Tensor,
+    along: torch.Tensor,
+    parameters: Mapping[str, torch.Tensor],
+) -> dict[str, Term]:
+    """Leave out gradients that add up, but belong to other samples than their place says."""
+    along, weights = _unequal(along)
+    tensors = [parameters[name] for name in terms]
+    try:
+        totals = torch.autograd.grad(out, tensors, along, retain_graph=True, allow_unused=True)
+    except RuntimeError:  # an operation that allows a single backward pass
+        return {}
+    pairs = zip(terms.items(), totals, strict=True)
+    return {name: term for (name, term), total in pairs if adds_up(term, total, weights)}
+
+
+def _stay_idle(out: torch.Tensor, along: torch.Tensor, tensors: Sequence[torch.Tensor]) -> bool:
+    """Tell whether no sample has a gradient, where the batch's is 0: some may cancel."""
+    along, _ = _unequal(along)
     try:
         grads = torch.autograd.grad(out, tensors, along, retain_graph=True, allow_unused=True)
     except RuntimeError:  # an operation that allows a single backward pass

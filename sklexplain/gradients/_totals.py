@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 
 from ..utils import eps_of_products
+from ._terms import Explicit, Lookup, Outer
 from ._typing import Term
 
 # Of the size of what is added up: what rounding makes, in another order of the same operations.
@@ -13,7 +16,7 @@ _CANCELLED = 64
 _TF32 = 2e-3  # where torch may round factors to 10 bits
 
 
-def adds_up(term: Term, total: torch.Tensor | None) -> bool:
+def adds_up(term: Term, total: torch.Tensor | None, weights: torch.Tensor | None = None) -> bool:
     """Tell whether a parameter's per-sample gradients add up to the batch's gradient.
 
     Parameters
@@ -22,6 +25,9 @@ def adds_up(term: Term, total: torch.Tensor | None) -> bool:
         The gradients.
     total : torch.Tensor or None
         The batch's gradient; None if nothing depends on the parameter.
+    weights : torch.Tensor of shape (n,) or None, default=None
+        What samples count in it. None: one each. A sum of all alike does not tell whose gradients
+        are whose.
 
     Returns
     -------
@@ -32,7 +38,8 @@ def adds_up(term: Term, total: torch.Tensor | None) -> bool:
         return False
     dtype = total.dtype
     total = total.to_dense().detach().flatten()
-    found, size = term.single().total()
+    term = term.single()
+    found, size = (term if weights is None else _weighted(term, weights)).total()
     if found.shape != total.shape:
         return False
     error = (found - total.to(found.dtype)).abs()
@@ -40,6 +47,15 @@ def adds_up(term: Term, total: torch.Tensor | None) -> bool:
     # Where the factors themselves cancel out, as for the bias of attention's keys.
     allowed += _CANCELLED * torch.finfo(dtype).eps * size.max()
     return bool((error <= allowed).all())
+
+
+def _weighted(term: Term, weights: torch.Tensor) -> Term:
+    if isinstance(term, Explicit):
+        return Explicit(term.values * weights.to(term.values)[:, None])
+    if isinstance(term, Lookup):
+        return Lookup(term.index, term.b * weights.to(term.b)[:, None, None], term.n_rows)
+    whole = cast(Outer, term).apart()
+    return Outer(whole.a, whole.b * weights.to(whole.b).reshape(-1, *[1] * (whole.b.dim() - 1)))
 
 
 def _tolerance(dtype: torch.dtype, device: torch.device) -> float:

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ..layers import moves_rows
+
 if TYPE_CHECKING:
     from ._layers import LayerCall
 
@@ -19,11 +21,18 @@ class VaryingRows(TorchDispatchMode):
 
     Packed sequences and selections by a mask do that: their rows belong to samples in a way that
     depends on the samples.
+
+    Attributes
+    ----------
+    seen : bool
+        Whether they are.
+    moved : bool
+        Whether rows are picked by number or put behind others, and may stand in another order.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.seen = False
+        self.seen = self.moved = False
 
     def __torch_dispatch__(
         self,
@@ -38,6 +47,7 @@ class VaryingRows(TorchDispatchMode):
             if varies and func is torch.ops.aten.index.Tensor:
                 varies = any(i is not None and i.dtype in _MASKS for i in args[1])
             self.seen = varies or func is torch.ops.aten._pack_padded_sequence.default
+        self.moved = self.moved or moves_rows(func, args)
         return func(*args, **(kwargs or {}))
 
 

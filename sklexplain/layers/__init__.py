@@ -18,7 +18,7 @@ from ._memory import fits, fitting_rows, most_rows
 from ._nested import first_tensor, mapped, parts_of, path_of, tensor_paths
 from ._points import CHANNELS_FIRST, CHANNELS_LAST, Point, find_points
 from ._recording import ancestors, depends, gradient_edge, record
-from ._rows import N_TRIED, check_order, check_rows
+from ._rows import N_TRIED, check_order, check_rows, moves_rows
 from ._run import (
     batch_axis,
     known_layer,
@@ -75,6 +75,7 @@ __all__ = [
     "layer_maps",
     "mapped",
     "most_rows",
+    "moves_rows",
     "named_layers",
     "parse_path",
     "parts_of",

@@ -2,10 +2,51 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+
+_aten = torch.ops.aten
+# Operations that take rows from elsewhere, or put rows behind others, along an axis.
+_ALONG = {
+    _aten.index_select.default,
+    _aten.gather.default,
+    _aten.scatter.src,
+    _aten.index_copy.default,
+    _aten.index_add.default,
+}
+_JOINING = {_aten.cat.default, _aten.stack.default}
 
 N_TRIED = 8  # samples of a trial
 _TOLERANCE = 1e-3  # of the largest activation: rows are rounded differently at other places
+
+
+def moves_rows(func: Any, args: tuple[Any, ...]) -> bool:
+    """Tell whether an operation of torch may move rows along the first axis.
+
+    Parameters
+    ----------
+    func : callable
+        The operation, as a dispatch mode is given it.
+    args : tuple
+        What it is called with.
+
+    Returns
+    -------
+    moves : bool
+        Whether it picks rows by number, turns their order round, or puts rows behind others.
+    """
+    if func is _aten.index.Tensor:
+        return args[1][0] is not None
+    if func in (_aten.index_put.default, _aten.index_put_.default):
+        return args[1][0] is not None
+    if func in _ALONG:
+        return args[1] in (0, -args[0].dim())
+    if func in _JOINING:
+        return len(args[0]) > 1 and (args[1] if len(args) > 1 else 0) in (0, -args[0][0].dim())
+    if func is _aten.flip.default:
+        return any(axis in (0, -args[0].dim()) for axis in args[1])
+    return func is _aten.roll.default and (len(args) < 3 or not args[2] or 0 in args[2])
 
 
 def check_rows(tensor: object, axis: int, n_samples: int, n_units: int, what: str) -> None:

@@ -91,7 +91,7 @@ def test_groups_of_an_anomaly_attributor_are_its_own():
         encoder = Autoencoder(n_components=1, max_epochs=1, validation_split=None, random_state=0)
         encoder.set_fit_request(groups=True)
         AnomalyAttributor(encoder, contamination=0.2, random_state=0).fit(X, groups=groups)
-        with pytest.raises(TypeError, match="AnomalyAttributor.fit got unexpected argument"):
+        with pytest.raises(TypeError, match=r"AnomalyAttributor.*fit got unexpected argument"):
             AnomalyAttributor(PCA(2)).fit(X, weights=groups)
     for one in (found, pipeline[-1]):
         np.testing.assert_array_equal(one.calibration_scores_, expected.calibration_scores_)

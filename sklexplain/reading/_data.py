@@ -386,8 +386,9 @@ def _labels(column):
         raise InputError(f"--target {column.name}: the column has no value.")
     is_number = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
     if is_number and column.nunique() > MANY:
-        # Types of pandas' own have gaps of their own, and pyarrow's not every operation.
-        shares = column.rank(pct=True).to_numpy(dtype=np.float64, na_value=np.nan)
+        # Types of pandas' own have gaps of their own, which some versions rank as numbers.
+        values = pd.Series(column.to_numpy(dtype=np.float64, na_value=np.nan))
+        shares = values.rank(pct=True).to_numpy()
         quarters = np.ceil(4 * shares)
         text = ["missing" if np.isnan(q) else f"quarter {int(q)} of 4" for q in quarters]
         note = " Its many values were grouped in four equal parts."

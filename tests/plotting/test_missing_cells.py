@@ -47,7 +47,8 @@ FRAMES = {
 
 
 def floats(X):
-    return X.astype("float64")
+    cells = {name: X[name].to_numpy(dtype="float64", na_value=np.nan) for name in X}
+    return pd.DataFrame(cells, index=X.index)
 
 
 def words(X):

@@ -41,6 +41,7 @@ from ._memory import block_bytes
 from ._points import Point, Points
 from ._recording import gradient_edge
 from ._rows import check_rows
+from ._trial import check_order_at
 from ._watching import entering, watching
 
 # What is made of gradients and activations at one point.
@@ -257,6 +258,8 @@ def _forward(
     for point in points:
         size = math.prod(point.shape)
         check_rows(seen[point], point.batch_axis, len(x), size, f"layer {point.name!r}")
+    if points.may_move and len(x) > 1:
+        check_order_at(call, points, x.detach(), seen)
     return z, [seen[point] for point in points]
 
 

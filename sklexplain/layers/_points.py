@@ -117,6 +117,8 @@ class Points:
         Number of output units, N.
     row_bytes : int
         Memory that a forward pass keeps for each sample until the backward pass.
+    may_move : bool
+        Whether their rows may be in another order than the samples, which is looked at then.
     batched : dict
         Which faster ways of `unit_gradients` work for these points, as far as they were tried.
     """
@@ -124,6 +126,7 @@ class Points:
     points: tuple
     n_units: int
     row_bytes: int
+    may_move: bool = False
     batched: dict = field(default_factory=dict, compare=False, repr=False)
 
     def __iter__(self) -> Iterator[Point]:

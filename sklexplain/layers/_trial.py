@@ -51,13 +51,12 @@ def tried_points(
     other = _activations(call, points, x.flip(0)) if ordered else one
     kept: list[int] = []
     for i, point in enumerate(points):
-        what, size = f"layer {point.name!r}", math.prod(point.shape)
         try:
             for seen in (one, other):
+                size, what = math.prod(point.shape), f"layer {point.name!r}"
                 check_rows(seen.get(point), point.batch_axis, len(x), size, what)
             if ordered:
-                z, of_reversed = (seen[point].movedim(point.batch_axis, 0) for seen in (one, other))
-                check_order(z, of_reversed, what)
+                _check_order(point, one, other)
         except ValueError as error:
             if not lenient or (not kept and i + 1 == len(points)):
                 raise
@@ -65,6 +64,34 @@ def tried_points(
         else:
             kept.append(i)
     return points if len(kept) == len(points) else points.only(*kept)
+
+
+def check_order_at(
+    call: Callable[..., Any], points: Points, x: torch.Tensor, seen: dict[Point, torch.Tensor]
+) -> None:
+    """Raise a ValueError if a layer's rows are in another order than the samples.
+
+    Parameters
+    ----------
+    call : callable
+        The network: (b, ...) to (b, N).
+    points : Points
+        The layers.
+    x : torch.Tensor of shape (b, ...)
+        Samples.
+    seen : dict of Point to torch.Tensor
+        Their activations.
+    """
+    other = _activations(call, points, x.flip(0))
+    for point in points:
+        _check_order(point, seen, other)
+
+
+def _check_order(
+    point: Point, seen: dict[Point, torch.Tensor], other: dict[Point, torch.Tensor]
+) -> None:
+    rows, of_reversed = (one[point].detach().movedim(point.batch_axis, 0) for one in (seen, other))
+    check_order(rows, of_reversed, f"layer {point.name!r}")
 
 
 def _activations(

@@ -25,7 +25,7 @@ from sklearn.exceptions import NotFittedError
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..exceptions import RandomModelWarning
-from ..layers import N_TRIED, ancestors, batch_axis, check_order, depends, record
+from ..layers import N_TRIED, ancestors, batch_axis, check_order, depends, moves_rows, record
 from ..utils import eps_of_products, n_shape, spread_places, too_large, warn
 from ._finite import check_finite
 from ._layout import input_layout
@@ -49,6 +49,8 @@ _SHAPES = re.compile(
 _FIXED_SIZE = re.compile(r"size\(\)\[0\] == (\d+)|shape\[0\] to be equal to (\d+)")
 _QUANTISED = re.compile(r"^quantized|^(?!.*fake).*quantize|choose_qparams|int8")
 _DYNAMIC = re.compile(r"_dynamic|quantized_(lstm|gru|rnn)|choose_qparams|fbgemm_linear_int8")
+# Operations that give Python a number, or the truth of one.
+_TO_PYTHON = {torch.ops.aten._local_scalar_dense.default, torch.ops.aten.equal.default}
 # A run for one sample and one for several are rounded differently: by so many of these.
 _ROUNDINGS, _FEW_ROUNDINGS = 100, 8
 
@@ -69,8 +71,6 @@ class Probe:
         The method of the layer's network that calls it.
     takes_integers : bool
         Whether the network takes integers only.
-    in_place : bool
-        Whether the network writes into its input.
     bytes_per_row : int
         Memory that one sample takes until the backward pass.
     input_bytes : int
@@ -89,6 +89,12 @@ class Probe:
         its batch.
     random : bool
         Whether two runs on the same samples differ.
+    branches : bool
+        Whether numbers decide in Python what the network does, which may be other things for other
+        samples: it may call the layer more often, for example.
+    moves_rows : bool
+        Whether it picks samples by number or puts some behind others, so that the rows of a layer
+        may be in another order.
     channel_axis : int or None
         Axis of a sample's array that holds channels, as the first layers take it.
     is_series : bool
@@ -106,7 +112,6 @@ class Probe:
     n_calls: int = 1
     method: str | None = None
     takes_integers: bool = False
-    in_place: bool = True
     bytes_per_row: int = 1
     input_bytes: int = 0
     no_torch_form: str | None = None
@@ -115,6 +120,8 @@ class Probe:
     quantised: bool = False
     one_by_one: bool = False
     random: bool = False
+    branches: bool = False
+    moves_rows: bool = False
     channel_axis: int | None = None
     is_series: bool = False
     black_box: str | None = None
@@ -173,18 +180,30 @@ class _Operations(TorchDispatchMode):
         Whether one computes with quantised numbers, which have no gradient.
     dynamic : bool
         Whether one quantises by the range of its batch.
+    branches : bool
+        Whether one hands a number to Python.
+    moves_rows : bool
+        Whether one may move rows, see `moves_rows`.
     """
 
     def __init__(self):
         super().__init__()
         self.draws = self.quantised = self.dynamic = False
+        self.branches = self.moves_rows = False
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         self.draws = self.draws or torch.Tag.nondeterministic_seeded in getattr(func, "tags", ())
         name = str(func)
         self.quantised = self.quantised or bool(_QUANTISED.search(name))
         self.dynamic = self.dynamic or bool(_DYNAMIC.search(name))
+        self.branches = self.branches or func in _TO_PYTHON
+        self.moves_rows = self.moves_rows or moves_rows(func, args)
         return func(*args, **(kwargs or {}))
+
+
+def _clips(chain):
+    """Tell whether a lookup clips the norms of those weights that it is asked for."""
+    return any(getattr(module, "max_norm", None) is not None for module in chain.modules())
 
 
 class Prober:
@@ -232,7 +251,7 @@ class Prober:
             try:
                 with own_weights(representation.chain) if viewed else nullcontext() as changed:
                     three = self._recorded_first()
-                    if viewed and changed():
+                    if viewed and (_clips(representation.chain) or changed()):
                         self._learn(writes_weights=True)
                     self._learn_the_rest(three)
             except Exception as error:
@@ -266,7 +285,6 @@ class Prober:
             batch_axis=axis,
             bytes_per_row=max(1, three.n_bytes - two.n_bytes),
             input_bytes=three.x[:1].nbytes,
-            in_place=three.x._version > 0,
             no_torch_form=self._no_torch_form(three, outputs[1]),
             **self._layout(three),
         )
@@ -395,6 +413,7 @@ class Prober:
         random = not _close(again, z, tolerance)
         self._learn(draws=moved, random=random, quantised=operations.quantised)
         self._learn(one_by_one=operations.dynamic and not random)
+        self._learn(branches=operations.branches, moves_rows=operations.moves_rows)
         if operations.quantised and representation.no_torch_form is None:
             # A path past the quantised layers has a gradient, but not that of the whole.
             name = type(representation.estimator).__name__

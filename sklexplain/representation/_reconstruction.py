@@ -178,7 +178,7 @@ class _Residual(nn.Module):
         self.back = back
 
     def forward(self, x):
-        found = self.forth(x)
+        found = self.forth(x.clone())  # what the network writes into it is not the sample
         if self.back is not None:
             found = self.back(found)
         return x - _of_shape(x, found)

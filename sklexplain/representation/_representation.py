@@ -10,6 +10,7 @@ from sklearn.utils.validation import _num_samples
 
 from ..layers import (
     N_TRIED,
+    check_order,
     check_rows,
     find_points,
     first_tensor,
@@ -426,12 +427,25 @@ class Representation(RawInputs, Blocks):
 
     def _forward(self, x):
         """Run as far as needed; return the layer's output as it is."""
-        if self.probe.in_place:
-            x = x.clone()
+        x = x.clone()  # the network may write into it, for some samples only
         chain = self.chain
         if self._path is None:
             return chain(x)
-        return run_to(chain, self.layer_module, x, self.probe.n_calls)[0]
+        return run_to(chain, self.layer_module, x, self.n_calls(self.probe.n_calls))[0]
+
+    def n_calls(self, n_tried):
+        """Say after how many of its calls a pass to a layer ends: None if at the network's end.
+
+        Parameters
+        ----------
+        n_tried : int
+            How often it was called when it was tried.
+
+        Returns
+        -------
+        n_calls : int or None
+        """
+        return None if self.probe.branches else n_tried
 
     @property
     def layer_module(self):
@@ -516,7 +530,27 @@ class Representation(RawInputs, Blocks):
             raise
         z = self.rows_of(output, len(x))
         check_finite(z)
+        if self.layer is not None:
+            self.check_order(lambda x: self.rows_of(self.run(x), len(x)), x, z, self.what)
         return z
+
+    def check_order(self, run, x, rows, what):
+        """Raise if a layer's rows are in another order than samples; see `check_order`.
+
+        Parameters
+        ----------
+        run : callable
+            From samples to the layer's rows.
+        x : torch.Tensor of shape (b, ...)
+            Samples.
+        rows : torch.Tensor of shape (b, ...)
+            Those of x.
+        what : str
+            The layer, for the error message.
+        """
+        if self.probe.moves_rows and not self.probe.random and len(x) > 1:
+            with torch.no_grad():
+                check_order(rows.detach(), run(x.detach().flip(0)), what)
 
     def rows_of(self, output, n_samples):
         """Arrange what was picked from a pass as (n_samples, N); raise if it has other rows."""
@@ -635,7 +669,9 @@ class Representation(RawInputs, Blocks):
                 points = tried_points(
                     self, points, x, ordered=not self.probe.random, lenient=layers is None
                 )
-        return replace(points, points=tuple(replace(p, module=None) for p in points))
+        may_move = self.probe.moves_rows and not self.probe.random
+        parts = tuple(replace(p, module=None) for p in points)
+        return replace(points, points=parts, may_move=may_move)
 
 
 def _not_one_tensor(output):

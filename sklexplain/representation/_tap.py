@@ -131,7 +131,7 @@ class LayerTap:
                 )
             z = [pick(c[-1], place["items"], place["name"]) for c in calls]
         axis = batch_axis(*(tuple(part.shape) for part in z), f"layer {place['name']!r}")
-        place |= {"n_calls": len(calls[0]), "batch_axis": axis}
+        place |= {"n_calls": representation.n_calls(len(calls[0])), "batch_axis": axis}
         place |= {"shape": tuple(z[0].movedim(axis, 0).shape[1:])}
         place |= {"dtype": str(z[0].dtype).removeprefix("torch.")}
         tap = cls(representation, LayerRecord(**place))
@@ -186,6 +186,11 @@ class LayerTap:
 
     def __call__(self, x):
         """Activations of a batch, going no further than the layer: (b, ...) to (b, *shape)."""
+        z = self._rows(x)
+        self._representation.check_order(self._rows, x, z, f"layer {self.name!r}")
+        return z
+
+    def _rows(self, x):
         batches = self._representation.run_at_once(x)
         parts = [self._arranged(self._raw(rows.clone()), len(rows)) for rows in batches]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -202,7 +207,9 @@ class LayerTap:
             representation.chain, self._module(), x.clone(), record.items, record.name, record.at
         )
         output = output.movedim(representation.probe.batch_axis, 0).reshape(len(x), -1)
-        return self._arranged(z, len(x)), output
+        z = self._arranged(z, len(x))
+        representation.check_order(self._rows, x, z, f"layer {self.name!r}")
+        return z, output
 
     def gradients(self, x, function):
         """Gradients, at the layer, of functions of the network's output.
@@ -234,12 +241,14 @@ class LayerTap:
             output = output.movedim(representation.probe.batch_axis, 0).reshape(len(x), -1)
             totals = function(output).sum(dim=0).unbind()  # of independent samples
         z = seen[-1]
+        rows = self._arranged(z.detach(), len(x))
+        representation.check_order(self._rows, x, rows, f"layer {self.name!r}")
         for total in totals:
             gradient = None
             if total.requires_grad:
                 (gradient,) = torch.autograd.grad(total, z, retain_graph=True, allow_unused=True)
             gradient = torch.zeros_like(z) if gradient is None else gradient
-            yield self._arranged(z.detach(), len(x)), self._arranged(gradient, len(x))
+            yield rows, self._arranged(gradient, len(x))
 
 
 def _named(layers, layer):

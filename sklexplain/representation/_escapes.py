@@ -1,6 +1,7 @@
 """Parts of the original that a view of a network still reaches, found without running it."""
 
 import collections
+import dis
 import functools
 import sys
 import types
@@ -174,8 +175,8 @@ class _Walk:
             self.push(item, path)
         if (value.__module__ or "").partition(".")[0] in _FOREIGN:
             return
-        names = _names(value.__code__)
-        for name in names:
+        looked_up, names = _names(value.__code__)
+        for name in looked_up:
             self.named(value.__globals__.get(name), name, names, path)
 
     def named(self, item, name, names, path):
@@ -203,6 +204,9 @@ _LOOKS = (
 )
 
 
+_LOOK_UPS = ("LOAD_GLOBAL", "LOAD_NAME")
+
+
 def _root(kind):
     return (kind.__module__ or "").partition(".")[0] if isinstance(kind.__module__, str) else ""
 
@@ -214,10 +218,13 @@ def _slot(member, value):
         return None
 
 
+@functools.lru_cache(maxsize=10_000)
 def _names(code):
-    """Names that a function looks up, those of the functions written in it too."""
-    names = set(code.co_names)
+    """Names that a function looks up, and all that it uses; those of functions in it, too."""
+    looked_up = {i.argval for i in dis.get_instructions(code) if i.opname in _LOOK_UPS}
+    names = set(code.co_names)  # of attributes, too
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            names |= _names(constant)
-    return names
+            inner = _names(constant)
+            looked_up, names = looked_up | inner[0], names | inner[1]
+    return looked_up, names

@@ -1016,3 +1016,23 @@ def test_numpy_generators_are_copied():
     draws = twin.new.random(), twin.old.rand()
     assert view.refresh() and (twin.new.random(), twin.old.rand()) == draws
     assert (net.new.random(), net.old.rand()) == draws
+
+
+def test_an_attribute_is_no_global_of_the_same_name(monkeypatch):
+    """A script's variable that is called as a part of the network is, is not used by it."""
+    monkeypatch.setitem(globals(), "first_layer", nn.Linear(2, 2))
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first_layer = nn.Linear(2, 3)
+
+        def forward(self, x):
+            return self.first_layer(x)
+
+    class UsesGlobal(Net):
+        def forward(self, x):
+            return self.first_layer(first_layer(x))  # noqa: F821
+
+    assert escapes(view_of([Net()])) == []
+    assert "first_layer" in escapes(view_of([UsesGlobal()]))[0]

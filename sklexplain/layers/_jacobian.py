@@ -234,7 +234,8 @@ def _forward(
     Raises
     ------
     ValueError
-        If a layer is not called before the output is computed.
+        If a layer is not called before the output is computed, or its rows or their shape are not
+        those of the samples.
     """
     seen = {}
 
@@ -258,6 +259,13 @@ def _forward(
     for point in points:
         size = math.prod(point.shape)
         check_rows(seen[point], point.batch_axis, len(x), size, f"layer {point.name!r}")
+        shape = tuple(point.arrange(seen[point]).shape[1:])
+        if shape != point.shape:
+            raise ValueError(
+                f"layer {point.name!r} has shape {shape} for a sample and had {point.shape} when it "
+                "was tried: the network cuts samples, to the longest of a batch for example. Have "
+                "it keep the length that X has, or look at another layer."
+            )
     if points.may_move and len(x) > 1:
         check_order_at(call, points, x.detach(), seen)
     return z, [seen[point] for point in points]

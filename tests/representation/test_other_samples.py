@@ -197,3 +197,19 @@ def test_a_lookup_that_clips_later_leaves_the_weights():
     explainer = DKNNImportance(net).fit(RNG.integers(0, 15, (60, 5)))
     explainer.transform(RNG.integers(15, 20, (4, 5)))
     torch.testing.assert_close(net.lookup.weight, before, rtol=0, atol=0)
+
+
+def test_lengths_that_depend_on_the_batch():
+    class Trims(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.out = nn.Conv1d(1, 3, 1), nn.Linear(3, 2)
+
+        def forward(self, x):
+            x = x[:, : int((x != 0).sum(dim=1).max())]
+            return self.out(self.conv(x[:, None]).mean(dim=2))
+
+    explainer = EmbeddingAttributor(drawn(Trims), layer="conv").fit(SERIES)
+    assert explainer.transform(SERIES).shape == (60, 8)
+    with pytest.raises(ValueError, match=r"layer 'conv' has shape \(3, 4\).* and had \(3, 8\)"):
+        explainer.transform(SERIES[[5, 18]])

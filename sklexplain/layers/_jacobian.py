@@ -262,9 +262,9 @@ def _forward(
         shape = tuple(point.arrange(seen[point]).shape[1:])
         if shape != point.shape:
             raise ValueError(
-                f"layer {point.name!r} has shape {shape} for a sample and had {point.shape} when it "
-                "was tried: the network cuts samples, to the longest of a batch for example. Have "
-                "it keep the length that X has, or look at another layer."
+                f"layer {point.name!r} has shape {shape} for a sample and had {point.shape} in its "
+                "trial: the network cuts samples, to the longest of a batch for example. Have it "
+                "keep the length that X has, or look at another layer."
             )
     if points.may_move and len(x) > 1:
         check_order_at(call, points, x.detach(), seen)

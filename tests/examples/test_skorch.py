@@ -750,3 +750,50 @@ def test_a_fraction_is_no_class(labels):
         importance.transform(X[:2] + 1, np.array([1.0, 0.5]))
     as_floats = importance.transform(X[:2] + 1, np.array([1.0, 2.0]))
     np.testing.assert_array_equal(as_floats, importance.transform(X[:2] + 1, np.array([1, 2])))
+
+
+class Known(nn.Module):
+    """Mean squared error of the targets that are known in a batch, which -99 says are not."""
+
+    def forward(self, output, y):
+        known = y != -99
+        return (output - torch.where(known, y, output)).square().sum() / known.sum()
+
+
+class KnownOfMany(Known):
+    def __init__(self, reduction="mean"):
+        super().__init__()
+        self.reduction = reduction
+
+    def forward(self, output, y):
+        squares = (output - torch.where(y != -99, y, output)).square()
+        return squares if self.reduction == "none" else super().forward(output, y)
+
+
+def _with_gaps(criterion, n_gaps):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(60, 4)).astype("float32"), rng.normal(size=(60, 6)).astype("float32")
+    X[-n_gaps:] *= 0.3
+    y[-n_gaps:, 2:] = -99
+    options = {"criterion": criterion, "max_epochs": 1, "verbose": 0, "train_split": None}
+    return NeuralNetRegressor(nn.Linear(4, 6), **options).fit(X, y), X, y
+
+
+@pytest.mark.parametrize("step", [1, -1])
+@pytest.mark.parametrize("n_gaps", [1, 30])
+def test_losses_that_divide_by_known_targets_are_refused_in_any_order(step, n_gaps):
+    net, X, y = _with_gaps(Known, n_gaps)
+    with pytest.raises(TypeError, match="neither the mean nor the sum of those of its samples"):
+        InfluenceImportance(net, parameters="all").fit(X[::step].copy(), y[::step].copy())
+
+
+@pytest.mark.parametrize("step", [1, -1])
+def test_criteria_that_divide_by_known_targets_mean_what_the_net_minimised(step):
+    net, X, y = _with_gaps(KnownOfMany, 30)
+    X, y = X[::step].copy(), y[::step].copy()
+    importance = InfluenceImportance(net, parameters="all").fit(X, y)
+    with importance._representation.session():
+        network = importance._network()
+        values = importance._losses(network)(network.tensor(importance._examples))
+    whole = net.get_loss(net.forward(X), torch.tensor(y))
+    np.testing.assert_allclose(values.mean().item(), whole.item(), rtol=1e-4)

@@ -38,6 +38,7 @@ from ..utils import (
     first_missing,
     harmonic_mean,
     numpy_dtype_of,
+    spread_places,
 )
 from ._comparison import LABELS, TASKS, find_comparison
 from ._fitting import check_network
@@ -303,7 +304,7 @@ class ClaDecExplainer(BaseExplainer):
         check_network(representation, params.alpha)
         layer = Layer.find(representation, params.layer, inputs)
         self._record, self._units, self.layer_ = layer.record, layer.units, layer.name
-        self._rows = inputs[:_N_ROWS]
+        self._rows = inputs[spread_places(len(inputs), _N_ROWS)]  # inputs may be sorted
         self._comparison = None
         # Of every entry, in raw units: what tables are drawn in.
         shown = layer.shown(inputs)

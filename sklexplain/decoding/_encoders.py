@@ -129,15 +129,16 @@ def _in_single_precision(module):
     return module._apply(lambda t: t.float() if t.dtype in _HALF else t)
 
 
-def draw_encoder(encoder, x):
+def draw_encoder(encoder, batches):
     """Draw an encoder's weights anew; those that the layer does not depend on are left out.
 
     Parameters
     ----------
     encoder : FreshEncoder
         Those of its weights that matter require a gradient afterwards.
-    x : torch.Tensor of shape (b, ...)
-        A few samples, to see which weights matter.
+    batches : callable
+        Yields the samples that it is trained on, in batches (b, ...), to see which weights matter:
+        some may matter to a few samples only, as those of an expert do.
 
     Raises
     ------
@@ -145,11 +146,11 @@ def draw_encoder(encoder, x):
         If a weight that matters cannot be drawn.
     """
     draw_weights(encoder.chain)
-    encoder.counting = _counting(encoder, x)
+    encoder.counting = _counting(encoder, batches)
     encoder.eval()
     parameters = dict(encoder.chain.named_parameters())
     missing = set(undrawn(encoder.chain))
-    needed = _needed(encoder, parameters, x)
+    needed = _needed(encoder, parameters, batches)
     for name, parameter in parameters.items():
         parameter.requires_grad_(name in needed)
     if missing & needed:
@@ -161,23 +162,55 @@ def draw_encoder(encoder, x):
         )
 
 
-def _counting(encoder, x):
+def _counting(encoder, batches):
     """Names of the parts whose own buffers change when samples pass in training mode."""
-    trial = copied(encoder)
+    if not any(True for _ in encoder.chain.buffers()):
+        return frozenset()
+    trial, found = copied(encoder), []
     nn.Module.train(trial, True)
-    before = {k: b.clone() for k, b in trial.chain.named_buffers(remove_duplicate=False)}
-    try:
-        with torch.no_grad():
-            trial(x)
-    except (RuntimeError, ValueError):
-        return frozenset()  # what does not run is said when it is run
-    after = trial.chain.named_buffers(remove_duplicate=False)
-    changed = (name for name, b in after if name in before and not torch.equal(b, before[name]))
-    return frozenset(name.rpartition(".")[0] for name in changed)
+    before = _buffers(trial)
+    for x in batches():
+        try:
+            with torch.no_grad():
+                trial(x)
+        except (RuntimeError, ValueError):
+            found.append(None)  # what does not run at all is said when it is run
+            before = _buffers(trial)
+            continue
+        after = _buffers(trial)
+        found.append({k for k, b in after.items() if not _same(before.get(k), b)})
+        before = after
+    passed = [names for names in found if names is not None]
+    if not passed:
+        return frozenset()
+    # A part that few samples reach may meet a single one in a batch, of which there are no
+    # statistics: where a batch failed only those parts count that every batch reaches.
+    merge = set.union if len(passed) == len(found) else set.intersection
+    return frozenset(name.rpartition(".")[0] for name in merge(*passed))
 
 
-def _needed(encoder, parameters, x):
-    """Names of the weights that activations depend on."""
+def _buffers(encoder):
+    buffers = encoder.chain.named_buffers(remove_duplicate=False)
+    return {name: buffer.clone() for name, buffer in buffers}
+
+
+def _same(before, after):
+    return before is None or torch.equal(before, after)  # what is new is no statistics
+
+
+def _needed(encoder, parameters, batches):
+    """Names of the weights that the activations of any sample depend on."""
+    trained = {k: p for k, p in parameters.items() if p.requires_grad}
+    needed = set()
+    for x in batches():
+        if len(needed) == len(trained):
+            break
+        needed |= _reached(encoder, {k: p for k, p in trained.items() if k not in needed}, x)
+    return needed
+
+
+def _reached(encoder, parameters, x):
+    """Names of the weights that the activations of a batch depend on."""
     # cuDNN refuses a backward pass of recurrent layers in eval mode.
     with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
         try:
@@ -187,11 +220,10 @@ def _needed(encoder, parameters, x):
                 f"the reference, a copy of the network in single precision, does not run "
                 f"({error}); use reference=None."
             ) from error
-        trained = {k: p for k, p in parameters.items() if p.requires_grad}
-        if not z.requires_grad or not trained:
+        if not z.requires_grad:
             return set()
-        gradients = torch.autograd.grad(z.sum(), list(trained.values()), allow_unused=True)
-    return {name for name, g in zip(trained, gradients, strict=True) if g is not None}
+        gradients = torch.autograd.grad(z.sum(), list(parameters.values()), allow_unused=True)
+    return {name for name, g in zip(parameters, gradients, strict=True) if g is not None}
 
 
 def _with_trainable_maps(chain):

@@ -6,9 +6,12 @@ import torch
 from ..layers import LinearMap, activation_buffer, copied
 from ..representation import BlackBox, Chain, LayerTap, Stage
 from ..training import load_arrays
-from ..utils import seeded
+from ..utils import seeded, spread_places
 from ._encoders import copied_encoder, draw_encoder
 from ._units import InputUnits, TableUnits
+
+_N_COMPARED = 16  # samples that are compared with their activations
+_BATCH = 64  # samples at once where weights are looked for: as training takes them
 
 
 class Layer:
@@ -54,7 +57,7 @@ class Layer:
             Its name. None: the last linear layer's input, or its output where that input is no more
             than the sample itself; a model without torch form or layers is decoded from its output.
         inputs : ndarray of shape (n, ...)
-            Samples; the first few are run.
+            Samples; a few are run.
 
         Returns
         -------
@@ -66,7 +69,8 @@ class Layer:
                 return cls(representation, None, units)
             record = LayerTap.find(representation, layer, inputs).record
             candidate = cls(representation, record, units)
-            if layer is not None or not candidate._gives_samples(inputs[:8]):
+            some = inputs[spread_places(len(inputs), _N_COMPARED)]
+            if layer is not None or not candidate._gives_samples(some):
                 return candidate
         # Nothing has been encoded before the last linear layer.
         tap = LayerTap.find(representation, candidate.name, inputs)
@@ -184,15 +188,17 @@ class Layer:
 
     # -- encoders of references ----------------------------------------------------------------
 
-    def fresh_encoder(self, seed, rows):
+    def fresh_encoder(self, seed, inputs, batch_size=_BATCH):
         """Copy the network up to the layer, with newly drawn weights.
 
         Parameters
         ----------
         seed : int
             Determines the weights.
-        rows : ndarray of shape (n, ...)
-            A few samples, to see which weights matter.
+        inputs : ndarray of shape (n, ...)
+            The samples that it is trained on: weights that none of them reaches do not matter.
+        batch_size : int
+            Most samples at once.
 
         Returns
         -------
@@ -207,8 +213,16 @@ class Layer:
         device = self.representation.device
         with torch.inference_mode(False), seeded(seed, device):
             encoder = copied_encoder(self.representation.chain, self.record)
-            draw_encoder(encoder, self.tensor(rows[np.arange(2) % len(rows)]))
+            draw_encoder(encoder, lambda: self._trained_batches(inputs, min(batch_size, _BATCH)))
         return encoder
+
+    def _trained_batches(self, inputs, size):
+        """Yield tensors of all samples, in batches of rows from all over, two at least."""
+        n_batches = max(1, len(inputs) // max(2, size))
+        for first in range(n_batches):
+            # Neighbours may be alike, as in a sorted table; training shuffles them.
+            rows = np.arange(first, len(inputs), n_batches)
+            yield self.tensor(inputs[rows if len(rows) > 1 else np.repeat(rows, 2)])
 
     def saved_encoder(self, arrays):
         """Build a trained encoder again.
@@ -243,9 +257,10 @@ class Layer:
         -------
         z : ndarray of shape (m, *shape)
         """
-        x = self.tensor(rows[np.arange(max(2, len(rows))) % len(rows)])
+        # Twice: the statistics are the same, and no part sees a single sample, which has none.
+        x = self.tensor(np.concatenate([rows, rows]))
         with torch.no_grad(), seeded(seed, self.representation.device):
-            return copied(encoder).train()(x).cpu().double().numpy()
+            return copied(encoder).train()(x)[: max(2, len(rows))].cpu().double().numpy()
 
     def nothing_to_train(self, seed, rows):
         """Say why there is no reference: what makes the activations cannot learn anew.
@@ -269,7 +284,7 @@ class Layer:
             boxes = [module for module in modules if isinstance(module, BlackBox)]
             for box in boxes:
                 box.reached = False
-            self.of(self.tensor(rows[:2]))
+            self.of(self.tensor(rows))
             reasons = [f"{box.reason} has no torch form" for box in boxes if box.reached]
         if self.record is None:  # scalers and selectors, maybe
             reasons.append(f"{type(self.representation.estimator).__name__} has no weights to draw")

@@ -122,7 +122,7 @@ class Trainer:
             With an encoder.
         trained : TrainedDecoding
         """
-        encoder = self._layer.fresh_encoder(seed, self._rows)
+        encoder = self._layer.fresh_encoder(seed, inputs, self._params.batch_size)
         arrays, joint = {"x": inputs}, self._params.reference == "autoencoder"
         if joint:
             # As it is drawn: both decoders begin with activations of order 1.

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from ..gradients import join_terms, per_sample_gradients, project_terms, scale_terms, terms_bytes
+from ..gradients import (
+    join_terms,
+    joins_within,
+    per_sample_gradients,
+    project_terms,
+    scale_terms,
+    terms_bytes,
+)
 from ..utils import in_blocks
 
 _CACHE_BYTES = 2**28  # gradients of the corpus kept for the next samples
@@ -63,11 +70,25 @@ class GradientPass:
 
     def terms(self, inputs):
         """Return the gradients of all inputs."""
+        return join_terms(self._parts(inputs))
+
+    def _parts(self, inputs):
         tensor = self.network.tensor
         blocks = in_blocks(
             lambda rows: self._terms(tensor(inputs[rows])), len(inputs), self._batch_size
         )
-        return join_terms([terms for _, terms in blocks])
+        return [terms for _, terms in blocks]
+
+    def _sets(self, inputs):
+        # Batches with samples that take a branch of their own may have explicit gradients where
+        # those of others are factors: all of them together would be explicit, and perhaps huge.
+        sets = []
+        for part in self._parts(inputs):
+            if sets and joins_within([*sets[-1], part], _BLOCK_BYTES):
+                sets[-1].append(part)
+            else:
+                sets.append([part])
+        return map(join_terms, sets)
 
     def blocks(self, inputs, key=None):
         """Yield slices and gradients of as many inputs as fit into memory.
@@ -85,16 +106,18 @@ class GradientPass:
         rows : slice
         terms : dict of str to term
         """
-        step = self.rows_at_once
-        for start in range(0, len(inputs), step):
-            rows = slice(start, min(start + step, len(inputs)))
+        start = 0
+        while start < len(inputs):
             terms = self._kept.get((key, start))
-            if terms is None:
-                terms = self.terms(inputs[rows])
-                n_bytes = sum(map(terms_bytes, self._kept.values())) + terms_bytes(terms)
-                if key is not None and n_bytes <= _CACHE_BYTES:
-                    self._kept[key, start] = terms
-            yield rows, terms
+            stop = start + self.rows_at_once
+            for part in self._sets(inputs[start:stop]) if terms is None else [terms]:
+                n_rows = len(next(iter(part.values())))
+                if terms is None and key is not None:
+                    n_bytes = sum(map(terms_bytes, self._kept.values())) + terms_bytes(part)
+                    if n_bytes <= _CACHE_BYTES:
+                        self._kept[key, start] = part
+                yield slice(start, start + n_rows), part
+                start += n_rows
 
     @property
     def rows_at_once(self):

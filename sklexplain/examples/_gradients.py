@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
 from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted
@@ -130,7 +131,8 @@ class BaseGradientImportance(BaseExampleImportance):
         Raises
         ------
         ValueError
-            If y has another shape than in fit, or is missing and cannot be predicted.
+            If y has another shape than in fit, holds numbers that the loss does not take, or is
+            missing and cannot be predicted.
         """
         if self._targets is None or isinstance(inputs, Labelled):
             return inputs
@@ -159,7 +161,41 @@ class BaseGradientImportance(BaseExampleImportance):
                 f"y has shape {n_shape(y.shape[1:])}, but {type(self).__name__} was fitted with y "
                 f"of shape {n_shape(ours.shape[1:])}."
             )
-        return as_targets(y, self._loss_plan.cast, ours.dtype).astype(ours.dtype)
+        if ours.dtype.kind == "f":
+            return as_targets(y, self._loss_plan.cast, ours.dtype).astype(ours.dtype)
+        cast = None if self._loss_plan.cast == "int" else self._loss_plan.cast
+        y = as_targets(y, cast, self._network().numpy_dtype)
+        with np.errstate(invalid="ignore"):  # NaN is not what it becomes
+            alike = y.astype(ours.dtype)
+        other = (alike != y).reshape(len(y), -1).any(axis=1)
+        if not other.any():
+            return alike
+        # Numbers that fit's dtype cannot hold: the targets are values, or they are wrong.
+        self._try_target(inputs, y, int(other.argmax()))
+        return y
+
+    def _try_target(self, inputs, y, row):
+        """Raise unless the loss takes a target that targets of fit's dtype cannot be."""
+        error = None
+        if self._loss_plan.cast != "int":
+            network = self._network()
+            try:
+                with torch.no_grad():
+                    rows = slice(row, row + 1)
+                    self._losses(network)(network.tensor(Labelled(inputs[rows], y[rows])))
+                return
+            except Exception as reason:  # whatever a loss makes of what is no class
+                error = reason
+        values = y[row].ravel()
+        with np.errstate(invalid="ignore"):
+            value = values[values.astype(self._targets.dtype) != values][0]
+        kind = self._targets.dtype
+        why = "" if error is None else f" ({type(error).__name__}: {error})"
+        raise ValueError(
+            f"y of sample {row} is {value}, but {type(self).__name__} was fitted with y of dtype "
+            f"{kind}, and the loss takes no other numbers{why}; pass y of that dtype, such as the "
+            "classes that the network was trained on."
+        ) from error
 
     def _known_targets(self):
         """Targets of the training examples by their bytes; None where equal ones disagree."""

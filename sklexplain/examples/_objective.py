@@ -33,6 +33,7 @@ _TRAINING = ("train_step_single", "train_step", "run_single_epoch", "fit_loop")
 _SAMPLERS = (SequentialSampler, RandomSampler, SubsetRandomSampler)
 _N_ROWS = 7  # samples that a loss is tried on, more where there are more labels
 _MOST_ROWS = 64
+_N_TOGETHER = 32  # samples whose losses are compared with that of all of them
 _SAME = 1e-4  # relative difference that rounding makes
 
 
@@ -54,6 +55,11 @@ class Planner:
     def __init__(self, network, inputs, y, seed):
         self._network, self._net, self._inputs, self._y = network, network.net, inputs, y
         self._seed, self._name = seed, type(network.net).__name__
+        self._weight = None  # the mean one of all examples, where they were looked at
+        self._no_mean = (
+            f"the loss that {self._name} has for a batch is neither the mean nor the sum of those "
+            "of its samples"
+        )
 
     def plan(self):
         """Decide how the loss of a sample is computed.
@@ -75,7 +81,8 @@ class Planner:
             self._output = self._network.infer(self._x)
             joined = self._check_output()
             loss = self._network.net_loss(LossPlan("samples", joined=False))
-            plan = replace(self._targeted(loss, chosen), joined=joined)
+            plan = self._of_all(loss, self._targeted(loss, chosen))
+            plan = replace(plan, joined=joined)
             self._check_data(plan)
             return plan
 
@@ -254,10 +261,7 @@ class Planner:
             if self._vectorises(loss, output, target, x, alone):
                 plan = replace(plan, source="vectorised")
             return plan, float(whole)
-        raise _Unfit(
-            f"the loss that {self._name} has for a batch is neither the mean nor the sum of those "
-            "of its samples"
-        )
+        raise _Unfit(self._no_mean)
 
     def _check_reconstruction(self, loss, target):
         reason = not_reconstructing(self._output, target)
@@ -316,25 +320,68 @@ class Planner:
         if plan.takes_y and getattr(criterion, "ignore_index", None) is not None:
             weighted = weighted or (self._targets(plan.cast) == criterion.ignore_index).any()
         if weighted:
-            return self._mean_weight(loss, plan)
+            self._weight = self._mean_weight(loss, plan)
+            return self._weight
         divisor = float(weights.double().mean())
         whole = round(divisor)
         return float(whole) if abs(divisor - whole) <= 10 * _SAME * whole else divisor
 
     def _mean_weight(self, loss, plan):
         """Return what the criterion divides by for one training example, on average over all."""
-        total, n, examples = 0.0, 0, self._inputs
-        if plan.takes_y:
-            examples = Labelled(examples, self._targets(plan.cast))
-        for batch in self._network.batches(examples):
-            x = samples_of(batch)
-            target = batch.y if plan.takes_y else x
-            output = self._network.infer(x)
+        total, n = 0.0, 0
+        for output, target, x in self._run_all(plan):
             whole = float(loss.whole(output, target, x))
             if whole:
                 total += float(loss.unreduced(output, target, x).double().sum()) / whole
                 n += len(x)
-        return total / n
+        return total / n if n else 1.0
+
+    def _run_all(self, plan):
+        """Yield outputs, targets and inputs of all training examples, a few at a time."""
+        examples = self._inputs
+        if plan.takes_y:
+            examples = Labelled(examples, self._targets(plan.cast))
+        for batch in self._network.batches(examples):
+            x = samples_of(batch)
+            yield self._network.infer(x), batch.y if plan.takes_y else x, x
+
+    # -- all examples ------------------------------------------------------------------------------
+
+    def _of_all(self, loss, plan):
+        # They may be unlike those tried: some may lack targets, and count less in a batch.
+        criterion = plan.source == "criterion"
+        if criterion and plan.divisor == self._weight:
+            return plan
+        if all(self._adds_up(loss, plan, *part) for part in self._parts(plan)):
+            return plan
+        if criterion and loss.reduction != "sum":
+            return replace(plan, divisor=self._mean_weight(loss, plan))
+        raise no_loss(self._no_mean)
+
+    def _parts(self, plan):
+        # So few samples that one that counts less than the others is seen among them.
+        for output, target, x in self._run_all(plan):
+            for i in range(0, len(x), _N_TOGETHER):
+                rows = slice(i, i + _N_TOGETHER)
+                yield rows_of(output, rows), target[rows], x[rows]
+
+    def _adds_up(self, loss, plan, output, target, x):
+        """Tell whether the loss of a batch is the mean of those of its samples, or the sum."""
+        whole = loss.whole(output, target, x)
+        if not torch.isfinite(whole).all():
+            return True  # which is said where losses are taken
+        if plan.source == "criterion":
+            values = loss.unreduced(output, target, x) / plan.divisor
+        elif plan.source == "vectorised":
+            values = loss.vectorised(output, target, x)
+        else:
+            values = torch.stack(loss.alone(output, target, x))
+        scale = values.abs().mean()
+        is_mean = _close(whole, values.mean(), scale)
+        is_sum = _close(whole, values.sum(), len(x) * scale)
+        if plan.source == "criterion":
+            return is_sum if loss.reduction == "sum" else is_mean
+        return is_mean or is_sum
 
 
 class _Unfit(Exception):

@@ -9,11 +9,12 @@ from typing import Any, cast
 import torch
 
 from ..utils import normal
-from ._terms import Explicit, Outer
+from ._terms import Explicit, Outer, common_terms, same_kind
 from ._typing import Term, Terms
 
 _N_BLOCKS, _MIN_BLOCK = 8, 64  # blocks of a symmetric matrix, of which half is computed
 _FEW_SUMS = 4  # at most so many sums are computed without explicit gradients
+_ENTRY_BYTES = 8  # of a number, at most
 _CHUNK = 4096  # rows of the random projection drawn at once; part of what a seed means
 
 
@@ -29,8 +30,39 @@ def join_terms(parts: Sequence[Terms]) -> dict[str, Term]:
     -------
     terms : dict of str to term
     """
-    first, *others = parts
-    return {k: term.joined([p[k] for p in others]) for k, term in first.items()}
+    joined = {}
+    for name in parts[0]:
+        first, *others = common_terms([part[name] for part in parts])
+        joined[name] = first.joined(others)
+    return joined
+
+
+def joins_within(parts: Sequence[Terms], max_bytes: int) -> bool:
+    """Tell whether the gradients of several batches can be stacked in little memory.
+
+    Gradients in the same form are as large as they were; those in several forms become explicit,
+    which may be far more.
+
+    Parameters
+    ----------
+    parts : list of dict of str to term
+        What `per_sample_gradients` returned.
+    max_bytes : int
+        About the largest size of what becomes explicit.
+
+    Returns
+    -------
+    joins : bool
+    """
+    first, n_rows, n_entries = parts[0], sum(map(_length, parts)), 0
+    for name, term in first.items():
+        if not all(same_kind(term, part[name]) for part in parts[1:]):
+            n_entries += n_rows * term.size
+    return n_entries * _ENTRY_BYTES <= max_bytes
+
+
+def _length(terms: Terms) -> int:
+    return len(next(iter(terms.values())))
 
 
 def interleave_terms(parts: Sequence[Terms], n_each: int = 1) -> dict[str, Term]:
@@ -48,8 +80,11 @@ def interleave_terms(parts: Sequence[Terms], n_each: int = 1) -> dict[str, Term]
     terms : dict of str to term
         n · k gradients: the first sample's of every set, then the second's.
     """
-    first, *others = parts
-    return {k: term.interleaved([p[k] for p in others], n_each) for k, term in first.items()}
+    interleaved = {}
+    for name in parts[0]:
+        first, *others = common_terms([part[name] for part in parts])
+        interleaved[name] = first.interleaved(others, n_each)
+    return interleaved
 
 
 def flatten_terms(terms: Terms) -> torch.Tensor:
@@ -165,11 +200,13 @@ def _wide_parts(terms: Iterable[Term], n: int, max_bytes: int) -> Iterator[torch
 
 
 def _gram(first: Term, second: Term, max_bytes: int) -> torch.Tensor:
-    if type(first) is type(second):
+    if same_kind(first, second):
         return first.gram(second, max_bytes)
     if not isinstance(first, Explicit):
-        return _gram(second, first, max_bytes).T
-    # One set is of sums over so many positions that it is explicit.
+        if isinstance(second, Explicit):
+            return _gram(second, first, max_bytes).T
+        first = Explicit(first.values)
+    # One set is explicit: of sums over many positions, or of samples that take another way.
     pairs = second.chunks(max_bytes)
     return _sum(first.values[:, columns] @ part.T for columns, part in pairs)
 

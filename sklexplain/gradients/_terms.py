@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+from torch import nn
 
 from ..utils import SavedAsArrays
 from ._typing import Term
@@ -110,6 +111,16 @@ class Outer(SavedAsArrays):
     def n_sharing(self) -> int:
         """Number of gradients of one sample."""
         return len(self.b) // max(1, len(self.a))
+
+    @property
+    def n_positions(self) -> int:
+        """Number of positions at which the matrix is applied, L."""
+        return self.a.shape[2]
+
+    def padded(self, n_positions: int) -> Outer:
+        """Return the same with more positions, which add nothing."""
+        more = (0, 0, 0, n_positions - self.n_positions)
+        return Outer(nn.functional.pad(self.a, more), nn.functional.pad(self.b, more))
 
     @property
     def size(self) -> int:
@@ -284,6 +295,17 @@ class Lookup(SavedAsArrays):
         return len(self.index)
 
     @property
+    def n_positions(self) -> int:
+        """Number of rows that a sample looks up, L."""
+        return self.index.shape[1]
+
+    def padded(self, n_positions: int) -> Lookup:
+        """Return the same with more rows looked up, whose gradients are 0."""
+        more = n_positions - self.n_positions
+        index = nn.functional.pad(self.index, (0, more))
+        return Lookup(index, nn.functional.pad(self.b, (0, 0, 0, more)), self.n_rows)
+
+    @property
     def size(self) -> int:
         """Number of entries of one gradient."""
         return self.n_rows * self.b.shape[2]
@@ -444,3 +466,43 @@ def _alike(first: Outer, second: Outer) -> bool:
     return (
         groups and first.a.shape[3] == second.a.shape[3] and first.b.shape[3] == second.b.shape[3]
     )
+
+
+def same_kind(first: Any, second: Any) -> bool:
+    """Tell whether the gradients of two sets in the same parameter are kept in the same form.
+
+    Parameters
+    ----------
+    first, second : Explicit, Outer or Lookup
+        The gradients; of other numbers of positions, maybe.
+
+    Returns
+    -------
+    same : bool
+    """
+    same = type(first) is type(second)
+    return same and (not isinstance(first, Outer) or _alike(first, second))
+
+
+def common_terms(terms: Sequence[Any]) -> list[Any]:
+    """Bring several sets of gradients in the same parameter into one form.
+
+    They have others where some samples only take a branch of the network that uses it again.
+
+    Parameters
+    ----------
+    terms : list of Explicit, Outer or Lookup
+        The sets.
+
+    Returns
+    -------
+    terms : list of Explicit, Outer or Lookup
+        Of one class, and with the same number of positions.
+    """
+    first = terms[0]
+    if not all(same_kind(first, other) for other in terms[1:]):
+        return [t if isinstance(t, Explicit) else Explicit(t.values) for t in terms]
+    if isinstance(first, Explicit):
+        return list(terms)
+    most = max(t.n_positions for t in terms)
+    return [t if t.n_positions == most else t.padded(most) for t in terms]

@@ -114,7 +114,7 @@ def unit_gradients(
     args = (call, points, x, k, reduce, create_graph)
     differentiator = None
     if index is not None and not create_graph:
-        differentiator = _try_affine(*args, n_rows) or _try_columns(*args, index, rows)
+        differentiator = _try_affine(*args, index) or _try_columns(*args, index, rows)
     differentiator = differentiator or _try_batched(*args) or _Differentiator(*args)
     yield from differentiator.blocks(index, cotangents, k)
 
@@ -172,14 +172,14 @@ def _try_affine(
     k: int,
     reduce: Reduce | None,
     create_graph: bool,
-    n_units: int,
+    index: torch.Tensor,
 ) -> _SharedDifferentiator | None:
     """Differentiator of gradients that all samples share; None where they do not share them."""
-    n_passes = -(-n_units // len(x)) + 1
+    n_units, n_passes = len(index), -(-len(index) // len(x)) + 1
     if n_units < _PASSES_SAVED * n_passes or not points.batched.get("affine", True):
         return None
     differentiator = _SharedDifferentiator(call, points, x, 1, reduce, create_graph)
-    points.batched["affine"] = differentiator.holds()
+    points.batched["affine"] = differentiator.holds(index)
     return differentiator if points.batched["affine"] else None
 
 
@@ -405,18 +405,50 @@ class _SharedDifferentiator(_Differentiator):
     """Gradients that are the same at all samples: each sample stands for another unit."""
 
     def _prepare(self, tensors: list[torch.Tensor]) -> None:
-        pass
+        self.first: list[list[torch.Tensor]] = []  # of the first units
 
-    def holds(self) -> bool:
-        """Whether gradients are the same: the operations say so, and these samples agree."""
+    def holds(self, index: torch.Tensor) -> bool:
+        """Whether gradients of these units are the same: operations say so, and samples agree."""
         if not is_affine(self.z, self.ends):
             return False
-        row = torch.linspace(0.5, 1.5, self.z.shape[1]).to(self.z)
-        for gradient in self._gradients_at_samples(row.expand(self.n_samples, -1)):
-            most = 1e3 * torch.finfo(gradient.dtype).eps * gradient.abs().amax()
-            if not (gradient - gradient[:1]).abs().amax() <= most:
+        # All units are summed with weights, at every sample. Units and activations may be of any
+        # scale, and none may hide another: a unit's weight makes its gradient one of size 1, and
+        # every entry of the sum is compared on its own scale, that of what is summed in it.
+        generator = torch.Generator().manual_seed(0)
+        signs = torch.randint(2, (self.points.n_units,), generator=generator) * 2 - 1
+        factors = signs * (0.5 + torch.rand(self.points.n_units, generator=generator))
+        factors = factors.to(self.z)
+        sizes, n_bytes = torch.zeros_like(factors), 0
+        own: list[Any] = [0.0] * len(self.points)
+        most_bytes = block_bytes(self.z.device)
+        for units in index.split(self.n_samples):
+            gradients = self._gradients_of(units)
+            units = units.to(self.z.device)
+            size = torch.stack([g.flatten(1).abs().amax(dim=1) for g in gradients]).amax(dim=0)
+            sizes[units] = size.to(sizes)
+            weights = torch.where(size > 0, factors[units].to(size) / size, 0)
+            for i, g in enumerate(gradients):
+                own[i] += torch.einsum("u,u...->u...", weights, g).square().sum(dim=0)
+            n_bytes += sum(g.nbytes for g in gradients)
+            if n_bytes <= most_bytes:  # the others are computed again
+                self.first.append(gradients)
+        # What is 0 at one sample may be of any size at another, and must not be too small to see.
+        seen = sizes[sizes > 0]
+        sizes = sizes.clamp(min=seen.min()) if len(seen) else torch.ones_like(sizes)
+        row = torch.zeros_like(sizes)
+        index = index.to(row.device)
+        row[index] = factors[index] / sizes[index]
+        compared = self._gradients_at_samples(row.expand(self.n_samples, -1))
+        for g, square in zip(compared, own, strict=True):
+            most = 1e3 * torch.finfo(g.dtype).eps * square.sqrt()
+            if not ((g - g[:1]).abs() <= most).all():
                 return False
         return True
+
+    def _gradients_of(self, units: torch.Tensor) -> list[torch.Tensor]:
+        """Gradients of as many units as there are samples, or fewer."""
+        rows = _unit_rows(units, self.points.n_units).to(self.z)
+        return [g[: len(units)] for g in self._gradients_at_samples(rows)]
 
     def _gradients_at_samples(self, cotangents: torch.Tensor) -> list[torch.Tensor]:
         """Gradients at each point, (b, C, *spatial), where every sample has its own cotangent."""
@@ -426,10 +458,9 @@ class _SharedDifferentiator(_Differentiator):
 
     def blocks(self, index: Any, cotangents: Any, k: int) -> Iterator[Block]:
         """Yield what `unit_gradients` does."""
+        first, self.first = self.first[::-1], []
         for units in index.split(self.n_samples):
-            gradients = self._gradients_at_samples(
-                _unit_rows(units, self.points.n_units).to(self.z)
-            )
+            gradients = first.pop() if first else self._gradients_of(units)
             for i in range(0, len(units), k):
                 block = units[i : i + k]
                 shared = [g[i : i + len(block), None] for g in gradients]

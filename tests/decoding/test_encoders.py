@@ -17,8 +17,10 @@ from torch import nn
 from torch.nn.utils import parametrizations, parametrize, prune
 from torch.nn.utils.parametrizations import spectral_norm
 
+from sklexplain import ClaDecExplainer
 from sklexplain.decoding._layer import Layer
 from sklexplain.decoding._units import InputUnits
+from sklexplain.exceptions import ConvergenceWarning
 from sklexplain.layers import LinearMap, copied
 from sklexplain.representation import Chain, Representation, convert
 from sklexplain.training import arrays_of
@@ -354,3 +356,65 @@ def test_a_clip_within_which_the_data_are_changes_nothing():
     layer = layer_of(pipeline, X)
     expected = torch.as_tensor(pipeline[0].transform(X))
     torch.testing.assert_close(layer.units.to_network(layer.tensor(X)), expected)
+
+
+class Experts(nn.Module):
+    """One expert of two, by the sign of the first feature; they keep statistics of batches."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4))
+        self.second = nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4))
+        self.out = nn.Linear(4, 2)
+
+    def forward(self, x):
+        up, z = x[:, 0] > 0, x.new_zeros(len(x), 4)
+        for rows, expert in ((up, self.first), (~up, self.second)):
+            if rows.any():
+                z = z.index_put((rows.nonzero()[:, 0],), expert(x[rows]))
+        return self.out(torch.tanh(z))
+
+
+@pytest.mark.parametrize("step", [1, -1])
+def test_weights_that_some_samples_reach_are_trained(step):
+    torch.manual_seed(0)
+    X = np.random.default_rng(0).normal(size=(300, 6)).astype("float32")
+    X = X[np.argsort(X[:, 0])][::step].copy()
+    layer = layer_of(Experts().eval(), X)
+    encoder = layer.fresh_encoder(0, X)
+    trained = {k for k, p in encoder.chain.named_parameters() if p.requires_grad}
+    assert {k.split(".")[-3] for k in trained} == {"first", "second"}
+    assert {name.split(".")[-2] for name in encoder.counting} == {"first", "second"}
+    X[:, 0] = step
+    X[200, 0] = -step  # a single sample reaches the other expert
+    encoder = layer.fresh_encoder(0, X)
+    trained = {k for k, p in encoder.chain.named_parameters() if p.requires_grad}
+    assert {k.split(".")[-3] for k in trained} == {"first", "second"}
+    assert len(encoder.counting) == 1  # of one sample in a batch there are no statistics
+    assert np.isfinite(layer.first_activations(encoder, X[192:208], 0)).all()
+    with pytest.warns(ConvergenceWarning):
+        reference = ClaDecExplainer(Experts().eval(), max_epochs=1, random_state=0).fit(X)
+    assert np.isfinite(reference.reference_loss_curve_).all()
+
+
+def test_rows_of_a_fit_are_from_all_over():
+    X = np.random.default_rng(0).normal(size=(300, 6)).astype("float32")
+    X = X[np.argsort(X[:, 0])]
+    with pytest.warns(ConvergenceWarning):
+        found = ClaDecExplainer(Experts().eval(), reference=None, max_epochs=1).fit(X)
+    assert found._rows[0, 0] < 0 < found._rows[-1, 0]
+
+
+def test_a_layer_that_changes_some_samples_only_is_an_encoding():
+    class Late(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.out = nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.out(torch.where(x[:, :1] > 0, x.sin(), x))
+
+    X = np.random.default_rng(0).normal(size=(100, 4)).astype("float32")
+    X = X[np.argsort(X[:, 0])]
+    assert layer_of(Late().eval(), X).shape == (4,)
+    assert layer_of(Late().eval(), X[::-1].copy()).shape == (4,)

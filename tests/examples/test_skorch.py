@@ -722,3 +722,78 @@ def test_frozen_parameters_are_taken_like_others():
     rest = TracInImportance(frozen).fit(X, LABELS).transform(X)
     np.testing.assert_allclose(few + rest, expected.transform(X), rtol=1e-4, atol=1e-6)
     assert [p.requires_grad for p in frozen.module_.parameters()] == [False, False, True, True]
+
+
+@pytest.mark.parametrize("explainer", [TracInImportance, InfluenceImportance])
+def test_new_targets_beside_counts_are_not_cut_to_whole_numbers(explainer):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(60, 4)).astype("float32"), rng.poisson(2, size=(60, 1))
+    options = {"criterion": nn.MSELoss, "max_epochs": 2, "verbose": 0, "train_split": None}
+    net = NeuralNetRegressor(nn.Linear(4, 1), **options).fit(X, y.astype("float32"))
+    ours, theirs = (explainer(net, parameters="all").fit(X, t) for t in (y, y.astype("float32")))
+    new = np.array([[0.5], [0.9], [-0.9], [2.0]])
+    found = ours.transform(X[:4] + 1, new)
+    np.testing.assert_allclose(found, theirs.transform(X[:4] + 1, new), rtol=1e-4, atol=1e-5)
+    assert not np.allclose(found[0], found[1])
+    whole = ours.transform(X[:2] + 1, np.array([[1.0], [2.0]]))  # integers in all but dtype
+    np.testing.assert_allclose(whole, ours.transform(X[:2] + 1, np.array([[1], [2]])), rtol=1e-5)
+
+
+@pytest.mark.parametrize("labels", [np.int64, np.float32])
+def test_a_fraction_is_no_class(labels):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(60, 4)).astype("float32"), np.arange(60) % 3
+    options = {"criterion": nn.CrossEntropyLoss, "max_epochs": 1, "verbose": 0}
+    net = NeuralNetClassifier(nn.Linear(4, 3), train_split=None, **options).fit(X, y)
+    importance = TracInImportance(net, parameters="all").fit(X, y.astype(labels))
+    with pytest.raises(ValueError, match="y of sample 1 is 0.5.*int64.*classes"):
+        importance.transform(X[:2] + 1, np.array([1.0, 0.5]))
+    as_floats = importance.transform(X[:2] + 1, np.array([1.0, 2.0]))
+    np.testing.assert_array_equal(as_floats, importance.transform(X[:2] + 1, np.array([1, 2])))
+
+
+class Known(nn.Module):
+    """Mean squared error of the targets that are known in a batch, which -99 says are not."""
+
+    def forward(self, output, y):
+        known = y != -99
+        return (output - torch.where(known, y, output)).square().sum() / known.sum()
+
+
+class KnownOfMany(Known):
+    def __init__(self, reduction="mean"):
+        super().__init__()
+        self.reduction = reduction
+
+    def forward(self, output, y):
+        squares = (output - torch.where(y != -99, y, output)).square()
+        return squares if self.reduction == "none" else super().forward(output, y)
+
+
+def _with_gaps(criterion, n_gaps):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(60, 4)).astype("float32"), rng.normal(size=(60, 6)).astype("float32")
+    X[-n_gaps:] *= 0.3
+    y[-n_gaps:, 2:] = -99
+    options = {"criterion": criterion, "max_epochs": 1, "verbose": 0, "train_split": None}
+    return NeuralNetRegressor(nn.Linear(4, 6), **options).fit(X, y), X, y
+
+
+@pytest.mark.parametrize("step", [1, -1])
+@pytest.mark.parametrize("n_gaps", [1, 30])
+def test_losses_that_divide_by_known_targets_are_refused_in_any_order(step, n_gaps):
+    net, X, y = _with_gaps(Known, n_gaps)
+    with pytest.raises(TypeError, match="neither the mean nor the sum of those of its samples"):
+        InfluenceImportance(net, parameters="all").fit(X[::step].copy(), y[::step].copy())
+
+
+@pytest.mark.parametrize("step", [1, -1])
+def test_criteria_that_divide_by_known_targets_mean_what_the_net_minimised(step):
+    net, X, y = _with_gaps(KnownOfMany, 30)
+    X, y = X[::step].copy(), y[::step].copy()
+    importance = InfluenceImportance(net, parameters="all").fit(X, y)
+    with importance._representation.session():
+        network = importance._network()
+        values = importance._losses(network)(network.tensor(importance._examples))
+    whole = net.get_loss(net.forward(X), torch.tensor(y))
+    np.testing.assert_allclose(values.mean().item(), whole.item(), rtol=1e-4)

@@ -685,3 +685,30 @@ def test_a_perfect_network_has_importance_zero():
     loss = lambda output, x: (output - x).square().sum(dim=1)  # noqa: E731
     perfect = TracInImportance(net, loss=loss, parameters="all")
     assert not perfect.fit(X).transform(X).any()
+
+
+@pytest.mark.parametrize("explainer", [TracInImportance, InfluenceImportance])
+@pytest.mark.parametrize("in_one_set", [True, False])
+def test_batches_with_rare_samples(explainer, in_one_set, monkeypatch):
+    class Rare(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.out = nn.Linear(4, 3), nn.Linear(3, 4)
+
+        def forward(self, x):
+            out, rare = self.out(torch.tanh(self.layer(x))), x[:, :1] > 2
+            if not rare.any():
+                return out
+            return torch.where(rare, out + x @ self.layer.weight.T @ self.layer.weight, out)
+
+    torch.manual_seed(0)
+    net, X = Rare().eval(), np.random.default_rng(0).normal(size=(100, 4)).clip(-1, 1)
+    X[33, 0] = 2.1
+    X = X.astype("float32")
+    expected = explainer(net, parameters="all").fit(X).transform(X)
+    if not in_one_set:
+        monkeypatch.setattr(_gradient_pass, "joins_within", lambda parts, max_bytes: False)
+    found = explainer(net, parameters="all", batch_size=16).fit(X)
+    np.testing.assert_allclose(found.transform(X), expected, rtol=1e-3, atol=1e-4)
+    again = found.transform(X[:7])  # by gradients that were kept
+    np.testing.assert_allclose(again, expected[:7], rtol=1e-3, atol=1e-4)

@@ -7,8 +7,16 @@ import pytest
 import torch
 from torch import nn
 
-from sklexplain.gradients import flatten_terms, per_sample_gradients, plan_gradients
+from sklexplain.gradients import (
+    flatten_terms,
+    gram_matrix,
+    join_terms,
+    joins_within,
+    per_sample_gradients,
+    plan_gradients,
+)
 from sklexplain.gradients._per_sample import looped_gradients, per_sample_products
+from sklexplain.gradients._sets import interleave_terms, own_gram_matrix
 from sklexplain.gradients._terms import Explicit, Lookup, Outer
 from sklexplain.gradients._totals import adds_up
 
@@ -224,3 +232,70 @@ def test_totals(dtype):
         assert not adds_up(term, total * float("nan"))
         assert not adds_up(term, None)
     assert adds_up(Explicit(torch.zeros(3, 2)), torch.zeros(2))
+
+
+class Rare(nn.Module):
+    """Samples with a large first number use a weight again, in one of several ways."""
+
+    def __init__(self, again):
+        super().__init__()
+        self.layer, self.again = nn.Linear(4, 4), again
+
+    def forward(self, x):
+        y, rare = self.layer(x).tanh(), x[:, :1] > 5
+        if not rare.any():
+            return y
+        if self.again == "product":
+            return torch.where(rare, y + x @ self.layer.weight.T @ self.layer.weight, y)
+        if self.again == "positions":
+            return torch.where(rare, y + self.layer(x.cos()), y)
+        y = y.clone()
+        y[rare[:, 0]] = self.layer(x[rare[:, 0]].clamp(-5, 5))
+        return y
+
+
+@pytest.mark.parametrize("again", ["product", "positions", "rows"])
+def test_batches_with_rare_samples_are_joined(again):
+    torch.manual_seed(0)
+    net, x = Rare(again), torch.randn(12, 4)
+    x[10, 0] = 9.0
+
+    def losses(batch):
+        return net(batch).square().sum(dim=1)
+
+    plan = plan_gradients(losses, net, list(dict(net.named_parameters())), x[:3])
+    parts = [per_sample_gradients(losses, net, part, plan) for part in x.split(4)]
+    expected = flatten_terms(per_sample_gradients(losses, net, x, plan))
+    alone = [flatten_terms(per_sample_gradients(losses, net, row[None], plan)) for row in x]
+    torch.testing.assert_close(expected, torch.cat(alone))
+    joined = join_terms(parts)
+    torch.testing.assert_close(flatten_terms(joined), expected)
+    gram = expected @ expected.T
+    for first in parts:
+        found = gram_matrix(joined, first)
+        torch.testing.assert_close(found, expected @ flatten_terms(first).T)
+    torch.testing.assert_close(own_gram_matrix(joined), gram)
+    mixed = interleave_terms([parts[0], parts[2]])
+    both = torch.stack([expected[:4], expected[8:]], dim=1).flatten(0, 1)
+    torch.testing.assert_close(flatten_terms(mixed), both)
+    assert joins_within(parts[:2], 0)
+
+
+def test_terms_in_any_forms_are_joined_and_multiplied():
+    torch.manual_seed(0)
+    outer = Outer(torch.randn(3, 1, 2, 4), torch.randn(6, 1, 2, 5))
+    longer = Outer(torch.randn(2, 1, 3, 4), torch.randn(2, 1, 3, 5))
+    table = Lookup(torch.randint(5, (3, 2)), torch.randn(3, 2, 4), 5)
+    wider = Lookup(torch.randint(5, (2, 4)), torch.randn(2, 4, 4), 5)
+    explicit = Explicit(torch.randn(3, 20))
+    terms = [outer, longer, table, wider, explicit]
+    for first in terms:
+        for second in terms:
+            parts = [{"w": first}, {"w": second}]
+            expected = torch.cat([first.values, second.values])
+            torch.testing.assert_close(join_terms(parts)["w"].values, expected)
+            gram = gram_matrix(*parts)
+            torch.testing.assert_close(gram, first.values @ second.values.T)
+            kept = type(first) is type(second)
+            assert joins_within(parts, 0) == kept
+            assert isinstance(join_terms(parts)["w"], type(first) if kept else Explicit)

@@ -194,3 +194,48 @@ def test_differentiable_gradients_are_taken_one_by_one():
     block[1][0].square().sum().backward()
     assert net.head.weight.grad.abs().max() > 0
     assert points.batched == {}
+
+
+class Heads(nn.Module):
+    """One of two linear heads for each sample, which differ in a few weights only."""
+
+    def __init__(self, scale, place):
+        super().__init__()
+        self.first, self.a, self.b = nn.Linear(3, 3), nn.Linear(3, 40), nn.Linear(3, 40)
+        self.first.requires_grad_(False)
+        with torch.no_grad():
+            self.b.weight.copy_(self.a.weight)
+            self.b.weight[place] *= -3
+            for head in (self.a, self.b):
+                head.weight[:, 0] *= scale if isinstance(place[0], slice) else 1
+                head.weight[:20] *= 1 if isinstance(place[0], slice) else scale
+
+    def forward(self, x):
+        parts = zip(x.split(1), self.first(x).split(1), strict=True)
+        return torch.cat([(self.a if row[0, 1] > 0 else self.b)(h) for row, h in parts])
+
+
+@pytest.mark.parametrize("scale", [1, 1e5, 1e9])
+@pytest.mark.parametrize("place", [(slice(None), 1), (30, slice(None)), (30, 1)])
+def test_gradients_of_any_scale_are_compared(scale, place):
+    torch.manual_seed(0)
+    net, x = Heads(scale, place), torch.randn(6, 3)
+    points = find_points(net, x, modules(net), layers=["first"])
+    gradients = torch.cat([g[0] for _, g, _ in unit_gradients(net, points, x, rows=100)])
+    assert points.batched["affine"] is False
+    for i, row in enumerate(x):
+        expected = (net.a if row[1] > 0 else net.b).weight
+        torch.testing.assert_close(gradients[:, i].reshape(40, 3), expected)
+    same = find_points(net, x, modules(net), layers=["first"])
+    x[:, 1] = 1.0
+    list(unit_gradients(net, same, x, rows=100))
+    assert same.batched == {"affine": True}
+
+
+def test_units_without_gradients_are_shared():
+    net, x = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 40)), torch.randn(6, 3)
+    nn.init.zeros_(net[1].weight)
+    points = find_points(net, x, modules(net), layers=["0"])
+    blocks = list(unit_gradients(net, points, x, rows=100))
+    assert points.batched == {"affine": True}
+    assert not any(g[0].any() for _, g, _ in blocks)

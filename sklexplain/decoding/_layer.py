@@ -10,7 +10,7 @@ from ..utils import seeded, spread_places
 from ._encoders import copied_encoder, draw_encoder
 from ._units import InputUnits, TableUnits
 
-_N_COMPARED = 16  # samples that are compared with their activations
+_N_COMPARED = 8  # samples that are compared with their activations
 _BATCH = 64  # samples at once where weights are looked for: as training takes them
 
 

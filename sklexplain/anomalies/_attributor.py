@@ -201,7 +201,7 @@ class AnomalyAttributor(CalibratedDetector, BaseAttributor):
 
     _keeps_results = True
     _own_fit_params = ("groups",)
-    __metadata_request__fit = {"groups": True}
+    __metadata_request__fit = {"groups": True}  # the same, as scikit-learn is told
     _not_saved = (*BaseAttributor._not_saved, "_other_of_fit")
     _kept_arrays = ("_references",)  # the corpus of neighbours
 

@@ -59,6 +59,10 @@ class Explicit(SavedAsArrays):
         """Multiply with a number."""
         return Explicit(self.values * factor)
 
+    def weighted(self, weights: torch.Tensor) -> Explicit:
+        """Multiply each sample's with a number of its own, (n,)."""
+        return Explicit(self.values * weights.to(self.values)[:, None])
+
     def double(self) -> Explicit:
         """Convert to float64."""
         return Explicit(self.values.double())
@@ -201,6 +205,11 @@ class Outer(SavedAsArrays):
         """Multiply with a number."""
         return Outer(self.a, self.b * factor)
 
+    def weighted(self, weights: torch.Tensor) -> Outer:
+        """Multiply each sample's with a number of its own, (n,)."""
+        whole = self.apart()
+        return Outer(whole.a, whole.b * weights.to(whole.b).reshape(-1, *[1] * (whole.b.dim() - 1)))
+
     def double(self) -> Outer:
         """Convert to float64."""
         return Outer(self.a.double(), self.b.double())
@@ -340,6 +349,10 @@ class Lookup(SavedAsArrays):
     def scaled(self, factor: Any) -> Lookup:
         """Multiply with a number."""
         return Lookup(self.index, self.b * factor, self.n_rows)
+
+    def weighted(self, weights: torch.Tensor) -> Lookup:
+        """Multiply each sample's with a number of its own, (n,)."""
+        return Lookup(self.index, self.b * weights.to(self.b)[:, None, None], self.n_rows)
 
     def double(self) -> Lookup:
         """Convert to float64."""

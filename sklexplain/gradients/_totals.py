@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 
 from ..utils import eps_of_products
-from ._terms import Explicit, Lookup, Outer
 from ._typing import Term
 
 # Of the size of what is added up: what rounding makes, in another order of the same operations.
@@ -39,7 +36,7 @@ def adds_up(term: Term, total: torch.Tensor | None, weights: torch.Tensor | None
     dtype = total.dtype
     total = total.to_dense().detach().flatten()
     term = term.single()
-    found, size = (term if weights is None else _weighted(term, weights)).total()
+    found, size = (term if weights is None else term.weighted(weights)).total()
     if found.shape != total.shape:
         return False
     error = (found - total.to(found.dtype)).abs()
@@ -47,15 +44,6 @@ def adds_up(term: Term, total: torch.Tensor | None, weights: torch.Tensor | None
     # Where the factors themselves cancel out, as for the bias of attention's keys.
     allowed += _CANCELLED * torch.finfo(dtype).eps * size.max()
     return bool((error <= allowed).all())
-
-
-def _weighted(term: Term, weights: torch.Tensor) -> Term:
-    if isinstance(term, Explicit):
-        return Explicit(term.values * weights.to(term.values)[:, None])
-    if isinstance(term, Lookup):
-        return Lookup(term.index, term.b * weights.to(term.b)[:, None, None], term.n_rows)
-    whole = cast(Outer, term).apart()
-    return Outer(whole.a, whole.b * weights.to(whole.b).reshape(-1, *[1] * (whole.b.dim() - 1)))
 
 
 def _tolerance(dtype: torch.dtype, device: torch.device) -> float:

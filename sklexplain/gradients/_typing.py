@@ -69,6 +69,10 @@ class Term(Protocol):
         """Return multiples of them."""
         ...
 
+    def weighted(self, weights: torch.Tensor) -> Term:
+        """Return a multiple of each sample's."""
+        ...
+
     def double(self) -> Term:
         """Return them in double precision."""
         ...

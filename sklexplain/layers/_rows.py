@@ -46,7 +46,9 @@ def moves_rows(func: Any, args: tuple[Any, ...]) -> bool:
         return len(args[0]) > 1 and (args[1] if len(args) > 1 else 0) in (0, -args[0][0].dim())
     if func is _aten.flip.default:
         return any(axis in (0, -args[0].dim()) for axis in args[1])
-    return func is _aten.roll.default and (len(args) < 3 or not args[2] or 0 in args[2])
+    return func is _aten.roll.default and (
+        len(args) < 3 or not args[2] or any(axis in (0, -args[0].dim()) for axis in args[2])
+    )
 
 
 def check_rows(tensor: object, axis: int, n_samples: int, n_units: int, what: str) -> None:

@@ -51,9 +51,9 @@ def tried_points(
     other = _activations(call, points, x.flip(0)) if ordered else one
     kept: list[int] = []
     for i, point in enumerate(points):
+        size, what = math.prod(point.shape), f"layer {point.name!r}"
         try:
             for seen in (one, other):
-                size, what = math.prod(point.shape), f"layer {point.name!r}"
                 check_rows(seen.get(point), point.batch_axis, len(x), size, what)
             if ordered:
                 _check_order(point, one, other)

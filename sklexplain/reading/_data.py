@@ -141,18 +141,7 @@ def _read_frame(path, suffix, separator, decimal, encoding, has_header, asked, n
             raise InputError(
                 "--sep, --decimal, --encoding, --header and --no-header are for text files."
             )
-        try:
-            frame = pd.read_parquet(path)
-        except ImportError as error:
-            raise InputError(missing_extra("pyarrow", "Reading .parquet files")) from error
-        except (ValueError, OSError) as error:
-            raise InputError(f"{path.name} cannot be read as .parquet: {error}") from error
-        frame = _index_kept(frame)
-        frame.columns = [str(name) for name in frame.columns]
-        if frame.columns.has_duplicates:
-            twice = frame.columns[frame.columns.duplicated()][0]
-            raise InputError(f"{path.name} has more than one column named {twice!r}.")
-        return frame, f"{len(frame):,} rows of {len(frame.columns):,} columns"
+        return _read_parquet(path)
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -195,6 +184,22 @@ def _read_frame(path, suffix, separator, decimal, encoding, has_header, asked, n
         )
     _check_numbers(frame, path.name, dialect)
     return frame, dialect.said
+
+
+def _read_parquet(path):
+    pd = _pandas()
+    try:
+        frame = pd.read_parquet(path)
+    except ImportError as error:
+        raise InputError(missing_extra("pyarrow", "Reading .parquet files")) from error
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path.name} cannot be read as .parquet: {error}") from error
+    frame = _index_kept(frame)
+    frame.columns = [str(name) for name in frame.columns]
+    if frame.columns.has_duplicates:
+        twice = frame.columns[frame.columns.duplicated()][0]
+        raise InputError(f"{path.name} has more than one column named {twice!r}.")
+    return frame, f"{len(frame):,} rows of {len(frame.columns):,} columns"
 
 
 def _check_not_in_first(name, dialect, asked):

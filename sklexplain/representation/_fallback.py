@@ -19,7 +19,7 @@ def represent(estimator, n_columns, *, X, response_method="auto", **params):
     n_columns : int
         Number of columns of X.
     X : ndarray or DataFrame of shape (n, ...)
-        Samples, of which three are run.
+        Samples, of which a few are run.
     response_method : str or list of str, default="auto"
         See `offered_method`; of ``"auto"`` and of a list the next one is tried.
     **params : object

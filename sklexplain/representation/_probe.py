@@ -128,6 +128,21 @@ class Probe:
     head_zeros: tuple | None = None
     offered: str | None = None
 
+    def ends_after(self, n_calls):
+        """Say after how many calls of a layer a pass to it ends: None if at the network's end.
+
+        Parameters
+        ----------
+        n_calls : int
+            How often it was called when it was tried.
+
+        Returns
+        -------
+        n_calls : int or None
+            None where other samples may have it called more often.
+        """
+        return None if self.branches else n_calls
+
 
 def is_misfit(error):
     """Whether a network's error is about shapes, judging by its type and words."""
@@ -224,7 +239,7 @@ class Prober:
     representation : Representation
         Under construction; its ``probe`` is replaced as facts become known.
     inputs : ndarray of shape (n, ...)
-        Samples as they enter the torch path; three from all over are run.
+        Samples as they enter the torch path; some from all over are run.
 
     Attributes
     ----------

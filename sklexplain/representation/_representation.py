@@ -58,7 +58,7 @@ class Representation(RawInputs, Blocks):
     n_columns : int
         Size of axis 1 of X.
     X : ndarray or DataFrame or None, default=None
-        Validated samples in raw units, of which three are run; see `Prober`.
+        Validated samples in raw units, of which a few are run; see `Prober`.
     inputs : ndarray or None, default=None
         Instead of X: samples at the entry of the torch path.
     probe : Probe or None, default=None
@@ -431,21 +431,7 @@ class Representation(RawInputs, Blocks):
         chain = self.chain
         if self._path is None:
             return chain(x)
-        return run_to(chain, self.layer_module, x, self.n_calls(self.probe.n_calls))[0]
-
-    def n_calls(self, n_tried):
-        """Say after how many of its calls a pass to a layer ends: None if at the network's end.
-
-        Parameters
-        ----------
-        n_tried : int
-            How often it was called when it was tried.
-
-        Returns
-        -------
-        n_calls : int or None
-        """
-        return None if self.probe.branches else n_tried
+        return run_to(chain, self.layer_module, x, self.probe.ends_after(self.probe.n_calls))[0]
 
     @property
     def layer_module(self):
@@ -531,10 +517,10 @@ class Representation(RawInputs, Blocks):
         z = self.rows_of(output, len(x))
         check_finite(z)
         if self.layer is not None:
-            self.check_order(lambda x: self.rows_of(self.run(x), len(x)), x, z, self.what)
+            self.check_row_order(lambda x: self.rows_of(self.run(x), len(x)), x, z, self.what)
         return z
 
-    def check_order(self, run, x, rows, what):
+    def check_row_order(self, run, x, rows, what):
         """Raise if a layer's rows are in another order than samples; see `check_order`.
 
         Parameters
@@ -645,7 +631,7 @@ class Representation(RawInputs, Blocks):
         Parameters
         ----------
         inputs : ndarray of shape (n, *shape)
-            What `inputs` returned; three samples are run if they have to be.
+            What `inputs` returned; a few are run.
         layers : list of str or None, default=None
             See `find_points`.
         at : {"output", "input"}, default="output"

@@ -131,7 +131,7 @@ class LayerTap:
                 )
             z = [pick(c[-1], place["items"], place["name"]) for c in calls]
         axis = batch_axis(*(tuple(part.shape) for part in z), f"layer {place['name']!r}")
-        place |= {"n_calls": representation.n_calls(len(calls[0])), "batch_axis": axis}
+        place |= {"n_calls": representation.probe.ends_after(len(calls[0])), "batch_axis": axis}
         place |= {"shape": tuple(z[0].movedim(axis, 0).shape[1:])}
         place |= {"dtype": str(z[0].dtype).removeprefix("torch.")}
         tap = cls(representation, LayerRecord(**place))
@@ -187,7 +187,7 @@ class LayerTap:
     def __call__(self, x):
         """Activations of a batch, going no further than the layer: (b, ...) to (b, *shape)."""
         z = self._rows(x)
-        self._representation.check_order(self._rows, x, z, f"layer {self.name!r}")
+        self._representation.check_row_order(self._rows, x, z, f"layer {self.name!r}")
         return z
 
     def _rows(self, x):
@@ -208,7 +208,7 @@ class LayerTap:
         )
         output = output.movedim(representation.probe.batch_axis, 0).reshape(len(x), -1)
         z = self._arranged(z, len(x))
-        representation.check_order(self._rows, x, z, f"layer {self.name!r}")
+        representation.check_row_order(self._rows, x, z, f"layer {self.name!r}")
         return z, output
 
     def gradients(self, x, function):
@@ -242,7 +242,7 @@ class LayerTap:
             totals = function(output).sum(dim=0).unbind()  # of independent samples
         z = seen[-1]
         rows = self._arranged(z.detach(), len(x))
-        representation.check_order(self._rows, x, rows, f"layer {self.name!r}")
+        representation.check_row_order(self._rows, x, rows, f"layer {self.name!r}")
         for total in totals:
             gradient = None
             if total.requires_grad:

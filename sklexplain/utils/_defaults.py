@@ -18,8 +18,8 @@ _FACTORIES = {
     torch.randn,
     torch.zeros,
 }
-
-
+# Devices whose casting to fewer bits the caller may have switched on.
+_AUTOCAST = "cpu", "cuda", "mps", "xpu"
 # Of each thread: the default device of whoever called the library, if it is not the CPU.
 _callers = threading.local()
 
@@ -46,10 +46,6 @@ def on_cpu_by_default():
             yield
     finally:
         _callers.device = before
-
-
-# Devices whose casting to fewer bits the caller may have switched on.
-_AUTOCAST = "cpu", "cuda", "mps", "xpu"
 
 
 @contextmanager

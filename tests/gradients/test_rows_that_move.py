@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from sklexplain import InfluenceImportance, TracInImportance
+from sklexplain.gradients import _per_sample
 
 RNG = np.random.default_rng(0)
 # The first samples, those that are tried, need no other order.
@@ -67,7 +68,7 @@ def test_against_a_loop(how):
         np.testing.assert_allclose(found, plain, rtol=1e-6, atol=1e-9 * np.abs(plain).max())
 
 
-def test_selections_that_move_nothing_keep_their_rules():
+def test_selections_that_move_nothing_keep_their_rules(monkeypatch):
     """The last step of every sample is picked by number, as after padding."""
 
     class Last(nn.Module):
@@ -81,12 +82,9 @@ def test_selections_that_move_nothing_keep_their_rules():
             return self.head(steps[torch.arange(len(x)), n])
 
     net, looped = Last().double(), []
-    from sklexplain.gradients import _per_sample
-
     whole = _per_sample.looped_products
-    try:
-        _per_sample.looped_products = lambda *args: looped.append(1) or whole(*args)
-        TracInImportance(net, loss=square, parameters="all").fit(X).transform(QUERIES)
-    finally:
-        _per_sample.looped_products = whole
+    monkeypatch.setattr(
+        _per_sample, "looped_products", lambda *args: looped.append(1) or whole(*args)
+    )
+    TracInImportance(net, loss=square, parameters="all").fit(X).transform(QUERIES)
     assert not looped
